@@ -1,0 +1,93 @@
+"""What could not be kept and what went wrong inside: one counter and one log line a kind, never an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from connectsoft_obs.vocabulary import DROPPED, ERRORS, Metric, Signal
+
+Count = Callable[[Metric, tuple[str, ...], float], None]
+Say = Callable[[str, dict[str, Any]], None]
+
+
+class Ledger:
+    """Counts losses and internal errors, and says each kind once.
+
+    Entries made before `attach()` are kept and handed over then. Safe from any thread; no method raises.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Metric, tuple[str, ...], float]] | None = []
+        self._count: Count | None = None
+        self._say: Say | None = None
+        self._said: set[tuple[str, str]] = set()
+
+    def attach(self, count: Count, say: Say) -> None:
+        """Where entries go from now on: a metric to add to, a log to write the first of each kind to."""
+        self._count, self._say = count, say
+        waiting, self._waiting = self._waiting or [], None
+        for metric, labels, number in waiting:
+            count(metric, labels, number)
+
+    def dropped(self, signal: Signal, reason: str, number: float = 1) -> None:
+        """Telemetry that was not kept: `connectsoft.obs.dropped`."""
+        self._add(DROPPED, (signal.value, reason), number)
+
+    def error(self, where: str, error: BaseException) -> None:
+        """A step of ours that raised: `connectsoft.obs.errors`, and one line for each place and class."""
+        self._add(ERRORS, (where,), 1)
+        facts = {"where": where, "error": f"{type(error).__name__}: {_text(error)}"}
+        self.once(
+            (where, type(error).__name__), "connectsoft_obs failed internally; the application is not affected", facts
+        )
+
+    def once(self, kind: tuple[str, str], message: str, facts: dict[str, Any]) -> None:
+        """Write a warning unless this kind was written before."""
+        if kind in self._said or self._say is None:
+            return
+        self._said.add(kind)
+        try:
+            self._say(message, facts)
+        except Exception:  # noqa: BLE001  the log itself may be what is broken; the counter has it
+            self._add(ERRORS, ("ledger",), 1)
+
+    def _add(self, metric: Metric, labels: tuple[str, ...], number: float) -> None:
+        if self._count is None:
+            if self._waiting is not None and len(self._waiting) < 1000:
+                self._waiting.append((metric, labels, number))
+            return
+        try:
+            self._count(metric, labels, number)
+        except Exception:  # noqa: BLE001, S110  nothing is left to report it to
+            pass
+
+
+def found_by(current: Callable[[], Ledger | None]) -> None:
+    """How the ledger of the process is found, for `failed`."""
+    global _current
+    _current = current
+
+
+def failed(where: str, error: BaseException) -> None:
+    """Account for a step of ours that raised, in whatever ledger is in force. For where no Telemetry is at hand."""
+    try:
+        ledger = _current()
+        if ledger is not None:
+            ledger.error(where, error)
+    except Exception:  # noqa: BLE001, S110  finding the ledger is what failed
+        pass
+
+
+def _nobody() -> Ledger | None:
+    return None
+
+
+_current: Callable[[], Ledger | None] = _nobody
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:500]
+    except Exception:  # noqa: BLE001  a broken __str__ of somebody's exception
+        return "<unprintable>"

@@ -1,0 +1,7 @@
+"""What can be set, and how the environment sets it."""
+
+from connectsoft_obs.settings.fields import PREFIX as PREFIX
+from connectsoft_obs.settings.fields import Settings as Settings
+from connectsoft_obs.settings.fields import variable as variable
+from connectsoft_obs.settings.load import load as load
+from connectsoft_obs.settings.load import warnings as warnings

@@ -1,0 +1,23 @@
+"""The documentation of the metrics, from their definitions."""
+
+from __future__ import annotations
+
+from .metrics import METRICS, Instrument, Metric
+from .process import PROCESS_METRICS
+from .prometheus import prometheus_name
+
+_HEAD = "| OpenTelemetry name | on `/metrics` | instrument | unit | labels on `/metrics` | what it is |\n|---|---|---|---|---|---|\n"
+
+
+def metrics_table() -> str:
+    """Every metric of ours as a Markdown table, in the order of the vocabulary."""
+    return _HEAD + "".join(_row(metric) for metric in (*METRICS, *PROCESS_METRICS))
+
+
+def _row(metric: Metric) -> str:
+    suffix = "_total" if metric.instrument is Instrument.COUNTER else ""
+    labels = ", ".join(f"`{prometheus_name(label)}`" for label in metric.labels)
+    return (
+        f"| `{metric.name}` | `{metric.family}{suffix}` | {metric.instrument.value} | "
+        f"{f'`{metric.unit}`' if metric.unit else ''} | {labels} | {metric.help} |\n"
+    )

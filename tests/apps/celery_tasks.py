@@ -1,0 +1,118 @@
+"""A Celery app as users write them, with the one line of ours; broker, pool and acknowledgement from the environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+
+import connectsoft_obs as obs
+from connectsoft_obs.integrations import celery
+
+app = Celery("reports", broker=os.environ.get("BROKER", "memory://"), backend=os.environ.get("BACKEND"))
+app.conf.update(
+    task_default_queue=os.environ.get("QUEUE", "celery"),
+    task_ignore_result=True,
+    broker_transport_options={"visibility_timeout": 2, "polling_interval": 0.05},
+    broker_connection_retry_on_startup=True,
+    worker_prefetch_multiplier=1,
+    beat_schedule={"tick": {"task": "tick", "schedule": 0.3}},
+)
+celery.install(app, service="reports")
+log = obs.get_logger("reports")
+
+
+@app.task(name="add")
+def add(a: int, b: int) -> int:
+    obs.bind(order_id=a)
+    log.info("adding")
+    return a + b
+
+
+@app.task(name="fail")
+def fail() -> None:
+    message = "it broke"
+    raise ValueError(message)
+
+
+@app.task(name="flaky", bind=True, max_retries=5)
+def flaky(self: Any, until: int) -> None:
+    if self.request.retries < until:
+        raise self.retry(exc=ConnectionError("not yet"), countdown=0.05)
+
+
+@app.task(
+    name="hopeless", autoretry_for=(OSError,), retry_kwargs={"max_retries": 2, "countdown": 0.05}, retry_backoff=False
+)
+def hopeless() -> None:
+    message = "never"
+    raise OSError(message)
+
+
+@app.task(name="poison")
+def poison() -> None:
+    raise Reject("not json", requeue=False)
+
+
+@app.task(name="ignored")
+def ignored() -> None:
+    raise Ignore("nothing to do")
+
+
+@app.task(name="skipped")
+def skipped() -> None:
+    obs.skip("nothing to do")
+
+
+@app.task(name="soft", soft_time_limit=0.3)
+def soft() -> None:
+    time.sleep(30)
+
+
+@app.task(name="soft-caught", soft_time_limit=0.3)
+def soft_caught() -> str:
+    try:
+        time.sleep(30)
+    except SoftTimeLimitExceeded:
+        return "partial"
+    return "whole"
+
+
+@app.task(name="hard", time_limit=1)
+def hard() -> None:
+    time.sleep(30)
+
+
+@app.task(name="exits")
+def exits() -> None:
+    sys.exit(3)
+
+
+@app.task(name="parent")
+def parent() -> None:
+    add.delay(1, 2)
+
+
+@app.task(name="pid", acks_late=True, reject_on_worker_lost=True)
+def pid(path: str, seconds: float) -> None:
+    """Write who runs it, then work; the first to run it works for long, a later one only shortly."""
+    first = not Path(path).exists()
+    with Path(path).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(seconds if first else 0)
+
+
+@app.task(name="lost")
+def lost() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="tick")
+def tick() -> None:
+    return

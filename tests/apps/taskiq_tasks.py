@@ -1,0 +1,58 @@
+"""taskiq tasks as users write them, with the one line of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+from taskiq import SimpleRetryMiddleware
+from taskiq_redis import ListQueueBroker
+
+import connectsoft_obs as obs
+from connectsoft_obs.integrations import taskiq
+
+broker = ListQueueBroker(
+    os.environ.get("BROKER", "redis://127.0.0.1:6379"), queue_name=os.environ.get("QUEUE", "taskiq")
+).with_middlewares(SimpleRetryMiddleware(default_retry_count=4))
+taskiq.install(broker, service="reports")
+
+
+@broker.task("add")
+async def add(a: int, b: int) -> int:
+    obs.bind(order_id=a)
+    return a + b
+
+
+@broker.task("add-sync")
+def add_sync(a: int, b: int) -> int:
+    obs.bind(order_id=a)
+    time.sleep(0.01)
+    return a + b
+
+
+@broker.task("fail")
+async def fail() -> None:
+    message = "it broke"
+    raise ValueError(message)
+
+
+tried: list[int] = []
+
+
+@broker.task("flaky", retry_on_error=True)
+async def flaky(until: int) -> None:
+    tried.append(1)
+    if len(tried) <= until:
+        message = "not yet"
+        raise ConnectionError(message)
+
+
+@broker.task("slow", timeout=0.3)
+async def slow() -> None:
+    await asyncio.sleep(30)
+
+
+@broker.task("parent")
+async def parent() -> None:
+    await add.kiq(3, 4)

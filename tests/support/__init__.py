@@ -1,0 +1,1 @@
+"""Real servers, sinks and processes for tests."""

@@ -1,0 +1,176 @@
+"""A loopback broker that speaks Service Bus' AMQP 1.0 as far as the official client needs it for queues.
+
+It accepts any token ($cbs), keeps queues in memory, delivers in peek-lock, delivers again what is abandoned, with the
+delivery count and the enqueued time that the real one sets. It is a stand-in on the wire, not an emulator.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+import weakref
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import proton
+from proton.handlers import IncomingMessageHandler, MessagingHandler
+from proton.reactor import Container
+
+from support.process import free_port, wait_for
+from support.servers import listening
+
+_ENQUEUED = proton.symbol("x-opt-enqueued-time")
+_SEQUENCE = proton.symbol("x-opt-sequence-number")
+_LOCKED = proton.symbol("x-opt-locked-until")
+
+
+_DATA = 0x75
+_DESCRIBED = b"\x00\x53"
+
+
+def _messages(raw: bytes) -> Iterator[proton.Message]:
+    """The message in a delivery, or those of a batch: one encoded message in each of its data sections."""
+    sections, rest = [], raw
+    while rest:
+        section: Any = proton.Data()
+        rest = rest[section.decode(rest) :]
+        section.next()
+        described = section.get_py_described()
+        if described.descriptor == _DATA:
+            sections.append(bytes(described.value))
+    batch = bool(sections) and all(section.startswith(_DESCRIBED) for section in sections)
+    for encoded in sections if batch else [raw]:
+        message = proton.Message()
+        message.decode(encoded)
+        yield message
+
+
+class _Incoming(IncomingMessageHandler):
+    """Like proton's own, which knows of messages with one data section."""
+
+    def on_delivery(self, event: Any) -> None:
+        delivery = event.delivery
+        if not (delivery.link.is_receiver and delivery.readable) or delivery.partial:
+            return
+        raw = delivery.link.recv(delivery.pending)
+        delivery.link.advance()
+        for message in _messages(raw):
+            event.message = message
+            self.on_message(event)
+        delivery.update(proton.Delivery.ACCEPTED)
+        delivery.settle()
+
+
+class _Broker(MessagingHandler):
+    def __init__(self, port: int) -> None:
+        super().__init__(prefetch=100, auto_settle=False)
+        handlers: Any = self.handlers
+        self.handlers = [
+            _Incoming(True, weakref.proxy(self)) if isinstance(handler, IncomingMessageHandler) else handler
+            for handler in handlers
+        ]
+        self._port = port
+        self._queues: dict[str, deque[proton.Message]] = defaultdict(deque)
+        self._links: dict[str, list[Any]] = defaultdict(list)
+        self._out: dict[Any, tuple[str, proton.Message]] = {}
+        self._replies: dict[str, Any] = {}
+        self._number = 0
+
+    def on_start(self, event: Any) -> None:
+        self._listening = event.container.listen(f"127.0.0.1:{self._port}")
+
+    def close(self) -> None:
+        """Close the socket that a stopped container leaves open, so that clients are refused and do not wait."""
+        self._listening._selectable._delegate.close()
+
+    def on_link_opening(self, event: Any) -> None:
+        link = event.link
+        link.source.address, link.target.address = link.remote_source.address, link.remote_target.address
+        link.snd_settle_mode, link.rcv_settle_mode = link.remote_snd_settle_mode, link.remote_rcv_settle_mode
+        if link.is_sender:
+            address = link.remote_source.address
+            if address == "$cbs":
+                self._replies[event.connection.remote_container] = link
+            else:
+                self._links[address].append(link)
+
+    def on_link_closing(self, event: Any) -> None:
+        for links in self._links.values():
+            if event.link in links:
+                links.remove(event.link)
+
+    def on_message(self, event: Any) -> None:
+        address = event.link.target.address
+        message = event.message
+        if address == "$cbs":
+            properties = {"status-code": 200, "status-description": "OK"}
+            reply = proton.Message(correlation_id=message.id, properties=properties)
+            self._replies[event.connection.remote_container].send(reply)
+            return
+        self._number += 1
+        message.annotations = {
+            **(message.annotations or {}),
+            _ENQUEUED: proton.timestamp(int(time.time() * 1000)),
+            _SEQUENCE: self._number,
+            _LOCKED: proton.timestamp(int(time.time() * 1000) + 60_000),
+        }
+        self._queues[address].append(message)
+        self._deliver(address)
+
+    def on_sendable(self, event: Any) -> None:
+        if event.link.source.address != "$cbs":
+            self._deliver(event.link.source.address)
+
+    def on_accepted(self, event: Any) -> None:
+        self._out.pop(event.delivery, None)
+        _confirm(event.delivery)
+
+    def on_released(self, event: Any) -> None:
+        """Abandoned: delivered again, and counted."""
+        found = self._out.pop(event.delivery, None)
+        _confirm(event.delivery)
+        if found is not None:
+            address, message = found
+            message.delivery_count += 1
+            self._queues[address].append(message)
+            self._deliver(address)
+
+    def on_rejected(self, event: Any) -> None:
+        """Dead-lettered."""
+        self.on_accepted(event)
+
+    def _deliver(self, address: str) -> None:
+        queue = self._queues[address]
+        for link in self._links[address]:
+            while queue and link.credit:
+                message = queue.popleft()
+                self._out[link.send(message, tag=uuid.uuid4().bytes)] = (address, message)
+
+
+def _confirm(delivery: Any) -> None:
+    """Settle as the receiver did; the client waits for it."""
+    delivery.update(delivery.remote_state)
+    delivery.settle()
+
+
+@contextmanager
+def servicebus() -> Iterator[str]:
+    """A running broker; gives the connection string for it."""
+    port = free_port()
+    broker = _Broker(port)
+    container = Container(broker)
+    container.container_id = "loopback"
+    thread = threading.Thread(target=container.run, daemon=True)
+    thread.start()
+    wait_for(lambda: listening(port), 10, "the broker listens")
+    try:
+        yield (
+            f"Endpoint=sb://127.0.0.1:{port};SharedAccessKeyName=any;SharedAccessKey=any;UseDevelopmentEmulator=true;"
+        )
+    finally:
+        container.stop()
+        thread.join(5)
+        broker.close()

@@ -1,0 +1,57 @@
+"""The servers that services run under, each with its own access log switched on as its users would have it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+
+from support.process import APPS, Service, free_port
+
+Launch = Callable[..., Service]
+
+
+def _launch(command: list[str], port: int, env: Mapping[str, str] | None) -> Service:
+    return Service([sys.executable, "-m", *command], port, env)
+
+
+def uvicorn(app: str, *options: str, workers: int = 1, env: Mapping[str, str] | None = None) -> Service:
+    port = free_port()
+    many = ["--workers", str(workers)] if workers > 1 else []
+    return _launch(["uvicorn", app, "--app-dir", str(APPS), "--port", str(port), *many, *options], port, env)
+
+
+def gunicorn(app: str, *options: str, workers: int = 1, env: Mapping[str, str] | None = None) -> Service:
+    """Gunicorn with uvicorn's worker class."""
+    return _gunicorn(app, "uvicorn_worker.UvicornWorker", options, workers, env)
+
+
+def gunicorn_asgi(app: str, *options: str, workers: int = 1, env: Mapping[str, str] | None = None) -> Service:
+    """Gunicorn with its own ASGI worker."""
+    return _gunicorn(app, "asgi", options, workers, env)
+
+
+def hypercorn(app: str, *options: str, workers: int = 1, env: Mapping[str, str] | None = None) -> Service:
+    port = free_port()
+    bind = ["-b", f"127.0.0.1:{port}", "-w", str(workers)]
+    return _launch(["hypercorn", app, *bind, "--access-logfile", "-", *options], port, env)
+
+
+def granian(app: str, *options: str, workers: int = 1, env: Mapping[str, str] | None = None) -> Service:
+    port = free_port()
+    bind = ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
+    return _launch(["granian", app, *bind, "--access-log", *options], port, env)
+
+
+def _gunicorn(app: str, kind: str, options: tuple[str, ...], workers: int, env: Mapping[str, str] | None) -> Service:
+    port = free_port()
+    bind = ["-b", f"127.0.0.1:{port}", "-w", str(workers), "-k", kind, "--no-control-socket"]
+    return _launch(["gunicorn", app, *bind, "--access-logfile", "-", *options], port, env)
+
+
+ALL: dict[str, Launch] = {
+    "uvicorn": uvicorn,
+    "gunicorn": gunicorn,
+    "gunicorn_asgi": gunicorn_asgi,
+    "hypercorn": hypercorn,
+    "granian": granian,
+}
