@@ -1,0 +1,18 @@
+"""How finished telemetry leaves the process: wire form, queue, batches, transports, retries."""
+
+from connectsoft_obs.export.destination import Destination as Destination
+from connectsoft_obs.export.destination import destination as destination
+from connectsoft_obs.export.pipeline import Pipeline as Pipeline
+from connectsoft_obs.export.transport import Answer as Answer
+from connectsoft_obs.export.transport import Transport as Transport
+
+
+def transport(to: Destination) -> Transport:
+    """The transport of a destination; gRPC is imported only here."""
+    if to.grpc:
+        from connectsoft_obs.export.grpc import GrpcTransport
+
+        return GrpcTransport(to)
+    from connectsoft_obs.export.http import HttpTransport
+
+    return HttpTransport(to)

@@ -1,0 +1,27 @@
+"""What stands around the items of a request: who reports, and which instrumentation made them.
+
+The three OTLP requests share one shape: resource (1), scopes (2) with scope (1), items (2) and schema (3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from connectsoft_obs.export import wire
+
+
+def scope(name: str, version: str, schema_url: str | None, items: bytes) -> bytes:
+    """ScopeSpans, ScopeMetrics or ScopeLogs; `items` is its encoded field 2."""
+    head = (wire.text(1, name) if name else b"") + (wire.text(2, version) if version else b"")
+    return wire.block(2, wire.block(1, head) + items + (wire.text(3, schema_url) if schema_url else b""))
+
+
+def items(encoded: Iterable[bytes]) -> bytes:
+    """Field 2 of a scope's message, repeated."""
+    return wire.join(2, encoded)
+
+
+def request(resource: Mapping[str, Any], schema_url: str, scopes: bytes) -> bytes:
+    """An export request with one resource."""
+    return wire.block(1, wire.block(1, wire.pairs(1, resource)) + scopes + wire.text(3, schema_url))

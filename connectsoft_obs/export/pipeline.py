@@ -1,0 +1,262 @@
+"""The way out of finished telemetry: a bounded queue, one thread a process, batches, retries, and an account of losses.
+
+Whoever produces telemetry appends to a deque and goes on; nothing here can block, raise into, or outlive the
+application. What cannot be kept is counted by reason.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from opentelemetry.context import attach
+
+from connectsoft_obs.context.quiet import uninstrumented
+from connectsoft_obs.export.breaker import Breaker
+from connectsoft_obs.export.transport import Answer, Transport
+from connectsoft_obs.forks import renew
+from connectsoft_obs.ledger import Ledger
+from connectsoft_obs.vocabulary import ExporterState, Signal
+
+T = TypeVar("T")
+Observe = Callable[[Signal, str, float], None]
+Changed = Callable[[Signal, ExporterState, str], None]
+
+_MAX_BATCH_BYTES = 4 * 1024 * 1024
+
+
+class Pipeline(Generic[T]):
+    """Queue and thread of one signal. `put` may be called from any thread, and from none is it ever slow.
+
+    Args:
+        signal: what travels here.
+        transport: makes the transport, in the thread that uses it.
+        pack: makes a request of items.
+        size: bytes of an item, to keep requests below 4 MiB.
+        ledger: counts what is dropped.
+        limit: items that wait at most; further ones are dropped.
+        batch: items in one request at most.
+        delay: seconds an item waits at most before an attempt to send it.
+        timeout: seconds for one request.
+        observe: told signal, outcome and seconds of each request.
+        changed: told when the breaker's state changes, with the reason.
+        refill: called before each batch, for signals that are collected rather than queued.
+    """
+
+    def __init__(  # noqa: PLR0913  one collaborator each
+        self,
+        signal: Signal,
+        transport: Callable[[], Transport],
+        pack: Callable[[Sequence[T]], bytes],
+        size: Callable[[T], int],
+        ledger: Ledger,
+        *,
+        limit: int,
+        batch: int,
+        delay: float,
+        timeout: float,
+        observe: Observe,
+        changed: Changed,
+        refill: Callable[[], Sequence[T]] | None = None,
+    ) -> None:
+        self.signal = signal
+        self.state: ExporterState = ExporterState.CLOSED
+        self._transport = transport
+        self._pack = pack
+        self._size = size
+        self._ledger = ledger
+        self._limit = limit
+        self._batch = batch
+        self._delay = delay
+        self._timeout = timeout
+        self._observe = observe
+        self._changed = changed
+        self._refill = refill
+        self._breaker = Breaker()
+        self._queue: deque[T] = deque()
+        self._taken: list[T] = []
+        self._wake = threading.Event()
+        self._idle = threading.Condition()
+        self._asked = 0
+        self._answered = 0
+        self._full = "queue_full"
+        self._deadline: float | None = None
+        self._thread: threading.Thread | None = None
+        renew(self)
+
+    def put(self, item: T) -> None:
+        """Keep an item for export, or count it as dropped."""
+        queue = self._queue
+        if len(queue) >= self._limit:
+            self._ledger.dropped(self.signal, self._full)
+            return
+        queue.append(item)
+        if self._thread is None:
+            self.start()
+        elif len(queue) == self._batch:
+            self._wake.set()
+
+    def start(self) -> None:
+        """Start the thread of this process, if there is none yet."""
+        with self._idle:
+            if self._thread is not None or self._deadline is not None:
+                return
+            self._thread = threading.Thread(target=self._run, name=f"obs-{self.signal.value}", daemon=True)
+            self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Items that are neither sent nor dropped."""
+        return len(self._queue) + len(self._taken)
+
+    def flush(self, timeout: float) -> bool:
+        """Try to send what waits now; True when nothing waits any more, at the latest after `timeout` seconds."""
+        if self._thread is None and not self._queue and self._refill is None:
+            return True
+        self.start()
+        with self._idle:
+            if self._deadline is None:
+                self._asked += 1
+                asked = self._asked
+                self._wake.set()
+                self._idle.wait_for(lambda: self._answered >= asked, timeout)
+        return not self.waiting
+
+    def stop(self, timeout: float) -> None:
+        """Begin to stop for good: send what is left within `timeout` seconds. Follow with `stopped()`."""
+        if self._thread is None and (self._queue or self._refill is not None):
+            self.start()
+        with self._idle:
+            if self._deadline is None:
+                self._deadline = time.monotonic() + timeout
+                self._wake.set()
+
+    def stopped(self) -> bool:
+        """Wait for the end of `stop()`, count what could not be sent as dropped; True when there was nothing."""
+        thread, deadline = self._thread, self._deadline or 0.0
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(max(deadline - time.monotonic(), 0) + 0.05)
+        left, self._limit, self._full = self.waiting, 0, "shutdown"
+        if left:
+            self._ledger.dropped(self.signal, "shutdown", left)
+            self._queue.clear()
+        return not left
+
+    # --- In the thread -----------------------------------------------------------------------------------------------
+    def _run(self) -> None:
+        attach(uninstrumented())
+        transport = self._transport()
+        while self._deadline is None:
+            self._wait(self._delay)
+            asked = self._asked
+            self._guarded_drain(transport)
+            with self._idle:
+                self._answered = asked
+                self._idle.notify_all()
+        self._guarded_drain(transport)
+        transport.close()
+
+    def _guarded_drain(self, transport: Transport) -> None:
+        try:
+            self._drain(transport)
+        except Exception as error:  # noqa: BLE001  a batch that we cannot handle must not end all exports
+            self._ledger.error(f"export.{self.signal.value}", error)
+            self._ledger.dropped(self.signal, "internal_error", len(self._taken))
+            self._taken.clear()
+
+    def _wait(self, seconds: float) -> None:
+        if len(self._queue) < self._batch and self._deadline is None:
+            self._wake.wait(seconds)
+        self._wake.clear()
+
+    def _drain(self, transport: Transport) -> None:
+        """Send until the queue is empty or the collector is not to be had."""
+        if self._refill is not None:
+            self._queue.clear()  # what was collected before and could not be sent is out of date
+            self._taken.clear()
+            self._queue.extend(self._refill())
+        while self._queue or self._taken:
+            if not self._taken:
+                self._take()
+            if not self._attempt(transport):
+                return
+
+    def _take(self) -> None:
+        size, taken, queue = 0, self._taken, self._queue
+        while queue and len(taken) < self._batch:
+            size += self._size(queue[0])
+            if taken and size > _MAX_BATCH_BYTES:
+                break
+            taken.append(queue.popleft())
+
+    def _attempt(self, transport: Transport) -> bool:
+        """Send what was taken; True to go on with the next batch, False to give up for now."""
+        while self._taken:
+            timeout = self._remaining()
+            if timeout <= 0:
+                return False
+            started = time.monotonic()
+            answer = transport.send(self._pack(self._taken), timeout)
+            self._observe(self.signal, "success" if answer.accepted else "failure", time.monotonic() - started)
+            if self._settled(answer):
+                continue
+            if not self._pause(self._breaker.failed(answer.retry_after), answer.reason):
+                return False
+        return True
+
+    def _settled(self, answer: Answer) -> bool:
+        """Whether the answer decides about what was sent; if not, it is sent again later."""
+        if answer.accepted:
+            if answer.rejected:
+                self._ledger.dropped(self.signal, "rejected", answer.rejected)
+            self._taken.clear()
+        elif answer.too_large and len(self._taken) > 1:
+            half = len(self._taken) // 2
+            self._queue.extendleft(reversed(self._taken[half:]))
+            del self._taken[half:]
+            return True
+        elif answer.retry:
+            return False
+        else:
+            self._ledger.dropped(self.signal, answer.reason, len(self._taken))
+            self._taken.clear()
+        self._breaker.worked()
+        self._state("" if answer.accepted else answer.reason)
+        return True
+
+    def _pause(self, seconds: float, reason: str) -> bool:
+        """Wait before the next attempt; False when a shutdown leaves no time for one."""
+        self._state(reason)
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._deadline is not None and until > self._deadline:
+                return False
+            if self._asked != self._answered:
+                return False  # somebody waits for a flush; the answer is that it cannot be sent now
+            self._wake.wait(min(left, 0.2))
+            self._wake.clear()
+        return True
+
+    def _state(self, reason: str) -> None:
+        state = self._breaker.state
+        if state is not self.state:
+            self.state = state
+            self._changed(self.signal, state, reason)
+
+    def _remaining(self) -> float:
+        if self._deadline is None:
+            return self._timeout
+        return min(self._timeout, self._deadline - time.monotonic())
+
+    def forked(self) -> None:
+        """In a forked child: what waits belongs to the parent, and its thread stayed there."""
+        self._thread = None
+        self._queue.clear()
+        self._taken = []
+        self._wake = threading.Event()
+        self._idle = threading.Condition()
+        self._breaker = Breaker()
+        self.state = ExporterState.CLOSED
