@@ -1,0 +1,81 @@
+"""Log records in OTLP's wire form (opentelemetry-proto 1.x, logs.proto), encoded when the line is written.
+
+A record says what the JSON line says: the message is its body, the logger its scope, the resource is said once a
+request. Equal to the official encoder after decoding; tests/logs/test_encode.py holds them side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+
+from connectsoft_obs.export import envelope, wire
+from connectsoft_obs.signals.logs.layout import Ids
+from connectsoft_obs.signals.logs.levels import NUMBERS, WORDS, standard
+from connectsoft_obs.signals.logs.profiles import OTEL
+from connectsoft_obs.vocabulary import EVENT_NAME, SCHEMA_URL
+
+Item = tuple[str, bytes]
+"""A logger's name and an encoded record of it."""
+
+_ATTRIBUTE: Final = 6
+_RESERVED: Final = frozenset(OTEL.head)
+_SEVERITIES: Final = {level: wire.integer(2, NUMBERS[level]) + wire.text(3, word) for level, word in WORDS.items()}
+_EXPORTING: Any = getattr(otel_context, "_SUPPRESS_INSTRUMENTATION_KEY", None)
+_EXPORTERS: Final = "opentelemetry."
+
+
+def exporter(put: Callable[[Item], None]) -> Callable[..., None]:
+    """What a stream hands its lines to; what exporters say about themselves is not exported, or it would never end."""
+
+    def export(
+        context: Context,
+        now: int,
+        level: int,
+        message: str,
+        logger: str,
+        ids: Ids | None,
+        attributes: Mapping[str, Any],
+    ) -> None:
+        if logger.startswith(_EXPORTERS) or (_EXPORTING is not None and context.get(_EXPORTING)):
+            return
+        put((logger, record(now, level, message, ids, attributes)))
+
+    return export
+
+
+def record(now: int, level: int, message: str, ids: Ids | None, attributes: Mapping[str, Any]) -> bytes:
+    """A LogRecord; `now` is nanoseconds since 1970, `attributes` are plain values in their order."""
+    event = attributes.get(EVENT_NAME)
+    encoded = [
+        wire.pair(_ATTRIBUTE, f"attr.{key}" if key in _RESERVED else key, value)
+        for key, value in attributes.items()
+        if key != EVENT_NAME
+    ]
+    correlation = b""
+    if ids is not None:
+        flags = wire.fixed32(8, int(ids[2], 16))
+        correlation = b"".join((flags, b"\x4a\x10", bytes.fromhex(ids[0]), b"\x52\x08", bytes.fromhex(ids[1])))
+    return b"".join(
+        (
+            wire.fixed64(1, now),
+            wire.fixed64(11, now),
+            _SEVERITIES.get(level) or _SEVERITIES[standard(level)],
+            wire.block(5, wire.value(message)),
+            *encoded,
+            correlation,
+            wire.text(12, str(event)) if event is not None else b"",
+        )
+    )
+
+
+def pack(items: Sequence[Item], resource: Mapping[str, Any]) -> bytes:
+    """One ExportLogsServiceRequest."""
+    loggers: dict[str, list[bytes]] = {}
+    for logger, encoded in items:
+        loggers.setdefault(logger, []).append(encoded)
+    scopes = [envelope.scope(logger, "", None, envelope.items(records)) for logger, records in loggers.items()]
+    return envelope.request(resource, SCHEMA_URL, b"".join(scopes))

@@ -1,0 +1,197 @@
+"""One log line as a dictionary: what is said, where, by whom, in the keys of a profile."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+from connectsoft_obs.operations import Operation
+from connectsoft_obs.signals.logs.levels import standard
+from connectsoft_obs.signals.logs.profiles import Profile
+from connectsoft_obs.vocabulary import CORRELATION_ID
+
+Ids: TypeAlias = tuple[str, str, str]
+"""Trace id, span id and flags in hexadecimal digits."""
+
+_CAMEL: Final = re.compile(r"[._-]+(\w)")
+_IN_BRACES: Final = re.compile(r"\{([\w.]+)\}")
+_KEPT = 1000
+_DIGITS: Final = [f"{number:03d}" for number in range(1000)]
+
+
+class Form:
+    """A line that is said again and again: what is the same each time, laid out once.
+
+    Args:
+        message: its message.
+        logger: its logger.
+        attributes: its fixed attributes, under their OpenTelemetry names.
+        line: the line of a profile that has all this, and room for the rest.
+    """
+
+    __slots__ = ("attributes", "line", "logger", "message")
+
+    def __init__(self, message: str, logger: str, attributes: dict[str, Any], line: dict[str, Any]) -> None:
+        self.message: str = message
+        self.logger: str = logger
+        self.attributes: dict[str, Any] = attributes
+        self.line: dict[str, Any] = line
+
+
+class Layout:
+    """Makes lines of one profile for one process. Thread-safe.
+
+    Args:
+        profile: the table of keys.
+        attributes: the resource.
+    """
+
+    def __init__(self, profile: Profile, attributes: Mapping[str, Any]) -> None:
+        fixed = {key: attributes[name] for name, key in profile.resource.items() if name in attributes}
+        trace = {profile.trace_id, profile.span_id, profile.trace_flags, profile.sampled}
+        said = {profile.timestamp, profile.severity, profile.message}
+        values = {**dict.fromkeys(profile.always), **fixed, **profile.constants}
+        # A copy of a dictionary with its keys in place costs a third of putting them there.
+        present = {*values, *said, *trace, profile.logger}
+        self._whole = {key: values.get(key) for key in profile.head if key in present}
+        self._known = {*values, *said}
+        self._names: dict[str, str] = dict(profile.names)
+        self._camel = profile.camel
+        self._renamed = bool(profile.names) or profile.camel
+        self._time, self._severity = profile.timestamp, profile.severity
+        self._message, self._logger = profile.message, profile.logger
+        self._trace, self._span = profile.trace_id, profile.span_id
+        self._flags, self._sampled = profile.trace_flags, profile.sampled
+        self._operation = profile.operation
+        self._correlation = self.key(CORRELATION_ID)
+        self._words = profile.words
+        free = {self.key(name) for name in profile.names} | {self._correlation}
+        self._reserved = frozenset({*profile.head, *profile.kept, profile.operation}) - free - {""}
+        prefix = _IN_BRACES.sub(lambda match: str(attributes.get(match[1], "")), profile.trace_prefix)
+        self._prefix = "" if "//" in prefix else prefix
+        self._second = (0, "")
+
+    def line(
+        self,
+        now: int,
+        level: int,
+        message: str,
+        logger: str,
+        ids: Ids | None,
+        operation: Operation | None,
+        attributes: dict[str, Any],
+    ) -> dict[str, Any]:
+        """A line with these attributes, which keep their order after the head; `now` is nanoseconds since 1970."""
+        if ids is not None and logger:
+            line = self._whole.copy()
+            line[self._logger] = logger
+            self._correlate(line, ids)
+        else:
+            line = self._partial(logger, ids)
+        line[self._time] = self._timestamp(now)
+        line[self._severity] = self._words.get(level) or self._words[standard(level)]
+        line[self._message] = message
+        if self._operation and operation is not None:
+            line[self._operation] = operation.name
+        if self._renamed or not self._reserved.isdisjoint(attributes):
+            attributes = self._free(attributes)
+        line.update(attributes)
+        return line
+
+    def form(self, message: str, logger: str, attributes: dict[str, Any]) -> Form:
+        """What lines of one kind, said within a span and by a named logger, have in common."""
+        line = self._whole.copy()
+        line[self._message] = message
+        line[self._logger] = logger
+        line[self._correlation] = None
+        line.update(self._free(attributes))
+        return Form(message, logger, attributes, line)
+
+    def filled(
+        self,
+        form: Form,
+        now: int,
+        level: int,
+        ids: Ids,
+        operation: Operation,
+        own: dict[str, Any],
+        facts: dict[str, Any] | None,
+    ) -> dict[str, Any]:
+        """A line of a form with the attributes of ours that only this one has, and those that were bound."""
+        line = form.line.copy()
+        line[self._time] = self._timestamp(now)
+        line[self._severity] = self._words[level]
+        self._correlate(line, ids)
+        line[self._correlation] = operation.correlation_id or ids[0]
+        if self._operation:
+            line[self._operation] = operation.name
+        if self._renamed:
+            own = {self.key(name): value for name, value in own.items()}
+        line.update(own)
+        if facts is not None:
+            line.update(self._free(facts))
+        return line
+
+    def key(self, name: str) -> str:
+        """The profile's key for an attribute."""
+        known = self._names.get(name)
+        if known is None:
+            known = _CAMEL.sub(lambda match: match[1].upper(), name) if self._camel else name
+            if len(self._names) < _KEPT:
+                self._names[name] = known
+        return known
+
+    def _correlate(self, line: dict[str, Any], ids: Ids) -> None:
+        line[self._trace] = self._prefix + ids[0] if self._prefix else ids[0]
+        line[self._span] = ids[1]
+        if self._flags:
+            line[self._flags] = ids[2]
+        if self._sampled:
+            line[self._sampled] = bool(int(ids[2], 16) & 1)
+
+    def _partial(self, logger: str, ids: Ids | None) -> dict[str, Any]:
+        """The head of a line that is in no trace, or that no named logger wrote."""
+        line = dict(self._whole)
+        if logger:
+            line[self._logger] = logger
+        elif self._logger not in self._known:
+            del line[self._logger]
+        if ids is not None:
+            self._correlate(line, ids)
+            return line
+        for key in (self._trace, self._span, self._flags, self._sampled):
+            if key and key not in self._known:
+                del line[key]
+        return line
+
+    def _free(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Attributes under the profile's keys; one whose key is taken gets another."""
+        if self._renamed:
+            attributes = {self.key(name): value for name, value in attributes.items()}
+        if self._reserved.isdisjoint(attributes):
+            return attributes
+        return {f"attr.{key}" if key in self._reserved else key: value for key, value in attributes.items()}
+
+    def _timestamp(self, now: int) -> str:
+        """RFC 3339 in UTC with microseconds."""
+        start, text = self._second
+        rest = now - start
+        if not 0 <= rest < 1_000_000_000:
+            second, rest = divmod(now, 1_000_000_000)
+            text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+            self._second = (now - rest, text)
+        # The text of a second is made once a second, the digits after it come from a table: 0.2 us against 1.1.
+        return f"{text}{_DIGITS[rest // 1_000_000]}{_DIGITS[rest // 1000 % 1000]}Z"
+
+
+def ids_of(span: Any) -> Ids | None:
+    """The ids of a span in hexadecimal digits, None for one that names no trace; spans of ours keep theirs."""
+    kept: Ids | None = getattr(span, "hexed", None) or getattr(span, "hex", None)
+    if kept is not None:
+        return kept
+    context = span.get_span_context()
+    if not context.trace_id:
+        return None
+    return f"{context.trace_id:032x}", f"{context.span_id:016x}", f"{context.trace_flags:02x}"

@@ -1,0 +1,187 @@
+"""Where lines go: standard output, at once, or from a thread once the process serves.
+
+A write to a pipe costs more than making the line, and one to a full pipe blocks. So while requests are served lines are
+collected for up to 50 ms and written by a thread, in pieces of whole lines that the kernel writes in one go. What does
+not fit into the buffer while nobody reads is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import TextIO
+
+from connectsoft_obs.forks import renew
+from connectsoft_obs.ledger import Ledger
+from connectsoft_obs.signals.logs.descriptor import Blocked, Descriptor
+from connectsoft_obs.vocabulary import Signal
+
+PAUSE = 0.05
+"""Longest time in seconds that a line waits in memory; what an `os._exit` or a SIGKILL can lose."""
+
+LIMIT = 4 * 1024 * 1024
+"""Bytes that may wait for a reader."""
+
+PATIENCE = 1.0
+"""Seconds that lines said after the service has stopped wait for a reader, all of them together."""
+
+
+class Output:
+    """Standard output of this process. Thread-safe; no method raises.
+
+    Args:
+        ledger: counts lines that could not be written.
+        stream: a text stream to use instead of `sys.stdout`.
+    """
+
+    def __init__(self, ledger: Ledger, stream: TextIO | None = None) -> None:
+        self._ledger = ledger
+        self._stream = sys.stdout if stream is None else stream
+        number = _number(self._stream)
+        self._descriptor = None if number is None else Descriptor(number)
+        self._patience: float | None = None
+        self.forked()
+        renew(self)
+
+    def forked(self) -> None:
+        """In a forked child, and at first: lines are written at once, nothing waits here, and no thread runs."""
+        self._started = False
+        self._lines: deque[bytes] = deque()
+        self._size = 0
+        self._busy = self._hurry = self._idle = False
+        self._due: tuple[float, Callable[[], None]] | None = None
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._empty = threading.Condition()
+        self._writing = threading.Lock()
+
+    @property
+    def terminal(self) -> bool:
+        """Whether somebody is looking."""
+        try:
+            return self._stream.isatty()
+        except (AttributeError, ValueError):
+            return False
+
+    def start(self) -> None:
+        """From now on a thread writes; the next line starts it. A terminal keeps getting its lines at once."""
+        self._patience = None
+        self._started = self._descriptor is not None and not self.terminal
+
+    def write(self, line: bytes, urgent: bool) -> None:
+        """Write one line, its newline included, now or within PAUSE; an urgent one without delay."""
+        if not self._started:
+            self._now([line], self._patience)
+            return
+        size = self._size + len(line)
+        if size > LIMIT:
+            self._ledger.dropped(Signal.LOGS, "stdout_blocked")
+            return
+        self._size = size
+        self._lines.append(line)
+        if self._thread is None:
+            self._begin()
+        if urgent and not self._hurry:
+            self._hurry = True
+            self._wake.set()
+        elif self._idle:  # once for all lines of a pause: waking a thread costs as much as a line
+            self._idle = False
+            self._wake.set()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until what was logged before is written; True when nothing waits any more."""
+        if not self._started:
+            if self._descriptor is None:
+                with suppress(Exception):
+                    self._stream.flush()
+            return True
+        with self._empty:
+            if self._thread is None:
+                return True
+            self._hurry = True
+            self._wake.set()
+            return self._empty.wait_for(lambda: not self._lines and not self._busy, timeout)
+
+    def stop(self, timeout: float) -> bool:
+        """As `flush`; from now on lines are written at once again, for as long as somebody reads them."""
+        done = self.flush(timeout)
+        if self._started:
+            self._patience = PATIENCE if done else 0.0
+            self._started = False
+        return done
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Run `call` in the writing thread after so many seconds; where there is none, not at all."""
+        if self._thread is not None:
+            self._due = (monotonic() + seconds, call)
+            self._wake.set()
+
+    def _begin(self) -> None:
+        with self._empty:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="obs-stdout", daemon=True)
+                self._thread.start()
+
+    # --- In the thread -----------------------------------------------------------------------------------------------
+    def _run(self) -> None:
+        while True:
+            # Whoever adds a line looks at `_idle` after that, and we at the lines after setting it: one of us sees.
+            self._idle = True
+            if not self._lines and not self._hurry:
+                self._wake.wait(None if self._due is None else max(self._due[0] - monotonic(), 0))
+            self._idle = False
+            self._wake.clear()
+            if self._lines and not self._hurry:
+                self._wake.wait(PAUSE)
+                self._wake.clear()
+            self._write_all()
+            self._run_due()
+
+    def _write_all(self) -> None:
+        self._busy, self._hurry = True, False
+        lines = self._lines
+        while lines:
+            taken = [lines.popleft() for _ in range(min(len(lines), 1024))]
+            self._now(taken, None)
+            self._size = max(self._size - sum(map(len, taken)), 0) if lines else 0
+        self._busy = False
+        with self._empty:
+            self._empty.notify_all()
+
+    def _run_due(self) -> None:
+        if self._due is not None and monotonic() >= self._due[0]:
+            (_, call), self._due = self._due, None
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001  the thread goes on
+                self._ledger.error("logs.later", error)
+
+    def _now(self, lines: list[bytes], patience: float | None) -> None:
+        until = None if patience is None else monotonic() + patience
+        if not self._writing.acquire(timeout=-1 if patience is None else patience):
+            self._ledger.dropped(Signal.LOGS, "stdout_blocked", len(lines))
+            return
+        try:
+            if self._descriptor is not None and not self._stream.closed:
+                self._descriptor.write(lines, until)
+            else:
+                self._stream.write(b"".join(lines).decode("utf-8", "replace"))
+                self._stream.flush()
+        except Blocked as blocked:
+            self._patience = 0.0
+            self._ledger.dropped(Signal.LOGS, "stdout_blocked", len(lines) - blocked.lines)
+        except Exception:  # noqa: BLE001  a closed or broken stdout must not reach whoever logs
+            self._ledger.dropped(Signal.LOGS, "stdout_failed", len(lines))
+        finally:
+            self._writing.release()
+
+
+def _number(stream: TextIO | None) -> int | None:
+    try:
+        return None if stream is None else stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        return None

@@ -1,0 +1,153 @@
+"""One series: a number or a distribution in cells. Recording into one is an addition to a cell, nothing more."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from time import time
+from typing import TypeAlias
+
+from connectsoft_obs.signals.metrics import exemplars
+from connectsoft_obs.signals.metrics.cells import MARK, Cells, Marks
+from connectsoft_obs.signals.metrics.exemplars import LOW, Exemplar
+
+_write = exemplars.write
+
+
+class Number:
+    """A counter, an up-down counter or a gauge. Safe from any thread."""
+
+    __slots__ = ("cells",)
+
+    def __init__(self, cells: Cells) -> None:
+        self.cells: Cells | Inherited = cells
+
+    def add(self, amount: float = 1.0) -> None:
+        """Add to it."""
+        self.cells[0] += amount
+
+    def set(self, value: float) -> None:
+        """Set it."""
+        self.cells[0] = value
+
+
+class Histogram:
+    """A distribution: its sum in the first cell, then one count for each bucket, the infinite one last.
+
+    Safe from any thread.
+
+    Args:
+        cells: where it counts.
+        bounds: upper bounds of the buckets, without the infinite one.
+        room: gives room for exemplars when the first one is kept.
+    """
+
+    __slots__ = ("bounds", "cells", "marks", "room")
+
+    def __init__(self, cells: Cells, bounds: tuple[float, ...], room: Callable[[], Marks]) -> None:
+        self.cells: Cells | Inherited = cells
+        self.bounds: tuple[float, ...] = bounds
+        self.marks: Marks | None = None
+        self.room: Callable[[], Marks] = room
+
+    def observe(self, value: float) -> int:
+        """Count a value; gives back its bucket, for `exemplify`."""
+        bucket = bisect_left(self.bounds, value)
+        # No call from here on: threads switch at calls, so nobody can move the cells between the two additions.
+        cells = self.cells
+        cells[bucket + 1] += 1.0
+        cells[0] += value
+        return bucket
+
+    def exemplify(self, bucket: int, value: float, trace_id: int, span_id: int) -> None:
+        """Keep a trace that fell into a bucket; the latest one stays."""
+        marks = self.marks
+        if marks is None:
+            marks = self.marks = self.room()
+        when = time()
+        _write(marks, bucket * MARK, when, value, trace_id >> 64, trace_id & LOW, span_id, when)
+
+
+Child: TypeAlias = Number | Histogram
+
+
+class Inherited:
+    """Stands in a forked child for the cells of a series until the child first records anything.
+
+    The cells themselves belong to the parent. `open` gives every series of the child cells of its own, so that a child
+    that records nothing costs nothing.
+    """
+
+    __slots__ = ("_child", "_open", "_values")
+
+    def __init__(self, child: Child, values: list[float], open_: Callable[[], None]) -> None:
+        self._child = child
+        self._values = values
+        self._open = open_
+
+    def __len__(self) -> int:
+        """Number of cells."""
+        return len(self._values)
+
+    def __getitem__(self, index: int) -> float:
+        """Open, and read."""
+        return self._cells()[index]
+
+    def __setitem__(self, index: int, value: float) -> None:
+        """Open, and write."""
+        self._cells()[index] = value
+
+    def tolist(self) -> list[float]:
+        """What the child began with."""
+        return list(self._values)
+
+    def _cells(self) -> Cells:
+        if isinstance(self._child.cells, Inherited):
+            self._open()
+        cells = self._child.cells
+        assert not isinstance(cells, Inherited)
+        return cells
+
+
+class Distribution:
+    """What a histogram holds at one moment.
+
+    Args:
+        cells: the sum, then one count for each bucket, not cumulative, the infinite one last.
+        marks: its exemplars as they are stored, b"" for none.
+    """
+
+    __slots__ = ("cells", "marks")
+
+    def __init__(self, cells: Sequence[float], marks: bytes = b"") -> None:
+        self.cells: Sequence[float] = cells
+        self.marks: bytes = marks
+
+    @property
+    def total(self) -> float:
+        """Sum of the measurements."""
+        return self.cells[0]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Measurements in each bucket."""
+        return tuple(map(int, self.cells[1:]))
+
+    @property
+    def count(self) -> int:
+        """Number of measurements."""
+        return int(sum(self.cells[1:]))
+
+    @property
+    def exemplars(self) -> tuple[Exemplar | None, ...]:
+        """The exemplar of each bucket."""
+        return exemplars.read(self.marks) if self.marks else (None,) * (len(self.cells) - 1)
+
+
+def read(child: Child, with_exemplars: bool = True) -> float | Distribution:
+    """What a series holds now."""
+    if type(child) is Histogram:
+        marks = child.marks if with_exemplars else None
+        return Distribution(child.cells.tolist(), b"" if marks is None else marks.tobytes())
+    cells = child.cells
+    return cells.tolist()[0] if isinstance(cells, Inherited) else cells[0]

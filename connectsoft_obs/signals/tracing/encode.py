@@ -1,0 +1,130 @@
+"""Spans in OTLP's wire form (opentelemetry-proto 1.x, trace.proto), encoded when they end.
+
+Equal to the official encoder after decoding; tests/tracing/test_encode.py holds them side by side.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode, TraceState
+
+from connectsoft_obs.export import wire
+from connectsoft_obs.signals.tracing.readable import Shared
+from connectsoft_obs.signals.tracing.span import Span
+
+_ATTRIBUTE = 9
+_KIND = {kind: wire.integer(6, kind.value + 1) for kind in SpanKind}
+_HAS_REMOTE, _IS_REMOTE = 0x100, 0x200
+_times = struct.Struct("<BQBQ").pack
+
+
+def shared(items: dict[str, Any]) -> Shared:
+    """Attributes that many spans have in common, encoded once."""
+    return Shared(items, wire.pairs(_ATTRIBUTE, items))
+
+
+def span(done: Span) -> bytes:
+    """A finished span of ours."""
+    own, limits = done.own or {}, done.tracer.limits
+    over = limits.max_span_attributes is not None and len(own) + len(done.shared.items) > limits.max_span_attributes
+    if over or done.touched or limits.max_span_attribute_length is not None:
+        return readable(done)
+    parent = done.origin
+    return b"".join(
+        (
+            b"\x0a\x10",
+            done.trace_id.to_bytes(16, "big"),
+            b"\x12\x08",
+            done.span_id.to_bytes(8, "big"),
+            _state(done.state) if done.state else b"",
+            b"" if parent is None else b"\x22\x08" + parent.span_id.to_bytes(8, "big"),
+            wire.text(5, done.title),
+            _KIND[done.sort],
+            _times(0x39, done.start_ns, 0x41, done.end_ns),
+            done.shared.encoded,
+            wire.pairs(_ATTRIBUTE, own),
+            _UNSET if done.status_code is StatusCode.UNSET else _status(done.status_code, done.status_text),
+            _REMOTE_PARENT if parent is not None and parent.is_remote else _LOCAL_PARENT,
+        )
+    )
+
+
+def readable(done: ReadableSpan) -> bytes:
+    """A finished span of anybody's."""
+    context = done.get_span_context()
+    assert context is not None
+    return b"".join(
+        (
+            b"\x0a\x10",
+            context.trace_id.to_bytes(16, "big"),
+            b"\x12\x08",
+            context.span_id.to_bytes(8, "big"),
+            _state(context.trace_state),
+            b"" if done.parent is None else b"\x22\x08" + done.parent.span_id.to_bytes(8, "big"),
+            wire.text(5, done.name),
+            _KIND[done.kind],
+            _times(0x39, done.start_time or 0, 0x41, done.end_time or 0),
+            wire.pairs(_ATTRIBUTE, done.attributes or {}),
+            _number(10, done.dropped_attributes),
+            wire.join(11, [_event(event) for event in done.events]),
+            _number(12, done.dropped_events),
+            wire.join(13, [_link(link) for link in done.links]),
+            _number(14, done.dropped_links),
+            _status(done.status.status_code, done.status.description),
+            _flags(16, done.parent),
+        )
+    )
+
+
+def _state(state: TraceState | None) -> bytes:
+    return wire.text(3, ",".join(f"{key}={value}" for key, value in state.items())) if state else b""
+
+
+def _number(field: int, number: int) -> bytes:
+    return wire.integer(field, number) if number else b""
+
+
+_UNSET = b"\x7a\x00"
+
+
+def _status(code: StatusCode, description: str | None) -> bytes:
+    if code is StatusCode.UNSET:
+        return _UNSET
+    return wire.block(15, (wire.text(2, description) if description else b"") + wire.integer(3, code.value))
+
+
+def _flags(field: int, parent: SpanContext | None) -> bytes:
+    return wire.fixed32(field, _HAS_REMOTE | _IS_REMOTE if parent is not None and parent.is_remote else _HAS_REMOTE)
+
+
+_REMOTE_PARENT = wire.fixed32(16, _HAS_REMOTE | _IS_REMOTE)
+_LOCAL_PARENT = wire.fixed32(16, _HAS_REMOTE)
+
+
+def _event(event: Event) -> bytes:
+    return b"".join(
+        (
+            wire.fixed64(1, event.timestamp or 0),
+            wire.text(2, event.name),
+            wire.pairs(3, event.attributes or {}),
+            _number(4, event.dropped_attributes),
+        )
+    )
+
+
+def _link(link: Link) -> bytes:
+    context = link.context
+    return b"".join(
+        (
+            b"\x0a\x10",
+            context.trace_id.to_bytes(16, "big"),
+            b"\x12\x08",
+            context.span_id.to_bytes(8, "big"),
+            wire.pairs(4, link.attributes or {}),
+            _number(5, link.dropped_attributes),
+            _flags(6, context),
+        )
+    )

@@ -1,0 +1,49 @@
+"""`start_as_current_span` as the SDK has it, for exceptions of any kind.
+
+The SDK formats the exception for the span's status; one whose text fails would be replaced by that failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.util._decorator import _agnosticcontextmanager
+
+
+@_agnosticcontextmanager
+def start_as_current_span(  # noqa: PLR0913, PLR0917  OpenTelemetry's own signature
+    self: trace.Tracer,
+    name: str,
+    context: Context | None = None,
+    kind: SpanKind = SpanKind.INTERNAL,
+    attributes: Any = None,
+    links: Any = (),
+    start_time: int | None = None,
+    record_exception: bool = True,
+    set_status_on_exception: bool = True,
+    end_on_exit: bool = True,
+) -> Iterator[trace.Span]:
+    """Start a span and make it current for a block, or for each call of a function."""
+    span = self.start_span(
+        name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
+    )
+    with trace.use_span(span, end_on_exit, record_exception, set_status_on_exception=False):
+        try:
+            yield span
+        except Exception as error:
+            if set_status_on_exception:
+                with suppress(Exception):  # the application's exception goes on, whatever a span makes of it
+                    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {_text(error)}"))
+            raise
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  somebody's broken __str__
+        return "<unprintable>"

@@ -1,0 +1,200 @@
+"""Our tracer provider: the SDK's interface, our span, and one place where finished spans arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import time_ns
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.sampling import Decision, Sampler
+from opentelemetry.sdk.util.instrumentation import InstrumentationInfo, InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind
+
+from connectsoft_obs.ledger import failed
+from connectsoft_obs.signals.tracing import ids
+from connectsoft_obs.signals.tracing.entering import start_as_current_span
+from connectsoft_obs.signals.tracing.sampling import Decide
+from connectsoft_obs.signals.tracing.span import Span, Unsampled
+
+SAMPLED, RANDOM = 0x01, 0x02
+
+Export = Callable[[Span], None]
+
+
+class Tracer(trace.Tracer):
+    """Starts spans for one instrumentation scope. Thread-safe."""
+
+    def __init__(self, provider: Provider, scope: InstrumentationScope) -> None:
+        self.provider = provider
+        self.instrumentation_scope = scope
+        self.limits: sdk.SpanLimits = provider.limits
+
+    @property
+    def instrumentation_info(self) -> InstrumentationInfo:
+        """Deprecated in OpenTelemetry; the scope says the same."""
+        scope = self.instrumentation_scope
+        return InstrumentationInfo(scope.name, scope.version, scope.schema_url)
+
+    def open(  # noqa: PLR0917  positional on purpose: keywords cost on the request path
+        self,
+        name: str,
+        kind: SpanKind,
+        parent: SpanContext | None,
+        start_ns: int,
+        attributes: Callable[[], dict[str, Any]] | None = None,
+        context: Context | None = None,
+        links: Sequence[Link] = (),
+        root_id: int = 0,
+    ) -> Span | Unsampled:
+        """A started span, recording or not; `attributes` is called only when a sampler or processor will look.
+
+        What the request path uses. `start_span` is the same with OpenTelemetry's arguments. `root_id` is the trace id of
+        a span without parent, where somebody has given the trace one.
+        """
+        provider = self.provider
+        if parent is None:
+            trace_id, flags, state, sampled = root_id or ids.trace_id(), 0 if root_id else RANDOM, None, None
+        else:
+            trace_id, flags, state = parent.trace_id, parent.trace_flags & RANDOM, parent.trace_state
+            sampled = bool(parent.trace_flags & SAMPLED)
+        initial = attributes() if attributes is not None and provider.watched else None
+        if provider.decide is not None:
+            record = keep = provider.decide(trace_id, sampled)
+        else:
+            decision = provider.sampler.should_sample(context, trace_id, name, kind, initial, links)
+            record = decision.decision is not Decision.DROP
+            keep = decision.decision is Decision.RECORD_AND_SAMPLE
+            state = decision.trace_state or None
+            initial = dict(decision.attributes or {})
+        flags |= SAMPLED if keep else 0
+        if not record:
+            return Unsampled(trace_id, ids.span_id(), flags, state)
+        span = Span(self, name, kind, trace_id, ids.span_id(), flags, state, parent, start_ns)
+        if initial:
+            span.set_attributes(initial)
+        for link in links:
+            span.add_link(link.context, link.attributes)
+        if provider.others:
+            provider.started(span, context)
+        return span
+
+    def start_span(  # noqa: PLR0917  OpenTelemetry's own signature
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Any = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> trace.Span:
+        """Start a span as OpenTelemetry's API has it; one that cannot be started is not recorded."""
+        try:
+            return self._started(
+                name, context, kind, attributes, links, start_time, (record_exception, set_status_on_exception)
+            )
+        except Exception as failure:  # noqa: BLE001  ours, or a sampler of somebody's; what is traced goes on
+            failed("tracing.start", failure)
+            return trace.INVALID_SPAN
+
+    def _started(
+        self,
+        name: str,
+        context: Context | None,
+        kind: SpanKind,
+        attributes: Any,
+        links: Sequence[Link] | None,
+        start_time: int | None,
+        on_exit: tuple[bool, bool],
+    ) -> trace.Span:
+        parent: SpanContext | None = trace.get_current_span(context).get_span_context()
+        if parent is not None and not parent.is_valid:
+            parent = None
+        span = self.open(name, kind, parent, start_time or time_ns(), lambda: attributes or {}, context, links or ())
+        if isinstance(span, Span):
+            if attributes and not self.provider.watched:
+                span.set_attributes(attributes)
+            span.on_exit = on_exit
+        return span
+
+    start_as_current_span: Callable[..., Any] = start_as_current_span
+
+
+class Provider(sdk.TracerProvider):
+    """The provider of one Telemetry. Thread-safe.
+
+    Args:
+        resource: gives who reports; asked for each span, so that a forked child reports as itself.
+        sampler: OpenTelemetry's sampler.
+        decide: the same decision without asking it, or None when the sampler is not a standard one.
+        limits: OpenTelemetry's span limits.
+    """
+
+    def __init__(
+        self, resource: Callable[[], Resource], sampler: Sampler, decide: Decide | None, limits: sdk.SpanLimits
+    ) -> None:
+        super().__init__(sampler=sampler, resource=resource(), shutdown_on_exit=False, span_limits=limits)
+        self.limits = limits
+        self.decide = decide
+        self.others: bool = False
+        self.heard: bool = False
+        """Whether anybody takes finished spans; where nobody does, what a span would say need not be put together."""
+        self._current_resource = resource
+        self._ours: dict[tuple[Any, ...], Tracer] = {}
+        self._export: tuple[Export, ...] = ()
+
+    @property
+    def resource(self) -> Resource:
+        """Who reports, in the calling process."""
+        return self._current_resource()
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody looks at a span when it starts: a sampler of the user's, or another processor."""
+        return self.others or self.decide is None
+
+    def get_tracer(
+        self,
+        instrumenting_module_name: str,
+        instrumenting_library_version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Any = None,
+    ) -> Tracer:
+        """The tracer of an instrumentation; the same one each time."""
+        key = (instrumenting_module_name, instrumenting_library_version, schema_url, str(attributes or ""))
+        if (known := self._ours.get(key)) is not None:
+            return known
+        scope = InstrumentationScope(
+            instrumenting_module_name or "", instrumenting_library_version or "", schema_url, attributes
+        )
+        return self._ours.setdefault(key, Tracer(self, scope))
+
+    def export_to(self, export: Export) -> None:
+        """Hand every finished span to `export` too; it must not block or raise."""
+        self._export = (*self._export, export)
+        self.heard = True
+
+    def add_span_processor(self, span_processor: sdk.SpanProcessor) -> None:
+        """Add an OpenTelemetry span processor."""
+        super().add_span_processor(span_processor)
+        self.others = self.heard = True
+
+    def started(self, span: Span, context: Context | None) -> None:
+        """Tell the processors that users added."""
+        self._active_span_processor.on_start(span, parent_context=context)
+
+    def ended(self, span: Span) -> None:
+        """A span has ended: to our exporters and to the processors that users added."""
+        if span.flags & SAMPLED:
+            for export in self._export:
+                try:
+                    export(span)
+                except Exception as failure:  # noqa: BLE001  ours; who ends a span must not fail for it
+                    failed("tracing.export", failure)
+        if self.others:
+            self._active_span_processor.on_end(span._readable_span())  # noqa: SLF001  our own class

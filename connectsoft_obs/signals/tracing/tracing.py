@@ -1,0 +1,76 @@
+"""The tracing of one Telemetry: its provider, its way out, and how adapters open spans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanLimits
+
+from connectsoft_obs import __version__
+from connectsoft_obs.export import envelope
+from connectsoft_obs.ledger import Ledger
+from connectsoft_obs.settings import Settings
+from connectsoft_obs.signals.tracing import encode
+from connectsoft_obs.signals.tracing.provider import Provider, Tracer
+from connectsoft_obs.signals.tracing.sampling import sampler, shortcut
+from connectsoft_obs.signals.tracing.span import Span
+from connectsoft_obs.vocabulary import SCHEMA_URL, SCOPE, Signal
+
+Item = tuple[tuple[str, str, str | None], bytes]
+"""An encoded span and the instrumentation scope it belongs to."""
+
+
+class Tracing:
+    """Starts and hands on spans. Thread-safe.
+
+    Args:
+        settings: sampler and limits.
+        attributes: gives the resource's attributes in the calling process.
+        ledger: told what fails.
+    """
+
+    def __init__(self, settings: Settings, attributes: Callable[[], Mapping[str, Any]], ledger: Ledger) -> None:
+        self._attributes = attributes
+        self._ledger = ledger
+        self._known: tuple[Mapping[str, Any] | None, Resource] = (None, Resource.get_empty())
+        own = settings.sampler
+        self.provider: Provider = Provider(
+            self._resource,
+            own or sampler(settings),
+            None if own is not None else shortcut(settings),
+            SpanLimits(),
+        )
+        self.tracer: Tracer = self.provider.get_tracer(SCOPE, __version__, SCHEMA_URL)
+
+    def export_to(self, put: Callable[[Item], None]) -> None:
+        """Encode each finished span and hand the bytes to `put`."""
+
+        def export(span: Span) -> None:
+            scope = span.tracer.instrumentation_scope
+            try:
+                encoded = encode.span(span)
+            except Exception as error:  # noqa: BLE001  whoever ends a span must not notice
+                self._ledger.error("tracing.encode", error)
+                self._ledger.dropped(Signal.TRACES, "internal_error")
+                return
+            put(((scope.name, scope.version or "", scope.schema_url), encoded))
+
+        self.provider.export_to(export)
+
+    def pack(self, items: Sequence[Item]) -> bytes:
+        """One ExportTraceServiceRequest."""
+        scopes: dict[tuple[str, str, str | None], list[bytes]] = {}
+        for scope, encoded in items:
+            scopes.setdefault(scope, []).append(encoded)
+        parts = [envelope.scope(*scope, envelope.items(spans)) for scope, spans in scopes.items()]
+        return envelope.request(self._attributes(), SCHEMA_URL, b"".join(parts))
+
+    def _resource(self) -> Resource:
+        attributes = self._attributes()
+        known, resource = self._known
+        if attributes is not known:
+            resource = Resource(dict(attributes), SCHEMA_URL)
+            self._known = (attributes, resource)
+        return resource

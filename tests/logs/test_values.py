@@ -1,0 +1,243 @@
+"""Whatever a caller logs, the line is one JSON object of bounded size, and the caller notices nothing."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+import decimal
+import enum
+import fractions
+import ipaddress
+import json
+import pathlib
+import uuid
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.situations import Stage
+
+MAX_LINE, MAX_VALUE = 65536, 8192
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Size(str, enum.Enum):  # noqa: UP042  the older spelling, whose str() is another
+    LARGE = "large"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    password: str = "hunter2"
+    hidden: int = dataclasses.field(default=0, repr=False)
+
+
+class Hostile:
+    """Fails at everything that one may ask of it."""
+
+    def __repr__(self) -> str:
+        raise SystemError
+
+    __str__ = __repr__
+
+    def __len__(self) -> int:
+        raise KeyError
+
+    def __iter__(self) -> Any:
+        raise OSError
+
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Shrinking(dict[str, int]):
+    """A mapping that changes while one looks at it."""
+
+    def items(self) -> Any:
+        raise RuntimeError("dictionary changed size during iteration")
+
+
+def line(**fields: Any) -> dict[str, Any]:
+    stage = Stage("otel")
+    stage.log.info("message", **fields)
+    written = stage.written.getvalue()
+    assert written.endswith("\n")
+    assert written.count("\n") == 1
+    found: dict[str, Any] = json.loads(written)
+    return found
+
+
+CYCLE: list[Any] = []
+CYCLE.append(CYCLE)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC), "2026-01-02T00:00:00+00:00"),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (datetime.timedelta(seconds=90), "0:01:30"),
+        (decimal.Decimal("1.50"), "1.50"),
+        (fractions.Fraction(1, 3), "1/3"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (pathlib.PurePosixPath("/a/b"), "/a/b"),
+        (ipaddress.ip_address("::1"), "::1"),
+        (Colour.RED, "red"),
+        (Size.LARGE, "large"),
+        (Level.LOW, 1),
+        (Point(1), {"x": 1, "password": "REDACTED"}),
+        (collections.OrderedDict(a=1), {"a": 1}),
+        ({1: {None: (True, 2.5)}}, {"1": {"None": [True, 2.5]}}),
+        ({b"key": b"value"}, {"key": "value"}),
+        (float("inf"), "Infinity"),
+        ([float("nan"), -float("inf")], ["NaN", "-Infinity"]),
+        (2**63 - 1, 2**63 - 1),
+        (2**63, str(2**63)),
+        (-(2**63), -(2**63)),
+        (-(2**63) - 1, str(-(2**63) - 1)),
+        (10**5000, "<unprintable int>"),
+        (ValueError("why"), "ValueError('why')"),
+        (Hostile(), "<unprintable Hostile>"),
+        ([Hostile()], ["<unprintable Hostile>"]),
+        (Shrinking(), "{}"),
+        ("\ud800half", "?half"),
+        ("line\nbreak\u2028\x00", "line\nbreak\u2028\x00"),
+        (range(3), "range(0, 3)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_each_kind_of_value_has_one_form(value: Any, expected: Any) -> None:
+    assert line(value=value)["value"] == expected
+
+
+def test_cycles_depth_and_width_end_in_a_mark() -> None:
+    deep: Any = "bottom"
+    for _ in range(50):
+        deep = {"in": deep}
+    found = line(cycle=CYCLE, deep=deep, wide=list(range(100_000)), many={str(n): n for n in range(100_000)})
+    assert "...[truncated]" in json.dumps(found["cycle"])
+    assert "bottom" not in json.dumps(found["deep"])
+    assert found["wide"][-1] == "...[truncated]"
+    assert len(found["wide"]) <= 1001
+    assert len(found["many"]) <= 1001
+
+
+def test_a_long_value_is_cut_and_says_so() -> None:
+    found = line(short="x" * MAX_VALUE, long="y" * (MAX_VALUE + 1))
+    assert found["short"] == "x" * MAX_VALUE
+    assert found["long"] == "y" * MAX_VALUE + "...[truncated]"
+
+
+def test_a_stack_trace_keeps_its_beginning_and_its_end() -> None:
+    stage = Stage("otel")
+
+    def recurse(number: int) -> None:
+        if number == 0:
+            raise ValueError("the innermost")
+        exec(f"recurse({number} - 1)", {"recurse": recurse})  # noqa: S102  so that no two lines are alike
+
+    try:
+        recurse(200)
+    except ValueError:
+        stage.log.exception("deep")
+    stack = json.loads(stage.written.getvalue())["exception.stacktrace"]
+    assert len(stack) < MAX_VALUE + 50
+    assert stack.startswith("Traceback (most recent call last):")
+    assert "...[truncated]" in stack
+    assert stack.endswith("ValueError: the innermost\n")
+
+
+@pytest.mark.parametrize("unit", ["x", "\x00", "€", "😀", '"', "\\"])
+def test_no_line_is_longer_than_a_line_may_be(unit: str) -> None:
+    stage = Stage("otel")
+    stage.log.info("m" * 100_000, **{f"field{number}": unit * 9000 for number in range(40)})
+    stage.log.info("many fields", **{f"field{number}": number for number in range(20_000)})
+    stage.log.info("long keys", **{"k" * 70_000: 1, "q" * 70_000: 2})
+    for written in stage.written.getvalue().splitlines(keepends=True):
+        assert len(written.encode()) <= MAX_LINE
+        found = json.loads(written)
+        assert list(found)[:4] == ["timestamp", "severity", "message", "logger"]
+        assert "...[truncated]" in written
+
+
+keys = st.one_of(
+    st.text(max_size=30), st.sampled_from(["timestamp", "message", "trace_id", "exc_info", "event", "level", "", "a.b"])
+)
+anything = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.datetimes(), st.uuids(), st.decimals(),
+        st.builds(Hostile), st.builds(object), st.just(Point), st.complex_numbers(),
+        st.text(alphabet=st.characters(categories=["Cs"]), max_size=3),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.tuples(inner), st.dictionaries(st.one_of(st.text(max_size=5), st.integers(), st.none()), inner, max_size=3)
+    ),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@settings(max_examples=500, deadline=None)
+@given(event=anything, args=st.lists(anything, max_size=2), fields=st.dictionaries(keys, anything, max_size=5))
+def test_nothing_raises_and_every_line_parses(event: Any, args: list[Any], fields: dict[str, Any]) -> None:
+    for profile in ("otel", "connectsoft", "ecs"):
+        stage = Stage(profile)
+        stage.log.warning(event, *args, **{key: value for key, value in fields.items() if key != "event"})
+        written, end = stage.written.getvalue().split("\n")
+        assert not end
+        found = orjson.loads(written)
+        assert set(found) >= {"message"}
+        assert [name for name, labels in stage.counted if labels == ("warning",)] == ["connectsoft.log.records"]
+        assert stage.counted_errors == []
+
+
+@pytest.mark.parametrize("key", ["exc_info", "stack_info"])
+def test_a_switch_that_cannot_say_whether_it_is_on_raises_nothing(key: str) -> None:
+    stage = Stage("otel")
+    stage.log.info("said", **{key: Hostile()})
+    assert orjson.loads(stage.written.getvalue())["message"] == "said"
+
+
+@pytest.mark.parametrize("secret", [Hostile(), [Hostile()]], ids=["itself", "in a list"])
+def test_a_secret_that_cannot_be_compared_is_redacted_like_any_other(secret: Any) -> None:
+    stage = Stage("otel")
+    stage.log.info("said", password=secret)
+    assert orjson.loads(stage.written.getvalue())["password"] == "REDACTED"
+    assert stage.counted_errors == []
+
+
+def test_a_value_that_another_thread_changes_is_still_logged() -> None:
+    import threading
+
+    shared: dict[str, int] = {}
+    done = threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            shared[str(number % 500)] = number
+            shared.pop(str((number * 7) % 500), None)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        stage = Stage("otel")
+        for _ in range(300):
+            stage.log.info("shared", shared=shared)
+    finally:
+        done.set()
+        thread.join()
+    assert len(stage.written.getvalue().splitlines()) == 300
+    assert stage.counted_errors == []

@@ -1,0 +1,139 @@
+"""Our OTLP encoding of spans equals the official one after decoding, for everything that can be built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as Message
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+
+from connectsoft_obs.ledger import Ledger
+from connectsoft_obs.settings import load
+from connectsoft_obs.signals.tracing import Span, Tracing, encode
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+scalars = st.one_of(
+    text, st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(), st.binary(max_size=6), st.none()
+)  # fmt: skip
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(text.filter(bool), inner, max_size=3)),
+    max_leaves=6,
+)
+attributes = st.dictionaries(text.filter(bool), values, max_size=6)
+states = st.sampled_from([None, TraceState([("a", "1"), ("b", "2")])])
+contexts = st.builds(
+    SpanContext,
+    st.integers(1, 2**128 - 1),
+    st.integers(1, 2**64 - 1),
+    st.booleans(),
+    st.builds(TraceFlags, st.integers(0, 3)),
+    states,
+)
+times = st.integers(1, 2**63)
+statuses = st.one_of(
+    st.builds(Status, st.sampled_from([StatusCode.UNSET, StatusCode.OK])), st.builds(Status, st.just(StatusCode.ERROR), text)
+)  # fmt: skip
+SCOPE = ("scope", "1.0", "https://schema")
+
+
+def decoded(encoded: bytes) -> Any:
+    return Message.FromString(encoded)
+
+
+def official(span: sdk.ReadableSpan) -> Any:
+    return encode_spans([span]).resource_spans[0].scope_spans[0].spans[0]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal, and NaN equals NaN."""
+    return bool(one == other or str(one) == str(other))
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    name=text,
+    context=contexts,
+    parent=st.one_of(st.none(), contexts),
+    given_=attributes,
+    events=st.lists(st.builds(sdk.Event, text, attributes, times), max_size=3),
+    links=st.lists(st.builds(Link, contexts, attributes), max_size=3),
+    kind=st.sampled_from(list(SpanKind)),
+    status=statuses,
+    start=times,
+    end=times,
+)
+def test_any_readable_span(
+    name: Any,
+    context: Any,
+    parent: Any,
+    given_: Any,
+    events: Any,
+    links: Any,
+    kind: Any,
+    status: Any,
+    start: Any,
+    end: Any,
+) -> None:
+    span = sdk.ReadableSpan(
+        name, context, parent, Resource({}), given_, events, links, kind, None, status, start, end
+    )  # fmt: skip
+    assert same(decoded(encode.readable(span)), official(span))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    own=attributes,
+    common=attributes,
+    user=attributes,
+    failed=st.booleans(),
+    parent=st.one_of(st.none(), contexts),
+    touched=st.booleans(),
+)
+def test_any_span_of_ours(own: Any, common: Any, user: Any, failed: bool, parent: Any, touched: bool) -> None:
+    tracing = Tracing(load({}), dict, Ledger())
+    kept: list[Span] = []
+    tracing.provider.export_to(kept.append)
+    span = tracing.tracer.open("name", SpanKind.SERVER, parent, 1_000)
+    if not isinstance(span, Span):
+        return  # the parent is not sampled
+    if touched:
+        for key, value in user.items():
+            span.set_attribute(key, value)
+        span.add_event("event", {"a": 1}, 1_500)
+    own = {key: value for key, value in own.items() if key not in common}
+    span.finish("GET /", encode.shared(common), own, failed, 2_000)
+    assert same(decoded(encode.span(kept[0])), official(kept[0]))
+
+
+def test_a_request_is_what_the_official_exporter_sends() -> None:
+    resource = {"service.name": "a", "process.pid": 7}
+    tracing = Tracing(load({}), lambda: resource, Ledger())
+    items: list[Any] = []
+    readable: list[sdk.ReadableSpan] = []
+    tracing.export_to(items.append)
+    tracing.provider.export_to(lambda span: readable.append(span._readable_span()))
+    for scope in ("one", "two", "one"):
+        tracing.provider.get_tracer(scope, "1.0", "https://schema").start_span(scope).end()
+    mine = ExportTraceServiceRequest.FromString(tracing.pack(items))
+    assert same(mine, encode_spans(readable))
+
+
+def test_an_invalid_character_does_not_spoil_the_batch() -> None:
+    span = sdk.ReadableSpan(
+        "a\ud800", SpanContext(1, 2, False), attributes={"k\ud800": "v\udfff"}, resource=Resource({})
+    )
+    message = decoded(encode.readable(span))
+    assert message.name == "a?"
+    assert message.attributes[0].value.string_value == "v?"
+
+
+def test_a_number_too_large_for_the_wire_is_text() -> None:
+    span = sdk.ReadableSpan("a", SpanContext(1, 2, False), attributes={"k": 2**70}, resource=Resource({}))
+    assert decoded(encode.readable(span)).attributes[0].value.string_value == str(2**70)
