@@ -1,0 +1,42 @@
+"""The command group, and how its errors are told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from connectsoft_obs.cli.slo.files import export, generate, import_, preset, runbook
+from connectsoft_obs.cli.slo.look import diff, explain, lint
+from connectsoft_obs.cli.slo.server import gate, report
+from connectsoft_obs.cli.slo.trial import test
+from connectsoft_obs.errors import ObsError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def slo() -> None:
+    """Promises of services: from the file beside the code to rules, dashboards, reports and gates.
+
+    SOURCE is a TOML file, a pyproject.toml with [tool.connectsoft_obs], or package.module:NAME of objects in Python.
+    Without one, slo.toml of the current directory is taken, else its pyproject.toml.
+    """
+
+
+for _command in (lint, explain, generate, test, diff, report, gate, import_, export, runbook, preset):
+    slo.add_command(_command)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command and give back its exit code: 0 well, 1 something was found, 2 it could not be done."""
+    try:
+        code = slo.main(list(arguments), "connectsoft-obs slo", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 2
+    except ObsError as error:
+        sys.stderr.write(f"connectsoft-obs slo: {error}\n")
+        return 2
+    return int(code or 0)
