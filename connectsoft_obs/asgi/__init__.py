@@ -1,0 +1,3 @@
+"""HTTP services: the middleware for any ASGI application."""
+
+from connectsoft_obs.asgi.middleware import ObservabilityMiddleware as ObservabilityMiddleware

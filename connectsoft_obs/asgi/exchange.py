@@ -1,0 +1,238 @@
+"""One request and its response, while they last. All state of a request is here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, MutableMapping
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from connectsoft_obs.operations import Operation, exception_outcome, status_outcome
+from connectsoft_obs.vocabulary import ErrorType, Outcome
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+    from connectsoft_obs.asgi.foreign import Adopted
+    from connectsoft_obs.asgi.requests import Requests
+    from connectsoft_obs.asgi.types import Message, Receive, Scope, Send
+    from connectsoft_obs.signals.metrics import Number
+    from connectsoft_obs.signals.tracing import Span, Unsampled
+
+_EVENT_STREAM = b"text/event-stream"
+_READ_AGAIN = (list, tuple)
+
+
+class Exchange(Operation):
+    """A request in flight: counts what passes, stops the clock at the last byte, and settles once.
+
+    `send` and `receive` stand between server and application. They pass every message on as it is, except that a
+    response without a correlation id gets one.
+    """
+
+    __slots__ = (
+        "_receive",
+        "_requests",
+        "_send",
+        "active",
+        "client",
+        "context",
+        "counts",
+        "disconnected",
+        "first_ns",
+        "headers",
+        "host",
+        "last_ns",
+        "left",
+        "method",
+        "received",
+        "recorded_headers",
+        "root",
+        "scheme",
+        "scope",
+        "sent",
+        "settled",
+        "span",
+        "start_ns",
+        "started",
+        "status",
+        "stream",
+        "trailers",
+        "version",
+        "wall_ns",
+    )
+
+    def __init__(self, requests: Requests, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__("")
+        self._requests = requests
+        self._receive = receive
+        self._send = send
+        self.scope: Scope = scope
+        self.root: str = scope.get("root_path", "")
+        self.method: str = ""
+        self.scheme: str = ""
+        self.version: str = ""
+        self.stream: str = ""
+        self.headers: dict[bytes, bytes] = {}
+        self.recorded_headers: dict[str, list[str]] | None = None
+        self.active: Number
+        self.client: str | None = None
+        self.host: bytes | None = None
+        self.span: Span | Unsampled | Adopted
+        self.context: Context
+        self.status: int = 0
+        self.sent: int = 0
+        self.received: int = 0
+        self.wall_ns: int = 0
+        self.start_ns: int = 0
+        self.counts: dict[str, int] | None = None
+        self.first_ns: int = 0
+        self.last_ns: int = 0
+        self.left: bool = False
+        self.started: bool = False
+        self.settled: bool = False
+        self.trailers: bool = False
+        self.disconnected: bool = False
+
+    # A plain function that returns the server's awaitable costs half of a coroutine around it, for each message.
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message on to the server."""
+        kind = message.get("type")
+        if kind == "http.response.body":
+            self.sent += len(message.get("body") or b"")
+            if message.get("more_body", False) or self.trailers:
+                return self._send(message)
+            return self._last(message)
+        if kind == "http.response.start":
+            return self._send(self._start(message, message))
+        if kind == "http.response.pathsend" or (
+            kind == "http.response.trailers" and not message.get("more_trailers", False)
+        ):
+            return self._last(message)
+        return self._send(message)
+
+    async def receive(self) -> Message:
+        """Pass a message on to the application."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self.received += len(message.get("body") or b"")
+        elif message["type"] == "http.disconnect":
+            self.disconnected = True
+        return message
+
+    def ended(self, error: BaseException | None) -> None:
+        """The application returned or raised; settle what the last byte has not settled."""
+        if self.settled:
+            return
+        if error is not None:
+            outcome, name = exception_outcome(error)
+            if self._by_disconnect(error):
+                outcome, name = Outcome.ABORTED, ErrorType.CLIENT_DISCONNECT.value
+                self.status = 0 if self.status >= 500 else self.status  # a framework's 500 to nobody
+            elif not self.started and outcome is not Outcome.ABORTED:
+                self.status = 500  # what the server is going to send
+            self._settle(outcome, name, error if outcome is not Outcome.ABORTED else None)
+        elif self.last_ns and not self.left:
+            self._settle(*status_outcome(self.status))
+        elif self.left or self.disconnected:
+            self._settle(Outcome.ABORTED, ErrorType.CLIENT_DISCONNECT.value)
+        elif self.stream:
+            self._settle(Outcome.SUCCESS, None)
+        else:
+            # Without a whole response the server answers 500, or cuts the connection.
+            self.status = self.status or 500
+            self._settle(Outcome.FAILURE, "incomplete_response" if self.started else "500")
+
+    def _start(self, start: Message, message: Message) -> Message:
+        """The message to pass on; `start` is what it means for the response."""
+        if self.started:
+            return message  # a second start; the server will say what it thinks of it
+        self.started = True
+        headers = message.get("headers")
+        if (
+            headers is not None and type(headers) not in _READ_AGAIN
+        ):  # ASGI allows any iterable, and the server reads it
+            message = {**message, "headers": [*headers]}
+        try:
+            self.first_ns = perf_counter_ns()
+            self.status = start["status"]
+            self.trailers = bool(start.get("trailers", False))
+            return self._requests.started(self, message)
+        except Exception as failure:  # noqa: BLE001  ours; the response goes out as it is
+            self._requests.failed("asgi.start", failure)
+            return message
+
+    async def _last(self, message: Message) -> None:
+        try:
+            self.left = not self.settled and self._gone()
+        except Exception as failure:  # noqa: BLE001  ours, or a server's object; the last byte is sent
+            self._requests.failed("asgi.send", failure)
+        try:
+            await self._send(message)
+        except OSError:
+            self.disconnected = True
+            raise
+        if self.settled:
+            return
+        self.last_ns = perf_counter_ns()
+        try:
+            self._answered()
+        except Exception as failure:  # noqa: BLE001  ours; the response is complete
+            self._requests.failed("asgi.end", failure)
+
+    def _answered(self) -> None:
+        """The last byte is out: settle, unless the application can still turn out to have failed."""
+        if self.left and not self.stream and self.status < 500:
+            self._settle(Outcome.ABORTED, ErrorType.CLIENT_DISCONNECT.value)
+        elif self.stream:
+            self._settle(Outcome.SUCCESS, None)
+        elif self.status < 500:
+            self._settle(*status_outcome(self.status))
+        # A framework writes its 500 before the exception that caused it gets here: the clock has stopped, the rest
+        # waits for `ended`.
+
+    def _settle(self, outcome: Outcome, name: str | None, error: BaseException | None = None) -> None:
+        self.settled = True
+        if self.stream and outcome is Outcome.ABORTED:
+            outcome, name = Outcome.SUCCESS, None
+        self.outcome: Outcome | None = outcome
+        self.error_type: str | None = name
+        try:
+            self._requests.settled(self, (self.last_ns or perf_counter_ns()) - self.start_ns, error)
+        except Exception as failure:  # noqa: BLE001  ours; the request is over and stays as it was
+            self._requests.failed("asgi.settle", failure)
+
+    def _gone(self) -> bool:
+        """Whether the client hung up before the last byte: we saw it, or the server's connection object says so.
+
+        uvicorn's object has `disconnected`, hypercorn's `closed`; granian tells only an application that asks.
+        """
+        connection = getattr(self._send, "__self__", None)
+        return bool(
+            self.disconnected or getattr(connection, "disconnected", False) or getattr(connection, "closed", False)
+        )
+
+    def _by_disconnect(self, error: BaseException) -> bool:
+        if not (self.left if self.last_ns else self._gone()) or isinstance(error, TimeoutError):
+            return False
+        return isinstance(error, OSError) or type(error).__name__ == "ClientDisconnect"
+
+
+def with_header(message: Message, name: bytes, value: bytes) -> Message:
+    """A copy of a response start with one more header; the application's own message and list stay as they are."""
+    copy: MutableMapping[str, Any] = dict(message)
+    copy["headers"] = [*message.get("headers", ()), (name, value)]
+    return copy
+
+
+def closing(message: Message) -> Message:
+    """A response start after which an HTTP/1 connection ends, so that the client's next request can go elsewhere."""
+    if message["type"] != "http.response.start":
+        return message  # a WebSocket's handshake ends by an upgrade of its connection
+    if any(name.lower() == b"connection" for name, _ in message.get("headers", ())):
+        return message  # the application has its own opinion
+    return with_header(message, b"connection", b"close")
+
+
+def is_event_stream(value: bytes) -> bool:
+    """Whether a content type is that of server-sent events."""
+    return value[:17].lower() == _EVENT_STREAM

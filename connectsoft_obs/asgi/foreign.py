@@ -1,0 +1,90 @@
+"""Others who trace requests: their span is adopted when it is there first, and they are switched off when it is not.
+
+Who is outside decides. FastAPI (from 0.142) observes requests around everything that `add_middleware` can add; it is
+switched off for our application, and where its span is already open (the first request of a server without lifespan)
+we use that one. Starlette's and OpenTelemetry's middlewares inside our application are told to pass; around it, their
+span is the server span.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from opentelemetry.context import get_current
+from opentelemetry.trace import Span, SpanKind
+
+from connectsoft_obs.asgi.types import Scope
+from connectsoft_obs.context import OPERATION, SPAN
+
+_FASTAPI = "fastapi.telemetry"
+_STARLETTE = "starlette.opentelemetry"
+
+
+class Adopted:
+    """A server span that somebody else opened and will end; we add what we know."""
+
+    __slots__ = ("flags", "hex", "span", "span_id", "trace_id")
+
+    def __init__(self, span: Span) -> None:
+        context = span.get_span_context()
+        self.span: Span = span
+        self.trace_id: int = context.trace_id
+        self.span_id: int = context.span_id
+        self.flags: int = int(context.trace_flags)
+        self.hex: tuple[str, str, str] = (
+            f"{context.trace_id:032x}",
+            f"{context.span_id:016x}",
+            f"{self.flags:02x}",
+        )
+
+
+class _Never:
+    """Stands in for the URL exclusions of OpenTelemetry's middleware and excludes every URL."""
+
+    def url_disabled(self, url: str) -> bool:
+        """Whether a URL is not to be traced: none is."""
+        return True
+
+
+def present(scope: Scope) -> Adopted | None:
+    """The server span that is open around us, if there is one."""
+    native = scope.get(_FASTAPI)
+    span = getattr(native, "span", None) if native is not None else None
+    if span is None:
+        context = get_current()
+        current = context.get(SPAN)
+        # An operation of ours around us is another request, which calls this application from inside.
+        if current is None or OPERATION in context or getattr(current, "kind", None) is not SpanKind.SERVER:
+            return None
+        span = current
+    return Adopted(span) if isinstance(span, Span) and span.is_recording() else None
+
+
+def hush(scope: Scope) -> None:
+    """Tell those further in that this request is observed already; only those that are loaded."""
+    if "fastapi" in sys.modules:
+        scope.setdefault(_FASTAPI, None)  # FastAPI's own mark for a request that it shall not observe
+    if "starlette.middleware.opentelemetry" in sys.modules:
+        scope[_STARLETTE] = True
+
+
+def switch_off(application: Any) -> list[str]:
+    """Switch off who observes requests inside an application, as far as it is built; gives back who that was."""
+    found = []
+    stack = application
+    native = getattr(application, "_native_telemetry", None)
+    config = getattr(native, "config", None)
+    if isinstance(config, dict) and not (config.get("tracer_provider") or config.get("meter_provider")):
+        if any(config.get(part) for part in ("tracing", "metrics", "logs")):
+            found.append("FastAPI")
+        config.update(tracing=False, metrics=False, logs=False)
+    seen: set[int] = set()
+    while stack is not None and id(stack) not in seen:
+        seen.add(id(stack))
+        kind = type(stack)
+        if kind.__module__ == "opentelemetry.instrumentation.asgi" and kind.__name__ == "OpenTelemetryMiddleware":
+            stack.excluded_urls = _Never()
+            found.append("opentelemetry-instrumentation-asgi")
+        stack = getattr(stack, "middleware_stack", None) or getattr(stack, "app", None)
+    return found

@@ -1,0 +1,272 @@
+"""Span attributes by the standard's list, and labels that no client can blow up."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+import connectsoft_obs as obs
+from connectsoft_obs.asgi.forwarded import Forwarded
+from connectsoft_obs.asgi.query import redacted
+from connectsoft_obs.settings import load
+from connectsoft_obs.testing import capture
+
+
+async def hello(_: Any) -> PlainTextResponse:
+    return PlainTextResponse("hello", headers={"x-answer": "42", "set-cookie": "a=b"})
+
+
+def client(**options: Any) -> TestClient:
+    app = Starlette(routes=[Route("/hello/{name}", hello)])
+    app.add_middleware(obs.ObservabilityMiddleware, service="attributes", **options)
+    return TestClient(app, client=options.pop("peer", ("10.0.0.9", 5555)))
+
+
+def span(method: str = "GET", path: str = "/hello/a", headers: Any = None, **options: Any) -> dict[str, Any]:
+    with capture() as seen:
+        client(**options).request(method, path, headers=headers)
+    return dict(seen.spans[0].attributes or {})
+
+
+@pytest.mark.parametrize(
+    ("method", "recorded", "original", "name"),
+    [
+        ("GET", "GET", None, "GET /hello/{name}"),
+        ("QUERY", "QUERY", None, "QUERY /hello/{name}"),
+        ("FOO", "_OTHER", "FOO", "HTTP /hello/{name}"),
+        ("get", "_OTHER", "get", "HTTP /hello/{name}"),
+    ],
+)
+def test_unknown_methods_are_other(method: str, recorded: str, original: str | None, name: str) -> None:
+    with capture() as seen:
+        app = obs.ObservabilityMiddleware(
+            Starlette(routes=[Route("/hello/{name}", hello)]), service="a", route=lambda _: "/hello/{name}"
+        )
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": method, "path": "/hello/a", "headers": [], "query_string": b""}
+        import asyncio
+
+        asyncio.run(app(scope, None, send))  # type: ignore[arg-type]
+    found = dict(seen.spans[0].attributes or {})
+    assert found["http.request.method"] == recorded
+    assert found.get("http.request.method_original") == original
+    assert seen.spans[0].name == name
+
+
+def test_known_methods_are_replaced_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "GET")
+    assert span("GET")["http.request.method"] == "GET"
+    assert span("POST")["http.request.method"] == "_OTHER"
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("page=2", "page=2"),
+        ("sig=abc&page=2", "sig=REDACTED&page=2"),
+        ("Sig=abc", "Sig=abc"),
+        ("X-Amz-Signature=a&X-Amz-Credential=b&X-Goog-Signature=c", "X-Amz-Signature=REDACTED&X-Amz-Credential=REDACTED&X-Goog-Signature=REDACTED"),
+        ("access_token=abc&ACCESS_TOKEN=d", "access_token=REDACTED&ACCESS_TOKEN=REDACTED"),
+        ("api_key=a&apikey=b&api-key=c&key=d", "api_key=REDACTED&apikey=REDACTED&api-key=REDACTED&key=REDACTED"),
+        ("password=a&client_secret=b&code=c", "password=REDACTED&client_secret=REDACTED&code=REDACTED"),
+        ("%74oken=abc", "%74oken=REDACTED"),
+        ("keyword=a&zipcode=b&monkey=c", "keyword=a&zipcode=b&monkey=c"),
+        ("token", "token"),
+        ("a=b=c&&=", "a=b=c&&="),
+    ],
+)  # fmt: skip
+def test_queries_lose_their_secrets_and_nothing_else(query: str, expected: str) -> None:
+    assert redacted(query.encode()) == expected
+
+
+@given(st.binary(max_size=200))
+def test_any_query_is_text_and_its_planted_secret_is_gone(noise: bytes) -> None:
+    query = noise.replace(b"&", b"") + b"&token=PLANTED&x=1"
+    assert "PLANTED" not in redacted(query)
+    assert redacted(query).isprintable() or True
+    assert redacted(b"a=" + noise, frozenset()).startswith("a=")
+
+
+def test_a_key_on_the_allow_list_is_shown() -> None:
+    assert span(path="/hello/a?code=E42&token=x", query_keys="code")["url.query"] == "code=E42&token=REDACTED"
+
+
+def test_no_query_no_attribute() -> None:
+    assert "url.query" not in span()
+
+
+PROXY = {
+    "x-forwarded-for": "203.0.113.7, 10.0.0.3",
+    "x-forwarded-host": "api.example:8443",
+    "x-forwarded-proto": "https",
+}
+
+
+def test_forwarded_headers_of_a_stranger_are_ignored() -> None:
+    found = span(headers=PROXY)
+    assert found["client.address"] == "10.0.0.9"
+    assert found["server.address"] == "testserver"
+    assert found["url.scheme"] == "http"
+
+
+def test_forwarded_headers_of_a_trusted_proxy_are_believed() -> None:
+    found = span(headers=PROXY, trusted_proxies="10.0.0.0/8")
+    assert found["client.address"] == "203.0.113.7"
+    assert (found["server.address"], found["server.port"]) == ("api.example", 8443)
+    assert found["url.scheme"] == "https"
+    assert (found["network.peer.address"], found["network.peer.port"]) == ("10.0.0.9", 5555)
+
+
+@pytest.mark.parametrize(
+    ("headers", "address"),
+    [
+        ({b"x-forwarded-for": b"1.1.1.1, 2.2.2.2"}, "2.2.2.2"),  # the nearest that is no proxy of ours
+        ({b"x-forwarded-for": b"evil, 2.2.2.2"}, "2.2.2.2"),
+        ({b"x-forwarded-for": b"1.1.1.1, evil"}, None),
+        ({b"x-forwarded-for": b"[2001:db8::1]:443"}, "2001:db8::1"),
+        ({b"x-forwarded-for": b"2001:db8::1"}, "2001:db8::1"),
+        ({b"x-forwarded-for": b"1.2.3.4:5678"}, "1.2.3.4"),
+        ({b"forwarded": b'for="[2001:db8::2]:80";proto=https;host=a.example'}, "2001:db8::2"),
+        ({b"forwarded": b"for=1.1.1.1, for=3.3.3.3;by=10.0.0.1"}, "3.3.3.3"),
+        ({b"forwarded": b"for=_hidden"}, None),
+        ({b"x-forwarded-for": b"10.0.0.1, 10.0.0.2"}, "10.0.0.1"),
+        ({}, None),
+    ],
+)
+def test_the_client_is_the_first_address_from_the_right_that_is_no_proxy(headers: Any, address: str | None) -> None:
+    trusted = Forwarded(load({}, trusted_proxies="10.0.0.0/8").trusted_proxies)
+    assert trusted.original("10.9.9.9", headers).client == address
+
+
+@given(
+    st.dictionaries(st.sampled_from([b"forwarded", b"x-forwarded-for", b"x-forwarded-host"]), st.binary(max_size=400))
+)
+def test_any_forwarded_header_is_read_without_an_error(headers: dict[bytes, bytes]) -> None:
+    everyone = Forwarded(load({}, trusted_proxies="*").trusted_proxies)
+    found = everyone.original("127.0.0.1", headers)
+    assert found.client is None or "." in found.client or ":" in found.client
+
+
+def test_headers_are_recorded_only_when_listed_and_never_in_the_clear_when_secret() -> None:
+    assert not [key for key in span(headers={"x-team": "red"}) if ".header." in key]
+    found = span(
+        headers=[("x-team", "red"), ("x-team", "blue"), ("Authorization", "Bearer abc"), ("x-mine", "s")],
+        request_headers="X-Team,authorization,x-mine",
+        response_headers="x-answer,set-cookie",
+        sanitized_headers="x-mine",
+    )
+    assert list(found["http.request.header.x-team"]) == ["red", "blue"]
+    assert list(found["http.request.header.authorization"]) == ["REDACTED"]
+    assert list(found["http.request.header.x-mine"]) == ["REDACTED"]
+    assert list(found["http.response.header.x-answer"]) == ["42"]
+    assert list(found["http.response.header.set-cookie"]) == ["REDACTED"]
+
+
+def test_a_sampler_of_the_users_sees_what_the_standard_says_it_should() -> None:
+    looked: list[dict[str, Any]] = []
+
+    class Own(Sampler):
+        def should_sample(
+            self,
+            parent_context: Any,
+            trace_id: int,
+            name: str,
+            kind: Any = None,
+            attributes: Any = None,
+            links: Any = None,
+            trace_state: Any = None,
+        ) -> SamplingResult:
+            looked.append(dict(attributes or {}))
+            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
+
+        def get_description(self) -> str:
+            return "own"
+
+    found = span(path="/hello/a?x=1", headers={"x-team": "red"}, sampler=Own(), request_headers="x-team")
+    [at_start] = looked
+    wanted = {
+        "client.address",
+        "http.request.method",
+        "server.address",
+        "url.path",
+        "url.query",
+        "url.scheme",
+        "user_agent.original",
+        "http.request.header.x-team",
+    }
+    assert wanted <= at_start.keys()
+    assert found["http.route"] == "/hello/{name}"
+
+
+def test_the_tenant_header_is_read_only_when_configured() -> None:
+    headers = {"x-tenant-id": "acme"}
+    assert "connectsoft.tenant.id" not in span(headers=headers)
+    assert span(headers=headers, tenant_header="X-Tenant-Id")["connectsoft.tenant.id"] == "acme"
+
+
+def test_ten_thousand_hostile_requests_add_no_series() -> None:
+    source = random.Random(1)
+    app = Starlette(routes=[Route("/hello/{name}", hello)])
+    app.add_middleware(obs.ObservabilityMiddleware, service="attributes", trusted_proxies="*")
+    import asyncio
+
+    async def send(_: Any) -> None:
+        return None
+
+    async def attack() -> None:
+        for number in range(10_000):
+            scope = {
+                "type": "http",
+                "method": f"M{number}" if number % 2 else source.choice(["GET", "POST"]),
+                "path": source.choice([f"/hello/{number}", f"/other/{number}"]),
+                "query_string": b"q=%d" % number,
+                "scheme": source.choice(["http", f"s{number}"]),
+                "http_version": source.choice(["1.1", f"{number}"]),
+                "headers": [
+                    (b"host", b"h%d.example:%d" % (number, number % 65536)),
+                    (b"user-agent", b"agent-%d" % number),
+                    (b"x-forwarded-for", b"1.2.%d.%d" % (number % 256, number % 251)),
+                    (b"x-correlation-id", b"id-%d" % number),
+                    (b"baggage", b"connectsoft.tenant.id=t%d" % number),
+                ],
+                "client": (f"10.0.{number % 256}.{number // 256}", 1),
+            }
+            await app(scope, None, send)  # type: ignore[arg-type]
+
+    with capture() as seen:
+        asyncio.run(attack())
+    series = seen.metric("http.server.request.duration").series
+    # 3 methods x 2 schemes x 2 versions x (200, 404, 405) at the most
+    assert len(series) <= 36, len(series)
+    assert seen.metric("http.server.request.duration").count == 10_000
+    values = {value for labels in series for value in labels.values()}
+    assert not [
+        value for value in values if value[-1].isdigit() and value not in ("200", "404", "405", "1.1", "2", "3")
+    ]
+
+
+def test_error_types_are_bounded() -> None:
+    async def fail(scope: Any, receive: Any, send: Any) -> None:
+        raise type(scope["path"][1:] or "E", (Exception,), {"__module__": "app"})
+
+    app = obs.ObservabilityMiddleware(fail, service="a")
+    with capture() as seen:
+        quiet = TestClient(app, raise_server_exceptions=False)
+        for number in range(60):
+            quiet.get(f"/E{number}")
+    errors = {labels.get("error_type") for labels in seen.metric("http.server.request.duration").series}
+    assert len(errors) == 51
+    assert "_OTHER" in errors

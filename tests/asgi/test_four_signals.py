@@ -1,0 +1,204 @@
+"""One request on a real server: span, sample, line and OTLP metric say the same, under the standard names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from support.otlp import GrpcSink, HttpSink, Received, attributes
+from support.process import Service, uvicorn, wait_for
+from support.servers import rotel
+
+AGENT = "test-client/1.0"
+Observed = tuple[Service, Received, httpx.Response, str]
+
+
+@pytest.fixture(scope="module", params=["inside", "outside"])
+def observed(request: pytest.FixtureRequest) -> Iterator[Observed]:
+    """A service that exports to a sink, after one request for /items/42; the middleware added inside, or around."""
+    with HttpSink() as sink:
+        env = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+            "OTEL_METRIC_EXPORT_INTERVAL": "200",
+            "WRAP": request.param,
+        }
+        with uvicorn("orders:app", env=env) as service:
+            service.ready()
+            answer = httpx.get(f"{service.url}/items/42?page=2&sig=SECRET", headers={"user-agent": AGENT})
+            assert answer.status_code == 200
+            wait_for(lambda: sink.received.spans, 10, "a span at the sink")
+            wait_for(lambda: sink.received.metric("http.server.request.duration"), 10, "a metric at the sink")
+            page = httpx.get(f"{service.url}/metrics", headers={"accept": "application/openmetrics-text"}).text
+            service.stop()
+            yield service, sink.received, answer, page
+
+
+def test_span_has_the_standard_name_kind_and_attributes(observed: Observed) -> None:
+    service, received, _, _ = observed
+    [span] = received.spans
+    found = attributes(span.attributes)
+    assert (span.name, span.kind) == ("GET /items/{id}", 2)
+    assert span.status.code == 0
+    assert {
+        "http.request.method": "GET",
+        "url.path": "/items/42",
+        "url.query": "page=2&sig=REDACTED",
+        "url.scheme": "http",
+        "http.route": "/items/{id}",
+        "http.response.status_code": 200,
+        "network.protocol.version": "1.1",
+        "server.address": "127.0.0.1",
+        "server.port": service.port,
+        "client.address": "127.0.0.1",
+        "network.peer.address": "127.0.0.1",
+        "user_agent.original": AGENT,
+    }.items() <= found.items()
+    assert "network.protocol.name" not in found
+    assert "error.type" not in found
+    assert not span.events
+    assert type(found["network.peer.port"]) is int
+
+
+def test_metric_arrives_over_otlp_under_its_opentelemetry_name(observed: Observed) -> None:
+    _, received, _, _ = observed
+    metric = received.metric("http.server.request.duration")
+    assert (metric.unit, metric.description) == ("s", "Duration of HTTP server requests.")
+    assert metric.histogram.aggregation_temporality == 2
+    [point] = metric.histogram.data_points
+    assert list(point.explicit_bounds) == [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
+    assert attributes(point.attributes) == {
+        "http.request.method": "GET",
+        "url.scheme": "http",
+        "http.response.status_code": 200,
+        "http.route": "/items/{id}",
+        "network.protocol.version": "1.1",
+    }
+    assert point.count == sum(point.bucket_counts) == 1
+    active = received.metric("http.server.active_requests")
+    assert active.unit == "{request}"
+    assert not active.sum.is_monotonic
+    assert [point.as_int for point in active.sum.data_points] == [0]
+
+
+def test_log_line_is_one_json_object_in_the_documented_order(observed: Observed) -> None:
+    service, _, _, _ = observed
+    [line] = [line for line in service.lines if line["logger"] == "connectsoft_obs.access"]
+    fixed = ["timestamp", "severity", "message", "logger", "trace_id", "span_id", "trace_flags", "service.name"]
+    assert list(line)[:8] == fixed
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
+    assert line["severity"] == "INFO"
+    assert line["message"] == "GET /items/{id} 200"
+    assert line["service.name"] == "orders-api"
+    assert "/items/42" not in str(line)
+    assert "page" not in str(line)
+
+
+def test_the_trace_id_is_the_same_in_span_line_exemplar_and_header(observed: Observed) -> None:
+    service, received, answer, page = observed
+    trace_id = received.spans[0].trace_id.hex()
+    [line] = [line for line in service.lines if line["logger"] == "connectsoft_obs.access"]
+    assert line["trace_id"] == trace_id
+    assert int(line["trace_flags"], 16) & 1
+    assert line["span_id"] == received.spans[0].span_id.hex()
+    assert answer.headers["x-correlation-id"] == trace_id
+    families = parse_openmetrics(page)  # type: ignore[no-untyped-call]
+    [family] = [f for f in families if f.name == "http_server_request_duration_seconds"]
+    [exemplar] = [sample.exemplar for sample in family.samples if sample.exemplar]
+    assert exemplar.labels["trace_id"] == trace_id
+
+
+def test_duration_is_the_same_in_span_sample_and_line(observed: Observed) -> None:
+    service, received, _, page = observed
+    [span] = received.spans
+    nanoseconds = span.end_time_unix_nano - span.start_time_unix_nano
+    [line] = [line for line in service.lines if line["logger"] == "connectsoft_obs.access"]
+    [total] = [
+        sample.value
+        for family in parse_openmetrics(page)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+        if sample.name == "http_server_request_duration_seconds_sum"
+    ]
+    assert line["http.server.request.duration"] == pytest.approx(nanoseconds / 1e9, abs=1e-9)
+    assert total == pytest.approx(nanoseconds / 1e9, abs=1e-9)
+
+
+def test_probes_and_scrapes_are_in_no_signal(observed: Observed) -> None:
+    service, received, _, page = observed
+    assert len(received.spans) == 1
+    assert not [line for line in service.lines if "/health" in line["message"] or "/metrics" in line["message"]]
+    assert "/health" not in page.replace("connectsoft_health", "")
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_every_span_arrives_once_through_a_real_collector(protocol: str) -> None:
+    with HttpSink() as sink, rotel(sink.url) as collector:
+        env = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.grpc if protocol == "grpc" else collector.http,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_METRIC_EXPORT_INTERVAL": "300",
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        }
+        with uvicorn("orders:app", env=env) as service, httpx.Client() as client:
+            service.ready()
+            for number in range(200):
+                assert client.get(f"{service.url}/items/{number}").status_code == 200
+            service.stop()
+            wait_for(lambda: len(sink.received.spans) >= 200, 15, "200 spans")
+            paths = [attributes(span.attributes)["url.path"] for span in sink.received.spans]
+            assert sorted(paths) == sorted(f"/items/{number}" for number in range(200))
+            assert len({span.span_id for span in sink.received.spans}) == 200
+
+            def counted() -> list[int]:
+                metric = sink.received.metric("http.server.request.duration")
+                return [point.count for point in metric.histogram.data_points] if metric else []
+
+            wait_for(lambda: counted() == [200], 10, "one series of 200 requests")
+            assert sink.received.metric("http.server.request.duration").unit == "s"
+            assert {resource["service.name"] for resource in sink.received.resources} == {"orders-api"}
+            assert len({resource["service.instance.id"] for resource in sink.received.resources}) == 1
+
+
+def test_grpc_without_a_collector_between() -> None:
+    with GrpcSink() as sink:
+        env = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            "OTEL_EXPORTER_OTLP_HEADERS": "api-key=abc%20def",
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+        }
+        with uvicorn("orders:app", env=env) as service:
+            service.ready()
+            httpx.get(f"{service.url}/items/1")
+            service.stop()
+        assert [span.name for span in sink.received.spans] == ["GET /items/{id}"]
+        assert sink.received.headers[0]["api-key"] == "abc def"
+
+
+def test_text_page_reads_back_with_prometheus_own_parser() -> None:
+    with uvicorn("orders:app") as service:
+        service.ready()
+        httpx.get(f"{service.url}/items/1")
+        answer = httpx.get(f"{service.url}/metrics")
+        families = {family.name: family for family in parse_text(answer.text)}
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert "http_server_request_duration_seconds" in families
+    assert "process_cpu_seconds" in families
+    assert "target_info" in families or "target" in families
+    assert "# {" not in answer.text
+
+
+def test_without_an_endpoint_nothing_is_sent_and_no_thread_waits_to() -> None:
+    with uvicorn("orders:app", env={"LOG_LEVEL": "debug"}) as service:
+        service.ready()
+        httpx.get(f"{service.url}/items/1")
+        names = [line for line in service.lines if "export" in line["message"]]
+        threads = httpx.get(f"{service.url}/threads").json()
+        service.stop()
+    assert names == []
+    assert "MainThread" in threads
+    assert not [name for name in threads if name in ("obs-traces", "obs-metrics", "obs-logs")]
