@@ -1,0 +1,137 @@
+"""taskiq: every task a run, every kick a span, every worker process with endpoints and health.
+
+`install(broker)` where the broker is made. A middleware does it, and `broker.kick` is wrapped, because no middleware is
+told of a kick that failed.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+from taskiq import TaskiqMessage, TaskiqMiddleware, TaskiqResult
+
+from connectsoft_obs.telemetry import resolve
+from connectsoft_obs.vocabulary import Trigger
+from connectsoft_obs.work.delivery import CARRIED
+from connectsoft_obs.work.found import found
+from connectsoft_obs.work.producers import Producer
+from connectsoft_obs.work.queued import queued, retried
+from connectsoft_obs.work.run import Run
+from connectsoft_obs.work.serving import Serving
+
+SYSTEMS = {"taskiq_redis": "redis", "taskiq_aio_pika": "rabbitmq", "taskiq_nats": "nats", "taskiq_aio_kafka": "kafka",
+           "taskiq_aio_sqs": "aws_sqs"}  # fmt: skip
+"""`messaging.system` by the package that a broker comes from; others are called taskiq."""
+
+RETRIES = "_retries"
+"""The label in which taskiq's retry middlewares count."""
+
+_MARK = "_connectsoft_obs"
+_sending: ContextVar[Producer | None] = ContextVar("connectsoft-obs-taskiq-sending", default=None)
+
+
+def install(broker: Any, **settings: Any) -> None:
+    """Observe a broker: what is kicked through it, and the tasks its workers run. Again changes nothing.
+
+    Args:
+        broker: the broker.
+        settings: fields of `Settings` for the workers (`service="reports"`), as `configure()` takes them.
+    """
+    if getattr(broker, _MARK, False):
+        return
+    setattr(broker, _MARK, True)
+    broker.add_middlewares(Observed(settings))
+    kick = broker.kick
+
+    async def kicked(message: Any) -> None:
+        producer = _sending.get()
+        _sending.set(None)
+        error: BaseException | None = None
+        try:
+            await kick(message)
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            if producer is not None:
+                producer.end(error)
+
+    broker.kick = kicked
+
+
+class Observed(TaskiqMiddleware):
+    """The middleware. Safe for any number of tasks at once."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__()
+        self._settings = settings
+        self._runs: dict[str, Run] = {}
+        self._errors: dict[str, BaseException] = {}
+        self._serving: Serving | None = None
+
+    def startup(self) -> None:
+        """A worker begins; whoever only kicks tasks has no endpoints of ours."""
+        if self.broker.is_worker_process and self._serving is None:
+            self._serving = Serving(resolve(**self._settings))
+            self._serving.begin()
+
+    def shutdown(self) -> None:
+        """The broker is closed."""
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            serving.end()
+
+    def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
+        """A task is about to be kicked: give it what to carry."""
+        run = self._runs.get(message.task_id)
+        headers = {} if run is None else retried(run, message.task_id)
+        producer = Producer(found(), self._queue(), self._system())
+        message.labels.update({**headers, **producer.begin()})
+        _sending.set(producer)
+        return message
+
+    def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
+        """A task begins, in the asyncio task that runs it."""
+        labels = message.labels
+        run = queued(
+            message.task_name,
+            source=(self._system(), self._queue()),
+            identifier=message.task_id,
+            headers={name: labels.get(name) for name in CARRIED},
+            attempt=int(labels.get(RETRIES) or 0) + 1,
+            trigger=Trigger.TIMER if labels.get("schedule_id") else Trigger.QUEUE,
+            timeout=_seconds(labels.get("timeout")),
+        )
+        self._runs[message.task_id] = run.__enter__()
+        return message
+
+    def post_execute(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
+        """A task has ended."""
+        self._end(message.task_id, result.error)
+
+    def on_error(self, message: TaskiqMessage, result: TaskiqResult[Any], exception: BaseException) -> None:
+        """A task has failed; what a retry leaves of it in the result is not what it failed with."""
+        run = self._runs.get(message.task_id)
+        if run is not None:
+            self._errors[message.task_id] = exception
+
+    def _end(self, identifier: str, error: BaseException | None) -> None:
+        run = self._runs.pop(identifier, None)
+        error = self._errors.pop(identifier, error)
+        if run is not None:
+            run.struck = isinstance(error, TimeoutError) and run.late
+            run.__exit__(None if error is None else type(error), error, None)
+
+    def _queue(self) -> str:
+        return str(getattr(self.broker, "queue_name", None) or "taskiq")
+
+    def _system(self) -> str:
+        return SYSTEMS.get(type(self.broker).__module__.partition(".")[0], "taskiq")
+
+
+def _seconds(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

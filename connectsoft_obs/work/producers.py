@@ -1,0 +1,195 @@
+"""The sending side: a span around the publishing of a message, and the headers to send along."""
+
+from __future__ import annotations
+
+from contextvars import Token
+from datetime import UTC, datetime
+from time import perf_counter_ns, time_ns
+from types import TracebackType
+from typing import Any
+
+from opentelemetry import baggage, trace
+from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.trace import SpanKind
+
+from connectsoft_obs.context import current, inject
+from connectsoft_obs.ledger import failed
+from connectsoft_obs.operations import exception_outcome
+from connectsoft_obs.signals.tracing import Shared, Span, Unsampled, shared
+from connectsoft_obs.telemetry import Telemetry
+from connectsoft_obs.vocabulary import (
+    ERROR_TYPE,
+    MESSAGING_BATCH_COUNT,
+    MESSAGING_DESTINATION,
+    MESSAGING_OPERATION,
+    MESSAGING_OPERATION_TYPE,
+    MESSAGING_SYSTEM,
+    SENT_HEADER,
+    SENT_MESSAGES,
+    TENANT_ID,
+    TENANT_MESSAGE_HEADER,
+)
+from connectsoft_obs.work.found import found
+from connectsoft_obs.work.names import checked
+
+SEND = "send"
+
+
+def producer(destination: str, *, system: str, count: int = 1, telemetry: Telemetry | None = None) -> Producer:
+    """Observe the publishing of a message: `with obs.producer("orders", system="rabbitmq") as headers: ...`.
+
+    `headers` is a new dict of text to send along: traceparent, tracestate and baggage as OTEL_PROPAGATORS says,
+    `X-Correlation-Id`, `tenant-id` where a tenant is bound, and the time of sending. The span ends with the block,
+    also when publishing fails. In sync and async code alike.
+
+    Args:
+        destination: name of the queue or topic; static, a metric label.
+        system: `servicebus`, `rabbitmq`, `kafka`, `redis`, ... as OpenTelemetry's `messaging.system` has them.
+        count: messages that are published together.
+        telemetry: the Telemetry to use instead of the process's own.
+
+    Raises:
+        ConfigurationError: a name that cannot be a label.
+    """
+    destination, system = checked("producer", destination), checked("producer", system)
+    try:
+        given = telemetry or found()
+    except Exception as failure:  # noqa: BLE001  ours; the message is sent without us
+        failed("work.open", failure)
+        given = None
+    return Producer(given, destination, system, count)
+
+
+class Producer:
+    """One publishing, as a context manager that gives the headers to send along. One instance is one publishing."""
+
+    __slots__ = (
+        "_context",
+        "_count",
+        "_destination",
+        "_span",
+        "_start_ns",
+        "_system",
+        "_telemetry",
+        "_token",
+        "_wall_ns",
+    )
+
+    def __init__(self, telemetry: Telemetry | None, destination: str, system: str, count: int = 1) -> None:
+        self._telemetry = telemetry
+        self._destination = destination
+        self._system = system
+        self._count = count
+        self._token: Token[Context] | None = None
+        self._context: Context | None = None
+        self._span: Span | Unsampled | None = None
+
+    @property
+    def span(self) -> Span | Unsampled | None:
+        """Its span, while it is open."""
+        return self._span
+
+    def __enter__(self) -> dict[str, str]:
+        """Begin, make its span current, and give the headers."""
+        headers = self.begin()
+        if self._context is not None:
+            self._token = attach(self._context)
+        return headers
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        """End; the exception, if there is one, is raised on."""
+        token, self._token = self._token, None
+        if token is not None:
+            detach(token)
+        self.end(error)
+
+    def begin(self) -> dict[str, str]:
+        """Begin without making its span current, and give the headers."""
+        headers: dict[str, str] = {}
+        telemetry = self._telemetry
+        try:
+            if telemetry is not None:
+                self._open(telemetry)
+            token = None if self._context is None else attach(self._context)
+            try:
+                inject(headers)
+            finally:
+                if token is not None:
+                    detach(token)
+            headers[SENT_HEADER] = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+            headers |= self._dimensions()
+        except Exception as failure:  # noqa: BLE001  ours; the message is sent without what we would have added
+            if telemetry is not None:
+                telemetry.ledger.error("work.producer", failure)
+        return headers
+
+    def end(self, error: BaseException | None) -> None:
+        """End. Again does nothing."""
+        telemetry, span, self._span = self._telemetry, self._span, None
+        self._context = None
+        if telemetry is None or span is None:
+            return
+        try:
+            self._close(telemetry, span, error)
+        except Exception as failure:  # noqa: BLE001  ours; the message is sent, or not, as it is
+            telemetry.ledger.error("work.producer", failure)
+
+    def _open(self, telemetry: Telemetry) -> None:
+        here = get_current()
+        parent = trace.get_current_span(here).get_span_context()
+        self._wall_ns, self._start_ns = time_ns(), perf_counter_ns()
+        self._span = telemetry.tracing.tracer.open(
+            f"send {self._destination}",
+            SpanKind.PRODUCER,
+            parent if parent.is_valid else None,
+            self._wall_ns,
+            lambda: _attributes(self._system, self._destination).items,
+            here,
+        )
+        operation = current()
+        for name, value in ((operation.facts if operation is not None else None) or {}).items():
+            if name in telemetry.settings.baggage_keys:
+                here = baggage.set_baggage(name, str(value), here)
+        self._context = trace.set_span_in_context(self._span, here)
+
+    def _close(self, telemetry: Telemetry, span: Span | Unsampled, error: BaseException | None) -> None:
+        name = "" if error is None else exception_outcome(error)[1]
+        sent = telemetry.metrics.family(SENT_MESSAGES)
+        sent.number(self._system, SEND, self._destination, name).add(self._count)
+        if isinstance(span, Span):
+            own: dict[str, Any] = {ERROR_TYPE: name} if name else {}
+            if self._count != 1:
+                own[MESSAGING_BATCH_COUNT] = self._count
+            operation = current()
+            if operation is not None and operation.facts:
+                own |= operation.facts
+            end_ns = self._wall_ns + perf_counter_ns() - self._start_ns
+            fixed = _attributes(self._system, self._destination)
+            span.finish(span.title, fixed, own, isinstance(error, Exception), end_ns)
+
+    def _dimensions(self) -> dict[str, str]:
+        operation = current()
+        tenant = (operation.facts or {}).get(TENANT_ID) if operation is not None else None
+        return {} if tenant is None else {TENANT_MESSAGE_HEADER: str(tenant)}
+
+
+_known: dict[tuple[str, str], Shared] = {}
+
+
+def _attributes(system: str, destination: str) -> Shared:
+    """What all spans of a destination have in common."""
+    known = _known.get((system, destination))
+    if known is None:
+        known = shared(
+            {
+                MESSAGING_SYSTEM: system,
+                MESSAGING_OPERATION: SEND,
+                MESSAGING_OPERATION_TYPE: SEND,
+                MESSAGING_DESTINATION: destination,
+            }
+        )
+        if len(_known) < 1000:
+            _known[system, destination] = known
+    return known

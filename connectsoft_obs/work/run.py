@@ -1,0 +1,283 @@
+"""One run of background work, a job's or a message's: the same four signals as a request, around any code."""
+
+from __future__ import annotations
+
+from contextvars import Token
+from time import perf_counter_ns, time_ns
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.trace import Link, SpanContext, SpanKind
+
+from connectsoft_obs.context import CORRELATION, OPERATION, SPAN, within
+from connectsoft_obs.operations import Operation, exception_name, exception_outcome, told
+from connectsoft_obs.signals.logs.cleaning import printed
+from connectsoft_obs.signals.tracing import Span, Unsampled
+from connectsoft_obs.vocabulary import (
+    CORRELATION_ID,
+    EXCEPTION_MESSAGE,
+    EXCEPTION_TYPE,
+    JOB_ATTEMPT,
+    SKIP_REASON,
+    ErrorType,
+    Outcome,
+)
+from connectsoft_obs.work import attempts
+from connectsoft_obs.work.arrival import ALONE, NO_TERMS, Arrival, Terms
+from connectsoft_obs.work.heartbeats import Heartbeat, occupied
+
+if TYPE_CHECKING:
+    from connectsoft_obs.work.record import Ending, Record
+
+EARLY_NS = 100_000_000
+"""Nanoseconds that whoever enforces a time limit from outside, by cancelling, may have begun to count before the run did."""
+
+_BAD = (Outcome.FAILURE, Outcome.TIMEOUT)
+
+
+class Run(Operation):
+    """A run of a job or the processing of a message, as a context manager, in sync and async code alike.
+
+    Success is leaving the block; an exception is raised on, and decides the outcome. One instance is one run.
+    """
+
+    __slots__ = ("_record", "_token", "arrival", "context", "loop", "reason", "retried", "span", "start_ns", "struck", "terms", "wall_ns")  # fmt: skip
+
+    def __init__(self, record: Record | None, arrival: Arrival = ALONE, terms: Terms = NO_TERMS) -> None:
+        super().__init__("" if record is None else record.name)
+        self._record = record
+        self._token: Token[Context] | None = None
+        self.arrival: Arrival = arrival
+        self.terms: Terms = terms
+        self.reason: str | None = None
+        self.retried: bool = False
+        self.struck: bool = False
+        self.wall_ns: int = 0
+        self.start_ns: int = 0
+        self.context: Context | None = None
+        self.loop: Heartbeat | None = None
+        self.span: Span | Unsampled
+
+    def __enter__(self) -> Run:
+        """Begin the run, and make it current."""
+        if self.begin():
+            self._token = attach(self.context)  # type: ignore[arg-type]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        """End the run; the exception, if there is one, is raised on."""
+        token, self._token = self._token, None
+        if token is not None:
+            detach(token)
+        self.end(error)
+
+    # --- For work that is done in steps ------------------------------------------------------------------------------
+    def begin(self) -> bool:
+        """Begin without making the run current; False where it is not observed."""
+        record = self._record
+        if record is None:
+            self.start_ns = perf_counter_ns()  # a time limit is kept, observed or not
+            return False
+        try:
+            self._open(record)
+        except Exception as failure:  # noqa: BLE001  ours; the work goes on without us
+            self.start_ns = perf_counter_ns()
+            self.context = None
+            record.running.runs.discard(self)
+            record.telemetry.ledger.error("work.begin", failure)
+            self._record = None
+            return False
+        return True
+
+    def resume(self) -> Token[Context] | None:
+        """Make the run current for one step; the token is for `pause`."""
+        return None if self.context is None else attach(self.context)
+
+    def pause(self, token: Token[Context] | None) -> None:
+        """End a step: what is current now is current again in the next step, and not in between."""
+        if token is not None:
+            self.context = get_current()
+            detach(token)
+
+    def end(self, error: BaseException | None) -> None:
+        """End the run. Again does nothing."""
+        record, self._record = self._record, None
+        if record is None:
+            return
+        elapsed_ns = perf_counter_ns() - self.start_ns
+        try:
+            record.left(self)
+            if self.loop is not None:
+                self.loop.runs.discard(self)
+            self._close(record, error, elapsed_ns)
+        except Exception as failure:  # noqa: BLE001  ours; the work is done and stays as it was
+            record.telemetry.ledger.error("work.end", failure)
+        self.context = None  # it holds this run: together they would wait for the garbage collector
+        running = record.running
+        running.runs.discard(self)  # last of all: a process that does nothing may be ended
+        if running.after is not None:
+            running.after(self)
+
+    def forget(self) -> None:
+        """End it without a trace: another process knows what became of it, and tells."""
+        record, self._record = self._record, None
+        token, self._token = self._token, None
+        if token is not None:
+            detach(token)
+        if record is not None:
+            record.left(self)
+            record.running.runs.discard(self)
+        self.context = None
+
+    def began_earlier(self, seconds: float) -> None:
+        """It has been running for so long already when it is begun here."""
+        self.start_ns -= int(seconds * 1e9)
+        self.wall_ns -= int(seconds * 1e9)
+
+    def warn(self, message: str) -> None:
+        """Say once that the code around this run cannot be observed as it looks."""
+        if (record := self._record) is not None:
+            record.telemetry.ledger.once(("work", self.name), message, {"operation": self.name})
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """When its time is up, on the clock of `time.perf_counter_ns`."""
+        return None if self.terms.timeout is None else self.start_ns + int(self.terms.timeout * 1e9)
+
+    @property
+    def late(self) -> bool:
+        """Whether its time limit is over, in the eyes of whoever enforces it from outside."""
+        deadline = self.deadline_ns
+        return deadline is not None and perf_counter_ns() >= deadline - EARLY_NS
+
+    # --- Begin -------------------------------------------------------------------------------------------------------
+    def _open(self, record: Record) -> None:
+        arrival = self.arrival
+        here = get_current()
+        if arrival is not ALONE:
+            here = self._arrive(arrival, here)
+        elif (enclosing := here.get(OPERATION)) is not None:
+            self._inherit(enclosing)
+        parent = _span_context(here)
+        local = parent is not None and not parent.is_remote
+        self.wall_ns, self.start_ns = time_ns(), perf_counter_ns()
+        self.span = record.tracer.open(
+            record.title,
+            record.inside if local else SpanKind.CONSUMER,
+            parent,
+            self.wall_ns,
+            lambda: {**record.attributes, **(arrival.own or {})},
+            here,
+            [Link(context) for context in arrival.links] if arrival.links else (),
+            arrival.root_id,
+        )
+        self.context = within(self, self.span, here)
+        if self.terms.timeout is not None:
+            self.loop = occupied(self)
+        record.running.runs.add(self)
+        record.began(self)
+
+    def _arrive(self, arrival: Arrival, here: Context) -> Context:
+        """The context to begin in, for a run that somebody asked for."""
+        base, enclosing = arrival.base, here.get(OPERATION)
+        if enclosing is not None and not arrival.explicit:
+            self._inherit(enclosing)
+        if base is not None:
+            span = _span_context(here)
+            if span is not None and not span.is_remote and not arrival.explicit:
+                base = Context({**base, SPAN: here[SPAN]})
+            here = base
+        if (given := here.get(CORRELATION)) is not None:
+            self.correlation_id = str(given)
+        if arrival.correlation_id is not None:
+            self.correlation_id = arrival.correlation_id
+        if arrival.facts:
+            self.facts = {**(self.facts or {}), **arrival.facts}
+        return here
+
+    def _inherit(self, enclosing: object) -> None:
+        if isinstance(enclosing, Operation):
+            self.facts, self.correlation_id = enclosing.facts, enclosing.correlation_id
+
+    # --- End ---------------------------------------------------------------------------------------------------------
+    def _close(self, record: Record, error: BaseException | None, elapsed_ns: int) -> None:
+        outcome, name = self._verdict(error, elapsed_ns)
+        self.outcome: Outcome | None = outcome
+        self.error_type: str | None = name
+        retried = self.retried or (outcome in _BAD and 0 < self.arrival.attempt < self.arrival.most)
+        ending = record.ending(outcome, name, retried)
+        seconds = elapsed_ns / 1e9
+        span = self.span
+        if ending.duration is not None:
+            bucket = ending.duration.observe(seconds)
+            if record.exemplars and span.flags & 1:
+                ending.duration.exemplify(bucket, seconds, span.trace_id, span.span_id)
+            if ending.count is not None:
+                ending.count(seconds)
+            record.settled(self, outcome)
+        if type(span) is Span:
+            span.finish(record.title, ending.shared, self._own(), ending.bad, self.wall_ns + elapsed_ns)
+        if retried:
+            attempts.remember(record.title, span.get_span_context())
+        self._tell(record, ending, error, seconds)
+
+    def _verdict(self, error: BaseException | None, elapsed_ns: int) -> tuple[Outcome, str | None]:
+        timeout = self.terms.timeout
+        late = timeout is not None and elapsed_ns >= timeout * 1e9
+        if error is None:
+            if late:
+                return Outcome.TIMEOUT, ErrorType.TIMEOUT.value
+            return (Outcome.SUCCESS if self.reason is None else Outcome.REJECTED), None
+        if self.struck:
+            return Outcome.TIMEOUT, ErrorType.TIMEOUT.value
+        if self.terms.rejects and isinstance(error, self.terms.rejects):
+            return Outcome.REJECTED, None
+        outcome, name = exception_outcome(error)
+        if outcome is Outcome.ABORTED and timeout is not None and elapsed_ns >= timeout * 1e9 - EARLY_NS:
+            return Outcome.TIMEOUT, ErrorType.TIMEOUT.value
+        return outcome, name
+
+    def _own(self) -> dict[str, Any]:
+        """Span attributes that only this run has."""
+        arrival = self.arrival
+        own = {} if arrival.own is None else dict(arrival.own)
+        if arrival.attempt:
+            own[JOB_ATTEMPT] = arrival.attempt
+        if self.reason is not None:
+            own[SKIP_REASON] = self.reason
+        if self.correlation_id is not None:
+            own[CORRELATION_ID] = self.correlation_id
+        if self.facts:
+            own |= self.facts
+        return own
+
+    def _tell(self, record: Record, ending: Ending, error: BaseException | None, seconds: float) -> None:
+        """Write the line; an exception is in the line of the operation that it left first, once it is final."""
+        fresh = ending.bad and ending.duration is not None and error is not None and not told(error)
+        if ending.level < record.quiet and not fresh:
+            return
+        fields = {**ending.fields, record.durations.metric.name: seconds}
+        if self.arrival is not ALONE:
+            if self.arrival.attempt:
+                fields[JOB_ATTEMPT] = self.arrival.attempt
+            fields.update(self.arrival.own or {})
+        if self.reason is not None:
+            fields[SKIP_REASON] = self.reason
+        if fresh:
+            fields["otel.event.name"] = record.event
+        elif ending.bad and error is not None:
+            fields |= {EXCEPTION_TYPE: exception_name(error), EXCEPTION_MESSAGE: printed(error, str)}
+        assert self.context is not None
+        record.telemetry.logs.emit_in(
+            self.context, ending.level, ending.message, fields, record.logger, error if fresh else None
+        )
+
+
+def _span_context(context: Context) -> SpanContext | None:
+    """The valid span of a context."""
+    span = context.get(SPAN)
+    found = None if span is None else span.get_span_context()  # type: ignore[attr-defined]
+    return found if found is not None and found.is_valid else None

@@ -1,0 +1,154 @@
+"""arq with a real Redis: one run a job, one trace from whoever enqueues, retries linked."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from collections import Counter
+
+import httpx
+import pytest
+from arq import create_pool
+from arq.connections import RedisSettings
+from support.brokers import Broker
+from support.otlp import HttpSink, attributes
+from support.process import Service, free_port, wait_for
+from support.scrape import scrape
+
+import connectsoft_obs as obs
+from connectsoft_obs.integrations import arq
+from connectsoft_obs.testing import capture
+
+
+def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(redis: Broker) -> None:
+    queue, port = f"arq-{uuid.uuid4().hex[:8]}", free_port()
+
+    async def send() -> None:
+        pool = await create_pool(RedisSettings.from_dsn(redis.url), default_queue_name=queue)
+        arq.install(pool)
+        arq.install(pool)
+        with obs.operation("web"):
+            for _ in range(3):
+                await pool.enqueue_job("add", 1, 2)
+            for name, arguments in (("fail", ()), ("flaky", (2,)), ("slow", ()), ("parent", ())):
+                await pool.enqueue_job(name, *arguments)
+        await pool.aclose(close_connection_pool=True)
+
+    with HttpSink() as sink:
+        env = {
+            "BROKER": redis.url,
+            "QUEUE": queue,
+            "OTEL_EXPORTER_PROMETHEUS_PORT": str(port),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "50",
+        }
+        with Service([sys.executable, "-m", "arq", "arq_jobs.WorkerSettings"], port, env) as service:
+            service.ready(seconds=20)
+            with capture() as seen:
+                asyncio.run(send())
+
+            def counted() -> bool:
+                found = scrape(service.url).endings()
+                return sum(number for (name, _, _), number in found.items() if name != "cron:tick") == 8
+
+            wait_for(counted, 20, "8 runs")
+            page = scrape(service.url)
+            endings = {key: number for key, number in page.endings().items() if key[0] != "cron:tick"}
+            assert endings == {
+                ("add", "success", ""): 4,
+                ("fail", "failure", "ValueError"): 1,
+                ("flaky", "success", ""): 1,
+                ("slow", "timeout", "timeout"): 1,
+                ("parent", "success", ""): 1,
+            }
+            assert page.by("connectsoft_job_retries_total", "connectsoft_job_name") == {("flaky",): 2}
+            assert page.sum("connectsoft_job_active") == 0
+            assert page.sum("messaging_client_sent_messages_total") >= 1, "cron jobs are enqueued by arq itself"
+            assert seen.metric("messaging.client.sent.messages", messaging_destination_name=queue).value == 7
+            assert page.sum("connectsoft_message_wait_duration_seconds_count") >= 10
+            assert page.sum("connectsoft_job_duration_seconds_count", connectsoft_job_trigger="timer") >= 1
+            assert httpx.get(f"{service.url}/health/live").status_code == 200
+            assert service.stop() == 0, service.said[-2000:]
+        spans = sink.received.spans
+    web = seen.span("run web")
+    of_web = [span for span in spans if span.trace_id == web.context.trace_id.to_bytes(16, "big")]
+    assert Counter(span.name for span in of_web) == {
+        "run add": 4, "run fail": 1, "run flaky": 3, "run slow": 1, "run parent": 1, f"send {queue}": 1,
+    }  # fmt: skip
+    first, second, third = sorted(
+        (span for span in spans if span.name == "run flaky"),
+        key=lambda span: attributes(span.attributes)["connectsoft.job.attempt"],
+    )
+    assert first.span_id in {link.span_id for link in second.links}
+    assert second.span_id in {link.span_id for link in third.links}
+
+
+def test_a_job_that_is_cut_off_by_a_stop_is_aborted_and_tried_again_later(redis: Broker) -> None:
+    """Arq cancels what runs when it is told to stop, and runs it again elsewhere."""
+    queue, port = f"arq-{uuid.uuid4().hex[:8]}", free_port()
+
+    async def send() -> None:
+        pool = await create_pool(RedisSettings.from_dsn(redis.url), default_queue_name=queue)
+        arq.install(pool)
+        await pool.enqueue_job("endless")
+        await pool.aclose(close_connection_pool=True)
+
+    script = (
+        "import asyncio, arq_jobs, arq.worker\n"
+        "async def endless(ctx): await asyncio.sleep(60)\n"
+        "from connectsoft_obs.integrations import arq as integration\n"
+        "options = {'functions': [endless], 'queue_name': arq_jobs.WorkerSettings.queue_name,\n"
+        "           'redis_settings': arq_jobs.WorkerSettings.redis_settings}\n"
+        "integration.install(options, service='reports')\n"
+        "arq.worker.run_worker(options)\n"
+    )
+    env = {"BROKER": redis.url, "QUEUE": queue, "OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}
+    with Service([sys.executable, "-c", script], port, env) as service:
+        service.ready(seconds=20)
+        asyncio.run(send())
+        wait_for(lambda: scrape(service.url).sum("connectsoft_job_active", connectsoft_job_name="endless") == 1, 10)
+        service.stop()
+        lines = [line for line in service.lines if line["logger"] == "connectsoft_obs.job"]
+    assert [(line["message"], line["error.type"]) for line in lines] == [("run endless aborted", "cancelled")]
+
+
+def test_an_enqueuing_that_fails_ends_its_span(redis: Broker) -> None:
+    async def send() -> None:
+        pool = await create_pool(RedisSettings.from_dsn(redis.url))
+        arq.install(pool)
+        try:
+            await pool.enqueue_job("add", lambda: None)  # what pickle refuses
+        finally:
+            await pool.aclose(close_connection_pool=True)
+
+    with capture() as seen, pytest.raises(Exception, match="unable to serialize"):
+        asyncio.run(send())
+    assert seen.span("send arq:queue").status.status_code.name == "ERROR"
+    assert seen.metric("messaging.client.sent.messages", error_type="arq.jobs.SerializationError").value == 1
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated close")  # arq's own call of redis
+def test_a_worker_without_the_integration_reads_what_one_with_it_has_sent(redis: Broker) -> None:
+    from arq.worker import Worker, func
+
+    async def plain(ctx: dict[str, object], number: int) -> int:
+        return number
+
+    async def main() -> object:
+        settings = RedisSettings.from_dsn(redis.url)
+        queue = f"arq-{uuid.uuid4().hex[:8]}"
+        pool = await create_pool(settings, default_queue_name=queue)
+        arq.install(pool)
+        job = await pool.enqueue_job("plain", 5)
+        assert job is not None
+        worker = Worker([func(plain, name="plain")], queue_name=queue, redis_settings=settings, burst=True,
+                        handle_signals=False, poll_delay=0.01)  # fmt: skip
+        await worker.async_run()
+        await worker.close()
+        result = await job.result(timeout=5)
+        await pool.aclose(close_connection_pool=True)
+        return result
+
+    with capture():
+        assert asyncio.run(main()) == 5

@@ -1,0 +1,113 @@
+"""taskiq with a real Redis: one run a task, one trace from whoever kicks it, retries linked."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from collections import Counter
+
+import httpx
+import pytest
+from opentelemetry import trace
+from support.brokers import Broker
+from support.otlp import HttpSink, attributes
+from support.process import Service, free_port, wait_for
+from support.scrape import scrape
+from taskiq.exceptions import SendTaskError
+from taskiq_redis import ListQueueBroker
+
+import connectsoft_obs as obs
+from connectsoft_obs.integrations import taskiq
+from connectsoft_obs.testing import capture
+
+
+def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(
+    redis: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, port = f"taskiq-{uuid.uuid4().hex[:8]}", free_port()
+    monkeypatch.setenv("BROKER", redis.url)
+    monkeypatch.setenv("QUEUE", queue)
+    monkeypatch.delitem(sys.modules, "taskiq_tasks", raising=False)
+    import taskiq_tasks as tasks
+
+    async def send() -> None:
+        await tasks.broker.startup()
+        with obs.operation("web"):
+            for _ in range(3):
+                await tasks.add.kiq(1, 2)
+            await tasks.add_sync.kiq(1, 2)
+            await tasks.fail.kiq()
+            await tasks.flaky.kiq(2)
+            await tasks.slow.kiq()
+            await tasks.parent.kiq()
+        await tasks.broker.shutdown()
+
+    with HttpSink() as sink:
+        env = {
+            "BROKER": redis.url,
+            "QUEUE": queue,
+            "OTEL_EXPORTER_PROMETHEUS_PORT": str(port),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "50",
+        }
+        command = [sys.executable, "-m", "taskiq", "worker", "taskiq_tasks:broker", "--workers", "1"]
+        with Service(command, port, env) as service:
+            service.ready(seconds=20)
+            with capture() as seen:
+                asyncio.run(send())
+            expected = {
+                ("add", "success", ""): 4,
+                ("add-sync", "success", ""): 1,
+                ("fail", "failure", "ValueError"): 1,
+                ("flaky", "success", ""): 1,
+                ("slow", "timeout", "timeout"): 1,
+                ("parent", "success", ""): 1,
+            }
+            wait_for(lambda: scrape(service.url).endings() == expected, 20, f"{expected}")
+            page = scrape(service.url)
+            assert page.by("connectsoft_job_retries_total", "connectsoft_job_name") == {("flaky",): 2}
+            assert page.sum("connectsoft_job_active") == 0
+            assert page.sum("messaging_client_sent_messages_total") == 3
+            assert seen.metric("messaging.client.sent.messages", messaging_destination_name=queue).value == 8
+            assert page.sum("connectsoft_message_wait_duration_seconds_count") == 11
+            assert httpx.get(f"{service.url}/health/live").status_code == 200
+            assert service.stop(seconds=30) == 0, service.said[-2000:]
+        spans = sink.received.spans
+    web = seen.span("run web")
+    assert {span.trace_id for span in spans} == {web.context.trace_id.to_bytes(16, "big")}
+    assert Counter(span.name for span in spans) == {
+        "run add": 4, "run add-sync": 1, "run fail": 1, "run flaky": 3, "run slow": 1, "run parent": 1,
+        f"send {queue}": 3,
+    }  # fmt: skip
+    first, second, third = sorted(
+        (span for span in spans if span.name == "run flaky"),
+        key=lambda span: attributes(span.attributes)["connectsoft.job.attempt"],
+    )
+    assert first.span_id in {link.span_id for link in second.links}
+    assert second.span_id in {link.span_id for link in third.links}
+    [in_thread] = [span for span in spans if span.name == "run add-sync"]
+    assert attributes(in_thread.attributes)["order_id"] == 1, "bound in the thread of a sync task"
+
+
+def test_a_kick_that_fails_ends_its_span_and_leaks_nothing() -> None:
+    """Taskiq's own OpenTelemetry middleware leaves it open."""
+    broker = ListQueueBroker(f"redis://127.0.0.1:{free_port()}", queue_name="nowhere")
+    taskiq.install(broker)
+    taskiq.install(broker)
+
+    @broker.task("never")
+    async def never() -> None:
+        pass
+
+    async def main() -> None:
+        with pytest.raises(SendTaskError):
+            await never.kiq()
+        assert not trace.get_current_span().get_span_context().is_valid
+        await broker.shutdown()
+
+    with capture() as seen:
+        asyncio.run(main())
+    [span] = seen.spans
+    assert (span.name, span.status.status_code.name) == ("send nowhere", "ERROR")
+    assert seen.metric("messaging.client.sent.messages").value == 1
