@@ -1,0 +1,33 @@
+// A web service on App Service. Without these settings any answer, even a 404, counts as started and as warmed up, the
+// health check is off, and a stop is cut after 5 s.
+param name string = 'orders-api'
+param planId string
+param image string
+param location string = resourceGroup().location
+
+resource site 'Microsoft.Web/sites@2024-04-01' = {
+  name: name
+  location: location
+  kind: 'app,linux,container'
+  properties: {
+    serverFarmId: planId
+    httpsOnly: true
+    siteConfig: {
+      linuxFxVersion: 'DOCKER|${image}'
+      alwaysOn: true
+      healthCheckPath: '/health/ready'
+      appSettings: [
+        { name: 'OTEL_SERVICE_NAME', value: name }
+        { name: 'CONNECTSOFT_OBS_GRACE_PERIOD', value: '20' }
+        { name: 'WEBSITE_HEALTHCHECK_MAXPINGFAILURES', value: '2' }
+        { name: 'WEBSITE_WARMUP_PATH', value: '/health/startup' }
+        { name: 'WEBSITE_WARMUP_STATUSES', value: '200' }
+        { name: 'WEBSITE_SWAP_WARMUP_PING_PATH', value: '/health/ready' }
+        { name: 'WEBSITE_SWAP_WARMUP_PING_STATUSES', value: '200' }
+        { name: 'WEBSITES_CONTAINER_START_TIME_LIMIT', value: '230' }
+        { name: 'WEBSITES_CONTAINER_STOP_TIME_LIMIT', value: '20' }
+        { name: 'WEBSITES_PORT', value: '8000' }
+      ]
+    }
+  }
+}
