@@ -1,0 +1,1 @@
+"""Costs, always as ratios between variants that ran interleaved in one run."""

@@ -1,0 +1,76 @@
+"""Instructions a request costs, by callgrind: repeatable to a fraction of a percent, whatever else the machine does.
+
+    python tests/bench/instructions.py [variant ...]
+
+Each variant is run twice, with few and with more requests; the difference, divided, is one request. Exports go to a
+collector in another process, and what background threads do for the requests is counted too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from sink import collector
+from variants import VARIANTS, build
+
+HERE = Path(__file__).parent
+FEW, MORE = 300, 1300
+
+
+async def drive(name: str, count: int) -> None:
+    """Handle `count` requests after a warm-up that both runs have in common."""
+    from child import receive, scope, send
+
+    app = build(name)
+    for number in range(500 + count):
+        await app(scope(number % 100), receive, send)
+        if not number % 50:
+            await asyncio.sleep(0)
+    await asyncio.sleep(0.3)
+
+
+def counted(name: str, requests: int, otlp: str) -> int:
+    """Instructions of a whole run."""
+    with tempfile.NamedTemporaryFile() as out:
+        command = [
+            "valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}",
+            sys.executable, str(HERE / "instructions.py"), "--drive", name, str(requests),
+        ]  # fmt: skip
+        environment = {**os.environ, "BENCH_OTLP": otlp, "PYTHONHASHSEED": "0", "PYTHONPATH": str(HERE)}
+        ran = subprocess.run(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=600
+        )
+    found = re.search(r"Collected : (\d+)", ran.stderr)
+    assert found, ran.stderr[-2000:]
+    return int(found[1])
+
+
+def per_request(names: list[str]) -> dict[str, float]:
+    """Instructions of one request, by variant."""
+    found = {}
+    with collector() as otlp:
+        for name in names:
+            found[name] = (counted(name, MORE, otlp) - counted(name, FEW, otlp)) / (MORE - FEW)
+    return found
+
+
+def main() -> None:
+    """Count and print."""
+    if "--drive" in sys.argv:
+        asyncio.run(drive(sys.argv[2], int(sys.argv[3])))
+        return
+    names = sys.argv[1:] or ["ours", "ours, not exported", "structlog line", "instrumentator"]
+    found = per_request(["bare", *names])
+    print(f"{'variant':<26}{'thousands':>10}{'over bare':>11}")
+    for name in sorted(found, key=list(VARIANTS).index):
+        print(f"{name:<26}{found[name] / 1000:>10.1f}{(found[name] - found['bare']) / 1000:>11.1f}")
+
+
+if __name__ == "__main__":
+    main()

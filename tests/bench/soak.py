@@ -1,0 +1,169 @@
+"""Full load for a while: two workers, all signals on, a real collector; what grows, and what it costs in time.
+
+python tests/bench/soak.py [SECONDS] [--plot FILE.svg]
+
+Samples resident memory, threads and descriptors of the workers, their queues, and the latency that a client beside the
+load sees, once a second. It fails when a worker grows by more than 10 MiB after the warm-up (the first fifth, at most
+two minutes), when threads or descriptors grow, when a request fails, or when anything of ours does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
+
+import httpx
+from sink import collector
+from support.process import Service, free_port
+from support.watching import children, percentile, stacked, used
+
+from connectsoft_obs.slo.report.plot import lines
+
+APPS = Path(__file__).parent.parent / "apps"
+PROBES = 10
+"""Requests beside the load, for each sample."""
+
+
+@dataclass
+class Soak:
+    """The samples of one run: seconds since its start, and what was seen then."""
+
+    seconds: float
+    began: float = 0.0
+    rss: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
+    threads: dict[int, list[int]] = field(default_factory=dict)
+    descriptors: dict[int, list[int]] = field(default_factory=dict)
+    waiting: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    latency: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {"p50": [], "p99": []})
+    inside: dict[int, dict[str, Any]] = field(default_factory=dict)
+    failed: int = 0
+
+    def sample(self, client: httpx.Client, workers: list[int]) -> None:
+        """Look once."""
+        now = time.time()
+        for pid in workers:
+            memory, threads, descriptors = used(pid)
+            self.rss.setdefault(pid, []).append((now, memory))
+            self.threads.setdefault(pid, []).append(threads)
+            self.descriptors.setdefault(pid, []).append(descriptors)
+        took = []
+        for number in range(PROBES):
+            started = time.perf_counter()
+            self.failed += client.get(f"/items/{number}").status_code != 200
+            took.append((time.perf_counter() - started) * 1000)
+        self.latency["p50"].append((now, percentile(took, 50)))
+        self.latency["p99"].append((now, max(took)))
+        seen = client.get("/inside").json()
+        self.inside[seen["pid"]] = seen
+        for signal, number in seen["waiting"].items():
+            self.waiting.setdefault(signal, []).append((now, number))
+
+    def settled(self, values: list[Any]) -> list[Any]:
+        """Those after the warm-up."""
+        return values[round(min(len(values) / 5, 120)) :]
+
+    def growth(self, pid: int) -> float:
+        """MiB between the medians of the first and the last tenth after the warm-up."""
+        values = [memory for _, memory in self.settled(self.rss[pid])]
+        tenth = max(1, len(values) // 10)
+        return float(statistics.median(values[-tenth:]) - statistics.median(values[:tenth]))
+
+    def problems(self) -> list[str]:
+        """What must not be."""
+        found = [f"{self.failed} requests failed"] if self.failed else []
+        for pid in self.rss:
+            if (growth := self.growth(pid)) > 10:
+                found.append(f"worker {pid} grew by {growth:.1f} MiB after the warm-up")
+            for what, values in (("threads", self.threads[pid]), ("descriptors", self.descriptors[pid])):
+                late = self.settled(values)
+                tenth = max(1, len(late) // 10)
+                # A scrape and a connection come and go between two samples; what leaks keeps growing.
+                if statistics.median(late[-tenth:]) > statistics.median(late[:tenth]) + 2:
+                    found.append(f"worker {pid} has {late[-1]} {what} after {late[0]}")
+        found += [
+            f"worker {pid} counts errors: {seen['errors']}" for pid, seen in self.inside.items() if seen["errors"]
+        ]
+        return found
+
+    def plot(self) -> str:
+        """Memory, latency and queues over time."""
+        end = self.began + self.seconds
+        memory = [(f"worker {number}", points) for number, points in enumerate(self.rss.values(), 1)]
+        return stacked(
+            [
+                lines("Resident memory of each worker", memory, self.began, end, unit=" MiB", low=0),
+                lines("Latency beside the load", list(self.latency.items()), self.began, end, unit=" ms", low=0),
+                lines("Waiting to be sent, of 8,192", list(self.waiting.items()), self.began, end, low=0, high=1000),
+            ]
+        )
+
+
+def main() -> int:
+    """Run it, say what was seen, and whether it holds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("seconds", nargs="?", type=float, default=600.0)
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args()
+    port = free_port()
+    with collector() as endpoint:
+        command = [sys.executable, "-m", "uvicorn", "watched:app", "--app-dir", str(APPS), "--port", str(port)]
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_METRIC_EXPORT_INTERVAL": "10000"}
+        with Service([*command, "--workers", "2", "--no-access-log"], port, environment) as service:
+            service.ready()
+            soak = loaded(service, options.seconds)
+            # Read and thrown away: a list of every line would be the memory of this process, not of theirs.
+            service.stop()
+    if options.plot is not None:
+        options.plot.write_text(soak.plot())
+    return told(soak)
+
+
+def loaded(service: Service, seconds: float) -> Soak:
+    """Sample a service under full load."""
+    soak = Soak(seconds, time.time())
+    load = subprocess.Popen(
+        ["wrk", "-t1", "-c32", f"-d{seconds:.0f}s", f"{service.url}/items/7"], stdout=subprocess.PIPE, text=True
+    )
+    with httpx.Client(base_url=service.url, timeout=30, limits=httpx.Limits(max_keepalive_connections=0)) as client:
+        while load.poll() is None:
+            service.out.clear()
+            # The supervisor's children are the workers, and multiprocessing's resource tracker.
+            workers = [pid for pid in children(service.process.pid) if used(pid)[0] > 30]
+            soak.sample(client, workers)
+            time.sleep(1)
+    said = load.communicate()[0]
+    print(said)
+    if (bad := re.search(r"Non-2xx or 3xx responses: (\d+)", said)) is not None:
+        soak.failed += int(bad[1])
+    return soak
+
+
+def told(soak: Soak) -> int:
+    """Print the result; the exit code."""
+    for pid, points in soak.rss.items():
+        late = soak.settled([memory for _, memory in points])
+        print(
+            f"worker {pid}: RSS {late[0]:.1f} -> {late[-1]:.1f} MiB (growth {soak.growth(pid):+.1f}), "
+            f"threads {min(soak.threads[pid])}-{max(soak.threads[pid])}, "
+            f"descriptors {min(soak.descriptors[pid])}-{max(soak.descriptors[pid])}"
+        )
+    for name, points in soak.latency.items():
+        print(f"latency {name}: {statistics.median([value for _, value in points]):.1f} ms (median of samples)")
+    for pid, seen in soak.inside.items():
+        print(f"worker {pid}: dropped {seen['dropped']}, errors {seen['errors']}")
+    problems = soak.problems()
+    print("\n".join(problems) or "nothing grew, nothing failed")
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""A span from start to end, and its bytes, beside OpenTelemetry's own: in multiples of ours, interleaved.
+
+python tests/bench/span.py [rounds]
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import SpanKind
+
+import connectsoft_obs as obs
+from connectsoft_obs.signals.tracing import encode
+
+KIND: dict[str, Any] = {
+    "http.request.method": "GET", "url.scheme": "http", "http.route": "/items/{item_id}",
+    "http.response.status_code": 200, "network.protocol.version": "1.1",
+}  # fmt: skip
+OWN: dict[str, Any] = {
+    "url.path": "/items/17", "server.address": "api.example", "server.port": 8000, "client.address": "10.1.2.3",
+    "network.peer.address": "10.1.2.3", "network.peer.port": 50000, "user_agent.original": "python-httpx/0.28.1",
+    "http.response.body.size": 43,
+}  # fmt: skip
+CALLS = 2000
+
+
+def cases() -> dict[str, dict[str, Callable[[], Any]]]:
+    """What is compared: name of the comparison to name of the side to what it does once."""
+    telemetry = obs.Telemetry(obs.Settings(), exports=False)
+    ours, theirs = telemetry.tracing.tracer, TracerProvider(shutdown_on_exit=False).get_tracer("bench")
+    shared = encode.shared(KIND)
+
+    def our_span() -> Any:
+        span: Any = ours.open("GET", SpanKind.SERVER, None, time.time_ns())
+        span.finish("GET /items/{item_id}", shared, dict(OWN), False, time.time_ns())
+        return span
+
+    def their_span() -> Any:
+        span = theirs.start_span("GET", kind=SpanKind.SERVER)
+        span.set_attributes({**KIND, **OWN})
+        span.update_name("GET /items/{item_id}")
+        span.end()
+        return span
+
+    own, other = our_span(), their_span()
+    return {
+        "a span, thirteen attributes": {"ours": our_span, "OpenTelemetry SDK": their_span},
+        "its bytes": {
+            "ours": lambda: encode.span(own),
+            "official encoder": lambda: encode_spans([other]).SerializeToString(),
+        },
+    }
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """Processor time of a number of calls."""
+    began = time.thread_time()
+    for _ in range(CALLS):
+        call()
+    return time.thread_time() - began
+
+
+def main() -> None:
+    """Measure and print."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    for what, sides in cases().items():
+        taken = {name: [seconds(call) for _ in range(1)] for name, call in sides.items()}
+        for _ in range(rounds):
+            for name, call in sides.items():
+                taken[name].append(seconds(call))
+        ratios = {
+            name: statistics.median(other / own for other, own in zip(values, taken["ours"], strict=True))
+            for name, values in taken.items()
+        }
+        print(what)
+        for name, ratio in ratios.items():
+            print(f"  {name:<22}{ratio:>6.1f}x   {min(taken[name]) / CALLS * 1e6:.1f} us here")
+
+
+if __name__ == "__main__":
+    main()
