@@ -6,11 +6,13 @@ Follows the HTTP span conventions of OpenTelemetry semantic conventions 1.44.0.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from connectsoft_obs.asgi.forwarded import NOTHING, Forwarded
 from connectsoft_obs.asgi.query import redacted
 from connectsoft_obs.settings import Settings
+from connectsoft_obs.signals.tracing import Shared, shared
 from connectsoft_obs.vocabulary import (
     CLIENT_ADDRESS,
     PEER_ADDRESS,
@@ -27,15 +29,38 @@ if TYPE_CHECKING:
 
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(?::(\d{1,5}))?")
 _KEPT = 1024
+_LONGEST = 512
+"""Bytes of Host and User-Agent together, beyond which a caller is not remembered."""
+
+
+class Caller:
+    """Who asks whom: what the requests of one connection have in common.
+
+    Args:
+        shared: as span attributes.
+        line: as fields of an access line, without secrets.
+    """
+
+    __slots__ = ("line", "shared")
+
+    def __init__(self, shared: Shared, line: dict[str, Any]) -> None:
+        self.shared: Shared = shared
+        self.line: dict[str, Any] = line
 
 
 class Addresses:
-    """Reads addresses. Thread-safe; its cache of Host headers stops growing when full."""
+    """Reads addresses. Thread-safe; what it remembers of callers is bounded.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: proxies that are trusted, query keys that are shown.
+        clean: gives fields of a line without secrets.
+    """
+
+    def __init__(self, settings: Settings, clean: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self._forwarded = Forwarded(settings.trusted_proxies)
         self._shown_keys = frozenset(settings.query_keys)
-        self._hosts: dict[bytes, tuple[str, int | None] | None] = {}
+        self._clean = clean
+        self._callers: dict[tuple[Any, ...], Caller] = {}
 
     def see(self, exchange: Exchange) -> None:
         """Note what trusted proxies say of the original request; once, when the request begins."""
@@ -45,33 +70,47 @@ class Addresses:
             exchange.host = original.host
             exchange.scheme = original.scheme or exchange.scheme
 
+    def caller(self, exchange: Exchange) -> Caller:
+        """Who asks; the next request of a connection costs one look-up."""
+        headers, peer = exchange.headers, exchange.scope.get("client")
+        if type(peer) is not tuple:  # ASGI allows any iterable
+            peer = tuple(peer or ())
+        key = (exchange.host or headers.get(b"host"), headers.get(b"user-agent"), exchange.client, peer)
+        return self._callers.get(key) or self._met(key, peer)
+
+    def asked(self, exchange: Exchange) -> dict[str, Any]:
+        """What is asked for, as span attributes."""
+        scope = exchange.scope
+        query = scope.get("query_string")
+        if not query:
+            return {URL_PATH: scope["path"]}
+        return {URL_PATH: scope["path"], URL_QUERY: redacted(query, self._shown_keys)}
+
     def of_span(self, exchange: Exchange) -> dict[str, Any]:
-        """The attributes that differ from request to request."""
-        scope, headers = exchange.scope, exchange.headers
-        found: dict[str, Any] = {URL_PATH: scope["path"]}
-        if query := scope.get("query_string"):
-            found[URL_QUERY] = redacted(query, self._shown_keys)
-        server = self._server(exchange.host or headers.get(b"host", b""))
+        """Both, for whoever looks at a span before it ends."""
+        return {**self.asked(exchange), **self.caller(exchange).shared.items}
+
+    def _met(self, key: tuple[Any, ...], peer: Any) -> Caller:
+        host, agent, client, _ = key
+        found: dict[str, Any] = {}
+        server = _parsed_host(host or b"")
         if server is not None:
             found[SERVER_ADDRESS] = server[0]
             if server[1] is not None:
                 found[SERVER_PORT] = server[1]
-        peer = scope.get("client")
         if peer:
-            found[CLIENT_ADDRESS] = exchange.client
-            found[PEER_ADDRESS] = peer[0]
-            found[PEER_PORT] = peer[1]
-        if (agent := headers.get(b"user-agent")) is not None:
+            found |= {CLIENT_ADDRESS: client, PEER_ADDRESS: peer[0], PEER_PORT: peer[1]}
+        if agent is not None:
             found[USER_AGENT] = agent.decode("latin-1")
-        return found
-
-    def _server(self, host: bytes) -> tuple[str, int | None] | None:
-        known = self._hosts.get(host)
-        if known is None and host not in self._hosts:
-            known = _parsed_host(host)
-            if len(self._hosts) < _KEPT and len(host) < 256:
-                self._hosts[host] = known
-        return known
+        said = {name: found[name] for name in (CLIENT_ADDRESS, USER_AGENT) if found.get(name) is not None}
+        line = self._clean(said)
+        caller = Caller(shared(found), line)
+        # A secret is looked for, and counted, each time.
+        if line == said and len(host or b"") + len(agent or b"") <= _LONGEST:
+            if len(self._callers) >= _KEPT:
+                self._callers.clear()
+            self._callers[key] = caller
+        return caller
 
 
 def _parsed_host(host: bytes) -> tuple[str, int | None] | None:

@@ -62,7 +62,11 @@ class Exchange(Operation):
     )
 
     def __init__(self, requests: Requests, scope: Scope, receive: Receive, send: Send) -> None:
-        super().__init__("")
+        self.name: str = ""  # what Operation's constructor does, without the call
+        self.correlation_id: str | None = None
+        self.facts: dict[str, Any] | None = None
+        self.outcome: Outcome | None = None
+        self.error_type: str | None = None
         self._requests = requests
         self._receive = receive
         self._send = send
@@ -194,8 +198,8 @@ class Exchange(Operation):
         self.settled = True
         if self.stream and outcome is Outcome.ABORTED:
             outcome, name = Outcome.SUCCESS, None
-        self.outcome: Outcome | None = outcome
-        self.error_type: str | None = name
+        self.outcome = outcome
+        self.error_type = name
         try:
             self._requests.settled(self, (self.last_ns or perf_counter_ns()) - self.start_ns, error)
         except Exception as failure:  # noqa: BLE001  ours; the request is over and stays as it was

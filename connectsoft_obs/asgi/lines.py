@@ -9,19 +9,18 @@ from connectsoft_obs.signals.logs import Form, reported
 from connectsoft_obs.signals.logs.levels import ERROR, INFO, NAMES, WARNING
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import (
-    CLIENT_ADDRESS,
     EVENT_NAME,
     EVENT_REQUEST_EXCEPTION,
     HTTP_REQUEST_BODY_SIZE,
     HTTP_RESPONSE_BODY_SIZE,
     REQUEST_DURATION,
     STREAM_DURATION,
-    USER_AGENT,
     Outcome,
     Signal,
 )
 
 if TYPE_CHECKING:
+    from connectsoft_obs.asgi.addresses import Caller
     from connectsoft_obs.asgi.exchange import Exchange
 
 ACCESS = "connectsoft_obs.access"
@@ -60,7 +59,7 @@ class Lines:
         self._slow_ns = None if slow is None or settings.access_log == "off" or settings.disabled else int(slow * 1e9)
         self._bound = None if settings.access_log_sample >= 1.0 else round(settings.access_log_sample * _ALL_IDS)
 
-    def access(self, exchange: Exchange, recorded: Recorded, elapsed_ns: int) -> None:
+    def access(self, exchange: Exchange, recorded: Recorded, caller: Caller, elapsed_ns: int) -> None:
         """The one line of a request, whatever became of it; never with path parameters or a query."""
         outcome = exchange.outcome
         assert outcome is not None
@@ -79,10 +78,7 @@ class Lines:
             own[HTTP_REQUEST_BODY_SIZE] = exchange.received
         if exchange.counts:
             own |= exchange.counts
-        if exchange.client is not None:
-            own[CLIENT_ADDRESS] = exchange.client
-        if (agent := exchange.headers.get(b"user-agent")) is not None:
-            own[USER_AGENT] = agent.decode("latin-1")
+        own |= caller.line
         form = recorded.line or self._form(recorded)
         self._logs.fill(form, exchange.context, level, exchange.wall_ns + elapsed_ns, exchange, own)
 

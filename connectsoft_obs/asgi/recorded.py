@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from opentelemetry.trace import SpanKind
+
 from connectsoft_obs.signals.logs import Form
 from connectsoft_obs.signals.metrics import Family, Histogram
 from connectsoft_obs.signals.tracing import Shared, shared
@@ -65,7 +67,7 @@ class Recorded:
         self.line: Form | None = None  # laid out by the access log, when the first line is written
         if stream:
             present[STREAM_KIND] = stream
-        self.shared: Shared = shared(present)
+        self.shared: Shared = shared(present, self.title, SpanKind.SERVER)
         aside = (URL_SCHEME, PROTOCOL_VERSION)
         self.fields: dict[str, Any] = {name: value for name, value in present.items() if name not in aside}
         self.fields[OUTCOME] = outcome.value

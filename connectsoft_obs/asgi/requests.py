@@ -66,7 +66,7 @@ class Requests:
         self._active = metrics.family(ACTIVE_REQUESTS)
         self._streams = metrics.family(STREAM_ACTIVE)
         self._methods = frozenset(settings.known_methods) if settings.known_methods else HTTP_METHODS
-        self._addresses = Addresses(settings)
+        self._addresses = Addresses(settings, telemetry.logs.clean)
         secrets = settings.sanitized_headers
         # None instead of what would answer "nothing": asking costs, and is asked of each request.
         self._request_headers = Captured(HTTP_REQUEST_HEADER, settings.request_headers, secrets) or None
@@ -130,10 +130,13 @@ class Requests:
                 self._addresses.see(exchange)
         if self._request_headers is not None:
             exchange.recorded_headers = self._request_headers.of(scope["headers"])
-        inbound = self._inbound(scope, headers)
-        exchange.correlation_id = inbound.correlation_id
-        if inbound.base and self._trust:
-            exchange.facts = self._propagation.facts(inbound.base)
+        if self._other_propagators or not _IDENTITY.isdisjoint(headers):
+            inbound = self._propagation.read(scope["headers"])
+            exchange.correlation_id = inbound.correlation_id
+            if inbound.base and self._trust:
+                exchange.facts = self._propagation.facts(inbound.base)
+        else:
+            inbound = NOTHING
         if self._tenant is not None and (tenant := headers.get(self._tenant)):
             exchange.facts = {**(exchange.facts or {}), TENANT_ID: tenant[:256].decode("latin-1")}
         exchange.wall_ns, exchange.start_ns = time_ns(), perf_counter_ns()
@@ -152,7 +155,7 @@ class Requests:
             else self._in_flight.get((exchange.method, exchange.scheme))
             or self._first_of(exchange.method, exchange.scheme)
         )
-        active.add(1)
+        active.cells[0] += 1.0
         return token
 
     def _first_of(self, method: str, scheme: str) -> Number:
@@ -174,21 +177,17 @@ class Requests:
             links,
         )
 
-    def _inbound(self, scope: Scope, headers: dict[bytes, bytes]) -> Inbound:
-        if _IDENTITY.isdisjoint(headers) and not self._other_propagators:
-            return NOTHING
-        return self._propagation.read(scope["headers"])
-
     def started(self, exchange: Exchange, message: Message) -> Message:
         """The response starts: give it its correlation id, and see whether it is an event stream."""
         carries = False
         headers = message.get("headers") or ()
         for name, value in headers:
-            lower = name.lower()
-            if lower == b"x-correlation-id":
+            length = len(name)  # cheaper to ask for than the name in small letters
+            if length == 12:
+                if name.lower() == b"content-type" and is_event_stream(value):
+                    self._becomes_stream(exchange)
+            elif length == 16 and name.lower() == b"x-correlation-id":
                 carries = True
-            elif lower == b"content-type" and is_event_stream(value):
-                self._becomes_stream(exchange)
         if self._response_headers is not None:
             found = self._response_headers.of(headers)
             exchange.recorded_headers = {**(exchange.recorded_headers or {}), **found}
@@ -204,7 +203,7 @@ class Requests:
 
     def settled(self, exchange: Exchange, elapsed_ns: int, error: BaseException | None) -> None:
         """The request is over: one sample, one span, one line, from one pair of clock reads."""
-        exchange.active.add(-1)
+        exchange.active.cells[0] -= 1.0
         route = self._templates(exchange.scope, exchange.root)
         recorded = self._kinds.of(
             (
@@ -224,12 +223,16 @@ class Requests:
             self._lines.exception(exchange, error)
             if self._exception_event and type(span) is Span:
                 span.record_exception(error)
+        caller = self._addresses.caller(exchange)
         if type(span) is Span:
             own = self._own(exchange) if self._provider.heard else {}
             if exchange.facts:  # what users bind does not replace what the standard says
-                own |= {key: fact for key, fact in exchange.facts.items() if key not in recorded.shared.items}
-            span.finish(recorded.title, recorded.shared, own, recorded.bad, exchange.wall_ns + elapsed_ns)
-        self._lines.access(exchange, recorded, elapsed_ns)
+                said = {**recorded.shared.items, **caller.shared.items}
+                own |= {key: fact for key, fact in exchange.facts.items() if key not in said}
+            span.finish(
+                recorded.title, recorded.shared, caller.shared, own, recorded.bad, exchange.wall_ns + elapsed_ns
+            )
+        self._lines.access(exchange, recorded, caller, elapsed_ns)
 
     def _initial(self, exchange: Exchange) -> dict[str, Any]:
         """What a sampler may look at."""
@@ -238,7 +241,7 @@ class Requests:
 
     def _own(self, exchange: Exchange) -> dict[str, Any]:
         """Span attributes that only this request has."""
-        own = self._addresses.of_span(exchange)
+        own = self._addresses.asked(exchange)
         if exchange.method == _OTHER:
             own[HTTP_METHOD_ORIGINAL] = exchange.scope["method"]
         if exchange.first_ns:

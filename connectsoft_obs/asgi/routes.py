@@ -30,7 +30,7 @@ class Templates:
         place = route if route is not None else scope.get("endpoint")
         if place is None:
             return ""
-        effective = _effective(scope, route)
+        effective = _effective(scope, route) if "fastapi" in scope else None
         known = self._known.get((id(place), id(effective)))
         if known is not None and known[0] is place:
             return f"{root}{known[1]}" if known[1] else ""

@@ -24,6 +24,8 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"
     ABORTED = "aborted"
 
+    __hash__ = str.__hash__  # equal values have equal hashes; Enum's own is a call of Python's for each look-up
+
     @property
     def good(self) -> bool | None:
         """True for good, False for bad, None for what an objective must not count."""

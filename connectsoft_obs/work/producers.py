@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind
 from connectsoft_obs.context import current, inject
 from connectsoft_obs.ledger import failed
 from connectsoft_obs.operations import exception_outcome
-from connectsoft_obs.signals.tracing import Shared, Span, Unsampled, shared
+from connectsoft_obs.signals.tracing import NO_SHARED, Shared, Span, Unsampled, shared
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import (
     ERROR_TYPE,
@@ -167,7 +167,7 @@ class Producer:
                 own |= operation.facts
             end_ns = self._wall_ns + perf_counter_ns() - self._start_ns
             fixed = _attributes(self._system, self._destination)
-            span.finish(span.title, fixed, own, isinstance(error, Exception), end_ns)
+            span.finish(span.title, fixed, NO_SHARED, own, isinstance(error, Exception), end_ns)
 
     def _dimensions(self) -> dict[str, str]:
         operation = current()

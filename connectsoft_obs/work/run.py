@@ -13,7 +13,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind
 from connectsoft_obs.context import CORRELATION, OPERATION, SPAN, within
 from connectsoft_obs.operations import Operation, exception_name, exception_outcome, told
 from connectsoft_obs.signals.logs.cleaning import printed
-from connectsoft_obs.signals.tracing import Span, Unsampled
+from connectsoft_obs.signals.tracing import NO_SHARED, Span, Unsampled
 from connectsoft_obs.vocabulary import (
     CORRELATION_ID,
     EXCEPTION_MESSAGE,
@@ -219,7 +219,7 @@ class Run(Operation):
                 ending.count(seconds)
             record.settled(self, outcome)
         if type(span) is Span:
-            span.finish(record.title, ending.shared, self._own(), ending.bad, self.wall_ns + elapsed_ns)
+            span.finish(record.title, ending.shared, NO_SHARED, self._own(), ending.bad, self.wall_ns + elapsed_ns)
         if retried:
             attempts.remember(record.title, span.get_span_context())
         self._tell(record, ending, error, seconds)

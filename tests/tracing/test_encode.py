@@ -91,12 +91,16 @@ def test_any_readable_span(
 @given(
     own=attributes,
     common=attributes,
+    around=attributes,
     user=attributes,
     failed=st.booleans(),
     parent=st.one_of(st.none(), contexts),
     touched=st.booleans(),
+    named=st.booleans(),
 )
-def test_any_span_of_ours(own: Any, common: Any, user: Any, failed: bool, parent: Any, touched: bool) -> None:
+def test_any_span_of_ours(
+    own: Any, common: Any, around: Any, user: Any, failed: bool, parent: Any, touched: bool, named: bool
+) -> None:
     tracing = Tracing(load({}), dict, Ledger())
     kept: list[Span] = []
     tracing.provider.export_to(kept.append)
@@ -107,8 +111,10 @@ def test_any_span_of_ours(own: Any, common: Any, user: Any, failed: bool, parent
         for key, value in user.items():
             span.set_attribute(key, value)
         span.add_event("event", {"a": 1}, 1_500)
-    own = {key: value for key, value in own.items() if key not in common}
-    span.finish("GET /", encode.shared(common), own, failed, 2_000)
+    around = {key: value for key, value in around.items() if key not in common}
+    own = {key: value for key, value in own.items() if key not in {**common, **around}}
+    of_kind = encode.shared(common, *(("GET /", SpanKind.SERVER) if named else ()))
+    span.finish("GET /", of_kind, encode.shared(around), own, failed, 2_000)
     assert same(decoded(encode.span(kept[0])), official(kept[0]))
 
 

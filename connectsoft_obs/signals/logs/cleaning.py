@@ -81,13 +81,6 @@ class Cleaning:
             elif kind is not bool and value is not None:
                 given[key] = self._nested(value, 0, [_ITEMS])
 
-    def texts(self, own: dict[str, Any]) -> None:
-        """Clean fields of ours in place: their keys name no secret, and their numbers are measurements."""
-        clean = self._clean
-        for key, value in own.items():
-            if type(value) is str and value not in clean:
-                own[key] = self.text(value)
-
     def text(self, text: str) -> str:
         """A text of bounded length without secrets."""
         if text in self._clean:

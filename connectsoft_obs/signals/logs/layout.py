@@ -7,9 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
+import orjson
+
 from connectsoft_obs.operations import Operation
 from connectsoft_obs.signals.logs.levels import standard
 from connectsoft_obs.signals.logs.profiles import Profile
+from connectsoft_obs.signals.logs.template import Template
 from connectsoft_obs.vocabulary import CORRELATION_ID
 
 Ids: TypeAlias = tuple[str, str, str]
@@ -31,13 +34,14 @@ class Form:
         line: the line of a profile that has all this, and room for the rest.
     """
 
-    __slots__ = ("attributes", "line", "logger", "message")
+    __slots__ = ("attributes", "line", "logger", "message", "templates")
 
     def __init__(self, message: str, logger: str, attributes: dict[str, Any], line: dict[str, Any]) -> None:
         self.message: str = message
         self.logger: str = logger
         self.attributes: dict[str, Any] = attributes
         self.line: dict[str, Any] = line
+        self.templates: dict[int, Template | None] = {}
 
 
 class Layout:
@@ -72,6 +76,11 @@ class Layout:
         prefix = _IN_BRACES.sub(lambda match: str(attributes.get(match[1], "")), profile.trace_prefix)
         self._prefix = "" if "//" in prefix else prefix
         self._second = (0, "")
+        # Room in templates; the sampled flag and the operation's name are JSON, and so is the correlation id, which a
+        # user may have bound.
+        self._texts = tuple(filter(None, (self._time, self._trace, self._span, self._flags)))
+        self._values = tuple(filter(None, (self._correlation, self._sampled, self._operation)))
+        self._more = len(self._values) > 1
 
     def line(
         self,
@@ -134,6 +143,44 @@ class Layout:
             line.update(self._free(facts))
         return line
 
+    def encoded(
+        self,
+        form: Form,
+        now: int,
+        level: int,
+        ids: Ids,
+        operation: Operation,
+        own: dict[str, Any],
+        facts: dict[str, Any] | None,
+    ) -> bytes | None:
+        """The line of `filled` as JSON, or None where a line of this form has to be put together whole."""
+        templates = form.templates
+        template = templates[level] if level in templates else self._template(form, level)
+        if template is None:
+            return None
+        if self._renamed:
+            own = {self.key(name): value for name, value in own.items()}
+        if facts is not None:
+            facts = self._free(facts)
+            if not (form.line.keys().isdisjoint(facts) and own.keys().isdisjoint(facts)):
+                return None
+            own = own | facts
+        trace, span, flags = ids
+        bound = operation.correlation_id
+        given = [self._timestamp(now), self._prefix + trace, span]
+        if self._flags:
+            given.append(flags)
+        given.append(_json(bound) if bound else f'"{trace}"')
+        if self._more:
+            if self._sampled:
+                given.append("true" if int(flags, 16) & 1 else "false")
+            if self._operation:
+                given.append(_json(operation.name))
+        try:
+            return template.line(given, own)
+        except TypeError:  # half of a surrogate pair
+            return None
+
     def key(self, name: str) -> str:
         """The profile's key for an attribute."""
         known = self._names.get(name)
@@ -142,6 +189,15 @@ class Layout:
             if len(self._names) < _KEPT:
                 self._names[name] = known
         return known
+
+    def _template(self, form: Form, level: int) -> Template | None:
+        line = form.line | {self._severity: self._words[level]}
+        try:
+            made = Template(line, self._texts, self._values)
+        except (TypeError, ValueError):
+            made = None
+        form.templates[level] = made
+        return made
 
     def _correlate(self, line: dict[str, Any], ids: Ids) -> None:
         line[self._trace] = self._prefix + ids[0] if self._prefix else ids[0]
@@ -184,6 +240,10 @@ class Layout:
             self._second = (now - rest, text)
         # The text of a second is made once a second, the digits after it come from a table: 0.2 us against 1.1.
         return f"{text}{_DIGITS[rest // 1_000_000]}{_DIGITS[rest // 1000 % 1000]}Z"
+
+
+def _json(text: str) -> str:
+    return orjson.dumps(text).decode()
 
 
 def ids_of(span: Any) -> Ids | None:

@@ -20,7 +20,7 @@ from connectsoft_obs.signals.logs.layout import Form, Ids, Layout, ids_of
 from connectsoft_obs.signals.logs.levels import NAMES, WARNING, Levels, standard
 from connectsoft_obs.signals.logs.output import Output
 from connectsoft_obs.signals.logs.profiles import PROFILES
-from connectsoft_obs.signals.logs.rendering import render
+from connectsoft_obs.signals.logs.rendering import MAX_LINE, render
 from connectsoft_obs.vocabulary import (
     CORRELATION_ID,
     EXCEPTION_TYPE,
@@ -70,6 +70,7 @@ class LogStream:
         self._render: Callable[[dict[str, Any]], bytes] = (
             Console(output.terminal).render if name == "console" else render
         )
+        self._encodes = self._render is render
         self._layout = Layout(PROFILES.get(name, PROFILES["otel"]), attributes)
         self._export: Export | None = None
 
@@ -166,7 +167,7 @@ class LogStream:
             level: one of the five.
             now: when, in nanoseconds since 1970.
             operation: what it is about.
-            own: what only this line says, under names of ours; the stream's to change.
+            own: what only this line says, under names of ours, clean.
         """
         try:
             if level < self.levels.of(form.logger):
@@ -175,15 +176,15 @@ class LogStream:
             if ids is None:
                 self.write(context, level, form.message, {**form.attributes, **own}, form.logger, None)
                 return
-            cleaning = self._cleaning
-            cleaning.texts(own)
             facts = operation.facts
             if facts is not None:
                 facts = dict(facts)
-                cleaning.fields(facts)
+                self._cleaning.fields(facts)
             self._counts[level](1)
-            line = self._layout.filled(form, now, level, ids, operation, own, facts)
-            self.output.write(self._render(line), level >= WARNING)
+            content = self._layout.encoded(form, now, level, ids, operation, own, facts) if self._encodes else None
+            if content is None or len(content) > MAX_LINE:
+                content = self._render(self._layout.filled(form, now, level, ids, operation, own, facts))
+            self.output.write(content, level >= WARNING)
             if self._export is not None:
                 correlation = {CORRELATION_ID: operation.correlation_id or ids[0]}
                 attributes = {**correlation, **form.attributes, **own, **(facts or _NONE)}

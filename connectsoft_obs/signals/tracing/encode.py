@@ -21,18 +21,27 @@ _HAS_REMOTE, _IS_REMOTE = 0x100, 0x200
 _times = struct.Struct("<BQBQ").pack
 
 
-def shared(items: dict[str, Any]) -> Shared:
-    """Attributes that many spans have in common, encoded once."""
-    return Shared(items, wire.pairs(_ATTRIBUTE, items))
+def shared(items: dict[str, Any], title: str | None = None, sort: SpanKind = SpanKind.INTERNAL) -> Shared:
+    """Attributes that many spans have in common, and their name and kind where those are given, encoded once."""
+    encoded = wire.pairs(_ATTRIBUTE, items)
+    return Shared(items, encoded) if title is None else Shared(items, encoded, title, sort, _head(title, sort))
+
+
+def _head(title: str, sort: SpanKind) -> bytes:
+    return wire.text(5, title) + _KIND[sort]
 
 
 def span(done: Span) -> bytes:
     """A finished span of ours."""
-    own, limits = done.own or {}, done.tracer.limits
-    over = limits.max_span_attributes is not None and len(own) + len(done.shared.items) > limits.max_span_attributes
-    if over or done.touched or limits.max_span_attribute_length is not None:
+    own, limits, common, around = done.own, done.tracer.limits, done.shared, done.around
+    most = limits.max_span_attributes
+    if (
+        done.touched
+        or limits.max_span_attribute_length is not None
+        or (most is not None and len(common.items) + len(around.items) + (len(own) if own else 0) > most)
+    ):
         return readable(done)
-    parent = done.origin
+    parent, title, sort = done.origin, done.title, done.sort
     return b"".join(
         (
             b"\x0a\x10",
@@ -41,11 +50,11 @@ def span(done: Span) -> bytes:
             done.span_id.to_bytes(8, "big"),
             _state(done.state) if done.state else b"",
             b"" if parent is None else b"\x22\x08" + parent.span_id.to_bytes(8, "big"),
-            wire.text(5, done.title),
-            _KIND[done.sort],
+            common.head if common.title == title and common.sort is sort else _head(title, sort),
             _times(0x39, done.start_ns, 0x41, done.end_ns),
-            done.shared.encoded,
-            wire.pairs(_ATTRIBUTE, own),
+            common.encoded,
+            around.encoded,
+            wire.pairs(_ATTRIBUTE, own) if own else b"",
             _UNSET if done.status_code is StatusCode.UNSET else _status(done.status_code, done.status_text),
             _REMOTE_PARENT if parent is not None and parent.is_remote else _LOCAL_PARENT,
         )

@@ -32,6 +32,7 @@ class Tracer(trace.Tracer):
         self.provider = provider
         self.instrumentation_scope = scope
         self.limits: sdk.SpanLimits = provider.limits
+        self.scope: tuple[str, str, str | None] = (scope.name, scope.version or "", scope.schema_url)
 
     @property
     def instrumentation_info(self) -> InstrumentationInfo:

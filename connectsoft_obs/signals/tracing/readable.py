@@ -21,13 +21,31 @@ _FLAGS = [f"{flags:02x}" for flags in range(256)]
 
 
 class Shared:
-    """Attributes that many spans have in common (a route's method, template, status), and their encoded form."""
+    """Attributes that many spans have in common (a route's method, template, status), and their encoded form.
 
-    __slots__ = ("encoded", "items")
+    Args:
+        items: the attributes.
+        encoded: the same on the wire.
+        title: the name of such spans, where they all have one.
+        sort: their kind.
+        head: name and kind on the wire.
+    """
 
-    def __init__(self, items: dict[str, Any], encoded: bytes) -> None:
+    __slots__ = ("encoded", "head", "items", "sort", "title")
+
+    def __init__(
+        self,
+        items: dict[str, Any],
+        encoded: bytes,
+        title: str | None = None,
+        sort: SpanKind | None = None,
+        head: bytes = b"",
+    ) -> None:
         self.items: dict[str, Any] = items
         self.encoded: bytes = encoded
+        self.title: str | None = title
+        self.sort: SpanKind | None = sort
+        self.head: bytes = head
 
 
 def hexadecimal(trace_id: int, span_id: int, flags: int) -> tuple[str, str, str]:
@@ -47,6 +65,7 @@ class Readable(sdk.Span):
         "_open",
         "_span_context",
         "_user",
+        "around",
         "end_ns",
         "flags",
         "hexed",
@@ -94,6 +113,7 @@ class Readable(sdk.Span):
         self.end_ns: int = 0
         self.own: dict[str, Any] | None = None
         self.shared: Shared = NO_SHARED
+        self.around: Shared = NO_SHARED
         self.status_code: StatusCode = StatusCode.UNSET
         self.status_text: str | None = None
         self.renamed: bool = False
@@ -232,7 +252,7 @@ class Readable(sdk.Span):
         limits, user = self.tracer.limits, self._user
         if self.own is None and user is not None:
             return user
-        items = {**self.shared.items, **(self.own or {}), **(user or {})}
+        items = {**self.shared.items, **self.around.items, **(self.own or {}), **(user or {})}
         over = limits.max_span_attributes is not None and len(items) > limits.max_span_attributes
         if over or limits.max_span_attribute_length is not None or (user is not None and user.dropped):
             bounded = BoundedAttributes(

@@ -31,20 +31,26 @@ class Span(Readable):
     __slots__ = ()
 
     # --- What adapters use -------------------------------------------------------------------------------------------
-    def finish(self, title: str, shared: Shared, own: dict[str, Any], failed: bool, end_ns: int) -> None:
+    def finish(
+        self, title: str, shared: Shared, around: Shared, own: dict[str, Any], failed: bool, end_ns: int
+    ) -> None:
         """End the span of an operation, with all that is known about it; a name that a user gave stays.
 
-        `shared` and `own` have no key in common.
+        `shared` is what operations of its kind have in common, `around` what those of its caller have, `own` the rest;
+        no two of them have a key in common.
         """
         if not self._open:
             return
         if not self.renamed:
             self.title: str = title
         self.shared: Shared = shared
+        self.around: Shared = around
         self.own: dict[str, Any] | None = own
         if failed and self.status_code is StatusCode.UNSET:
             self.status_code: StatusCode = StatusCode.ERROR
-        self.end(end_ns)
+        self.end_ns: int = end_ns
+        self._open = False
+        self.tracer.provider.ended(self)
 
     @property
     def touched(self) -> bool:
@@ -130,7 +136,7 @@ class Span(Readable):
         """End it, at `end_time` nanoseconds or now, and hand it to whoever exports spans."""
         if not self._open:
             return
-        self.end_ns: int = time_ns() if end_time is None else end_time
+        self.end_ns = time_ns() if end_time is None else end_time
         self._open = False
         self.tracer.provider.ended(self)
 

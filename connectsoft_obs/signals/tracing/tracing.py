@@ -48,14 +48,13 @@ class Tracing:
         """Encode each finished span and hand the bytes to `put`."""
 
         def export(span: Span) -> None:
-            scope = span.tracer.instrumentation_scope
             try:
                 encoded = encode.span(span)
             except Exception as error:  # noqa: BLE001  whoever ends a span must not notice
                 self._ledger.error("tracing.encode", error)
                 self._ledger.dropped(Signal.TRACES, "internal_error")
                 return
-            put(((scope.name, scope.version or "", scope.schema_url), encoded))
+            put((span.tracer.scope, encoded))
 
         self.provider.export_to(export)
 

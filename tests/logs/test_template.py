@@ -1,0 +1,43 @@
+"""An access line that is filled in is, byte for byte, the line that would have been put together whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.situations import RESOURCE
+
+from connectsoft_obs.operations import Operation
+from connectsoft_obs.signals.logs.layout import Layout
+from connectsoft_obs.signals.logs.levels import ERROR, INFO
+from connectsoft_obs.signals.logs.profiles import PROFILES
+from connectsoft_obs.signals.logs.rendering import render
+
+IDS = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", "01")
+text = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
+
+
+@pytest.mark.parametrize("profile", list(PROFILES))
+@settings(max_examples=60, deadline=None)
+@given(
+    message=text | st.just("100 % of \ue000 {id} %s"),
+    name=text,
+    correlation=st.none() | text,
+    agent=text,
+    facts=st.none() | st.dictionaries(st.sampled_from(["order", "connectsoft.tenant.id", "message", "a%"]), text),
+    level=st.sampled_from([INFO, ERROR]),
+    flags=st.sampled_from(["00", "01", "03"]),
+)
+def test_filled_in_and_put_together_are_the_same(
+    profile: str, message: str, name: str, correlation: str | None, agent: str, facts: Any, level: int, flags: str
+) -> None:
+    layout = Layout(PROFILES[profile], RESOURCE)
+    form = layout.form(message, "connectsoft_obs.access", {"http.route": "/a/{b}", "connectsoft.outcome": "success"})
+    own = {"http.server.request.duration": 0.25, "http.response.body.size": 3, "user_agent.original": agent}
+    said = (form, 1795508700_123456789, level, (*IDS[:2], flags), Operation(name, correlation), own, facts)
+    filled = layout.encoded(*said)
+    if facts is None and "\ue000" not in message:
+        assert filled is not None
+    assert filled in (None, render(layout.filled(*said)))
