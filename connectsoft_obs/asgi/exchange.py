@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from connectsoft_obs.signals.metrics import Number
     from connectsoft_obs.signals.tracing import Span, Unsampled
 
-_EVENT_STREAM = b"text/event-stream"
+EVENT_STREAM = b"text/event-stream"
+"""How the content type of server-sent events begins, in small letters."""
+
 _READ_AGAIN = (list, tuple)
 
 
@@ -179,7 +181,10 @@ class Exchange(Operation):
             return
         self.last_ns = perf_counter_ns()
         try:
-            self._answered()
+            if self.status < 400 and not self.left and not self.stream:
+                self._settle(Outcome.SUCCESS, None)  # what nearly every response is
+            else:
+                self._answered()
         except Exception as failure:  # noqa: BLE001  ours; the response is complete
             self._requests.failed("asgi.end", failure)
 
@@ -235,8 +240,3 @@ def closing(message: Message) -> Message:
     if any(name.lower() == b"connection" for name, _ in message.get("headers", ())):
         return message  # the application has its own opinion
     return with_header(message, b"connection", b"close")
-
-
-def is_event_stream(value: bytes) -> bool:
-    """Whether a content type is that of server-sent events."""
-    return value[:17].lower() == _EVENT_STREAM

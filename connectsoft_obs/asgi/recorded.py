@@ -80,14 +80,11 @@ class Kinds:
         self._requests = telemetry.metrics.family(REQUEST_DURATION)
         self._streams = telemetry.metrics.family(STREAM_DURATION)
         self._telemetry = telemetry
-        self._known: dict[Key, Recorded] = {}
+        self.known: dict[Key, Recorded] = {}
 
-    def of(self, key: Key) -> Recorded:
-        """The kind with this key."""
-        return self._known.get(key) or self._bind(key)
-
-    def _bind(self, key: Key) -> Recorded:
+    def bind(self, key: Key) -> Recorded:
+        """The kind with this key, which is not among the known ones."""
         recorded = Recorded(key, self._streams if key[6] else self._requests, self._telemetry)
-        if recorded.kept and len(self._known) < _KEPT:  # one beyond the series cap is counted each time
-            self._known[key] = recorded
+        if recorded.kept and len(self.known) < _KEPT:  # one beyond the series cap is counted each time
+            self.known[key] = recorded
         return recorded

@@ -14,7 +14,7 @@ from connectsoft_obs.asgi import foreign
 from connectsoft_obs.asgi.addresses import Addresses
 from connectsoft_obs.asgi.captured import Captured
 from connectsoft_obs.asgi.conversation import Conversation
-from connectsoft_obs.asgi.exchange import Exchange, closing, is_event_stream, with_header
+from connectsoft_obs.asgi.exchange import EVENT_STREAM, Exchange, closing, with_header
 from connectsoft_obs.asgi.lines import Lines
 from connectsoft_obs.asgi.recorded import Kinds
 from connectsoft_obs.asgi.routes import Route, Templates
@@ -63,6 +63,7 @@ class Requests:
         self._lines = Lines(telemetry)
         self._templates: Callable[[Scope, str], str] = Templates().of if route is None else self._given(route)
         self._kinds = Kinds(telemetry)
+        self._known = self._kinds.known
         self._active = metrics.family(ACTIVE_REQUESTS)
         self._streams = metrics.family(STREAM_ACTIVE)
         self._methods = frozenset(settings.known_methods) if settings.known_methods else HTTP_METHODS
@@ -184,7 +185,7 @@ class Requests:
         for name, value in headers:
             length = len(name)  # cheaper to ask for than the name in small letters
             if length == 12:
-                if name.lower() == b"content-type" and is_event_stream(value):
+                if value[:17].lower() == EVENT_STREAM and name.lower() == b"content-type":
                     self._becomes_stream(exchange)
             elif length == 16 and name.lower() == b"x-correlation-id":
                 carries = True
@@ -205,12 +206,11 @@ class Requests:
         """The request is over: one sample, one span, one line, from one pair of clock reads."""
         exchange.active.cells[0] -= 1.0
         route = self._templates(exchange.scope, exchange.root)
-        recorded = self._kinds.of(
-            (
-                exchange.method, exchange.scheme, exchange.version, exchange.status,
-                route, exchange.error_type, exchange.stream, exchange.outcome,
-            )
+        key = (
+            exchange.method, exchange.scheme, exchange.version, exchange.status,
+            route, exchange.error_type, exchange.stream, exchange.outcome,
         )  # fmt: skip
+        recorded = self._known.get(key) or self._kinds.bind(key)
         exchange.name = recorded.title
         seconds = elapsed_ns / 1e9
         span = exchange.span

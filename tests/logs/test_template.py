@@ -16,7 +16,7 @@ from connectsoft_obs.signals.logs.profiles import PROFILES
 from connectsoft_obs.signals.logs.rendering import render
 
 IDS = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", "01")
-text = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
+text = st.text(st.characters(codec="utf-8"), max_size=30)
 
 
 @pytest.mark.parametrize("profile", list(PROFILES))
