@@ -159,6 +159,7 @@ def package(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """What it costs, beside the bare application and its peers."""
-    session.install("-q", ".[demo]", *group("tests"), *group("bench"))
+    """What it costs, beside the bare application and its peers; `-- --short` compares instructions with the last run's."""
+    peers = () if "--short" in session.posargs else group("bench")
+    session.install("-q", ".[demo]", *group("tests"), *peers)
     session.run("python", "tests/bench/run.py", *session.posargs)

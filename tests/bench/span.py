@@ -1,4 +1,4 @@
-"""A span from start to end, and its bytes, beside OpenTelemetry's own: in multiples of ours, interleaved.
+"""A span, its bytes, and what a handler calls, beside what one would use otherwise: in multiples of ours, interleaved.
 
 python tests/bench/span.py [rounds]
 """
@@ -11,11 +11,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+from opentelemetry import trace
+from opentelemetry.context import Context, attach
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind
 
 import connectsoft_obs as obs
+from connectsoft_obs.context.current import within
+from connectsoft_obs.operations import Operation
 from connectsoft_obs.signals.tracing import encode
 
 KIND: dict[str, Any] = {
@@ -31,12 +36,13 @@ AROUND: dict[str, Any] = {
     "network.peer.address": "10.1.2.3", "network.peer.port": 50000, "user_agent.original": "python-httpx/0.28.1",
 }  # fmt: skip
 CALLS = 2000
+OTHERS = TracerProvider(shutdown_on_exit=False).get_tracer("bench")
 
 
 def cases() -> dict[str, dict[str, Callable[[], Any]]]:
     """What is compared: name of the comparison to name of the side to what it does once."""
     telemetry = obs.Telemetry(obs.Settings(), exports=False)
-    ours, theirs = telemetry.tracing.tracer, TracerProvider(shutdown_on_exit=False).get_tracer("bench")
+    ours, theirs = telemetry.tracing.tracer, OTHERS
     shared = encode.shared(KIND, "GET /items/{item_id}", SpanKind.SERVER)
     around = encode.shared(AROUND)
 
@@ -53,7 +59,22 @@ def cases() -> dict[str, dict[str, Callable[[], Any]]]:
         return span
 
     own, other = our_span(), their_span()
+    attach(within(Operation("GET /items/{item_id}"), trace.INVALID_SPAN, Context()))
+
+    def named_work() -> None:
+        with obs.operation("resize"):
+            pass
+
+    def named_span() -> None:
+        with OTHERS.start_as_current_span("resize"):
+            pass
+
     return {
+        "bind(order_id=...) in a request": {
+            "ours": lambda: obs.bind(order_id="o-1"),
+            "structlog.contextvars": lambda: structlog.contextvars.bind_contextvars(order_id="o-1"),
+        },
+        "operation() against a span alone": {"ours": named_work, "OpenTelemetry SDK": named_span},
         "a span, thirteen attributes": {"ours": our_span, "OpenTelemetry SDK": their_span},
         "its bytes": {
             "ours": lambda: encode.span(own),

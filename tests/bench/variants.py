@@ -257,6 +257,16 @@ def lite_bootstrap() -> Any:
     return FastAPIBootstrapper(config).bootstrap()
 
 
+def fastapi_observer() -> Any:
+    """fastapi-observer on FastAPI by its production profile: logs and metrics."""
+    os.environ.update(OBS_PROFILE="production", SERVICE_NAME="bench", METRICS_ENABLED="true")
+    from fastapiobserver import install_observability
+
+    app = fastapi(telemetry=None)
+    install_observability(app)
+    return app
+
+
 VARIANTS: dict[str, tuple[App, str, str]] = {
     # name: (how it is built, its signals, what it is compared with)
     "bare": (starlette, "", "bare"),
@@ -278,6 +288,8 @@ VARIANTS: dict[str, tuple[App, str, str]] = {
     "bare FastAPI": (fastapi, "", "bare FastAPI"),
     "ours on FastAPI": (ours_fastapi, "MTLR", "bare FastAPI"),
     "FastAPI's own": (fastapi_own, "MT", "bare FastAPI"),
+    "lite-bootstrap": (lite_bootstrap, "MT", "bare FastAPI"),
+    "fastapi-observer": (fastapi_observer, "ML", "bare FastAPI"),
 }
 """M metrics, T traces, L access line, R request id."""
 
