@@ -12,7 +12,8 @@ import anyio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 import connectsoft_obs as obs
 
@@ -43,6 +44,12 @@ async def stream(request: Request) -> Response:
         yield "draining\n"
 
     return StreamingResponse(ticks(), media_type="text/event-stream")
+
+
+async def talk(socket: WebSocket) -> None:
+    await socket.accept()
+    async for said in socket.iter_text():
+        await socket.send_text(said)
 
 
 async def mark(request: Request) -> Response:
@@ -109,6 +116,7 @@ routes = [
     Route("/block", block),
     Route("/stream", stream),
     Route("/mark/{what}", mark),
+    WebSocketRoute("/talk", talk),
 ]
 
 

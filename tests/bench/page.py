@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,28 @@ By callgrind, which counts the same on any machine that is not changed in betwee
 | --- | ---: | ---: |
 """
 
+_SCALING = """
+## What grows
+
+CPU time that observing adds, in multiples of what it adds at the smallest size. A chunk and a message are a small part
+of a request, so their figures fall.
+
+![Cost against size, one line each](performance-scaling.svg)
+
+| what grows | | | | |
+| --- | --- | --- | --- | --- |
+"""
+
+_STALL = """
+## What an export holds up
+
+The slowest request of each quarter of a second at full load, in milliseconds. What the machine, the garbage collection
+and the interpreter's lock do to the bare application is in every row.
+
+| variant | median | p95 |
+| --- | ---: | ---: |
+"""
+
 _GOALS = """
 ## Goals
 
@@ -79,10 +102,40 @@ def write(folder: Path, found: dict[str, Any]) -> None:
     bare = found["instructions"]["bare"]
     for name, count in found["instructions"].items():
         text += f"| {name} | {count / 1000:.0f} | {(count - bare) / bare:.2f}x |\n"
+    text += _SCALING
+    for kind, figures in found["scaling"].items():
+        cells = [f"{int(size):,}: {cost:.2f}x" for size, cost in figures.items()]
+        text += "| " + " | ".join([kind, *cells, *[""] * (4 - len(cells))]) + " |\n"
+    (folder / "performance-scaling.svg").write_text(_lines(found["scaling"]))
+    text += _STALL
+    for name, (median, high) in found["stall"].items():
+        text += f"| {name} | {median:.2f} | {high:.2f} |\n"
     text += _GOALS
     for what, figure, limit, noise in found["goals"]:
         text += f"| {what} | {figure:.2f} | {limit:.2f} | {'held' if figure <= limit + noise else 'missed'} |\n"
     (folder / "performance.md").write_text(text)
+
+
+def _lines(rows: dict[str, dict[str, float]]) -> str:
+    """Lines over sizes from 1 to 20,000, a decade every 120 pixels, as SVG."""
+    colours = ("#2563eb", "#16a34a", "#d97706", "#9333ea", "#dc2626")
+    parts = ['<path d="M60 20V260H600" fill="none" stroke="#9ca3af"/>']
+    parts += [f'<text x="{60 + 120 * n}" y="278" text-anchor="middle">{10**n:,}</text>' for n in range(5)]
+    for times in (0, 1, 2):
+        parts.append(f'<text x="50" y="{264 - 120 * times}" text-anchor="end">{times}x</text>')
+        parts.append(f'<path d="M60 {260 - 120 * times}H600" stroke="#e5e7eb"/>')
+    for number, (kind, figures) in enumerate(rows.items()):
+        points = " ".join(
+            f"{60 + 120 * log10(int(size)):.0f},{260 - 120 * min(max(cost, 0), 2):.0f}"
+            for size, cost in figures.items()
+        )
+        colour = colours[number % len(colours)]
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<text x="70" y="{300 + 16 * number}" fill="{colour}">{kind}</text>')
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 390" font-family="system-ui,sans-serif" '
+        f'font-size="12" fill="#374151"><rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n'
+    )
 
 
 def _present(rows: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:

@@ -21,6 +21,8 @@ from typing import Any
 import inprocess
 import instructions
 import page
+import scaling
+import stall
 import wire
 from variants import VARIANTS
 
@@ -51,6 +53,12 @@ def goals(found: dict[str, Any]) -> list[tuple[str, float, float, float]]:
             "requests/s on a real server, bare's in ours",
             1 / served["ours"]["ratio"], 1 / 0.65, served["ours"]["spread"][1] - served["ours"]["spread"][0],
         ),
+        (
+            "ms that a quarter second's slowest request is slower for exporting",
+            found["stall"]["ours"][0] - found["stall"]["ours, not exported"][0], 5.0, found["stall"]["bare"][0],
+        ),
+        ("cost with 2,000 routes, of that with 20", found["scaling"]["routes"]["2000"], 1.0, 0.25),
+        ("cost with 20,000 series, of that with 100", found["scaling"]["series in the process"]["20000"], 1.0, 0.25),
     ]  # fmt: skip
 
 
@@ -97,6 +105,10 @@ def main() -> int:
     found["instructions"] = instructions.per_request(["bare", *_COUNTED])
     for name, count in found["instructions"].items():
         print(f"{name:<26}{count / 1000:>10.1f} thousand instructions")
+    found["scaling"] = scaling.measure(options.rounds)
+    print(f"\n{scaling.table(found['scaling'])}\n")
+    found["stall"] = stall.measure(4 * options.rounds)
+    print(stall.table(found["stall"]))
     found["goals"] = goals(found)
     missed = 0
     print()

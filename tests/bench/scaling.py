@@ -211,6 +211,24 @@ def added(python: str, kind: str, rounds: int) -> dict[int, float]:
     return {size: statistics.median(values) for size, values in found.items()}
 
 
+def measure(rounds: int) -> dict[str, dict[str, float]]:
+    """By what grows and by its size: the cost in multiples of that of the smallest size."""
+    found = {}
+    for kind in KINDS:
+        figures = added(sys.executable, kind, rounds)
+        least = figures[min(figures)]
+        found[kind] = {str(size): cost / least for size, cost in figures.items()}
+    return found
+
+
+def table(found: dict[str, dict[str, float]]) -> str:
+    """The figures as text."""
+    rows = []
+    for kind, figures in found.items():
+        rows.append(f"{kind:<48}" + "".join(f"{size:>8}: {cost:4.2f}" for size, cost in figures.items()))
+    return "\n".join(rows)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -221,10 +239,7 @@ def main() -> None:
     if options.child:
         asyncio.run(child(options.child[0], int(options.child[1]), bool(int(options.child[2]))))
         return
-    for kind in KINDS:
-        figures = added(sys.executable, kind, options.rounds)
-        least = figures[min(figures)]
-        print(f"{kind:<48}" + "".join(f"{size:>8}: {cost / least:4.2f}" for size, cost in figures.items()))
+    print(table(measure(options.rounds)))
     for python in options.python:
         other, here = (added(one, "routes", options.rounds)[20] for one in (python, sys.executable))
         print(f"{python:<48}{'':>8}  {other / here:4.2f} of this Python's")

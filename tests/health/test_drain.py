@@ -14,6 +14,8 @@ import httpx
 import pytest
 from support.asgi_servers import HOOKED, serve
 from support.process import Service, uvicorn, wait_for
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from connectsoft_obs.asgi.exchange import closing
 
@@ -87,6 +89,25 @@ def test_a_stream_hears_of_the_drain_and_ends_when_it_likes() -> None:
             began = term(service)
             assert "draining" in list(lines)
             assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "gunicorn", "granian"])
+def test_a_conversation_goes_on_through_the_drain_and_ends_with_the_servers_own_stop(server: str) -> None:
+    with serve(server, "lived:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": str(DELAY)}) as service:
+        service.ready()
+        with connect(f"{service.url.replace('http', 'ws')}/talk") as socket:
+            socket.send("before")
+            assert socket.recv(5) == "before"
+            began = term(service)
+            wait_for(lambda: answers(service, "/health/ready") == 503, 3, "readiness is red")
+            socket.send("meanwhile")
+            assert socket.recv(5) == "meanwhile"
+            with pytest.raises(ConnectionClosed):
+                socket.recv(15)
+            assert time.monotonic() - began >= DELAY
+        service.process.wait(15)
+    [line] = [line for line in service.lines if line.get("http.route") == "/talk"]
+    assert line["connectsoft.outcome"] == "success"
 
 
 @pytest.mark.parametrize("server", ["uvicorn", "granian", pytest.param("gunicorn-asgi", marks=pytest.mark.full)])
