@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -80,6 +81,10 @@ def _write(name: str, content: str) -> None:
         place.write_text(content)
 
 
+sys.path.insert(0, str(Path(__file__).parent))
+import pictures  # noqa: E402  beside this file
+
+pictures.draw()
 _write("vocabulary.md", _vocabulary())
 _write("settings.md", _settings())
 
