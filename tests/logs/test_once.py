@@ -60,7 +60,8 @@ warnings.warn("careful")
 
 def test_a_forked_child_says_its_lines_once_and_the_parents_not_again() -> None:
     code = """
-import os, sys, connectsoft_obs as obs
+import os, sys, warnings, connectsoft_obs as obs
+warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on, of a fork beside threads
 telemetry = obs.configure(service="x")
 telemetry.serve()
 log = obs.get_logger()

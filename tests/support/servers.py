@@ -91,16 +91,17 @@ class Prometheus:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """The instant vector of an expression."""
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=10).json()
+    def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
+        """The instant vector of an expression, now or at a Unix time."""
+        asked = {"query": expression} | ({} if at is None else {"time": f"{at:.3f}"})
+        answer = httpx.get(f"{self.url}/api/v1/query", params=asked, timeout=10).json()
         assert answer["status"] == "success", answer
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found
 
-    def value(self, expression: str) -> float | None:
+    def value(self, expression: str, at: float | None = None) -> float | None:
         """The one number of an expression, or None when there is none."""
-        found = self.query(expression)
+        found = self.query(expression, at)
         return float(found[0]["value"][1]) if found else None
 
     def targets_up(self) -> bool:
