@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from connectsoft_obs.testing.clock import Clock as Clock
+    from connectsoft_obs.testing.clock import frozen_clock as frozen_clock
     from connectsoft_obs.testing.contract import assert_probe_contract as assert_probe_contract
     from connectsoft_obs.testing.conventions import Finding as Finding
     from connectsoft_obs.testing.conventions import assert_conventions as assert_conventions
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from connectsoft_obs.testing.seen import Seen as Seen
 
 _PLACES = {
+    "Clock": "clock",
     "Finding": "conventions",
     "Measured": "seen",
     "Seen": "seen",
@@ -24,9 +27,11 @@ _PLACES = {
     "capture": "isolation",
     "findings": "conventions",
     "fixed_ids": "ids",
+    "frozen_clock": "clock",
 }
 
 __all__ = [
+    "Clock",
     "Finding",
     "Measured",
     "Seen",
@@ -35,6 +40,7 @@ __all__ = [
     "capture",
     "findings",
     "fixed_ids",
+    "frozen_clock",
 ]
 
 

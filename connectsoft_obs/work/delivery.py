@@ -7,10 +7,10 @@ Messages are read by the names that libraries give these things: `headers` or `a
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import time
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -69,7 +69,7 @@ class Delivery:
     @property
     def age(self) -> float | None:
         """Seconds since it was sent; never negative, whatever the clocks say."""
-        return None if self.sent is None else max(0.0, time.time() - self.sent)
+        return None if self.sent is None else max(0.0, time() - self.sent)
 
 
 def read(message: Any, headers: Pick | None = None, sent: Pick | None = None) -> Delivery:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 import weakref
 from pathlib import Path
+from time import time
 
 from connectsoft_obs.telemetry import Telemetry, current, on_made
 from connectsoft_obs.vocabulary import JOB_LAST_RUN, JOB_LAST_SUCCESS, JOB_NEXT_EXPECTED
@@ -33,12 +33,12 @@ class Expected:
             if name in moments:
                 family(metric).number(schedule.job).set(moments[name])
         began = moments.get("began")
-        expected = schedule.due_after(time.time()) + schedule.grace if began is None else schedule.expected_after(began)
+        expected = schedule.due_after(time()) + schedule.grace if began is None else schedule.expected_after(began)
         family(JOB_NEXT_EXPECTED).number(schedule.job).set(expected)
 
     def began(self, schedule: Schedule) -> None:
         """A run has begun, so the next one is expected."""
-        now = time.time()
+        now = time()
         self._telemetry.metrics.family(JOB_NEXT_EXPECTED).number(schedule.job).set(schedule.expected_after(now))
         if self.state is not None:
             self.state.note(schedule.job, began=now)
@@ -46,7 +46,7 @@ class Expected:
     def settled(self, schedule: Schedule, success: bool) -> None:
         """A run has ended."""
         if self.state is not None:
-            now = time.time()
+            now = time()
             moments = {"last_run": now, "last_success": now} if success else {"last_run": now}
             self.state.note(schedule.job, **moments)
 

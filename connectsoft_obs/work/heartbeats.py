@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from time import perf_counter_ns
+from time import perf_counter_ns, time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -39,7 +38,7 @@ class Heartbeat:
     def beat(self) -> Heartbeat:
         """The loop is alive now."""
         self._beat_ns = perf_counter_ns()
-        self._moment.set(time.time())
+        self._moment.set(time())
         _loop.set(self)
         return self
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import time
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace import SpanKind
@@ -92,7 +92,7 @@ class JobRecord(Record):
 
     def settled(self, run: Run, outcome: Outcome) -> None:
         """Note when it ended."""
-        now, success = time.time(), outcome is Outcome.SUCCESS
+        now, success = time(), outcome is Outcome.SUCCESS
         if self._last_run is None:
             self._last_run = self.telemetry.metrics.family(JOB_LAST_RUN).number(self._job)
         self._last_run.set(now)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Awaitable
+from time import perf_counter_ns
 from typing import Any, TypeVar
 
 from connectsoft_obs.work.run import Run
@@ -22,7 +22,7 @@ async def limited(run: Run, work: Awaitable[T]) -> T:
     deadline = run.deadline_ns
     if deadline is None:
         return await work
-    left = max(0.0, (deadline - time.perf_counter_ns()) / 1e9)
+    left = max(0.0, (deadline - perf_counter_ns()) / 1e9)
     if (trio := _trio()) is not None:
         with trio.move_on_after(left):
             return await work

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import Token
-from time import perf_counter
+from time import perf_counter_ns
 from types import TracebackType
 from typing import Any
 
@@ -62,7 +62,7 @@ def model_call(model: str, *, provider: str, operation: str = "chat", telemetry:
 class ModelCall:
     """One call, as a context manager. One instance is one call."""
 
-    __slots__ = ("_begun", "_names", "_span", "_telemetry", "_token", "_usage")
+    __slots__ = ("_begun_ns", "_names", "_span", "_telemetry", "_token", "_usage")
 
     def __init__(self, telemetry: Telemetry | None, model: str, provider: str, operation: str) -> None:
         self._telemetry = telemetry
@@ -70,7 +70,7 @@ class ModelCall:
         self._usage: dict[str, int] = {}
         self._span: Span | None = None
         self._token: Token[Context] | None = None
-        self._begun = 0.0
+        self._begun_ns = 0
 
     def __enter__(self) -> ModelCall:
         """Begin, and make its span current."""
@@ -126,12 +126,12 @@ class ModelCall:
         if running is not None and running.facts:
             attributes = {**running.facts, **attributes}
         span = telemetry.tracing.tracer.start_span(f"{operation} {model}", kind=SpanKind.CLIENT, attributes=attributes)
-        self._begun = perf_counter()
+        self._begun_ns = perf_counter_ns()
         self._span = span
         self._token = attach(trace.set_span_in_context(span))
 
     def _close(self, telemetry: Telemetry, span: Span, error: BaseException | None) -> None:
-        seconds = perf_counter() - self._begun
+        seconds = (perf_counter_ns() - self._begun_ns) / 1e9
         name = "" if error is None else exception_outcome(error)[1]
         if name:
             span.set_attribute(ERROR_TYPE, name)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextvars import Token
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import perf_counter_ns, time_ns
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, detach, get_current
@@ -118,7 +118,7 @@ class Producer:
             finally:
                 if token is not None:
                     detach(token)
-            headers[SENT_HEADER] = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+            headers[SENT_HEADER] = _moment(time_ns()).isoformat(timespec="microseconds").replace("+00:00", "Z")
             headers |= self._dimensions()
         except Exception as failure:  # noqa: BLE001  ours; the message is sent without what we would have added
             if telemetry is not None:
@@ -173,6 +173,14 @@ class Producer:
         operation = current()
         tenant = (operation.facts or {}).get(TENANT_ID) if operation is not None else None
         return {} if tenant is None else {TENANT_MESSAGE_HEADER: str(tenant)}
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _moment(now_ns: int) -> datetime:
+    """To the microsecond, which a float of seconds would round."""
+    return _EPOCH + timedelta(microseconds=now_ns // 1000)
 
 
 _known: dict[tuple[str, str], Shared] = {}

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError, ResponseError
 
 import connectsoft_obs as obs
@@ -21,7 +23,15 @@ TRAIL = Path(os.environ.get("AUDIT_TRAIL", "audit.jsonl"))
 AGAIN_AFTER = int(os.environ.get("AUDIT_AGAIN_AFTER_MS", "30000"))
 Entry = tuple[str, dict[str, str]]
 
-broker = Redis.from_url(os.environ.get("BROKER", "redis://127.0.0.1:6379/0"), decode_responses=True)
+# A broker that was restarted leaves connections in the pool that fail when they are used next, and from_url() tries
+# nothing again by itself; one that vanished without a word is noticed by the timeout, which is longer than any read.
+broker = Redis.from_url(
+    os.environ.get("BROKER", "redis://127.0.0.1:6379/0"),
+    decode_responses=True,
+    socket_timeout=2,
+    socket_connect_timeout=2,
+    retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
+)
 log = obs.get_logger("audit")
 age = obs.histogram(
     "audit.event.age", unit="s", labels=("audit.event",), help="Time from what happened to when it can be looked up."

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -19,11 +21,15 @@ import connectsoft_obs as obs
 from connectsoft_obs.health import dependencies
 
 FRESH = float(os.environ.get("CONFIG_FRESH", "5"))
+
+# A store that was restarted leaves connections in the pool that fail when they are used next, and from_url() tries
+# nothing again by itself.
 store = Redis.from_url(
     os.environ.get("BROKER", "redis://127.0.0.1:6379/0"),
     decode_responses=True,
     socket_timeout=1,
     socket_connect_timeout=1,
+    retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), 2),
 )
 cache: dict[str, tuple[float, str]] = {}
 log = obs.get_logger("config")

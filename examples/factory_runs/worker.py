@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError, ResponseError
 
 import connectsoft_obs as obs
@@ -26,7 +28,15 @@ ATTEMPTS = 3
 TIMEOUT = float(os.environ.get("FACTORY_TIMEOUT", "60"))
 Entry = tuple[str, dict[str, str]]
 
-broker = Redis.from_url(os.environ.get("BROKER", "redis://127.0.0.1:6379/0"), decode_responses=True)
+# A broker that was restarted leaves connections in the pool that fail when they are used next, and from_url() tries
+# nothing again by itself; one that vanished without a word is noticed by the timeout, which is longer than any read.
+broker = Redis.from_url(
+    os.environ.get("BROKER", "redis://127.0.0.1:6379/0"),
+    decode_responses=True,
+    socket_timeout=2,
+    socket_connect_timeout=2,
+    retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
+)
 log = obs.get_logger("factory")
 obs.readiness_check("broker", scope="shared", interval=1.0)(dependencies.redis(broker))
 
@@ -94,7 +104,7 @@ async def handle(entry: Entry) -> None:
     """Run, and acknowledge whatever the ending: a run is not begun again by itself."""
     try:
         await take(entry)
-    except (RefusedError, TimeoutError, ValueError) as problem:
+    except (RefusedError, RedisError, TimeoutError, ValueError) as problem:
         log.info("given up", problem=type(problem).__name__)
     await broker.xack(STREAM, GROUP, entry[0])
 

@@ -23,16 +23,18 @@ from connectsoft_obs.demo.collector import Collector
 
 HERE = Path(__file__).parent
 ORDERS: dict[str, list[dict[str, Any]]] = {
+    # The first, so that what is active when it is withdrawn can only be this order.
+    "withdrawn while it is processed": [{"order": 6, "mail": "slow"}, {"withdrawn": 6}],
     "mailed": [{"order": 1}, {"order": 2}],
     "refused by the mail server, twice": [{"order": 3, "mail": "refused"}],
     "refused once, then mailed": [{"order": 4, "mail": "refused once"}],
     "too slow, twice": [{"order": 5, "mail": "slow"}],
-    "withdrawn while it is processed": [{"order": 6, "mail": "slow"}, {"withdrawn": 6}],
 }
 DELIVERED = {"success": 4, "failure": 3, "timeout": 2, "aborted": 1, "rejected": 1}
 """How the deliveries must end: three orders come twice, and one is no JSON."""
 
 _SAMPLE = re.compile(r'connectsoft_message_outcomes_total\{.*connectsoft_outcome="(\w+)".*\} ([\d.]+)')
+_ACTIVE = re.compile(r'connectsoft_job_active\{.*connectsoft_job_name="send-mail".*\} [1-9]')
 
 
 def main() -> int:
@@ -54,7 +56,7 @@ def main() -> int:
         for orders in ORDERS.values():
             for order in orders:
                 if "withdrawn" in order:
-                    time.sleep(0.3)  # while it is processed
+                    _wait(lambda: _mailing(side), "the order is processed")
                 httpx.post(f"http://127.0.0.1:{web}/orders", json=order)
         httpx.post(f"http://127.0.0.1:{web}/orders", content=b"no json")
         _wait(lambda: sum(_outcomes(side).values()) >= sum(DELIVERED.values()), "every order has ended")
@@ -78,6 +80,10 @@ def main() -> int:
 def _outcomes(port: int) -> dict[str, float]:
     page = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     return {outcome: float(number) for outcome, number in _SAMPLE.findall(page)}
+
+
+def _mailing(port: int) -> bool:
+    return _ACTIVE.search(httpx.get(f"http://127.0.0.1:{port}/metrics").text) is not None
 
 
 def _ready(port: int) -> bool:

@@ -15,13 +15,23 @@ import httpx
 from fastapi import Depends, FastAPI, Header, HTTPException
 from pydantic import BaseModel
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 
 import connectsoft_obs as obs
 from connectsoft_obs.health import dependencies
 
 IDENTITY = os.environ.get("IDENTITY_URL", "http://127.0.0.1:8001")
 CONFIG = os.environ.get("CONFIG_URL", "http://127.0.0.1:8002")
-broker = Redis.from_url(os.environ.get("BROKER", "redis://127.0.0.1:6379/0"), socket_timeout=2)
+
+# A broker that was restarted leaves connections in the pool that fail when they are used next, and from_url() tries
+# nothing again by itself. A wish whose confirmation was lost is so sent twice: better than not at all.
+broker = Redis.from_url(
+    os.environ.get("BROKER", "redis://127.0.0.1:6379/0"),
+    socket_timeout=2,
+    socket_connect_timeout=2,
+    retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
+)
 client = httpx.AsyncClient(timeout=2)
 projects: dict[tuple[str, str], dict[str, str]] = {}
 log = obs.get_logger("saas")

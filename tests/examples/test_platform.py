@@ -19,7 +19,7 @@ from together import Platform, crossed, tree
 from websockets.sync.client import connect
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.full]
+pytestmark = pytest.mark.xdist_group("platform")
 SERVICES = (*together.WEB, *together.WORKERS)
 
 
@@ -205,8 +205,18 @@ def test_without_its_store_config_leaves_rotation_and_still_serves_what_it_knows
     for name in ("config_service", "audit_ingest", "factory_runs"):
         wait_for(partial(platform.ready, name), 20, f"{name} recovers by itself")
     kept = platform.trail.read_text().count('"artifact.built"')
-    platform.say("build after", platform.sign_in())
+    assert platform.say("build after", platform.sign_in()) == "after is being built."
     wait_for(lambda: platform.trail.read_text().count('"artifact.built"') == kept + 1, 15, "work goes on")
+
+
+def test_a_broker_that_was_restarted_costs_nobody_an_answer(platform: Platform) -> None:
+    headers = platform.sign_in()
+    idle(platform)
+    assert platform.say("build warm nothing", headers) == "warm is being built.", "a connection is in the pool"
+    idle(platform)
+    platform.stop_redis()
+    platform.start_redis()
+    assert platform.say("build next nothing", headers) == "next is being built."
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -83,7 +83,8 @@ class Span(Readable):
             )
             if self._events_ is None:
                 self._events_ = BoundedList(limits.max_events)
-            self._events_.append(sdk.Event(name=name, attributes=bounded, timestamp=timestamp))
+            when = time_ns() if timestamp is None else timestamp
+            self._events_.append(sdk.Event(name=name, attributes=bounded, timestamp=when))
 
     def add_link(self, context: SpanContext, attributes: Any = None) -> None:
         """Link to another span; a link to nowhere is ignored, as in the SDK."""
