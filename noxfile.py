@@ -79,7 +79,19 @@ def lowest(session: nox.Session) -> None:
     wanted = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"]["demo"]]
     constraints = Path(session.create_tmp()) / "lowest.txt"
     constraints.write_text("\n".join(map(lower_bound, wanted)) + "\n")
-    needed = ("pytest", "hypothesis", "httpx2", "fastapi", "trio", "cryptography", "rotel", "click", "rich", "pyyaml")
+    needed = (
+        "azure-monitor-opentelemetry-exporter",
+        "pytest",
+        "hypothesis",
+        "httpx2",
+        "fastapi",
+        "trio",
+        "cryptography",
+        "rotel",
+        "click",
+        "rich",
+        "pyyaml",
+    )
     tools = [one for one in group("tests") if re.split(r"[^a-z0-9-]", one)[0] in needed]
     session.install("-q", ".[demo]", *tools, "-c", str(constraints))
     session.run("pip", "list", "--format=freeze")

@@ -26,5 +26,7 @@ def _nothing_bound() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("OTEL_", "CONNECTSOFT_", "LOG_LEVEL", "WEBSITE_", "CONTAINER_APP", "KUBERNETES_")):
+        if name.startswith(
+            ("OTEL_", "CONNECTSOFT_", "APPLICATIONINSIGHTS_", "LOG_LEVEL", "WEBSITE_", "CONTAINER_APP", "KUBERNETES_")
+        ):
             monkeypatch.delenv(name)

@@ -36,6 +36,11 @@ class Destination:
     client_certificate: str | None
 
     @property
+    def name(self) -> str:
+        """What its thread and its advice are called."""
+        return self.signal.value
+
+    @property
     def address(self) -> str:
         """How start-up lines and errors name it; never with credentials."""
         scheme = "grpc" if self.grpc else "http"

@@ -76,7 +76,7 @@ class HttpTransport:
             False,
             retry=response.status in _RETRYABLE,
             reason=f"http_{response.status}",
-            retry_after=_retry_after(response.getheader("Retry-After")),
+            retry_after=retry_after(response.getheader("Retry-After")),
             too_large=response.status == 413,
         )
 
@@ -156,7 +156,7 @@ def _reason(error: Exception) -> str:
     return "network" if isinstance(error, OSError) else type(error).__name__
 
 
-def _retry_after(value: str | None) -> float | None:
+def retry_after(value: str | None) -> float | None:
     """Seconds of a Retry-After header (RFC 9110): a number, or a date."""
     if value is None:
         return None

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from opentelemetry.context import attach
 
@@ -44,13 +44,15 @@ class Pipeline(Generic[T]):
         observe: told signal, outcome and seconds of each request.
         changed: told when the breaker's state changes, with the reason.
         refill: called before each batch, for signals that are collected rather than queued.
+        name: tells its thread from those of other pipelines; the signal by default.
+        accepted: told what has arrived.
     """
 
     def __init__(  # noqa: PLR0913  one collaborator each
         self,
         signal: Signal,
         transport: Callable[[], Transport],
-        pack: Callable[[Sequence[T]], bytes],
+        pack: Callable[[Sequence[T]], Any],
         size: Callable[[T], int],
         ledger: Ledger,
         *,
@@ -61,8 +63,11 @@ class Pipeline(Generic[T]):
         observe: Observe,
         changed: Changed,
         refill: Callable[[], Sequence[T]] | None = None,
+        name: str = "",
+        accepted: Callable[[Sequence[T]], None] | None = None,
     ) -> None:
         self.signal = signal
+        self.name: str = name or signal.value
         self.state: ExporterState = ExporterState.CLOSED
         self._transport = transport
         self._pack = pack
@@ -75,6 +80,7 @@ class Pipeline(Generic[T]):
         self._observe = observe
         self._changed = changed
         self._refill = refill
+        self._accepted = accepted
         self._breaker = Breaker()
         self._queue: deque[T] = deque()
         self._taken: list[T] = []
@@ -104,7 +110,7 @@ class Pipeline(Generic[T]):
         with self._idle:
             if self._thread is not None or self._deadline is not None:
                 return
-            self._thread = threading.Thread(target=self._run, name=f"obs-{self.signal.value}", daemon=True)
+            self._thread = threading.Thread(target=self._run, name=f"obs-{self.name}", daemon=True)
             self._thread.start()
 
     @property
@@ -114,14 +120,23 @@ class Pipeline(Generic[T]):
 
     def flush(self, timeout: float) -> bool:
         """Try to send what waits now; True when nothing waits any more, at the latest after `timeout` seconds."""
+        return self.sent(self.ask(), timeout)
+
+    def ask(self) -> int:
+        """Begin to send what waits now; `sent()` waits for it. Several pipelines are asked first, then waited for."""
         if self._thread is None and not self._queue and self._refill is None:
-            return True
+            return 0
         self.start()
         with self._idle:
             if self._deadline is None:
                 self._asked += 1
-                asked = self._asked
                 self._wake.set()
+            return self._asked
+
+    def sent(self, asked: int, timeout: float) -> bool:
+        """Whether nothing waits any more once what was asked for has been tried, at the latest after `timeout`."""
+        with self._idle:
+            if asked and self._deadline is None:
                 self._idle.wait_for(lambda: self._answered >= asked, timeout)
         return not self.waiting
 
@@ -166,6 +181,8 @@ class Pipeline(Generic[T]):
             self._ledger.error(f"export.{self.signal.value}", error)
             self._ledger.dropped(self.signal, "internal_error", len(self._taken))
             self._taken.clear()
+            if self._refill is not None:
+                self._queue.clear()
 
     def _wait(self, seconds: float) -> None:
         if len(self._queue) < self._batch and self._deadline is None:
@@ -175,9 +192,11 @@ class Pipeline(Generic[T]):
     def _drain(self, transport: Transport) -> None:
         """Send until the queue is empty or the collector is not to be had."""
         if self._refill is not None:
-            self._queue.clear()  # what was collected before and could not be sent is out of date
+            fresh, old = self._refill(), len(self._queue)
+            self._queue.extend(fresh)  # first: whoever flushes must not find that nothing waits
+            for _ in range(old):
+                self._queue.popleft()  # what was collected before and could not be sent is out of date
             self._taken.clear()
-            self._queue.extend(self._refill())
         while self._queue or self._taken:
             if not self._taken:
                 self._take()
@@ -212,6 +231,8 @@ class Pipeline(Generic[T]):
         if answer.accepted:
             if answer.rejected:
                 self._ledger.dropped(self.signal, "rejected", answer.rejected)
+            if self._accepted is not None:
+                self._accepted(self._taken)
             self._taken.clear()
         elif answer.too_large and len(self._taken) > 1:
             half = len(self._taken) // 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Answer:
 
 
 class Transport(Protocol):
-    """Sends OTLP requests from one thread; never raises."""
+    """Sends what its pipeline packs, from one thread; never raises."""
 
-    def send(self, payload: bytes, timeout: float) -> Answer:
+    def send(self, payload: Any, timeout: float) -> Answer:
         """Send one request, within `timeout` seconds."""
 
     def close(self) -> None:

@@ -47,18 +47,21 @@ class Settings:
     )
     traces_exporter: tuple[str, ...] | None = _set(
         None,
-        kinds.choices("otlp", "console", "none"),
+        kinds.choices("otlp", "azuremonitor", "console", "none"),
         "where spans go; console is standard error, for a look",
         env="OTEL_TRACES_EXPORTER",
     )
     metrics_exporter: tuple[str, ...] | None = _set(
         None,
-        kinds.choices("otlp", "prometheus", "none"),
+        kinds.choices("otlp", "azuremonitor", "prometheus", "none"),
         "where metrics go besides /metrics",
         env="OTEL_METRICS_EXPORTER",
     )
     logs_exporter: tuple[str, ...] | None = _set(
-        None, kinds.choices("otlp", "console", "none"), "where log lines go besides stdout", env="OTEL_LOGS_EXPORTER"
+        None,
+        kinds.choices("otlp", "azuremonitor", "console", "none"),
+        "where log lines go besides stdout",
+        env="OTEL_LOGS_EXPORTER",
     )
     otlp_endpoint: str | None = _set(
         None, kinds.url, "collector; unset means nothing is sent", env="OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -89,6 +92,12 @@ class Settings:
     )
     otlp_overrides: Mapping[str, Mapping[str, Any]] = _set(
         dict, kinds.anything, "fields that OTEL_EXPORTER_OTLP_<SIGNAL>_* set for one signal", env=""
+    )
+    azure_connection_string: str | None = _set(
+        None,
+        kinds.text,
+        "Application Insights resource that everything is sent to, by the extra [azure]",
+        env="APPLICATIONINSIGHTS_CONNECTION_STRING",
     )
     span_queue: int = _set(8192, kinds.count(low=1), "spans waiting at most", env="OTEL_BSP_MAX_QUEUE_SIZE")
     span_batch: int = _set(512, kinds.count(low=1), "spans in one export", env="OTEL_BSP_MAX_EXPORT_BATCH_SIZE")

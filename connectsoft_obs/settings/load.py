@@ -18,7 +18,7 @@ _IDENTITY = {
     "version": SERVICE_VERSION,
     "environment": ENVIRONMENT,
 }
-_SECRET = frozenset({"details_token", "log_tenant_key"})
+_SECRET = frozenset({"azure_connection_string", "details_token", "log_tenant_key"})
 _OTLP = [name for name in _FIELDS if name.startswith("otlp_") and name != "otlp_overrides"]
 
 

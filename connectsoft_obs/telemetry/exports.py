@@ -1,4 +1,4 @@
-"""The ways out of one Telemetry: a pipeline for each signal that has a destination."""
+"""The ways out of one Telemetry: a pipeline for each signal and destination."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from connectsoft_obs import __version__
-from connectsoft_obs.export import Destination, Pipeline, destination, envelope, transport
+from connectsoft_obs.export import Destination, Insights, Pipeline, destination, envelope, insights, transport
 from connectsoft_obs.ledger import Ledger
 from connectsoft_obs.settings import Settings
-from connectsoft_obs.signals.logs import LogStream
+from connectsoft_obs.signals.logs import LogStream, records
 from connectsoft_obs.signals.logs import encode as logs_encode
-from connectsoft_obs.signals.metrics import Meters, Metrics, Pauses, Snapshot, processes
+from connectsoft_obs.signals.metrics import Meters, Metrics, Pauses, Snapshot, Unhurried, processes
 from connectsoft_obs.signals.metrics import encode as metrics_encode
+from connectsoft_obs.signals.metrics.deltas import Deltas, Part
 from connectsoft_obs.signals.metrics.foreign import client, twins
 from connectsoft_obs.signals.tracing import Tracing
 from connectsoft_obs.vocabulary import (
@@ -33,7 +34,7 @@ class Exports:
     """Sends what has a destination; without one it does nothing and starts no thread.
 
     Raises:
-        ConfigurationError: an address that cannot be one.
+        ConfigurationError: an address or connection string that cannot be one, or a package that it needs is missing.
     """
 
     def __init__(
@@ -54,59 +55,83 @@ class Exports:
         self._meters = meters
         self._ledger = ledger
         self._say = say
-        self.pipelines: dict[Signal, Pipeline[Any]] = {}
-        self.addresses: dict[Signal, str] = {}
-        if (to := destination(settings, Signal.TRACES)) is not None:
-            spans = self._pipeline(
-                to,
-                tracing.pack,
-                lambda item: len(item[1]),
-                settings.span_queue,
-                settings.span_batch,
-                settings.span_delay,
-            )
-            tracing.export_to(spans.put)
+        self._deltas = Deltas(attributes)
+        self.pipelines: list[Pipeline[Any]] = []
+        self.addresses: list[str] = []
+        self._to_collector(tracing, stream)
+        self._to_insights(tracing, stream)
         if "console" in (settings.traces_exporter or ()) and not settings.disabled:
             _look_at(tracing)
-        if (to := destination(settings, Signal.METRICS)) is not None:
-            self._pipeline(to, lambda items: items[0], len, 1, 1, settings.metric_interval, self._collected)
-
-        if (to := destination(settings, Signal.LOGS)) is not None:
-            lines = self._pipeline(
-                to,
-                lambda items: logs_encode.pack(items, self._attributes()),
-                lambda item: len(item[1]),
-                settings.log_queue,
-                settings.log_batch,
-                settings.log_delay,
-            )
-            stream.export_to(logs_encode.exporter(lines.put))
 
     def start(self) -> None:
         """The process serves: begin to send metrics at their interval."""
-        if (metrics := self.pipelines.get(Signal.METRICS)) is not None:
-            metrics.start()
+        for line in self.pipelines:
+            if line.signal is Signal.METRICS:
+                line.start()
 
     def flush(self, timeout: float) -> bool:
-        """Send what waits within `timeout` seconds; True when everything was sent."""
+        """Send what waits within `timeout` seconds, to all destinations at once; True when everything was sent."""
         deadline = time.monotonic() + timeout
-        return all([line.flush(max(deadline - time.monotonic(), 0)) for line in self.pipelines.values()])
+        asked = [(line, line.ask()) for line in self.pipelines]
+        return all([line.sent(number, max(deadline - time.monotonic(), 0)) for line, number in asked])
 
     def shutdown(self, timeout: float) -> bool:
         """Send what is left, all signals at once, and stop."""
-        for line in self.pipelines.values():
+        for line in self.pipelines:
             line.stop(timeout)
-        return all([line.stopped() for line in self.pipelines.values()])
+        return all([line.stopped() for line in self.pipelines])
+
+    def _to_collector(self, tracing: Tracing, stream: LogStream) -> None:
+        settings = self._settings
+        if (to := destination(settings, Signal.TRACES)) is not None:
+            spans = self._queue(to, tracing.pack, lambda item: len(item[1]))
+            tracing.export_to(spans.put)
+        if (to := destination(settings, Signal.METRICS)) is not None:
+            self._pipeline(to, lambda items: items[0], len, 1, 1, settings.metric_interval, refill=self._collected)
+        if (to := destination(settings, Signal.LOGS)) is not None:
+            lines = self._queue(
+                to, lambda items: logs_encode.pack(items, self._attributes()), lambda item: len(item[1])
+            )
+            stream.export_to(logs_encode.exporter(lines.put))
+
+    def _to_insights(self, tracing: Tracing, stream: LogStream) -> None:
+        settings = self._settings
+        if (to := insights(settings, Signal.TRACES, tracer_provider=tracing.provider)) is not None:
+            spans = self._queue(to, lambda ended: Unhurried(tracing.readable(ended)), _unknown)
+            tracing.hand_to(spans.put)
+        if (to := insights(settings, Signal.METRICS)) is not None:
+            self._pipeline(
+                to,
+                lambda parts: parts[0].data,
+                _unknown,
+                1,
+                1,
+                settings.metric_interval,
+                refill=self._added,
+                accepted=self._deltas.arrived,
+            )
+        if (to := insights(settings, Signal.LOGS)) is not None:
+            lines = self._queue(to, lambda kept: Unhurried(records.readable(kept, self._attributes())), _unknown)
+            stream.export_to(records.keeper(lines.put))
+
+    def _queue(
+        self, to: Destination | Insights, pack: Callable[[Sequence[Any]], Any], size: Callable[[Any], int]
+    ) -> Pipeline[Any]:
+        """The pipeline of spans or of lines."""
+        settings = self._settings
+        if to.signal is Signal.TRACES:
+            return self._pipeline(to, pack, size, settings.span_queue, settings.span_batch, settings.span_delay)
+        return self._pipeline(to, pack, size, settings.log_queue, settings.log_batch, settings.log_delay)
 
     def _pipeline(
         self,
-        to: Destination,
-        pack: Callable[[Sequence[Any]], bytes],
+        to: Destination | Insights,
+        pack: Callable[[Sequence[Any]], Any],
         size: Callable[[Any], int],
         limit: int,
         batch: int,
         delay: float,
-        refill: Callable[[], Sequence[Any]] | None = None,
+        **collected: Any,
     ) -> Pipeline[Any]:
         made: Pipeline[Any] = Pipeline(
             to.signal,
@@ -120,25 +145,38 @@ class Exports:
             timeout=to.timeout,
             observe=self._observe,
             changed=lambda signal, state, reason: self._changed(to, state, reason),
-            refill=refill,
+            name=to.name,
+            **collected,
         )
-        self.pipelines[to.signal] = made
-        self.addresses[to.signal] = to.address
+        self.pipelines.append(made)
+        self.addresses.append(f"{to.signal.value} to {to.address}")
         self._metrics.family(EXPORTER_STATUS).number(to.signal.value).set(_STATES.index(ExporterState.CLOSED))
         return made
 
     def _collected(self) -> list[bytes]:
         """What the metrics of this process are now, as requests that no collector finds too large."""
         pause = Pauses()
+        ours, theirs, taken = self._families(pause)
+        return [
+            *self._requests(SCOPE, __version__, ours),
+            *self._requests(client.SCOPE, "", theirs),
+            *self._meters.requests(taken),
+        ]
+
+    def _added(self) -> list[Part]:
+        """What was added to the metrics of this process since it last arrived."""
+        pause = Pauses()
+        ours, theirs, taken = self._families(pause)
+        scopes = [(SCOPE, __version__, ours), (client.SCOPE, "", theirs), ("", "", self._meters.snapshots(taken))]
+        return self._deltas.parts(scopes, self._metrics.started_ns, time.time_ns(), pause)
+
+    def _families(self, pause: Pauses) -> tuple[list[Snapshot], list[Snapshot], set[str]]:
+        """Ours, those of prometheus_client, and the names that instruments of the Meter API cannot have."""
         ours = self._metrics.snapshots(pause)
         taken = twins.taken_by(ours)
         found = client.families(lambda error: self._ledger.error("metrics.collector", error))
         theirs = self._meters.twins.free(found, taken, twins.of_client, client.SCOPE)
-        return [
-            *self._requests(SCOPE, __version__, [*ours, *processes.threads()]),
-            *self._requests(client.SCOPE, "", client.snapshots(theirs)),
-            *self._meters.requests(taken),
-        ]
+        return [*ours, *processes.threads()], client.snapshots(theirs), taken
 
     def _requests(self, scope: str, version: str, snapshots: Sequence[Snapshot]) -> list[bytes]:
         metrics = self._metrics
@@ -152,13 +190,19 @@ class Exports:
     def _observe(self, signal: Signal, outcome: str, seconds: float) -> None:
         self._metrics.family(EXPORT_DURATION).histogram(signal.value, outcome).observe(seconds)
 
-    def _changed(self, to: Destination, state: ExporterState, reason: str) -> None:
-        self._metrics.family(EXPORTER_STATUS).number(to.signal.value).set(_STATES.index(state))
+    def _changed(self, to: Destination | Insights, state: ExporterState, reason: str) -> None:
+        worst = max(_STATES.index(line.state) for line in self.pipelines if line.signal is to.signal)
+        self._metrics.family(EXPORTER_STATUS).number(to.signal.value).set(worst)
         facts = {"signal": to.signal.value, "endpoint": to.address, "reason": reason}
         if state is ExporterState.OPEN:
             self._say(30, "export fails; telemetry is kept and tried again, the application is not affected", facts)
         else:
             self._say(20, "export works again", facts)
+
+
+def _unknown(_: Any) -> int:
+    """Bytes of what is encoded later, by others, in batches that are small enough by their number."""
+    return 0
 
 
 def _look_at(tracing: Tracing) -> None:

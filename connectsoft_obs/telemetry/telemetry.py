@@ -110,7 +110,7 @@ class Telemetry:
             else None
         )
         for line in self.pipelines():
-            self.health.advise(f"export-{line.signal}", partial(_unreachable, line))
+            self.health.advise(f"export-{line.name}", partial(_unreachable, line))
         self.serving: bool = False
         self._successor: Telemetry | None = None
         self.instrumented: list[str] = []
@@ -165,7 +165,7 @@ class Telemetry:
         """The process serves no more: `flush`, and from here on lines are written at once, until `serve()` again."""
         seconds = self.settings.shutdown_timeout if timeout is None else timeout
         sent = self.flush(seconds)
-        if left := {line.signal.value: line.waiting for line in self.pipelines() if line.waiting}:
+        if left := {line.name: line.waiting for line in self.pipelines() if line.waiting}:
             # The server may end the process by a signal right after this: nobody could ask for a counter then.
             self.say(WARNING, "stopping with telemetry that could not be sent", {"waiting": left, "timeout": seconds})
         self.serving = False
@@ -212,7 +212,7 @@ class Telemetry:
 
     def pipelines(self) -> list[Pipeline[Any]]:
         """The ways out that have a destination."""
-        return [] if self.exports is None else list(self.exports.pipelines.values())
+        return [] if self.exports is None else list(self.exports.pipelines)
 
     def _counter(self, metric: Metric, labels: tuple[str, ...]) -> Callable[[float], None]:
         return self.metrics.family(metric).number(*labels).add
@@ -222,8 +222,7 @@ class Telemetry:
 
     def _tell_start(self, exports: Exports) -> None:
         """One line: what is on, what is not, and where it goes."""
-        addresses = [f"{signal.value} to {address}" for signal, address in exports.addresses.items()]
-        facts = {"exports": addresses, "instrumented": self.instrumented}
+        facts = {"exports": exports.addresses, "instrumented": self.instrumented}
         self.say(INFO, "observability is on", facts)
         for name, problem in self.not_instrumented.items():
             self.say(WARNING, f"calls of {name} are not traced", {"reason": problem})

@@ -38,7 +38,7 @@ def test_uvicorn_without_a_lifespan_serves_untouched_and_says_it_once() -> None:
         ("CONNECTSOFT_OBS_SHUTDOWN_TIMEOUT", "inf", "not a number of at least 0"),
         ("OTEL_TRACES_SAMPLER_ARG", "lots", "not a number"),
         ("OTEL_TRACES_SAMPLER_ARG", "1.5", "not a number from 0 to 1"),
-        ("OTEL_TRACES_EXPORTER", "zipkin", "none of otlp, console, none"),
+        ("OTEL_TRACES_EXPORTER", "zipkin", "none of otlp, azuremonitor, console, none"),
         ("OTEL_METRICS_EXPORTER", "otlp,statsd", "none of"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "none of http/protobuf, grpc"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://x", "not an address"),

@@ -117,11 +117,13 @@ class Faulty:
             until = time.monotonic() + float(argument)
             while time.monotonic() < until and self.mode.startswith("slow"):
                 time.sleep(0.02)
-        self._take(path, body, headers)
-        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        content = self._take(path, body, headers)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(content), content))
         return True
 
-    def _take(self, path: str, body: bytes, headers: dict[str, str]) -> None:
+    def _take(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
+        """Keep what arrived; gives back the body of the answer."""
         request: Callable[..., Any] = _KINDS[path][0]
         content = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
         self.received.requests.append((path, request.FromString(content)))  # type: ignore[attr-defined]
+        return b""

@@ -40,11 +40,15 @@ def exporter(put: Callable[[Item], None]) -> Callable[..., None]:
         ids: Ids | None,
         attributes: Mapping[str, Any],
     ) -> None:
-        if logger.startswith(_EXPORTERS) or (_EXPORTING is not None and context.get(_EXPORTING)):
-            return
-        put((logger, record(now, level, message, ids, attributes)))
+        if not about_exports(context, logger):
+            put((logger, record(now, level, message, ids, attributes)))
 
     return export
+
+
+def about_exports(context: Context, logger: str) -> bool:
+    """Whether exporters say it about themselves."""
+    return logger.startswith(_EXPORTERS) or bool(_EXPORTING is not None and context.get(_EXPORTING))
 
 
 def record(now: int, level: int, message: str, ids: Ids | None, attributes: Mapping[str, Any]) -> bytes:

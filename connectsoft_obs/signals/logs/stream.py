@@ -72,11 +72,11 @@ class LogStream:
         )
         self._encodes = self._render is render
         self._layout = Layout(PROFILES.get(name, PROFILES["otel"]), attributes)
-        self._export: Export | None = None
+        self._exports: tuple[Export, ...] = ()
 
     def export_to(self, export: Export) -> None:
         """Hand each line to `export` too."""
-        self._export = export
+        self._exports = (*self._exports, export)
 
     def emit(
         self,
@@ -138,8 +138,8 @@ class LogStream:
             now = time_ns()
             line = self._layout.line(now, level, message, logger, ids, operation, given)
             self.output.write(self._render(line), level >= WARNING)
-            if self._export is not None:
-                self._export(context, now, level, message, logger, ids, given)
+            for export in self._exports:
+                export(context, now, level, message, logger, ids, given)
         except Exception as failure:  # noqa: BLE001  a log call never fails the caller
             self._ledger.error("logs", failure)
             self._last_resort(level, message, logger)
@@ -185,10 +185,11 @@ class LogStream:
             if content is None or len(content) > MAX_LINE:
                 content = self._render(self._layout.filled(form, now, level, ids, operation, own, facts))
             self.output.write(content, level >= WARNING)
-            if self._export is not None:
+            if self._exports:
                 correlation = {CORRELATION_ID: operation.correlation_id or ids[0]}
                 attributes = {**correlation, **form.attributes, **own, **(facts or _NONE)}
-                self._export(context, now, level, form.message, form.logger, ids, attributes)
+                for export in self._exports:
+                    export(context, now, level, form.message, form.logger, ids, attributes)
         except Exception as failure:  # noqa: BLE001  ours; the request is over and stays as it was
             self._ledger.error("logs", failure)
 

@@ -8,6 +8,7 @@ from connectsoft_obs.signals.metrics.foreign import Meters as Meters
 from connectsoft_obs.signals.metrics.garbage import Garbage as Garbage
 from connectsoft_obs.signals.metrics.instruments import DEFINED as DEFINED
 from connectsoft_obs.signals.metrics.pauses import Pauses as Pauses
+from connectsoft_obs.signals.metrics.pauses import Unhurried as Unhurried
 from connectsoft_obs.signals.metrics.registry import Metrics as Metrics
 from connectsoft_obs.signals.metrics.series import Distribution as Distribution
 from connectsoft_obs.signals.metrics.series import Histogram as Histogram

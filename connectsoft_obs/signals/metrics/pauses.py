@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 _WORK = 0.001
 _REST = 0.0005
@@ -25,6 +27,25 @@ class Pauses:
         if time.perf_counter() - self._since > _WORK:
             time.sleep(_REST)
             self._since = time.perf_counter()
+
+
+class Unhurried(list[Any]):
+    """A list that rests while somebody goes through it: Azure's exporter takes 0.2 ms for each span or point.
+
+    Args:
+        items: what is in it.
+        pause: called before each item; a rest after each millisecond by default.
+    """
+
+    def __init__(self, items: Iterable[Any], pause: Callable[[], None] | None = None) -> None:
+        super().__init__(items)
+        self._pause = pause or Pauses()
+
+    def __iter__(self) -> Iterator[Any]:
+        """Item by item."""
+        for item in super().__iter__():
+            self._pause()
+            yield item
 
 
 def never() -> None:

@@ -224,7 +224,10 @@ class Readable(sdk.Span):
         return f'{type(self).__name__}(name="{self.title}", context={self.get_span_context()})'
 
     def _readable_span(self) -> sdk.ReadableSpan:
-        """A frozen copy, for processors."""
+        return self.readable()
+
+    def readable(self) -> sdk.ReadableSpan:
+        """A frozen copy, for processors and exporters of the SDK's kind."""
         return sdk.ReadableSpan(
             name=self.title,
             context=self.get_span_context(),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
 
 from connectsoft_obs import __version__
 from connectsoft_obs.export import envelope
@@ -57,6 +57,14 @@ class Tracing:
             put((span.tracer.scope, encoded))
 
         self.provider.export_to(export)
+
+    def hand_to(self, put: Callable[[Span], None]) -> None:
+        """Hand each finished span to `put` as it is, for exporters of the SDK's kind."""
+        self.provider.export_to(put)
+
+    def readable(self, spans: Sequence[Span]) -> list[ReadableSpan]:
+        """Frozen copies, as the SDK hands them to exporters."""
+        return [span.readable() for span in spans]
 
     def pack(self, items: Sequence[Item]) -> bytes:
         """One ExportTraceServiceRequest."""
