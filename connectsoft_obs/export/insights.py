@@ -55,13 +55,17 @@ class Insights:
 def insights(settings: Settings, signal: Signal, **options: Any) -> Insights | None:
     """Where a signal goes, or None: no connection string, or an exporter list without `azuremonitor`.
 
+    A connection string alone, which App Service sets by itself where monitoring was switched on in the portal, stops no
+    service that lacks the extra; a list that names the exporter means it.
+
     Args:
         settings: what was set.
         signal: which signal.
         options: arguments of the official exporter of this signal.
 
     Raises:
-        ConfigurationError: a connection string that cannot be one, or the extra `azure` is not installed.
+        ConfigurationError: a connection string that cannot be one, or a list names the exporter and there is none, or
+            the extra `azure` is not installed.
     """
     exporters = getattr(settings, f"{signal.value}_exporter")
     if settings.disabled or (exporters is not None and EXPORTER not in exporters):
@@ -74,14 +78,23 @@ def insights(settings: Settings, signal: Signal, **options: Any) -> Insights | N
             f"{EXPORTER} is in the list and there is no connection string",
             f"Set {_VARIABLE} too, or take {EXPORTER} from the list.",
         )
-    endpoint = _endpoint(settings.azure_connection_string)
     if not _installed():
+        if exporters is None:
+            return None
         raise ConfigurationError(
-            f"{_VARIABLE}=...",
-            "the package azure-monitor-opentelemetry-exporter, which makes its envelopes, is not installed",
-            "Install connectsoft-obs[azure], or unset the variable.",
+            f"OTEL_{signal.value.upper()}_EXPORTER={','.join(exporters)!r}",
+            "the package azure-monitor-opentelemetry-exporter, which makes the envelopes, is not installed",
+            f"Install connectsoft-obs[azure], or take {EXPORTER} from the list.",
         )
+    endpoint = _endpoint(settings.azure_connection_string)
     return Insights(signal, endpoint, settings.otlp_timeout, settings.azure_connection_string, options)
+
+
+def unsent(settings: Settings) -> str:
+    """Why nothing goes where the connection string leads, although there is one; "" where nothing is wrong."""
+    if not settings.azure_connection_string or settings.disabled or _installed():
+        return ""
+    return f"{_VARIABLE} is set, and what sends there is not installed: connectsoft-obs[azure]"
 
 
 def _installed() -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from connectsoft_obs import __version__
-from connectsoft_obs.export import Destination, Insights, Pipeline, destination, envelope, insights, transport
+from connectsoft_obs.export import Destination, Insights, Pipeline, destination, envelope, insights, transport, unsent
 from connectsoft_obs.ledger import Ledger
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs import LogStream, records
@@ -60,6 +60,8 @@ class Exports:
         self.addresses: list[str] = []
         self._to_collector(tracing, stream)
         self._to_insights(tracing, stream)
+        self.unsent: str = unsent(settings)
+        """What a start-up warning has to say about a destination that gets nothing; "" for nothing."""
         if "console" in (settings.traces_exporter or ()) and not settings.disabled:
             _look_at(tracing)
 

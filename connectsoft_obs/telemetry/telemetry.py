@@ -224,6 +224,8 @@ class Telemetry:
         """One line: what is on, what is not, and where it goes."""
         facts = {"exports": exports.addresses, "instrumented": self.instrumented}
         self.say(INFO, "observability is on", facts)
+        if exports.unsent:
+            self.say(WARNING, exports.unsent)
         for name, problem in self.not_instrumented.items():
             self.say(WARNING, f"calls of {name} are not traced", {"reason": problem})
 

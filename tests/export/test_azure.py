@@ -525,7 +525,10 @@ def test_a_list_that_names_it_needs_a_connection_string() -> None:
         Telemetry(load({"OTEL_TRACES_EXPORTER": "azuremonitor"}), exports=True)
 
 
-def test_a_service_without_the_extra_refuses_to_start_and_names_it(tmp_path: Any) -> None:
+@pytest.mark.parametrize("named", [False, True])
+def test_without_the_extra_a_list_that_names_it_is_refused_and_the_variable_alone_is_warned_of(
+    tmp_path: Any, named: bool
+) -> None:
     folder = tmp_path / "hiding"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
@@ -538,9 +541,17 @@ def test_a_service_without_the_extra_refuses_to_start_and_names_it(tmp_path: Any
     )
     paths = os.pathsep.join([str(folder), os.path.join(os.path.dirname(os.path.dirname(__file__)), "apps")])
     env = {VARIABLE: f"InstrumentationKey={KEY}", "PYTHONPATH": paths}
+    if named:
+        env["OTEL_TRACES_EXPORTER"] = "azuremonitor"
     with uvicorn("orders:app", "--lifespan", "on", env=env) as service:
-        assert service.process.wait(20) != 0
-        for reader in service._readers:
-            reader.join(5)
+        if named:
+            assert service.process.wait(20) != 0
+            for reader in service._readers:
+                reader.join(5)
+        else:
+            service.ready()
+            assert httpx.get(f"{service.url}/items/1").status_code == 200
+            [warning] = [line for line in service.lines if line["severity"] == "WARN"]
+            assert VARIABLE in warning["message"]
     assert "connectsoft-obs[azure]" in service.said
-    assert VARIABLE in service.said
+    assert KEY not in service.said
