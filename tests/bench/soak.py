@@ -1,10 +1,11 @@
 """Full load for a while: two workers, all signals on, a real collector; what grows, and what it costs in time.
 
-python tests/bench/soak.py [SECONDS] [--plot FILE.svg]
+python tests/bench/soak.py [SECONDS] [--plot FILE.svg] [--faults]
 
 Samples resident memory, threads and descriptors of the workers, their queues, and the latency that a client beside the
 load sees, once a second. It fails when a worker grows by more than 10 MiB after the warm-up (the first fifth, at most
-two minutes), when threads or descriptors grow, when a request fails, or when anything of ours does.
+two minutes), when threads or descriptors grow, when a request fails, or when anything of ours does. With
+`--faults` the collector misbehaves all the time, in another way every tenth of the run, and 20 MiB are allowed.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 
 import httpx
 from sink import collector
+from support.faulty import Faulty
 from support.process import Service, free_port
 from support.watching import children, percentile, stacked, used
 
 from connectsoft_obs.slo.report.plot import lines
 
 APPS = Path(__file__).parent.parent / "apps"
+FAULTS = ("refuse", "hang", "503", "429:1", "400", "413", "garbage", "cut", "reset", "slow:10")
+"""What `support.faulty` can do, each for a tenth of the run."""
+
 PROBES = 10
 """Requests beside the load, for each sample."""
 
@@ -46,6 +51,7 @@ class Soak:
     latency: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {"p50": [], "p99": []})
     inside: dict[int, dict[str, Any]] = field(default_factory=dict)
     failed: int = 0
+    allowed: float = 10.0
 
     def sample(self, client: httpx.Client, workers: list[int]) -> None:
         """Look once."""
@@ -81,7 +87,7 @@ class Soak:
         """What must not be."""
         found = [f"{self.failed} requests failed"] if self.failed else []
         for pid in self.rss:
-            if (growth := self.growth(pid)) > 10:
+            if (growth := self.growth(pid)) > self.allowed:
                 found.append(f"worker {pid} grew by {growth:.1f} MiB after the warm-up")
             for what, values in (("threads", self.threads[pid]), ("descriptors", self.descriptors[pid])):
                 late = self.settled(values)
@@ -112,14 +118,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seconds", nargs="?", type=float, default=600.0)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--faults", action="store_true")
     options = parser.parse_args()
     port = free_port()
-    with collector() as endpoint:
+    with Faulty(FAULTS[0]) if options.faults else collector() as to:
+        faulty, endpoint = (to, to.url) if isinstance(to, Faulty) else (None, to)
         command = [sys.executable, "-m", "uvicorn", "watched:app", "--app-dir", str(APPS), "--port", str(port)]
         environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_METRIC_EXPORT_INTERVAL": "10000"}
         with Service([*command, "--workers", "2", "--no-access-log"], port, environment) as service:
             service.ready()
-            soak = loaded(service, options.seconds)
+            soak = loaded(service, options.seconds, faulty)
             # Read and thrown away: a list of every line would be the memory of this process, not of theirs.
             service.stop()
     if options.plot is not None:
@@ -127,15 +135,19 @@ def main() -> int:
     return told(soak)
 
 
-def loaded(service: Service, seconds: float) -> Soak:
+def loaded(service: Service, seconds: float, faulty: Faulty | None) -> Soak:
     """Sample a service under full load."""
-    soak = Soak(seconds, time.time())
+    soak = Soak(seconds, time.time(), allowed=10.0 if faulty is None else 20.0)
     load = subprocess.Popen(
         ["wrk", "-t1", "-c32", f"-d{seconds:.0f}s", f"{service.url}/items/7"], stdout=subprocess.PIPE, text=True
     )
     with httpx.Client(base_url=service.url, timeout=30, limits=httpx.Limits(max_keepalive_connections=0)) as client:
         while load.poll() is None:
             service.out.clear()
+            if faulty is not None:
+                mode = FAULTS[min(int((time.time() - soak.began) / seconds * len(FAULTS)), len(FAULTS) - 1)]
+                if mode != faulty.mode:
+                    faulty.set(mode)
             # The supervisor's children are the workers, and multiprocessing's resource tracker.
             workers = [pid for pid in children(service.process.pid) if used(pid)[0] > 30]
             soak.sample(client, workers)
