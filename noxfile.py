@@ -46,9 +46,9 @@ def platform(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every behaviour, against real servers."""
+    """Every behaviour, against real servers; the summary names each test that needed a second attempt."""
     session.install("-q", ".[demo]", *group("tests"))
-    session.run("pytest", "-n", "2", "--dist", "loadgroup", *session.posargs)
+    session.run("pytest", "-n", "2", "--dist", "loadgroup", "--reruns", "1", "-rR", *session.posargs)
 
 
 @nox.session
