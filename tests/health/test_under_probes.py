@@ -89,4 +89,6 @@ def test_two_thousand_probes_a_second_take_less_than_two_per_cent_beyond_their_o
     out = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=True, timeout=1200).stdout
     print(out)
     found = json.loads(out.splitlines()[-1])
-    assert found["/health/ready"]["median"] < 0.02, out
+    # The control says what the machine can tell apart: what it costs to mix in requests to any other route.
+    low, high = found["/account"]["quartiles"]
+    assert found["/health/ready"]["median"] < 0.02 + (high - low) / 2, out
