@@ -84,6 +84,7 @@ def measure(names: list[str], rounds: int, requests: int) -> dict[str, dict[str,
             found.setdefault(name, {})[kind] = {
                 "added": statistics.median(added),
                 "spread": (min(added), max(added)),
+                "noise": (statistics.quantiles(added, n=4)[2] - statistics.quantiles(added, n=4)[0]) / 2,
                 "microseconds": statistics.median(row[kind] for row in rows) / requests * 1e6,
             }
     return found

@@ -37,15 +37,11 @@ def goals(found: dict[str, Any]) -> list[tuple[str, float, float, float]]:
     """Each goal of a run: what it is about, the figure, the limit, and the noise of the figure."""
     own, counted, served = found["in process"], found["instructions"], found["server"]
 
-    def noise(name: str) -> float:
-        low, high = own[name]["process"]["spread"]
-        return float(high - low) / 2
-
     bare = counted["bare"]
     added = {name: count - bare for name, count in counted.items()}
     ours = own["ours"]["process"]["added"]
     return [
-        ("all four signals, CPU over the bare route's", ours, 0.75, noise("ours")),
+        ("all four signals, CPU over the bare route's", ours, 0.75, own["ours"]["process"]["noise"]),
         ("all four signals, instructions over the bare route's", added["ours"] / bare, 110 / 260, 0.02),
         ("0 % sampled, of all four signals' cost", added["ours, 0 % sampled"] / added["ours"], 0.6, 0.02),
         ("disabled, instructions over the bare route's", added["ours, disabled"] / bare, 0.05, 0.01),
