@@ -96,15 +96,13 @@ class ObservabilityMiddleware:
             scope[MARK] = None  # further in there is nothing to decide
             return app(scope, receive, send)
         if bound.fresh:
-            return self._first(bound, app, scope, receive, send)
+            bound.fresh -= 1
+            if not bound.fresh:  # by the second request an application that we wrap from outside has built its stack
+                try:
+                    switch_off(self.app)
+                except Exception as failure:  # noqa: BLE001  ours, or an odd stack; requests are observed twice
+                    bound.telemetry.ledger.error("asgi.foreign", failure)
         return bound.requests.handle(app, scope, receive, send)
-
-    async def _first(self, bound: Bound, app: App, scope: Scope, receive: Receive, send: Send) -> None:
-        """The first request; an application that we wrap from outside has built its stack after it."""
-        await bound.requests.handle(app, scope, receive, send)
-        if bound.fresh:
-            bound.fresh = False
-            self._alone(self.app)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         telemetry = self._telemetry or self._resolve()
@@ -182,4 +180,4 @@ class Bound:
         self.requests: Requests = Requests(telemetry, route)
         self.answers: Answers = Answers(telemetry)
         self.disabled: bool = telemetry.settings.disabled
-        self.fresh: bool = True
+        self.fresh: int = 2
