@@ -79,7 +79,9 @@ def lowest(session: nox.Session) -> None:
     wanted = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"]["demo"]]
     constraints = Path(session.create_tmp()) / "lowest.txt"
     constraints.write_text("\n".join(map(lower_bound, wanted)) + "\n")
+    servers = ("uvicorn", "uvicorn-worker", "gunicorn", "hypercorn", "granian", "websockets", "litestar")
     needed = (
+        *servers,
         "azure-monitor-opentelemetry-exporter",
         "pytest",
         "hypothesis",
@@ -96,7 +98,9 @@ def lowest(session: nox.Session) -> None:
     session.install("-q", ".[demo]", *tools, "-c", str(constraints))
     session.run("pip", "list", "--format=freeze")
     folders = ["tests/asgi", "tests/export", "tests/logs", "tests/tracing", "tests/work/test_jobs.py", "tests/testing"]
-    session.run("pytest", "-q", *(session.posargs or folders))
+    # These need instrumentations, which pin the OpenTelemetry they were released with.
+    beside = [f"--ignore=tests/asgi/test_{name}.py" for name in ("exactly_one", "outgoing")]
+    session.run("pytest", "-q", *(session.posargs or [*folders, *beside, "-k", "not outgoing_call"]))
 
 
 def lower_bound(requirement: str) -> str:
