@@ -6,12 +6,13 @@ Follows the HTTP span conventions of OpenTelemetry semantic conventions 1.44.0.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from connectsoft_obs.asgi.forwarded import NOTHING, Forwarded
+from connectsoft_obs.asgi.forwarded import NOTHING, Forwarded, Original
 from connectsoft_obs.asgi.query import redacted
+from connectsoft_obs.asgi.types import Scope
 from connectsoft_obs.settings import Settings
+from connectsoft_obs.signals.logs import Fragment, LogStream
 from connectsoft_obs.signals.tracing import Shared, shared
 from connectsoft_obs.vocabulary import (
     CLIENT_ADDRESS,
@@ -23,9 +24,6 @@ from connectsoft_obs.vocabulary import (
     URL_QUERY,
     USER_AGENT,
 )
-
-if TYPE_CHECKING:
-    from connectsoft_obs.asgi.exchange import Exchange
 
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(?::(\d{1,5}))?")
 _KEPT = 1024
@@ -43,9 +41,9 @@ class Caller:
 
     __slots__ = ("line", "shared")
 
-    def __init__(self, shared: Shared, line: dict[str, Any]) -> None:
+    def __init__(self, shared: Shared, line: Fragment) -> None:
         self.shared: Shared = shared
-        self.line: dict[str, Any] = line
+        self.line: Fragment = line
 
 
 class Addresses:
@@ -53,60 +51,53 @@ class Addresses:
 
     Args:
         settings: proxies that are trusted, query keys that are shown.
-        clean: gives fields of a line without secrets.
+        logs: cleans fields of a line and lays them out.
     """
 
-    def __init__(self, settings: Settings, clean: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def __init__(self, settings: Settings, logs: LogStream) -> None:
         self._forwarded = Forwarded(settings.trusted_proxies)
         self._shown_keys = frozenset(settings.query_keys)
-        self._clean = clean
+        self._logs = logs
         self._callers: dict[tuple[Any, ...], Caller] = {}
 
-    def see(self, exchange: Exchange) -> None:
-        """Note what trusted proxies say of the original request; once, when the request begins."""
-        original = self._forwarded.original(str(exchange.client), exchange.headers)
-        if original is not NOTHING:
-            exchange.client = original.client or exchange.client
-            exchange.host = original.host
-            exchange.scheme = original.scheme or exchange.scheme
+    def original(self, peer: Any, headers: dict[bytes, bytes]) -> Original:
+        """What trusted proxies say of the request as the client made it."""
+        return self._forwarded.original(str(peer[0]), headers) if peer else NOTHING
 
-    def caller(self, exchange: Exchange) -> Caller:
+    def caller(self, peer: Any, headers: dict[bytes, bytes], said: Original = NOTHING) -> Caller:
         """Who asks; the next request of a connection costs one look-up."""
-        headers, peer = exchange.headers, exchange.scope.get("client")
-        if type(peer) is not tuple:  # ASGI allows any iterable
-            peer = tuple(peer or ())
-        key = (exchange.host or headers.get(b"host"), headers.get(b"user-agent"), exchange.client, peer)
-        return self._callers.get(key) or self._met(key, peer)
+        key = (peer, headers.get(b"host"), headers.get(b"user-agent"), said.client, said.host)
+        try:
+            return self._callers.get(key) or self._met(key)
+        except TypeError:  # ASGI allows any iterable for the peer
+            return self._met((tuple(peer), *key[1:]))
 
-    def asked(self, exchange: Exchange) -> dict[str, Any]:
+    def asked(self, scope: Scope) -> dict[str, Any]:
         """What is asked for, as span attributes."""
-        scope = exchange.scope
         query = scope.get("query_string")
-        if not query:
-            return {URL_PATH: scope["path"]}
-        return {URL_PATH: scope["path"], URL_QUERY: redacted(query, self._shown_keys)}
+        return {URL_PATH: scope["path"], URL_QUERY: self.query(query)} if query else {URL_PATH: scope["path"]}
 
-    def of_span(self, exchange: Exchange) -> dict[str, Any]:
-        """Both, for whoever looks at a span before it ends."""
-        return {**self.asked(exchange), **self.caller(exchange).shared.items}
+    def query(self, raw: bytes) -> str:
+        """A query without secrets."""
+        return redacted(raw, self._shown_keys)
 
-    def _met(self, key: tuple[Any, ...], peer: Any) -> Caller:
-        host, agent, client, _ = key
+    def _met(self, key: tuple[Any, ...]) -> Caller:
+        peer, host, agent, client, original = key
         found: dict[str, Any] = {}
-        server = _parsed_host(host or b"")
+        server = _parsed_host(original or host or b"")
         if server is not None:
             found[SERVER_ADDRESS] = server[0]
             if server[1] is not None:
                 found[SERVER_PORT] = server[1]
         if peer:
-            found |= {CLIENT_ADDRESS: client, PEER_ADDRESS: peer[0], PEER_PORT: peer[1]}
+            found |= {CLIENT_ADDRESS: client or peer[0], PEER_ADDRESS: peer[0], PEER_PORT: peer[1]}
         if agent is not None:
             found[USER_AGENT] = agent.decode("latin-1")
         said = {name: found[name] for name in (CLIENT_ADDRESS, USER_AGENT) if found.get(name) is not None}
-        line = self._clean(said)
-        caller = Caller(shared(found), line)
+        line = self._logs.clean(said)
+        caller = Caller(shared(found), self._logs.fragment(line))
         # A secret is looked for, and counted, each time.
-        if line == said and len(host or b"") + len(agent or b"") <= _LONGEST:
+        if line == said and len(original or host or b"") + len(agent or b"") <= _LONGEST:
             if len(self._callers) >= _KEPT:
                 self._callers.clear()
             self._callers[key] = caller

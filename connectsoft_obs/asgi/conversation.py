@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from connectsoft_obs.asgi.exchange import Exchange
+from connectsoft_obs.asgi.manners import WEBSOCKET
 from connectsoft_obs.operations import exception_outcome, status_outcome
 from connectsoft_obs.vocabulary import STREAM_RECEIVED, STREAM_SENT, Outcome
 
@@ -24,22 +25,27 @@ class Conversation(Exchange):
 
     __slots__ = ("messages_in", "messages_out")
 
-    def __init__(self, requests: Requests, scope: Scope, receive: Receive, send: Send) -> None:
-        super().__init__(requests, scope, receive, send)
-        self.stream: str = "websocket"
-        self.messages_in: int = 0
-        self.messages_out: int = 0
+    messages_in: int
+    messages_out: int
+
+    @classmethod
+    def of(cls, requests: Requests, scope: Scope, receive: Receive, send: Send) -> Self:
+        """A connection that begins."""
+        made = super().of(requests, scope, receive, send)
+        made.stream = WEBSOCKET
+        made.messages_in = made.messages_out = 0
+        return made
 
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on to the server."""
         kind = message.get("type")
         if kind == "websocket.send":
             self.messages_out += 1
-            self.sent: int = self.sent + len(message.get("bytes") or message.get("text") or b"")
+            self.sent += len(message.get("bytes") or message.get("text") or b"")
         elif kind in ("websocket.accept", "websocket.http.response.start"):
             status = SWITCHED if kind == "websocket.accept" else message.get("status", REFUSED)
             return self._send(self._start({**message, "status": status}, message))
-        elif kind == "websocket.close" and not self.started:
+        elif kind == "websocket.close" and not self.first_ns:
             self.status = REFUSED
         return self._send(message)
 
@@ -48,17 +54,17 @@ class Conversation(Exchange):
         message = await self._receive()
         if message["type"] == "websocket.receive":
             self.messages_in += 1
-            self.received: int = self.received + len(message.get("bytes") or message.get("text") or b"")
+            self.received += len(message.get("bytes") or message.get("text") or b"")
         elif message["type"] == "websocket.disconnect":
             self.disconnected = True
-            self.last_ns: int = self.last_ns or perf_counter_ns()
+            self.last_ns = self.last_ns or perf_counter_ns()
         return message
 
     def ended(self, error: BaseException | None) -> None:
         """The application returned or raised."""
-        if self.settled:
+        if self.outcome is not None:
             return
-        self.counts: dict[str, int] | None = {STREAM_SENT: self.messages_out, STREAM_RECEIVED: self.messages_in}
+        self.counts = {STREAM_SENT: self.messages_out, STREAM_RECEIVED: self.messages_in}
         if error is not None and not self._normal(error):
             outcome, name = exception_outcome(error)
             if outcome is not Outcome.ABORTED:
@@ -67,8 +73,8 @@ class Conversation(Exchange):
                 return
         if self.status and self.status != SWITCHED:
             self._settle(*status_outcome(self.status))
-        elif not self.started and not self.disconnected and error is None:
-            self.status: int = 500  # neither accepted nor refused: the server answers for the application
+        elif not self.first_ns and not self.disconnected and error is None:
+            self.status = 500  # neither accepted nor refused: the server answers for the application
             self._settle(Outcome.FAILURE, "500")
         else:
             self._settle(Outcome.SUCCESS, None)

@@ -11,32 +11,33 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from opentelemetry.context import get_current
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
 
 from connectsoft_obs.asgi.types import Scope
 from connectsoft_obs.context import OPERATION, SPAN
+from connectsoft_obs.signals.tracing import hexadecimal
 
-_FASTAPI = "fastapi.telemetry"
-_STARLETTE = "starlette.opentelemetry"
+FASTAPI = "fastapi.telemetry"
+"""FastAPI's key of the scope for its own span."""
+
+STARLETTE = "starlette.middleware.opentelemetry"
+"""The module of Starlette's middleware, which observes too."""
+
+_OBSERVED = "starlette.opentelemetry"
 
 
 class Adopted:
     """A server span that somebody else opened and will end; we add what we know."""
 
-    __slots__ = ("flags", "hex", "span", "span_id", "trace_id")
+    __slots__ = ("flags", "hexed", "ids", "span")
 
     def __init__(self, span: Span) -> None:
         context = span.get_span_context()
         self.span: Span = span
-        self.trace_id: int = context.trace_id
-        self.span_id: int = context.span_id
+        self.ids: bytes = context.trace_id.to_bytes(16, "big") + context.span_id.to_bytes(8, "big")
         self.flags: int = int(context.trace_flags)
-        self.hex: tuple[str, str, str] = (
-            f"{context.trace_id:032x}",
-            f"{context.span_id:016x}",
-            f"{self.flags:02x}",
-        )
+        self.hexed: tuple[str, str, str] = hexadecimal(self.ids, self.flags)
 
 
 class _Never:
@@ -47,15 +48,14 @@ class _Never:
         return True
 
 
-def present(scope: Scope) -> Adopted | None:
-    """The server span that is open around us, if there is one."""
-    native = scope.get(_FASTAPI)
+def present(scope: Scope, here: Context) -> Adopted | None:
+    """The server span that is open around us, if there is one; `here` is the context that is current."""
+    native = scope.get(FASTAPI)
     span = getattr(native, "span", None) if native is not None else None
     if span is None:
-        context = get_current()
-        current = context.get(SPAN)
+        current = here.get(SPAN)
         # An operation of ours around us is another request, which calls this application from inside.
-        if current is None or OPERATION in context or getattr(current, "kind", None) is not SpanKind.SERVER:
+        if current is None or OPERATION in here or getattr(current, "kind", None) is not SpanKind.SERVER:
             return None
         span = current
     return Adopted(span) if isinstance(span, Span) and span.is_recording() else None
@@ -64,9 +64,9 @@ def present(scope: Scope) -> Adopted | None:
 def hush(scope: Scope) -> None:
     """Tell those further in that this request is observed already; only those that are loaded."""
     if "fastapi" in sys.modules:
-        scope.setdefault(_FASTAPI, None)  # FastAPI's own mark for a request that it shall not observe
-    if "starlette.middleware.opentelemetry" in sys.modules:
-        scope[_STARLETTE] = True
+        scope.setdefault(FASTAPI, None)  # FastAPI's own mark for a request that it shall not observe
+    if STARLETTE in sys.modules:
+        scope[_OBSERVED] = True
 
 
 def switch_off(application: Any) -> list[str]:

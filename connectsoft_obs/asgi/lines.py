@@ -20,7 +20,6 @@ from connectsoft_obs.vocabulary import (
 )
 
 if TYPE_CHECKING:
-    from connectsoft_obs.asgi.addresses import Caller
     from connectsoft_obs.asgi.exchange import Exchange
 
 ACCESS = "connectsoft_obs.access"
@@ -56,40 +55,39 @@ class Lines:
             if everything or (outcome.good is False and settings.access_log == "errors" and not settings.disabled)
         }
         slow = settings.access_log_slow
-        self._slow_ns = None if slow is None or settings.access_log == "off" or settings.disabled else int(slow * 1e9)
-        self._bound = None if settings.access_log_sample >= 1.0 else round(settings.access_log_sample * _ALL_IDS)
+        self._slow = None if settings.access_log == "off" or settings.disabled else slow
+        sample = settings.access_log_sample
+        self._below = None if sample >= 1.0 else min(round(sample * _ALL_IDS), _ALL_IDS - 1).to_bytes(8, "big")
 
-    def access(self, exchange: Exchange, recorded: Recorded, caller: Caller, elapsed_ns: int) -> None:
+    def access(self, exchange: Exchange, recorded: Recorded, seconds: float, now: int) -> None:
         """The one line of a request, whatever became of it; never with path parameters or a query."""
-        outcome = exchange.outcome
-        assert outcome is not None
-        level = self._levels.get(outcome, 0)
-        slow = self._slow_ns is not None and elapsed_ns >= self._slow_ns and not exchange.stream
-        if slow:
+        form = recorded.line or self._lay_out(recorded, exchange)
+        level = recorded.level
+        if self._slow is not None and seconds >= self._slow and not exchange.stream:
             level = max(level, WARNING)
         elif not level:
             return
-        elif self._bound is not None and outcome is Outcome.SUCCESS and self._left_out(exchange.span.trace_id):
+        elif self._below is not None and exchange.outcome is Outcome.SUCCESS and exchange.span.ids[8:16] >= self._below:
             self._ledger.dropped(Signal.LOGS, "sampled")
             return
-        duration = STREAM_DURATION.name if exchange.stream else REQUEST_DURATION.name
-        own: dict[str, Any] = {duration: elapsed_ns / 1e9, HTTP_RESPONSE_BODY_SIZE: exchange.sent}
+        more: dict[str, Any] | None = None
         if exchange.received:
-            own[HTTP_REQUEST_BODY_SIZE] = exchange.received
-        if exchange.counts:
-            own |= exchange.counts
-        own |= caller.line
-        form = recorded.line or self._form(recorded)
-        self._logs.fill(form, exchange.context, level, exchange.wall_ns + elapsed_ns, exchange, own)
+            more = {HTTP_REQUEST_BODY_SIZE: exchange.received}
+        if exchange.counts is not None:
+            more = {**(more or {}), **exchange.counts}
+        numbers = (seconds, exchange.sent)
+        self._logs.fill(form, exchange.context, exchange.ids, level, now, exchange, numbers, exchange.caller.line, more)
 
     def exception(self, exchange: Exchange, error: BaseException) -> None:
         """The one record of an exception that ended a request, with the request's ids."""
         reported.set(error)  # the server will say it again
         self._logs.emit_in(exchange.context, ERROR, "unhandled exception in a request", _EVENT, REQUEST, error)
 
-    def _left_out(self, trace_id: int) -> bool:
-        return self._bound is not None and trace_id & (_ALL_IDS - 1) >= self._bound
-
-    def _form(self, recorded: Recorded) -> Form:
-        recorded.line = self._logs.form(recorded.message, ACCESS, recorded.fields)
+    def _lay_out(self, recorded: Recorded, exchange: Exchange) -> Form:
+        """What the lines of one kind of request have in common; once for each kind."""
+        assert exchange.outcome is not None
+        recorded.level = self._levels.get(exchange.outcome, 0)
+        duration = STREAM_DURATION.name if exchange.stream else REQUEST_DURATION.name
+        numbers = (duration, HTTP_RESPONSE_BODY_SIZE)
+        recorded.line = self._logs.form(recorded.message, ACCESS, recorded.fields, numbers)
         return recorded.line

@@ -11,7 +11,7 @@ from connectsoft_obs.asgi.foreign import switch_off
 from connectsoft_obs.asgi.lifespan import Lifespan, began_unannounced, refuse
 from connectsoft_obs.asgi.requests import MARK, Requests
 from connectsoft_obs.asgi.routes import Route
-from connectsoft_obs.asgi.stack import with_error_page, wrap
+from connectsoft_obs.asgi.stack import step_out, with_error_page, wrap
 from connectsoft_obs.asgi.types import App, Receive, Scope, Send
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ledger import failed
@@ -125,6 +125,10 @@ class ObservabilityMiddleware:
             return None
         if stack is not None:
             self._alone(application)
+            try:
+                step_out(stack, self)
+            except Exception as failure:  # noqa: BLE001  an odd stack; we stand in it twice and pass the second time
+                failed("asgi.stack", failure)
         return stack
 
     @staticmethod

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry.trace import SpanKind
 
+from connectsoft_obs.asgi.row import ROW
 from connectsoft_obs.signals.logs import Form
 from connectsoft_obs.signals.metrics import Family, Histogram
 from connectsoft_obs.signals.tracing import Shared, shared
@@ -40,7 +41,7 @@ A status of 0 is none; `stream` is empty for an ordinary response. A plain tuple
 class Recorded:
     """The series, the shared span attributes and the line's fields of one kind of request."""
 
-    __slots__ = ("bad", "count", "duration", "fields", "kept", "line", "message", "shared", "title")
+    __slots__ = ("bad", "count", "duration", "fields", "kept", "level", "line", "message", "shared", "title")
 
     def __init__(self, key: Key, family: Family, telemetry: Telemetry) -> None:
         method, scheme, version, status, route, error, stream, outcome = key
@@ -65,9 +66,10 @@ class Recorded:
         self.kept: bool = labels in family.children
         self.count: Count | None = telemetry.promised(family.metric, given, outcome)
         self.line: Form | None = None  # laid out by the access log, when the first line is written
+        self.level: int = 0
         if stream:
             present[STREAM_KIND] = stream
-        self.shared: Shared = shared(present, self.title, SpanKind.SERVER)
+        self.shared: Shared = shared(present, self.title, SpanKind.SERVER, ROW)
         aside = (URL_SCHEME, PROTOCOL_VERSION)
         self.fields: dict[str, Any] = {name: value for name, value in present.items() if name not in aside}
         self.fields[OUTCOME] = outcome.value

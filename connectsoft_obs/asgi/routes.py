@@ -22,19 +22,19 @@ class Templates:
     """Templates by route object. Thread-safe; what it holds is bounded by the number of routes."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int], tuple[Any, str]] = {}
+        self._known: dict[int | tuple[int, int], tuple[Any, str]] = {}
 
     def of(self, scope: Scope, root: str) -> str:
         """The template, or "" where no route matched. `root` is the root path that the server gave."""
         route = scope.get("route")
-        place = route if route is not None else scope.get("endpoint")
+        place = scope.get("endpoint") if route is None else route
         if place is None:
             return ""
         effective = _effective(scope, route) if "fastapi" in scope else None
-        known = self._known.get((id(place), id(effective)))
-        if known is not None and known[0] is place:
-            return f"{root}{known[1]}" if known[1] else ""
-        return self._found(scope, root, place, effective)
+        known = self._known.get(id(place) if effective is None else (id(place), id(effective)))
+        if known is None or known[0] is not place:
+            return self._found(scope, root, place, effective)
+        return f"{root}{known[1]}" if root and known[1] else known[1]
 
     def _found(self, scope: Scope, root: str, place: Any, effective: Any) -> str:
         chains = list(_chains(getattr(scope.get("router"), "routes", ()), place, ()))
@@ -50,7 +50,7 @@ class Templates:
         template = f"{prefixes.pop()}{local}" if local else ""
         if len(self._known) < _KEPT:
             # The object is kept with its template, so that its id cannot be given to another one.
-            self._known[id(place), id(effective)] = (place, template)
+            self._known[id(place) if effective is None else (id(place), id(effective))] = (place, template)
         return f"{root}{template}" if template else ""
 
 

@@ -5,10 +5,13 @@ The three OTLP requests share one shape: resource (1), scopes (2) with scope (1)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from connectsoft_obs.export import wire
+
+_ORDINARY = 2048
+_BEFORE = [wire.tag(2, 2) + wire.varint(size) for size in range(_ORDINARY)]
 
 
 def scope(name: str, version: str, schema_url: str | None, items: bytes) -> bytes:
@@ -17,9 +20,10 @@ def scope(name: str, version: str, schema_url: str | None, items: bytes) -> byte
     return wire.block(2, wire.block(1, head) + items + (wire.text(3, schema_url) if schema_url else b""))
 
 
-def items(encoded: Iterable[bytes]) -> bytes:
-    """Field 2 of a scope's message, repeated."""
-    return wire.join(2, encoded)
+def item(encoded: bytes) -> bytes:
+    """A span or a record as field 2 of its scope's message, where it stands once for each."""
+    size = len(encoded)
+    return _BEFORE[size] + encoded if size < _ORDINARY else wire.block(2, encoded)
 
 
 def request(resource: Mapping[str, Any], schema_url: str, scopes: bytes) -> bytes:

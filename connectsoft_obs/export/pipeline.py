@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from opentelemetry.context import attach
@@ -35,7 +36,7 @@ class Pipeline(Generic[T]):
         signal: what travels here.
         transport: makes the transport, in the thread that uses it.
         pack: makes a request of items.
-        size: bytes of an item, to keep requests below 4 MiB.
+        size: bytes of items together, to keep requests below 4 MiB.
         ledger: counts what is dropped.
         limit: items that wait at most; further ones are dropped.
         batch: items in one request at most.
@@ -53,7 +54,7 @@ class Pipeline(Generic[T]):
         signal: Signal,
         transport: Callable[[], Transport],
         pack: Callable[[Sequence[T]], Any],
-        size: Callable[[T], int],
+        size: Callable[[Sequence[T]], int],
         ledger: Ledger,
         *,
         limit: int,
@@ -204,12 +205,13 @@ class Pipeline(Generic[T]):
                 return
 
     def _take(self) -> None:
-        size, taken, queue = 0, self._taken, self._queue
-        while queue and len(taken) < self._batch:
-            size += self._size(queue[0])
-            if taken and size > _MAX_BATCH_BYTES:
-                break
-            taken.append(queue.popleft())
+        taken, queue = self._taken, self._queue
+        # In one call for all of them: a loop here holds up the application's threads for as long as it runs.
+        taken.extend(islice(iter(queue.popleft, None), min(len(queue), self._batch)))
+        while len(taken) > 1 and self._size(taken) > _MAX_BATCH_BYTES:
+            half = len(taken) // 2
+            queue.extendleft(reversed(taken[half:]))
+            del taken[half:]
 
     def _attempt(self, transport: Transport) -> bool:
         """Send what was taken; True to go on with the next batch, False to give up for now."""

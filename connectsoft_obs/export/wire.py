@@ -16,7 +16,7 @@ _pack_fixed32 = struct.Struct("<I").pack
 _ONE_BYTE = [bytes((number,)) for number in range(128)]
 _TWO_LOW = [bytes((number | 128,)) for number in range(128)]
 
-_SHORT = 100
+SHORT = 100
 """Bytes of text whose lengths all fit into one byte each, key included, for keys up to 20 bytes; others take the long way."""
 
 _KEYS = 4096
@@ -98,8 +98,11 @@ def pair(field: int, key: str, content: Any) -> bytes:
     return block(field, text(1, key) + block(2, value(content)))
 
 
-class _Key:
-    """What stands before the values of one attribute in one field: all of it but the value is known beforehand."""
+class Key:
+    """What stands before the values of one attribute in one field: all of it but the value is known beforehand.
+
+    `texts` by the length of the text in bytes, up to SHORT; `ints` by the bytes of the number; then the value itself.
+    """
 
     __slots__ = ("double", "false", "ints", "texts", "true")
 
@@ -111,13 +114,13 @@ class _Key:
             length = varint(size)
             return tag(field, 2) + varint(len(plain) + 1 + len(length) + size) + plain + b"\x12" + length
 
-        self.texts = [before(2 + size) + b"\x0a" + varint(size) for size in range(_SHORT)]
+        self.texts = [before(2 + size) + b"\x0a" + varint(size) for size in range(SHORT)]
         self.ints = [before(1 + size) + b"\x18" for size in range(10)]
         self.double = before(9) + b"\x21"
         self.true, self.false = before(2) + b"\x10\x01", before(2) + b"\x10\x00"
 
 
-_keys: dict[int, dict[str, _Key]] = {}
+_keys: dict[int, dict[str, Key]] = {}
 
 
 def pairs(field: int, attributes: Mapping[str, Any]) -> bytes:
@@ -128,11 +131,11 @@ def pairs(field: int, attributes: Mapping[str, Any]) -> bytes:
     parts: list[bytes] = []
     keys = _keys.setdefault(field, {})
     for key, content in attributes.items():
-        known = keys.get(key) or _known(field, key)
+        known = keys.get(key) or _met(field, key)
         kind = type(content)
         if kind is str:
             raw = content.encode("utf-8", "replace")
-            parts.append(known.texts[len(raw)] + raw if len(raw) < _SHORT else pair(field, key, content))
+            parts.append(known.texts[len(raw)] + raw if len(raw) < SHORT else pair(field, key, content))
         elif kind is int and 0 <= content < 65536:
             # One look-up for a status, two for a port or a length.
             if content < 128:
@@ -150,8 +153,13 @@ def pairs(field: int, attributes: Mapping[str, Any]) -> bytes:
     return b"".join(parts)
 
 
-def _known(field: int, key: str) -> _Key:
-    made = _Key(field, key)
+def key(field: int, name: str) -> Key:
+    """What stands before the values of one attribute."""
+    return _keys.setdefault(field, {}).get(name) or _met(field, name)
+
+
+def _met(field: int, key: str) -> Key:
+    made = Key(field, key)
     keys = _keys.setdefault(field, {})
     if len(keys) < _KEYS and len(key) < 128:
         keys[key] = made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from connectsoft_obs import __version__
@@ -86,14 +87,12 @@ class Exports:
     def _to_collector(self, tracing: Tracing, stream: LogStream) -> None:
         settings = self._settings
         if (to := destination(settings, Signal.TRACES)) is not None:
-            spans = self._queue(to, tracing.pack, lambda item: len(item[1]))
+            spans = self._queue(to, tracing.pack, _encoded)
             tracing.export_to(spans.put)
         if (to := destination(settings, Signal.METRICS)) is not None:
-            self._pipeline(to, lambda items: items[0], len, 1, 1, settings.metric_interval, refill=self._collected)
+            self._pipeline(to, lambda items: items[0], _unknown, 1, 1, settings.metric_interval, refill=self._collected)
         if (to := destination(settings, Signal.LOGS)) is not None:
-            lines = self._queue(
-                to, lambda items: logs_encode.pack(items, self._attributes()), lambda item: len(item[1])
-            )
+            lines = self._queue(to, lambda items: logs_encode.pack(items, self._attributes()), _encoded)
             stream.export_to(logs_encode.exporter(lines.put))
 
     def _to_insights(self, tracing: Tracing, stream: LogStream) -> None:
@@ -117,7 +116,7 @@ class Exports:
             stream.export_to(records.keeper(lines.put))
 
     def _queue(
-        self, to: Destination | Insights, pack: Callable[[Sequence[Any]], Any], size: Callable[[Any], int]
+        self, to: Destination | Insights, pack: Callable[[Sequence[Any]], Any], size: Callable[[Sequence[Any]], int]
     ) -> Pipeline[Any]:
         """The pipeline of spans or of lines."""
         settings = self._settings
@@ -129,7 +128,7 @@ class Exports:
         self,
         to: Destination | Insights,
         pack: Callable[[Sequence[Any]], Any],
-        size: Callable[[Any], int],
+        size: Callable[[Sequence[Any]], int],
         limit: int,
         batch: int,
         delay: float,
@@ -200,6 +199,11 @@ class Exports:
             self._say(30, "export fails; telemetry is kept and tried again, the application is not affected", facts)
         else:
             self._say(20, "export works again", facts)
+
+
+def _encoded(items: Sequence[tuple[Any, bytes]]) -> int:
+    """Bytes of what is encoded already."""
+    return sum(map(len, map(itemgetter(1), items)))
 
 
 def _unknown(_: Any) -> int:

@@ -163,7 +163,7 @@ def slot() -> Slot:
 
 def current() -> Telemetry | None:
     """The Telemetry in force, if there is one."""
-    return slot().telemetry
+    return (_captures[-1] if _captures else _process).telemetry
 
 
 def resolve(**arguments: Any) -> Telemetry:

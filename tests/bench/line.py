@@ -187,18 +187,21 @@ def access_lines() -> Variants:
     for name, serving in (("ours, while serving", True), ("ours, one write a line", False)):
         telemetry, _, stream = ours(serving)
         operation, context = request(telemetry)
+        numbers = ("http.server.request.duration", "http.response.body.size")
         form = stream.form(
-            "GET /orders/{id} 200", "connectsoft_obs.access", {**fixed, "connectsoft.outcome": "success"}
+            "GET /orders/{id} 200", "connectsoft_obs.access", {**fixed, "connectsoft.outcome": "success"}, numbers
         )
+        caller = stream.fragment({"client.address": "203.0.113.7", "user_agent.original": AGENT})
 
-        def say(number: int, stream: LogStream = stream, form: Any = form, about: Any = (operation, context)) -> None:
-            own = {
-                "http.server.request.duration": number / 1e6,
-                "http.response.body.size": 512,
-                "client.address": "203.0.113.7",
-                "user_agent.original": AGENT,
-            }
-            stream.fill(form, about[1], logging.INFO, time.time_ns(), about[0], own)
+        def say(
+            number: int,
+            stream: LogStream = stream,
+            form: Any = form,
+            about: Any = (operation, context, caller),
+        ) -> None:
+            what, where, who = about
+            ids = where[SPAN].hexed
+            stream.fill(form, where, ids, logging.INFO, time.time_ns(), what, (number / 1e6, 512), who)
 
         found[name] = (say, partial(telemetry.logs.flush, 10))
     for name, logger in {**structlogs(), **bootstraps()}.items():

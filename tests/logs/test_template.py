@@ -29,15 +29,21 @@ text = st.text(st.characters(codec="utf-8"), max_size=30)
     facts=st.none() | st.dictionaries(st.sampled_from(["order", "connectsoft.tenant.id", "message", "a%"]), text),
     level=st.sampled_from([INFO, ERROR]),
     flags=st.sampled_from(["00", "01", "03"]),
+    duration=st.floats(0, 1e6),
+    more=st.none() | st.fixed_dictionaries({"http.request.body.size": st.integers(0, 2**40)}),
 )
 def test_filled_in_and_put_together_are_the_same(
-    profile: str, message: str, name: str, correlation: str | None, agent: str, facts: Any, level: int, flags: str
-) -> None:
+    profile: str, message: str, name: str, correlation: str | None, agent: str, facts: Any, level: int, flags: str,
+    duration: float, more: Any,
+) -> None:  # fmt: skip
     layout = Layout(PROFILES[profile], RESOURCE)
-    form = layout.form(message, "connectsoft_obs.access", {"http.route": "/a/{b}", "connectsoft.outcome": "success"})
-    own = {"http.server.request.duration": 0.25, "http.response.body.size": 3, "user_agent.original": agent}
-    said = (form, 1795508700_123456789, level, (*IDS[:2], flags), Operation(name, correlation), own, facts)
-    filled = layout.encoded(*said)
+    numbers = {"http.server.request.duration": duration, "http.response.body.size": 3}
+    fixed = {"http.route": "/a/{b}", "connectsoft.outcome": "success"}
+    form = layout.form(message, "connectsoft_obs.access", fixed, tuple(numbers))
+    around = layout.fragment({"user_agent.original": agent})
+    said = (form, 1795508700_123456789, level, (*IDS[:2], flags), Operation(name, correlation))
+    filled = layout.encoded(*said, tuple(numbers.values()), around, more, facts)
     if facts is None and "\ue000" not in message:
         assert filled is not None
-    assert filled in (None, render(layout.filled(*said)))
+    own = {**numbers, **(more or {}), **around.fields}
+    assert filled in (None, render(layout.filled(*said, own, facts)))

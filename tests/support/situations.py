@@ -70,16 +70,12 @@ class Stage:
         operation.bind({"tenant_id": "acme"})
         title = "GET /orders/{id}"
         fixed = {"http.request.method": "GET", "http.route": "/orders/{id}", "http.response.status_code": status}
-        form = self.stream.form(
-            f"{title} {status}", "connectsoft_obs.access", {**fixed, **more, "connectsoft.outcome": outcome}
-        )
-        own = {
-            "http.server.request.duration": 0.012345,
-            "http.response.body.size": 512,
-            "client.address": "203.0.113.7",
-            "user_agent.original": "Mozilla/5.0",
-        }
-        self.stream.fill(form, context, level, NOW, operation, own)
+        numbers = {"http.server.request.duration": 0.012345, "http.response.body.size": 512}
+        fixed |= {**more, "connectsoft.outcome": outcome}
+        form = self.stream.form(f"{title} {status}", "connectsoft_obs.access", fixed, tuple(numbers))
+        around = self.stream.fragment({"client.address": "203.0.113.7", "user_agent.original": "Mozilla/5.0"})
+        ids = (f"{TRACE:032x}", f"{SPAN_ID:016x}", "01")
+        self.stream.fill(form, context, ids, level, NOW, operation, tuple(numbers.values()), around)
 
     def inside(self, say: Callable[[], None], flags: int = 1, facts: dict[str, Any] | None = None) -> None:
         """Say something while a request runs."""

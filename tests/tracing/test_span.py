@@ -211,7 +211,8 @@ def test_the_shortcut_decides_as_the_sampler_does(
         above = SpanContext(trace_id, 1, True, TraceFlags(int(parent)))
         context = trace.set_span_in_context(trace.NonRecordingSpan(above))
     decision = sampler(chosen).should_sample(context, trace_id, "n").decision
-    assert shortcut(chosen)(trace_id, parent) == decision.is_sampled()  # type: ignore[no-untyped-call]
+    ids = trace_id.to_bytes(16, "big") + bytes(8)
+    assert shortcut(chosen)(ids, parent) == decision.is_sampled()  # type: ignore[no-untyped-call]
 
 
 def test_samplers_are_the_ones_the_variable_names() -> None:

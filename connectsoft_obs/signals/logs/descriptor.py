@@ -12,7 +12,10 @@ import os
 import select
 import stat
 import time
+from bisect import bisect_right
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import accumulate
 from typing import Any
 
 fcntl: Any = None
@@ -122,15 +125,11 @@ def _writable(number: int, seconds: float | None) -> bool:
     return bool(select.select([], [number], [], seconds)[1])
 
 
-def _pieces(lines: list[bytes]) -> list[tuple[bytes, int]]:
+def _pieces(lines: list[bytes]) -> Iterator[tuple[bytes, int]]:
     """Whole lines joined to at most PIECE bytes, and how many there are; a longer line is a piece of its own."""
-    pieces: list[tuple[bytes, int]] = []
-    held: list[bytes] = []
-    size = 0
-    for line in lines:
-        if held and size + len(line) > PIECE:
-            pieces.append((b"".join(held), len(held)))
-            held, size = [], 0
-        held.append(line)
-        size += len(line)
-    return [*pieces, (b"".join(held), len(held))]
+    ends = list(accumulate(map(len, lines)))
+    first = written = 0
+    while first < len(lines):
+        last = max(bisect_right(ends, written + PIECE), first + 1)
+        yield b"".join(lines[first:last]), last - first
+        first, written = last, ends[last - 1]

@@ -19,7 +19,7 @@ from connectsoft_obs.signals.logs.profiles import OTEL
 from connectsoft_obs.vocabulary import EVENT_NAME, SCHEMA_URL
 
 Item = tuple[str, bytes]
-"""A logger's name and an encoded record of it."""
+"""A logger's name and an encoded record of it, as the envelope takes it."""
 
 _ATTRIBUTE: Final = 6
 _RESERVED: Final = frozenset(OTEL.head)
@@ -41,7 +41,7 @@ def exporter(put: Callable[[Item], None]) -> Callable[..., None]:
         attributes: Mapping[str, Any],
     ) -> None:
         if not about_exports(context, logger):
-            put((logger, record(now, level, message, ids, attributes)))
+            put((logger, envelope.item(record(now, level, message, ids, attributes))))
 
     return export
 
@@ -81,5 +81,5 @@ def pack(items: Sequence[Item], resource: Mapping[str, Any]) -> bytes:
     loggers: dict[str, list[bytes]] = {}
     for logger, encoded in items:
         loggers.setdefault(logger, []).append(encoded)
-    scopes = [envelope.scope(logger, "", None, envelope.items(records)) for logger, records in loggers.items()]
+    scopes = [envelope.scope(logger, "", None, b"".join(records)) for logger, records in loggers.items()]
     return envelope.request(resource, SCHEMA_URL, b"".join(scopes))

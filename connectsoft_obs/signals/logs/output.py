@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from time import monotonic
 from typing import TextIO
 
@@ -52,7 +53,8 @@ class Output:
         self._started = False
         self._lines: deque[bytes] = deque()
         self._size = 0
-        self._busy = self._hurry = self._idle = False
+        self._busy = self._hurry = False
+        self._idle = True  # until a thread runs, the next line has to start it
         self._due: tuple[float, Callable[[], None]] | None = None
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
@@ -77,20 +79,25 @@ class Output:
         if not self._started:
             self._now([line], self._patience)
             return
-        size = self._size + len(line)
+        self._size = size = self._size + len(line)
         if size > LIMIT:
+            self._size = size - len(line)
             self._ledger.dropped(Signal.LOGS, "stdout_blocked")
             return
-        self._size = size
         self._lines.append(line)
+        if urgent or self._idle:
+            self._stir(urgent)
+
+    def _stir(self, urgent: bool) -> None:
+        """Have the thread look; once for all lines of a pause, because waking a thread costs as much as a line."""
         if self._thread is None:
             self._begin()
         if urgent and not self._hurry:
             self._hurry = True
-            self._wake.set()
-        elif self._idle:  # once for all lines of a pause: waking a thread costs as much as a line
-            self._idle = False
-            self._wake.set()
+        elif not self._idle:
+            return
+        self._idle = False
+        self._wake.set()
 
     def flush(self, timeout: float) -> bool:
         """Wait until what was logged before is written; True when nothing waits any more."""
@@ -145,7 +152,7 @@ class Output:
         self._busy, self._hurry = True, False
         lines = self._lines
         while lines:
-            taken = [lines.popleft() for _ in range(min(len(lines), 1024))]
+            taken = list(islice(iter(lines.popleft, None), min(len(lines), 1024)))  # no loop that runs under the GIL
             self._now(taken, None)
             self._size = max(self._size - sum(map(len, taken)), 0) if lines else 0
         self._busy = False

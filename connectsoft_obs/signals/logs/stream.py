@@ -16,7 +16,7 @@ from connectsoft_obs.signals.logs.cleaning import Cleaning, printed
 from connectsoft_obs.signals.logs.console import Console
 from connectsoft_obs.signals.logs.exceptions import exception_fields
 from connectsoft_obs.signals.logs.floods import Event, Floods
-from connectsoft_obs.signals.logs.layout import Form, Ids, Layout, ids_of
+from connectsoft_obs.signals.logs.layout import Form, Fragment, Ids, Layout, ids_of
 from connectsoft_obs.signals.logs.levels import NAMES, WARNING, Levels, standard
 from connectsoft_obs.signals.logs.output import Output
 from connectsoft_obs.signals.logs.profiles import PROFILES
@@ -70,8 +70,8 @@ class LogStream:
         self._render: Callable[[dict[str, Any]], bytes] = (
             Console(output.terminal).render if name == "console" else render
         )
-        self._encodes = self._render is render
         self._layout = Layout(PROFILES.get(name, PROFILES["otel"]), attributes)
+        self._encoded = self._layout.encoded if self._render is render else None
         self._exports: tuple[Export, ...] = ()
 
     def export_to(self, export: Export) -> None:
@@ -148,14 +148,27 @@ class LogStream:
         """What is bound, without secrets, under its attribute names."""
         return self._cleaning.facts(facts)
 
-    def form(self, message: str, logger: str, attributes: dict[str, Any]) -> Form:
-        """Lay out what lines of one kind have in common, for `fill`."""
+    def form(self, message: str, logger: str, attributes: dict[str, Any], numbers: tuple[str, ...] = ()) -> Form:
+        """Lay out what lines of one kind have in common, for `fill`; `numbers` are names of numbers that each has."""
         clean = dict(attributes)
         self._cleaning.fields(clean)
-        return self._layout.form(self._cleaning.text(message), logger, clean)
+        return self._layout.form(self._cleaning.text(message), logger, clean, numbers)
 
-    def fill(
-        self, form: Form, context: Context, level: int, now: int, operation: Operation, own: dict[str, Any]
+    def fragment(self, fields: dict[str, Any]) -> Fragment:
+        """Lay out fields that many lines end with, clean ones under names of ours, for `fill`."""
+        return self._layout.fragment(fields)
+
+    def fill(  # noqa: PLR0917  positional on purpose, as all that is called for each request
+        self,
+        form: Form,
+        context: Context,
+        ids: Ids,
+        level: int,
+        now: int,
+        operation: Operation,
+        numbers: tuple[float, ...],
+        around: Fragment,
+        more: dict[str, Any] | None = None,
     ) -> None:
         """Write a line of a form about an operation within a span.
 
@@ -164,32 +177,32 @@ class LogStream:
         Args:
             form: what all such lines say.
             context: the operation's.
+            ids: of the operation's span.
             level: one of the five.
             now: when, in nanoseconds since 1970.
             operation: what it is about.
-            own: what only this line says, under names of ours, clean.
+            numbers: those that the form names.
+            around: what it has in common with lines of other forms.
+            more: what only this line says, under names of ours, clean.
         """
         try:
             if level < self.levels.of(form.logger):
-                return
-            ids = ids_of(context[SPAN])
-            if ids is None:
-                self.write(context, level, form.message, {**form.attributes, **own}, form.logger, None)
                 return
             facts = operation.facts
             if facts is not None:
                 facts = dict(facts)
                 self._cleaning.fields(facts)
             self._counts[level](1)
-            content = self._layout.encoded(form, now, level, ids, operation, own, facts) if self._encodes else None
-            if content is None or len(content) > MAX_LINE:
-                content = self._render(self._layout.filled(form, now, level, ids, operation, own, facts))
-            self.output.write(content, level >= WARNING)
-            if self._exports:
+            content = self._encoded and self._encoded(form, now, level, ids, operation, numbers, around, more, facts)
+            if content is None or self._exports or len(content) > MAX_LINE:
+                own = {**dict(zip(form.numbers, numbers, strict=True)), **(more or _NONE), **around.fields}
+                if content is None or len(content) > MAX_LINE:
+                    content = self._render(self._layout.filled(form, now, level, ids, operation, own, facts))
                 correlation = {CORRELATION_ID: operation.correlation_id or ids[0]}
                 attributes = {**correlation, **form.attributes, **own, **(facts or _NONE)}
                 for export in self._exports:
                     export(context, now, level, form.message, form.logger, ids, attributes)
+            self.output.write(content, level >= WARNING)
         except Exception as failure:  # noqa: BLE001  ours; the request is over and stays as it was
             self._ledger.error("logs", failure)
 

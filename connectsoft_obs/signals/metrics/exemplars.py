@@ -1,6 +1,6 @@
 """Exemplars: for each bucket of a histogram one measurement and the trace it was made in.
 
-A mark is 48 bytes: when (Unix time), value, trace id in two halves, span id, and when again. It is written by one call
+A mark is 48 bytes: when (Unix time), value, trace id, span id, and when again. It is written by one call
 that does not let go of the GIL, so threads cannot mix two of them; a reader in another process that meets a writer in
 the middle sees two different times and takes the mark for empty. So does whoever reads the file of a process that was
 killed in between.
@@ -11,14 +11,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from connectsoft_obs.signals.metrics.cells import MARK
 
-write: Callable[..., None] = struct.Struct("=ddQQQd").pack_into
+write: Callable[[Any, int, float, float, bytes, float], None] = struct.Struct("=dd24sd").pack_into
 _read = struct.Struct("=dd16s8sd").iter_unpack
-_halves = struct.Struct("=QQQ").unpack
-
-LOW = 0xFFFFFFFFFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,9 @@ class Exemplar:
 def read(marks: bytes) -> tuple[Exemplar | None, ...]:
     """The exemplar of each bucket, None where there is none."""
     return tuple(
-        _exemplar(when, value, trace + span) if when and when == again else None
+        Exemplar(value, when, int.from_bytes(trace, "big"), int.from_bytes(span, "big"))
+        if when and when == again
+        else None
         for when, value, trace, span, again in _read(marks)
     )
 
@@ -53,8 +53,3 @@ def newest(one: bytes, other: bytes) -> bytes:
 
 def _times(marks: bytes) -> list[float]:
     return [*memoryview(marks).cast("d")[:: MARK // 8].tolist()]
-
-
-def _exemplar(when: float, value: float, ids: bytes) -> Exemplar:
-    high, low, span = _halves(ids)
-    return Exemplar(value, when, high << 64 | low, span)

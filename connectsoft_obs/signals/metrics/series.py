@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from connectsoft_obs.signals.metrics import exemplars
 from connectsoft_obs.signals.metrics.cells import MARK, Cells, Marks
-from connectsoft_obs.signals.metrics.exemplars import LOW, Exemplar
+from connectsoft_obs.signals.metrics.exemplars import Exemplar
 
 _write = exemplars.write
 
@@ -59,13 +59,25 @@ class Histogram:
         cells[0] += value
         return bucket
 
+    def exemplified(self, value: float, ids: bytes, when: float) -> None:
+        """Count a value and keep its trace: `ids` are the trace's and the span's, `when` is Unix time in seconds."""
+        bucket = bisect_left(self.bounds, value)
+        cells = self.cells
+        cells[bucket + 1] += 1.0
+        cells[0] += value
+        marks = self.marks
+        if marks is None:
+            marks = self.marks = self.room()
+        _write(marks, bucket * MARK, when, value, ids, when)
+
     def exemplify(self, bucket: int, value: float, trace_id: int, span_id: int) -> None:
         """Keep a trace that fell into a bucket; the latest one stays."""
         marks = self.marks
         if marks is None:
             marks = self.marks = self.room()
         when = time()
-        _write(marks, bucket * MARK, when, value, trace_id >> 64, trace_id & LOW, span_id, when)
+        ids = trace_id.to_bytes(16, "big") + span_id.to_bytes(8, "big")
+        _write(marks, bucket * MARK, when, value, ids, when)
 
 
 Child: TypeAlias = Number | Histogram

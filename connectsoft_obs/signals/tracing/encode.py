@@ -12,19 +12,27 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode, TraceState
 
 from connectsoft_obs.export import wire
-from connectsoft_obs.signals.tracing.readable import Shared
+from connectsoft_obs.signals.tracing.readable import Row, Shared
 from connectsoft_obs.signals.tracing.span import Span
 
 _ATTRIBUTE = 9
 _KIND = {kind: wire.integer(6, kind.value + 1) for kind in SpanKind}
 _HAS_REMOTE, _IS_REMOTE = 0x100, 0x200
+_UNSET, _UNSET_CODE = b"\x7a\x00", StatusCode.UNSET
+_REMOTE_PARENT = wire.fixed32(16, _HAS_REMOTE | _IS_REMOTE)
+_LOCAL_PARENT = wire.fixed32(16, _HAS_REMOTE)
 _times = struct.Struct("<BQBQ").pack
 
 
-def shared(items: dict[str, Any], title: str | None = None, sort: SpanKind = SpanKind.INTERNAL) -> Shared:
+def shared(
+    items: dict[str, Any], title: str | None = None, sort: SpanKind = SpanKind.INTERNAL, row: Row | None = None
+) -> Shared:
     """Attributes that many spans have in common, and their name and kind where those are given, encoded once."""
     encoded = wire.pairs(_ATTRIBUTE, items)
-    return Shared(items, encoded) if title is None else Shared(items, encoded, title, sort, _head(title, sort))
+    if title is None:
+        return Shared(items, encoded)
+    head = _head(title, sort)
+    return Shared(items, encoded, title, sort, head, b"".join((head, encoded, _UNSET, _LOCAL_PARENT)), row)
 
 
 def _head(title: str, sort: SpanKind) -> bytes:
@@ -33,27 +41,32 @@ def _head(title: str, sort: SpanKind) -> bytes:
 
 def span(done: Span) -> bytes:
     """A finished span of ours."""
-    own, limits, common, around = done.own, done.tracer.limits, done.shared, done.around
-    most = limits.max_span_attributes
-    if (
-        done.touched
-        or limits.max_span_attribute_length is not None
-        or (most is not None and len(common.items) + len(around.items) + (len(own) if own else 0) > most)
-    ):
+    own, row, common, ids, parent = done.own, done.row, done.shared, done.ids, done.origin
+    if done.touched or (len(own) if own else 0) > done.tracer.room:
         return readable(done)
-    parent, title, sort = done.origin, done.title, done.sort
+    known = common.row if common.title is done.title and common.sort is done.sort else None
+    alone = parent is None and done.state is None and not own
+    if alone and known is not None and row is not None and done.status_code is _UNSET_CODE:
+        # What the span of nearly every request is: all but its ids, its times and its row is known beforehand.
+        return b"".join(
+            (
+                b"\x0a\x10", ids[:16], b"\x12\x08", ids[16:], _times(0x39, done.start_ns, 0x41, done.end_ns),
+                common.whole, done.around.encoded, known.encode(row),
+            )
+        )  # fmt: skip
     return b"".join(
         (
             b"\x0a\x10",
-            done.trace_id.to_bytes(16, "big"),
+            ids[:16],
             b"\x12\x08",
-            done.span_id.to_bytes(8, "big"),
+            ids[16:],
             _state(done.state) if done.state else b"",
             b"" if parent is None else b"\x22\x08" + parent.span_id.to_bytes(8, "big"),
-            common.head if common.title == title and common.sort is sort else _head(title, sort),
+            common.head if common.title == done.title and common.sort is done.sort else _head(done.title, done.sort),
             _times(0x39, done.start_ns, 0x41, done.end_ns),
             common.encoded,
-            around.encoded,
+            done.around.encoded,
+            b"" if row is None or common.row is None else common.row.encode(row),
             wire.pairs(_ATTRIBUTE, own) if own else b"",
             _UNSET if done.status_code is StatusCode.UNSET else _status(done.status_code, done.status_text),
             _REMOTE_PARENT if parent is not None and parent.is_remote else _LOCAL_PARENT,
@@ -96,9 +109,6 @@ def _number(field: int, number: int) -> bytes:
     return wire.integer(field, number) if number else b""
 
 
-_UNSET = b"\x7a\x00"
-
-
 def _status(code: StatusCode, description: str | None) -> bytes:
     if code is StatusCode.UNSET:
         return _UNSET
@@ -107,10 +117,6 @@ def _status(code: StatusCode, description: str | None) -> bytes:
 
 def _flags(field: int, parent: SpanContext | None) -> bytes:
     return wire.fixed32(field, _HAS_REMOTE | _IS_REMOTE if parent is not None and parent.is_remote else _HAS_REMOTE)
-
-
-_REMOTE_PARENT = wire.fixed32(16, _HAS_REMOTE | _IS_REMOTE)
-_LOCAL_PARENT = wire.fixed32(16, _HAS_REMOTE)
 
 
 def _event(event: Event) -> bytes:

@@ -1,6 +1,8 @@
 """Random trace and span ids, from a generator of our own.
 
 The application's `random` module is left alone, so a program that seeds it draws the same numbers with and without us.
+Ids are bytes: a trace's 16 and a span's 8, side by side. That is what the wire takes, and text and numbers are made of it
+by one call each (tests/bench/span.py).
 """
 
 from __future__ import annotations
@@ -14,14 +16,14 @@ _generator = random.Random()  # noqa: S311  ids need to be unique, not secret
 bits: Callable[[int], int] = _generator.getrandbits
 
 
-def trace_id() -> int:
-    """128 random bits, not all zero."""
-    return bits(128) or 1
+def root() -> bytes:
+    """Ids of a new trace and its first span; an id of zeros alone, which is none, comes once in 2**64."""
+    return bits(192).to_bytes(24, "big")
 
 
-def span_id() -> int:
-    """64 random bits, not all zero."""
-    return bits(64) or 1
+def within(trace_id: int) -> bytes:
+    """Ids of a new span in a trace that there is."""
+    return trace_id.to_bytes(16, "big") + bits(64).to_bytes(8, "big")
 
 
 def fix(seed: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from time import time_ns
 from typing import Any
@@ -12,7 +13,7 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationInfo, InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceState
 
 from connectsoft_obs.ledger import failed
 from connectsoft_obs.signals.tracing import ids
@@ -25,6 +26,18 @@ SAMPLED, RANDOM = 0x01, 0x02
 Export = Callable[[Span], None]
 
 
+_OURS = 32
+"""More attributes than an operation of ours has before anybody adds any."""
+
+
+def _room(limits: sdk.SpanLimits) -> int:
+    """How many attributes may be added to an operation's own before a limit has to be looked at; -1 for always."""
+    most = limits.max_span_attributes
+    if limits.max_span_attribute_length is not None or (most is not None and most < _OURS):
+        return -1
+    return sys.maxsize if most is None else most - _OURS
+
+
 class Tracer(trace.Tracer):
     """Starts spans for one instrumentation scope. Thread-safe."""
 
@@ -33,6 +46,7 @@ class Tracer(trace.Tracer):
         self.instrumentation_scope = scope
         self.limits: sdk.SpanLimits = provider.limits
         self.scope: tuple[str, str, str | None] = (scope.name, scope.version or "", scope.schema_url)
+        self.room: int = _room(provider.limits)
 
     @property
     def instrumentation_info(self) -> InstrumentationInfo:
@@ -57,15 +71,22 @@ class Tracer(trace.Tracer):
         a span without parent, where somebody has given the trace one.
         """
         provider = self.provider
-        if parent is None:
-            trace_id, flags, state, sampled = root_id or ids.trace_id(), 0 if root_id else RANDOM, None, None
-        else:
-            trace_id, flags, state = parent.trace_id, parent.trace_flags & RANDOM, parent.trace_state
+        if parent is None and provider.keeps_all and not root_id and not links:  # nearly every request
+            return Span.of(self, name, kind, ids.root(), SAMPLED | RANDOM, None, None, start_ns)
+        sampled: bool | None = None
+        state: TraceState | None = None
+        if parent is not None:
+            own, flags, state = ids.within(parent.trace_id), parent.trace_flags & RANDOM, parent.trace_state
             sampled = bool(parent.trace_flags & SAMPLED)
+        elif root_id:
+            own, flags = ids.within(root_id), 0
+        else:
+            own, flags = ids.root(), RANDOM
         initial = attributes() if attributes is not None and provider.watched else None
         if provider.decide is not None:
-            record = keep = provider.decide(trace_id, sampled)
+            record = keep = provider.decide(own, sampled)
         else:
+            trace_id = int.from_bytes(own[:16], "big")
             decision = provider.sampler.should_sample(context, trace_id, name, kind, initial, links)
             record = decision.decision is not Decision.DROP
             keep = decision.decision is Decision.RECORD_AND_SAMPLE
@@ -73,8 +94,8 @@ class Tracer(trace.Tracer):
             initial = dict(decision.attributes or {})
         flags |= SAMPLED if keep else 0
         if not record:
-            return Unsampled(trace_id, ids.span_id(), flags, state)
-        span = Span(self, name, kind, trace_id, ids.span_id(), flags, state, parent, start_ns)
+            return Unsampled(own, flags, state)
+        span = Span.of(self, name, kind, own, flags, state, parent, start_ns)
         if initial:
             span.set_attributes(initial)
         for link in links:
@@ -134,10 +155,16 @@ class Provider(sdk.TracerProvider):
         sampler: OpenTelemetry's sampler.
         decide: the same decision without asking it, or None when the sampler is not a standard one.
         limits: OpenTelemetry's span limits.
+        keeps_all: whether every trace that begins here is recorded.
     """
 
     def __init__(
-        self, resource: Callable[[], Resource], sampler: Sampler, decide: Decide | None, limits: sdk.SpanLimits
+        self,
+        resource: Callable[[], Resource],
+        sampler: Sampler,
+        decide: Decide | None,
+        limits: sdk.SpanLimits,
+        keeps_all: bool = False,
     ) -> None:
         super().__init__(sampler=sampler, resource=resource(), shutdown_on_exit=False, span_limits=limits)
         self.limits = limits
@@ -145,6 +172,10 @@ class Provider(sdk.TracerProvider):
         self.others: bool = False
         self.heard: bool = False
         """Whether anybody takes finished spans; where nobody does, what a span would say need not be put together."""
+        self.watched: bool = decide is None
+        """Whether somebody looks at a span when it starts: a sampler of the user's, or another processor."""
+        self.keeps_all: bool = keeps_all
+        """Whether a root span is recorded and nobody looks at its start, so that there is nothing to decide."""
         self._current_resource = resource
         self._ours: dict[tuple[Any, ...], Tracer] = {}
         self._export: tuple[Export, ...] = ()
@@ -153,11 +184,6 @@ class Provider(sdk.TracerProvider):
     def resource(self) -> Resource:
         """Who reports, in the calling process."""
         return self._current_resource()
-
-    @property
-    def watched(self) -> bool:
-        """Whether somebody looks at a span when it starts: a sampler of the user's, or another processor."""
-        return self.others or self.decide is None
 
     def get_tracer(
         self,
@@ -183,7 +209,8 @@ class Provider(sdk.TracerProvider):
     def add_span_processor(self, span_processor: sdk.SpanProcessor) -> None:
         """Add an OpenTelemetry span processor."""
         super().add_span_processor(span_processor)
-        self.others = self.heard = True
+        self.others = self.heard = self.watched = True
+        self.keeps_all = False
 
     def started(self, span: Span, context: Context | None) -> None:
         """Tell the processors that users added."""

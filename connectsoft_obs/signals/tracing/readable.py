@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import trace as sdk
@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     from connectsoft_obs.signals.tracing.provider import Tracer
 
 _UNSET = Status(StatusCode.UNSET)
-_FLAGS = [f"{flags:02x}" for flags in range(256)]
+FLAGS = [f"{flags:02x}" for flags in range(256)]
+
+
+class Row(NamedTuple):
+    """Attributes of which only the values differ from span to span.
+
+    Args:
+        keys: their keys.
+        encode: makes the wire form of the values, given in the same order.
+    """
+
+    keys: tuple[str, ...]
+    encode: Callable[[tuple[Any, ...]], bytes]
 
 
 class Shared:
@@ -29,9 +41,11 @@ class Shared:
         title: the name of such spans, where they all have one.
         sort: their kind.
         head: name and kind on the wire.
+        whole: all that a span of theirs has on the wire which is the same in each, as long as nothing went wrong.
+        row: what else they all have, with other values in each.
     """
 
-    __slots__ = ("encoded", "head", "items", "sort", "title")
+    __slots__ = ("encoded", "head", "items", "row", "sort", "title", "whole")
 
     def __init__(
         self,
@@ -40,96 +54,107 @@ class Shared:
         title: str | None = None,
         sort: SpanKind | None = None,
         head: bytes = b"",
+        whole: bytes = b"",
+        row: Row | None = None,
     ) -> None:
         self.items: dict[str, Any] = items
         self.encoded: bytes = encoded
         self.title: str | None = title
         self.sort: SpanKind | None = sort
         self.head: bytes = head
+        self.whole: bytes = whole
+        self.row: Row | None = row
 
 
-def hexadecimal(trace_id: int, span_id: int, flags: int) -> tuple[str, str, str]:
-    """Ids as text: half the cost of formatting them."""
-    return trace_id.to_bytes(16, "big").hex(), span_id.to_bytes(8, "big").hex(), _FLAGS[flags]
+def hexadecimal(ids: bytes, flags: int) -> tuple[str, str, str]:
+    """Trace id, span id and flags as text: half the cost of formatting them."""
+    text = ids.hex()
+    return text[:32], text[32:], FLAGS[flags]
 
 
 NO_SHARED = Shared({}, b"")
+_new = object.__new__
 
 
 class Readable(sdk.Span):
-    """The state of a span, and every property that the SDK's ReadableSpan has."""
+    """The state of a span, and every property that the SDK's ReadableSpan has.
 
-    __slots__ = (
-        "_events_",
-        "_links_",
-        "_open",
-        "_span_context",
-        "_user",
-        "around",
-        "end_ns",
-        "flags",
-        "hexed",
-        "on_exit",
-        "origin",
-        "own",
-        "renamed",
-        "shared",
-        "sort",
-        "span_id",
-        "start_ns",
-        "state",
-        "status_code",
-        "status_text",
-        "title",
-        "trace_id",
-        "tracer",
-    )
+    What nearly no span needs is an attribute of the class until one does; the SDK's span has a dictionary anyway.
+    """
 
-    def __new__(cls, *_: Any) -> Readable:
-        """A plain object: the SDK's own constructor exists to forbid spans without a tracer."""
-        return object.__new__(cls)
+    tracer: Tracer
+    title: str
+    sort: SpanKind
+    ids: bytes
+    flags: int
+    state: TraceState | None
+    origin: SpanContext | None
+    start_ns: int
+    end_ns: int = 0
+    shared: Shared = NO_SHARED
+    around: Shared = NO_SHARED
+    row: tuple[Any, ...] | None = None
+    own: dict[str, Any] | None = None
+    status_code: StatusCode
+    status_text: str | None = None
+    renamed: bool
+    touched: bool
+    """Whether anybody set attributes, events or links on it."""
+    on_exit: tuple[bool, bool] = (True, True)
+    hexed: tuple[str, str, str] | None
+    _open: bool
+    _span_context: SpanContext | None = None
+    _user: BoundedAttributes | None = None
+    _events_: BoundedList[Any] | None = None
+    _links_: BoundedList[Any] | None = None
 
-    def __init__(  # noqa: PLR0917  positional on purpose: keywords cost 0.3 us on the request path
-        self,
+    @classmethod
+    def of(  # noqa: PLR0917  positional on purpose: keywords cost 0.3 us on the request path
+        cls,
         tracer: Tracer,
         title: str,
         sort: SpanKind,
-        trace_id: int,
-        span_id: int,
+        ids: bytes,
         flags: int,
         state: TraceState | None,
         origin: SpanContext | None,
         start_ns: int,
-    ) -> None:
-        self.tracer: Tracer = tracer
-        self.title: str = title
-        self.sort: SpanKind = sort
-        self.trace_id: int = trace_id
-        self.span_id: int = span_id
-        self.flags: int = flags
-        self.state: TraceState | None = state
-        self.origin: SpanContext | None = origin
-        self.start_ns: int = start_ns
-        self.end_ns: int = 0
-        self.own: dict[str, Any] | None = None
-        self.shared: Shared = NO_SHARED
-        self.around: Shared = NO_SHARED
-        self.status_code: StatusCode = StatusCode.UNSET
-        self.status_text: str | None = None
-        self.renamed: bool = False
-        self.on_exit: tuple[bool, bool] = (True, True)
-        self._open = True
-        self.hexed: tuple[str, str, str] | None = None
-        self._span_context: SpanContext | None = None
-        self._user: BoundedAttributes | None = None
-        self._events_: BoundedList[Any] | None = None
-        self._links_: BoundedList[Any] | None = None
+    ) -> Self:
+        """A running span. The SDK's own constructor exists to forbid spans without a tracer.
+
+        Filled in from here: a call of a class whose `__new__` and `__init__` are Python costs as much as all of this
+        (tests/bench/span.py).
+        """
+        made = _new(cls)
+        made.tracer = tracer
+        made.title = title
+        made.sort = sort
+        made.ids = ids
+        made.flags = flags
+        made.state = state
+        made.origin = origin
+        made.start_ns = start_ns
+        made.hexed = None
+        made.status_code = StatusCode.UNSET
+        made.renamed = made.touched = False
+        made._open = True  # noqa: SLF001  its own
+        return made
+
+    @property
+    def trace_id(self) -> int:
+        """The trace's id as OpenTelemetry has it."""
+        return int.from_bytes(self.ids[:16], "big")
+
+    @property
+    def span_id(self) -> int:
+        """Its own id as OpenTelemetry has it."""
+        return int.from_bytes(self.ids[16:], "big")
 
     @property
     def hex(self) -> tuple[str, str, str]:
         """Trace id, span id and flags in hexadecimal digits, as log lines and headers have them; made once."""
         if self.hexed is None:
-            self.hexed = hexadecimal(self.trace_id, self.span_id, self.flags)
+            self.hexed = hexadecimal(self.ids, self.flags)
         return self.hexed
 
     @property
@@ -252,10 +277,13 @@ class Readable(sdk.Span):
         return made
 
     def _merged(self) -> Any:
-        limits, user = self.tracer.limits, self._user
-        if self.own is None and user is not None:
+        limits, user, common = self.tracer.limits, self._user, self.shared
+        own: dict[str, Any] = self.own or {}
+        if self.row is not None and common.row is not None:
+            own = {**dict(zip(common.row.keys, self.row, strict=True)), **own}
+        if not own and common is NO_SHARED and self.around is NO_SHARED and user is not None:
             return user
-        items = {**self.shared.items, **self.around.items, **(self.own or {}), **(user or {})}
+        items = {**common.items, **self.around.items, **own, **(user or {})}
         over = limits.max_span_attributes is not None and len(items) > limits.max_span_attributes
         if over or limits.max_span_attribute_length is not None or (user is not None and user.dropped):
             bounded = BoundedAttributes(

@@ -18,8 +18,8 @@ from opentelemetry.sdk.trace.sampling import (
 
 from connectsoft_obs.settings import Settings
 
-Decide: TypeAlias = Callable[[int, bool | None], bool]
-"""Trace id and whether the parent is sampled (None without a parent) to whether this span is."""
+Decide: TypeAlias = Callable[[bytes, bool | None], bool]
+"""Ids and whether the parent is sampled (None without a parent) to whether this span is."""
 
 
 def sampler(settings: Settings) -> Sampler:
@@ -35,19 +35,24 @@ def sampler(settings: Settings) -> Sampler:
     return ParentBased(root) if name.startswith("parentbased") else root
 
 
+def keeps_all(settings: Settings) -> bool:
+    """Whether the sampler that settings name records every trace that begins here."""
+    return settings.traces_sampler.endswith("always_on")
+
+
 def shortcut(settings: Settings) -> Decide:
     """The decision of the sampler that settings name, without asking it."""
     name = settings.traces_sampler
-    if name.endswith("always_on"):
+    if keeps_all(settings):
         share = 1 << 64
     elif name.endswith("always_off"):
         share = 0
     else:
         share = TraceIdRatioBased.get_bound_for_rate(settings.traces_sampler_arg)
-    mask = TraceIdRatioBased.TRACE_ID_LIMIT
-
-    if name.startswith("parentbased"):
-        if share > mask:
-            return lambda _, parent: parent is not False
-        return lambda trace_id, parent: trace_id & mask < share if parent is None else parent
-    return lambda trace_id, _: trace_id & mask < share
+    of_parent = name.startswith("parentbased")
+    if share > TraceIdRatioBased.TRACE_ID_LIMIT:
+        return (lambda _, parent: parent is not False) if of_parent else (lambda *_: True)
+    below = share.to_bytes(8, "big")  # bytes are in the order of the numbers that they are
+    if of_parent:
+        return lambda ids, parent: ids[8:16] < below if parent is None else parent
+    return lambda ids, _: ids[8:16] < below

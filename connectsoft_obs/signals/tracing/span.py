@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from functools import cached_property
 from time import time_ns
 from types import TracebackType
 from typing import Any
@@ -28,34 +29,35 @@ from connectsoft_obs.vocabulary import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, 
 class Span(Readable):
     """A recording span. Methods may be called from any thread; after the end they do nothing, as the API has it."""
 
-    __slots__ = ()
-
     # --- What adapters use -------------------------------------------------------------------------------------------
     def finish(
-        self, title: str, shared: Shared, around: Shared, own: dict[str, Any], failed: bool, end_ns: int
+        self,
+        title: str,
+        shared: Shared,
+        around: Shared,
+        own: dict[str, Any] | None,
+        failed: bool,
+        end_ns: int,
+        row: tuple[Any, ...] | None = None,
     ) -> None:
         """End the span of an operation, with all that is known about it; a name that a user gave stays.
 
-        `shared` is what operations of its kind have in common, `around` what those of its caller have, `own` the rest;
-        no two of them have a key in common.
+        `shared` is what operations of its kind have in common, `around` what those of its caller have, `row` the values
+        of `shared.row`, `own` the rest; no two of them have a key in common.
         """
         if not self._open:
             return
         if not self.renamed:
-            self.title: str = title
-        self.shared: Shared = shared
-        self.around: Shared = around
-        self.own: dict[str, Any] | None = own
+            self.title = title
+        self.shared = shared
+        self.around = around
+        self.own = own
+        self.row = row
         if failed and self.status_code is StatusCode.UNSET:
-            self.status_code: StatusCode = StatusCode.ERROR
-        self.end_ns: int = end_ns
+            self.status_code = StatusCode.ERROR
+        self.end_ns = end_ns
         self._open = False
         self.tracer.provider.ended(self)
-
-    @property
-    def touched(self) -> bool:
-        """Whether anybody set attributes, events or links on it."""
-        return self._user is not None or self._events_ is not None or self._links_ is not None
 
     # --- trace.Span --------------------------------------------------------------------------------------------------
     def is_recording(self) -> bool:
@@ -83,6 +85,7 @@ class Span(Readable):
             )
             if self._events_ is None:
                 self._events_ = BoundedList(limits.max_events)
+                self.touched = True
             when = time_ns() if timestamp is None else timestamp
             self._events_.append(sdk.Event(name=name, attributes=bounded, timestamp=when))
 
@@ -95,6 +98,7 @@ class Span(Readable):
             )
             if self._links_ is None:
                 self._links_ = BoundedList(limits.max_links)
+                self.touched = True
             self._links_.append(Link(context, bounded))
 
     def update_name(self, name: str) -> None:
@@ -110,7 +114,7 @@ class Span(Readable):
         given = status if isinstance(status, Status) else Status(status, description)
         if given.status_code is not StatusCode.UNSET:
             self.status_code = given.status_code
-            self.status_text: str | None = given.description
+            self.status_text = given.description
 
     def record_exception(
         self,
@@ -159,6 +163,7 @@ class Span(Readable):
             self._user = BoundedAttributes(
                 limits.max_span_attributes, immutable=False, max_value_len=limits.max_span_attribute_length
             )
+            self.touched = True
         return self._user
 
 
@@ -172,16 +177,34 @@ def _printed(error: BaseException) -> str:
 class Unsampled(trace.NonRecordingSpan):
     """A span that is not recorded but still names its trace, for log lines and outgoing headers."""
 
-    def __init__(self, trace_id: int, span_id: int, flags: int, state: trace.TraceState | None) -> None:
-        super().__init__(SpanContext(trace_id, span_id, False, TraceFlags(flags), state))
-        self.trace_id = trace_id
-        self.span_id = span_id
-        self.flags = flags
+    # Not the constructor of its class, which wants a context that nearly nobody asks for.
+    def __init__(self, ids: bytes, flags: int, state: trace.TraceState | None) -> None:
+        self.ids: bytes = ids
+        self.flags: int = flags
         self.hexed: tuple[str, str, str] | None = None
+        self._state = state
+
+    @property
+    def trace_id(self) -> int:
+        """The trace's id as OpenTelemetry has it."""
+        return int.from_bytes(self.ids[:16], "big")
+
+    @property
+    def span_id(self) -> int:
+        """Its own id as OpenTelemetry has it."""
+        return int.from_bytes(self.ids[16:], "big")
+
+    def get_span_context(self) -> SpanContext:
+        """Ids and flags, made when first asked for."""
+        return self._context
+
+    @cached_property
+    def _context(self) -> SpanContext:  # type: ignore[override]
+        return SpanContext(self.trace_id, self.span_id, False, TraceFlags(self.flags), self._state)
 
     @property
     def hex(self) -> tuple[str, str, str]:
         """Trace id, span id and flags in hexadecimal digits, made once."""
         if self.hexed is None:
-            self.hexed = hexadecimal(self.trace_id, self.span_id, self.flags)
+            self.hexed = hexadecimal(self.ids, self.flags)
         return self.hexed

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
@@ -14,12 +16,14 @@ from connectsoft_obs.ledger import Ledger
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.tracing import encode
 from connectsoft_obs.signals.tracing.provider import Provider, Tracer
-from connectsoft_obs.signals.tracing.sampling import sampler, shortcut
+from connectsoft_obs.signals.tracing.sampling import keeps_all, sampler, shortcut
 from connectsoft_obs.signals.tracing.span import Span
 from connectsoft_obs.vocabulary import SCHEMA_URL, SCOPE, Signal
 
 Item = tuple[tuple[str, str, str | None], bytes]
 """An encoded span and the instrumentation scope it belongs to."""
+
+_SCOPE, _ENCODED = itemgetter(0), itemgetter(1)
 
 
 class Tracing:
@@ -41,6 +45,7 @@ class Tracing:
             own or sampler(settings),
             None if own is not None else shortcut(settings),
             SpanLimits(),
+            own is None and keeps_all(settings),
         )
         self.tracer: Tracer = self.provider.get_tracer(SCOPE, __version__, SCHEMA_URL)
 
@@ -49,12 +54,12 @@ class Tracing:
 
         def export(span: Span) -> None:
             try:
-                encoded = encode.span(span)
+                item = envelope.item(encode.span(span))
             except Exception as error:  # noqa: BLE001  whoever ends a span must not notice
                 self._ledger.error("tracing.encode", error)
                 self._ledger.dropped(Signal.TRACES, "internal_error")
                 return
-            put((span.tracer.scope, encoded))
+            put((span.tracer.scope, item))
 
         self.provider.export_to(export)
 
@@ -69,9 +74,9 @@ class Tracing:
     def pack(self, items: Sequence[Item]) -> bytes:
         """One ExportTraceServiceRequest."""
         scopes: dict[tuple[str, str, str | None], list[bytes]] = {}
-        for scope, encoded in items:
-            scopes.setdefault(scope, []).append(encoded)
-        parts = [envelope.scope(*scope, envelope.items(spans)) for scope, spans in scopes.items()]
+        for scope, some in groupby(items, _SCOPE):
+            scopes.setdefault(scope, []).extend(map(_ENCODED, some))
+        parts = [envelope.scope(*scope, b"".join(spans)) for scope, spans in scopes.items()]
         return envelope.request(self._attributes(), SCHEMA_URL, b"".join(parts))
 
     def _resource(self) -> Resource:

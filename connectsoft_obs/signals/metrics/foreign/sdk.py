@@ -7,7 +7,6 @@ one of ours (FastAPI has a meter of its own, and so have instrumentations for AS
 from __future__ import annotations
 
 import dataclasses
-import struct
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectsoft_obs.ledger import Ledger
 from connectsoft_obs.signals.metrics.cells import MARK
-from connectsoft_obs.signals.metrics.exemplars import LOW, write
+from connectsoft_obs.signals.metrics.exemplars import write
 from connectsoft_obs.signals.metrics.families import Snapshot
 from connectsoft_obs.signals.metrics.firewall import clean
 from connectsoft_obs.signals.metrics.foreign.meters import OBSERVABLES, Arguments, Make, Source
@@ -184,10 +183,10 @@ def _marks(exemplars: Iterable[Any], bounds: tuple[float, ...]) -> bytes:
     marks = bytearray(MARK * (len(bounds) + 1))
     for found in exemplars:
         if found.trace_id and found.span_id:
-            when, trace = found.time_unix_nano / 1e9, found.trace_id
-            place = bisect_left(bounds, found.value) * MARK
+            when, place = found.time_unix_nano / 1e9, bisect_left(bounds, found.value) * MARK
             try:
-                write(marks, place, when, float(found.value), trace >> 64, trace & LOW, found.span_id, when)
-            except struct.error:
+                ids = found.trace_id.to_bytes(16, "big") + found.span_id.to_bytes(8, "big")
+            except OverflowError:
                 continue
+            write(marks, place, when, float(found.value), ids, when)
     return bytes(marks)
