@@ -144,7 +144,7 @@ class Requests:
             exchange.facts = {**(exchange.facts or {}), TENANT_ID: tenant[:256].decode("latin-1")}
         exchange.wall_ns = wall_ns = time_ns()
         exchange.start_ns = perf_counter_ns()
-        here = get_current()
+        exchange.outer = here = get_current()
         adopted = foreign.present(scope, here) if here or _FASTAPI in scope else None
         if "fastapi" in _loaded or _STARLETTE in _loaded:
             foreign.hush(scope)

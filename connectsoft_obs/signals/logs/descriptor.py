@@ -4,6 +4,11 @@ The workers of a service share one pipe. The kernel keeps a write of up to PIPE_
 as a stack trace makes one, could have another worker's line in its middle when the pipe is full. So writers of a pipe
 take turns: each locks the pipe itself for as long as it writes, which costs two system calls a batch, needs no file, and
 ends with the process that holds the lock.
+
+Others, such as the application's own `print`, take no turns. A write that finds the pipe empty and room for all of it is
+in one piece for them too, so while it is our turn as much is written at once as fits into an empty pipe. Each write lets
+go of the GIL and has to get it back from a busy event loop: at full load a write for every six lines took a tenth of the
+requests (tests/bench/wire.py).
 """
 
 from __future__ import annotations
@@ -11,21 +16,31 @@ from __future__ import annotations
 import os
 import select
 import stat
+import struct
 import time
 from bisect import bisect_right
-from collections.abc import Iterator
 from contextlib import suppress
 from itertools import accumulate
 from typing import Any
 
 fcntl: Any = None
+termios: Any = None
 try:
     import fcntl
+    import termios
 except ImportError:  # Windows, where a write to a pipe is one piece anyway
     pass
 
 PIECE = 4096
 """Bytes that POSIX lets one writer of a pipe write without another's in between (PIPE_BUF on Linux), lock or not."""
+
+_SHORTEST = 16
+"""Bytes of a line that are worth looking for more of them."""
+
+_MOMENT, _MOMENTS = 0.0005, 10
+"""Seconds that a reader is given to empty the pipe, and how often; then it is written to in pieces of PIECE."""
+
+_INT = struct.Struct("i")
 
 
 class Blocked(Exception):
@@ -46,6 +61,7 @@ class Descriptor:
     def __init__(self, number: int) -> None:
         self._number = number
         self._turns = fcntl is not None and _is_pipe(number)
+        self._capacity = _capacity(number)
         self._torn = False
 
     def write(self, lines: list[bytes], until: float | None) -> None:
@@ -61,7 +77,9 @@ class Descriptor:
             if self._torn:
                 self._whole(b"\n", until)
                 self._torn = False
-            for piece, number in _pieces(lines):
+            while written < len(lines):
+                room = self._room() if locked and until is None else PIECE
+                piece, number = _piece(lines, written, room)
                 self._whole(piece, until)
                 written += number
         except Blocked:
@@ -86,6 +104,17 @@ class Descriptor:
         except OSError:  # a system that locks no pipes
             self._turns = False
             return False
+
+    def _room(self) -> int:
+        """Bytes that are written in one piece whoever else writes, once a reader had a moment to empty the pipe."""
+        if not self._capacity:
+            return PIECE
+        for _ in range(_MOMENTS):
+            (waiting,) = _INT.unpack(fcntl.ioctl(self._number, termios.FIONREAD, bytes(_INT.size)))
+            if not waiting:
+                return self._capacity - 2 * PIECE  # two pages for what others write in between
+            time.sleep(_MOMENT)
+        return PIECE
 
     def _whole(self, content: bytes, until: float | None) -> None:
         rest = memoryview(content)
@@ -125,11 +154,16 @@ def _writable(number: int, seconds: float | None) -> bool:
     return bool(select.select([], [number], [], seconds)[1])
 
 
-def _pieces(lines: list[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Whole lines joined to at most PIECE bytes, and how many there are; a longer line is a piece of its own."""
-    ends = list(accumulate(map(len, lines)))
-    first = written = 0
-    while first < len(lines):
-        last = max(bisect_right(ends, written + PIECE), first + 1)
-        yield b"".join(lines[first:last]), last - first
-        first, written = last, ends[last - 1]
+def _piece(lines: list[bytes], first: int, room: int) -> tuple[bytes, int]:
+    """The lines from `first` on that fit, at least one, joined; and how many they are."""
+    ends = list(accumulate(map(len, lines[first : first + room // _SHORTEST])))
+    number = max(bisect_right(ends, room), 1)
+    return b"".join(lines[first : first + number]), number
+
+
+def _capacity(number: int) -> int:
+    """Bytes that a pipe holds, as far as the system tells; 0 for what is no pipe."""
+    try:
+        return int(fcntl.fcntl(number, fcntl.F_GETPIPE_SZ))
+    except (AttributeError, OSError):
+        return 0
