@@ -58,7 +58,8 @@ class Addresses:
         self._forwarded = Forwarded(settings.trusted_proxies)
         self._shown_keys = frozenset(settings.query_keys)
         self._logs = logs
-        self._callers: dict[tuple[Any, ...], Caller] = {}
+        self.known: dict[tuple[Any, ...], Caller] = {}
+        """Callers by peer, Host and User-Agent, and by what proxies said of them where they did."""
 
     def original(self, peer: Any, headers: dict[bytes, bytes]) -> Original:
         """What trusted proxies say of the request as the client made it."""
@@ -66,11 +67,12 @@ class Addresses:
 
     def caller(self, peer: Any, headers: dict[bytes, bytes], said: Original = NOTHING) -> Caller:
         """Who asks; the next request of a connection costs one look-up."""
-        key = (peer, headers.get(b"host"), headers.get(b"user-agent"), said.client, said.host)
-        try:
-            return self._callers.get(key) or self._met(key)
-        except TypeError:  # ASGI allows any iterable for the peer
-            return self._met((tuple(peer), *key[1:]))
+        if type(peer) is not tuple:  # ASGI allows any iterable
+            peer = tuple(peer or ())
+        key: tuple[Any, ...] = (peer, headers.get(b"host"), headers.get(b"user-agent"))
+        if said is not NOTHING:
+            key = (*key, said.client, said.host)
+        return self.known.get(key) or self._met(key, said)
 
     def asked(self, scope: Scope) -> dict[str, Any]:
         """What is asked for, as span attributes."""
@@ -81,26 +83,27 @@ class Addresses:
         """A query without secrets."""
         return redacted(raw, self._shown_keys)
 
-    def _met(self, key: tuple[Any, ...]) -> Caller:
-        peer, host, agent, client, original = key
+    def _met(self, key: tuple[Any, ...], said: Original) -> Caller:
+        peer, host, agent = key[:3]
+        host = said.host or host or b""
         found: dict[str, Any] = {}
-        server = _parsed_host(original or host or b"")
+        server = _parsed_host(host)
         if server is not None:
             found[SERVER_ADDRESS] = server[0]
             if server[1] is not None:
                 found[SERVER_PORT] = server[1]
         if peer:
-            found |= {CLIENT_ADDRESS: client or peer[0], PEER_ADDRESS: peer[0], PEER_PORT: peer[1]}
+            found |= {CLIENT_ADDRESS: said.client or peer[0], PEER_ADDRESS: peer[0], PEER_PORT: peer[1]}
         if agent is not None:
             found[USER_AGENT] = agent.decode("latin-1")
-        said = {name: found[name] for name in (CLIENT_ADDRESS, USER_AGENT) if found.get(name) is not None}
-        line = self._logs.clean(said)
+        shown = {name: found[name] for name in (CLIENT_ADDRESS, USER_AGENT) if found.get(name) is not None}
+        line = self._logs.clean(shown)
         caller = Caller(shared(found), self._logs.fragment(line))
         # A secret is looked for, and counted, each time.
-        if line == said and len(original or host or b"") + len(agent or b"") <= _LONGEST:
-            if len(self._callers) >= _KEPT:
-                self._callers.clear()
-            self._callers[key] = caller
+        if line == shown and len(host) + len(agent or b"") <= _LONGEST:
+            if len(self.known) >= _KEPT:
+                self.known.clear()
+            self.known[key] = caller
         return caller
 
 

@@ -6,8 +6,7 @@ from collections.abc import Awaitable, MutableMapping
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from opentelemetry.context import attach, detach
-
+from connectsoft_obs.context import runtime
 from connectsoft_obs.operations import Operation, exception_outcome, status_outcome
 from connectsoft_obs.vocabulary import ErrorType, Outcome
 
@@ -188,14 +187,17 @@ class Exchange(Operation):
         # What the server begins when it has sent the last byte is not the request's any more. A timer for the connection's
         # next request would otherwise keep this one's span until then: memory that is cold when it comes back, and a
         # garbage collection for every 64 requests (tests/asgi/test_litter.py, tests/bench/wire.py).
-        token = attach(self.outer)
+        token = runtime.attach(self.outer)
         try:
             await self._send(message)
         except OSError:
             self.disconnected = True
             raise
         finally:
-            detach(token)
+            try:
+                runtime.reset(token)
+            except ValueError:
+                runtime.detach(token)
         if self.outcome is not None:
             return
         self.last_ns = last_ns = perf_counter_ns()

@@ -8,7 +8,6 @@ from functools import partial
 from time import perf_counter_ns, time_ns
 from typing import Any, Final
 
-from opentelemetry.context import attach, detach, get_current
 from opentelemetry.trace import Link, SpanKind
 
 from connectsoft_obs.asgi import foreign
@@ -22,7 +21,7 @@ from connectsoft_obs.asgi.recorded import Kinds, Recorded
 from connectsoft_obs.asgi.routes import Route, Templates
 from connectsoft_obs.asgi.row import ROW
 from connectsoft_obs.asgi.types import App, Message, Receive, Scope, Send
-from connectsoft_obs.context import NOTHING, Inbound, within
+from connectsoft_obs.context import NOTHING, Inbound, runtime, within
 from connectsoft_obs.signals.tracing import FLAGS, Span, Unsampled
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import (
@@ -73,6 +72,7 @@ class Requests:
         self._known_manners = self._manners.known
         self._streams = telemetry.metrics.family(STREAM_ACTIVE)
         self._addresses = Addresses(settings, telemetry.logs)
+        self._known_callers = self._addresses.known
         secrets = settings.sanitized_headers
         # None instead of what would answer "nothing": asking costs, and is asked of each request.
         self._request_headers = Captured(HTTP_REQUEST_HEADER, settings.request_headers, secrets) or None
@@ -109,7 +109,10 @@ class Requests:
                 except Exception as failure:  # noqa: BLE001  ours; the request is over and stays as it was
                     self.failed("asgi.end", failure)
         finally:
-            detach(token)
+            try:
+                runtime.reset(token)
+            except ValueError:
+                runtime.detach(token)
             # Without these references the exchange is no cycle, neither by itself nor by way of the server's objects that
             # send for it, and is freed here and not by a collection later: memory that comes back at once is still in
             # the processor's cache, which is half of what a request costs (tests/bench/wire.py).
@@ -128,11 +131,12 @@ class Requests:
             manner = self._manners.of(scope, original.scheme)
             exchange.caller = self._addresses.caller(peer, headers, original)
         else:
-            try:
+            try:  # what is known costs less without a call
                 manner = self._known_manners[scope["method"], scope["scheme"], scope["http_version"]]
-            except KeyError:
+                exchange.caller = self._known_callers[peer, headers.get(b"host"), headers.get(b"user-agent")]
+            except (KeyError, TypeError):
                 manner = self._manners.of(scope)
-            exchange.caller = self._addresses.caller(peer, headers)
+                exchange.caller = self._addresses.caller(peer, headers)
         exchange.manner = manner
         if self._request_headers is not None:
             exchange.recorded_headers = self._request_headers.of(scope["headers"])
@@ -144,7 +148,7 @@ class Requests:
             exchange.facts = {**(exchange.facts or {}), TENANT_ID: tenant[:256].decode("latin-1")}
         exchange.wall_ns = wall_ns = time_ns()
         exchange.start_ns = perf_counter_ns()
-        exchange.outer = here = get_current()
+        exchange.outer = here = runtime.here()
         adopted = foreign.present(scope, here) if here or _FASTAPI in scope else None
         if "fastapi" in _loaded or _STARLETTE in _loaded:
             foreign.hush(scope)
@@ -161,11 +165,11 @@ class Requests:
         exchange.span = span
         exchange.context = context
         text = span.ids.hex()
-        exchange.ids = span.hexed = text[:32], text[32:], FLAGS[span.flags]
+        exchange.ids = span.hexed = (text[:32], text[32:], FLAGS[span.flags])
         scope[MARK] = exchange
         exchange.active = active = manner.active
         active.cells[0] += 1.0
-        return attach(context)
+        return runtime.attach(context)
 
     def _read(self, exchange: Exchange, scope: Scope) -> Inbound:
         inbound = self._propagation.read(scope["headers"])

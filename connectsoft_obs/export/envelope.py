@@ -10,8 +10,10 @@ from typing import Any
 
 from connectsoft_obs.export import wire
 
-_ORDINARY = 2048
-_BEFORE = [wire.tag(2, 2) + wire.varint(size) for size in range(_ORDINARY)]
+ORDINARY = 2048
+"""Bytes below which `BEFORE` has what stands before an item."""
+
+BEFORE = [wire.tag(2, 2) + wire.varint(size) for size in range(ORDINARY)]
 
 
 def scope(name: str, version: str, schema_url: str | None, items: bytes) -> bytes:
@@ -23,7 +25,7 @@ def scope(name: str, version: str, schema_url: str | None, items: bytes) -> byte
 def item(encoded: bytes) -> bytes:
     """A span or a record as field 2 of its scope's message, where it stands once for each."""
     size = len(encoded)
-    return _BEFORE[size] + encoded if size < _ORDINARY else wire.block(2, encoded)
+    return BEFORE[size] + encoded if size < ORDINARY else wire.block(2, encoded)
 
 
 def request(resource: Mapping[str, Any], schema_url: str, scopes: bytes) -> bytes:

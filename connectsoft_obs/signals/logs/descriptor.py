@@ -34,9 +34,6 @@ except ImportError:  # Windows, where a write to a pipe is one piece anyway
 PIECE = 4096
 """Bytes that POSIX lets one writer of a pipe write without another's in between (PIPE_BUF on Linux), lock or not."""
 
-_SHORTEST = 16
-"""Bytes of a line that are worth looking for more of them."""
-
 _MOMENT, _MOMENTS = 0.0005, 10
 """Seconds that a reader is given to empty the pipe, and how often; then it is written to in pieces of PIECE."""
 
@@ -77,11 +74,14 @@ class Descriptor:
             if self._torn:
                 self._whole(b"\n", until)
                 self._torn = False
+            ends, size = list(accumulate(map(len, lines))), 0
             while written < len(lines):
                 room = self._room() if locked and until is None else PIECE
-                piece, number = _piece(lines, written, room)
-                self._whole(piece, until)
-                written += number
+                last = max(
+                    bisect_right(ends, size + room), written + 1
+                )  # a line longer than that is a piece of its own
+                self._whole(b"".join(lines[written:last]), until)
+                written, size = last, ends[last - 1]
         except Blocked:
             raise Blocked(written) from None
         finally:
@@ -152,13 +152,6 @@ def _writable(number: int, seconds: float | None) -> bool:
     if os.name == "nt":  # only sockets can be asked there
         return True
     return bool(select.select([], [number], [], seconds)[1])
-
-
-def _piece(lines: list[bytes], first: int, room: int) -> tuple[bytes, int]:
-    """The lines from `first` on that fit, at least one, joined; and how many they are."""
-    ends = list(accumulate(map(len, lines[first : first + room // _SHORTEST])))
-    number = max(bisect_right(ends, room), 1)
-    return b"".join(lines[first : first + number]), number
 
 
 def _capacity(number: int) -> int:

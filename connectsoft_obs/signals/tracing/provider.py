@@ -13,15 +13,18 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationInfo, InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, TraceState
+from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode, TraceState
 
 from connectsoft_obs.ledger import failed
 from connectsoft_obs.signals.tracing import ids
 from connectsoft_obs.signals.tracing.entering import start_as_current_span
+from connectsoft_obs.signals.tracing.ids import bits
 from connectsoft_obs.signals.tracing.sampling import Decide
 from connectsoft_obs.signals.tracing.span import Span, Unsampled
 
 SAMPLED, RANDOM = 0x01, 0x02
+_UNSET = StatusCode.UNSET
+_new = object.__new__
 
 Export = Callable[[Span], None]
 
@@ -71,31 +74,47 @@ class Tracer(trace.Tracer):
         a span without parent, where somebody has given the trace one.
         """
         provider = self.provider
-        if parent is None and provider.keeps_all and not root_id and not links:  # nearly every request
-            return Span.of(self, name, kind, ids.root(), SAMPLED | RANDOM, None, None, start_ns)
-        sampled: bool | None = None
         state: TraceState | None = None
-        if parent is not None:
-            own, flags, state = ids.within(parent.trace_id), parent.trace_flags & RANDOM, parent.trace_state
-            sampled = bool(parent.trace_flags & SAMPLED)
-        elif root_id:
-            own, flags = ids.within(root_id), 0
+        initial: dict[str, Any] | None = None
+        if parent is None and provider.keeps_all and not root_id:  # nearly every request
+            own, flags = bits(192).to_bytes(24, "big"), SAMPLED | RANDOM
         else:
-            own, flags = ids.root(), RANDOM
-        initial = attributes() if attributes is not None and provider.watched else None
-        if provider.decide is not None:
-            record = keep = provider.decide(own, sampled)
-        else:
-            trace_id = int.from_bytes(own[:16], "big")
-            decision = provider.sampler.should_sample(context, trace_id, name, kind, initial, links)
-            record = decision.decision is not Decision.DROP
-            keep = decision.decision is Decision.RECORD_AND_SAMPLE
-            state = decision.trace_state or None
-            initial = dict(decision.attributes or {})
-        flags |= SAMPLED if keep else 0
-        if not record:
-            return Unsampled(own, flags, state)
-        span = Span.of(self, name, kind, own, flags, state, parent, start_ns)
+            sampled: bool | None = None
+            if parent is not None:
+                own, flags, state = ids.within(parent.trace_id), parent.trace_flags & RANDOM, parent.trace_state
+                sampled = bool(parent.trace_flags & SAMPLED)
+            elif root_id:
+                own, flags = ids.within(root_id), 0
+            else:
+                own, flags = ids.root(), RANDOM
+            initial = attributes() if attributes is not None and provider.watched else None
+            if provider.decide is not None:
+                record = keep = provider.decide(own, sampled)
+            else:
+                trace_id = int.from_bytes(own[:16], "big")
+                decision = provider.sampler.should_sample(context, trace_id, name, kind, initial, links)
+                record = decision.decision is not Decision.DROP
+                keep = decision.decision is Decision.RECORD_AND_SAMPLE
+                state = decision.trace_state or None
+                initial = dict(decision.attributes or {})
+            flags |= SAMPLED if keep else 0
+            if not record:
+                return Unsampled(own, flags, state)
+        # Filled in from here: the SDK's constructor exists to forbid spans without a tracer, and a call of a class whose
+        # `__new__` and `__init__` are Python costs as much as all of this (tests/bench/span.py).
+        span: Span = _new(Span)
+        span.tracer = self
+        span.title = name
+        span.sort = kind
+        span.ids = own
+        span.flags = flags
+        span.state = state
+        span.origin = parent
+        span.start_ns = start_ns
+        span.hexed = None
+        span.status_code = _UNSET
+        span.renamed = span.touched = False
+        span.open = True
         if initial:
             span.set_attributes(initial)
         for link in links:
@@ -179,6 +198,8 @@ class Provider(sdk.TracerProvider):
         self._current_resource = resource
         self._ours: dict[tuple[Any, ...], Tracer] = {}
         self._export: tuple[Export, ...] = ()
+        self.ended: Export = self._to_all
+        """Takes a span that has ended."""
 
     @property
     def resource(self) -> Resource:
@@ -202,27 +223,49 @@ class Provider(sdk.TracerProvider):
         return self._ours.setdefault(key, Tracer(self, scope))
 
     def export_to(self, export: Export) -> None:
-        """Hand every finished span to `export` too; it must not block or raise."""
+        """Hand every finished span that is sampled to `export` too; it must not block or raise."""
         self._export = (*self._export, export)
         self.heard = True
+        self._choose()
 
     def add_span_processor(self, span_processor: sdk.SpanProcessor) -> None:
         """Add an OpenTelemetry span processor."""
         super().add_span_processor(span_processor)
         self.others = self.heard = self.watched = True
         self.keeps_all = False
+        self._choose()
 
     def started(self, span: Span, context: Context | None) -> None:
         """Tell the processors that users added."""
         self._active_span_processor.on_start(span, parent_context=context)
 
-    def ended(self, span: Span) -> None:
-        """A span has ended: to our exporters and to the processors that users added."""
+    def _choose(self) -> None:
+        """Where finished spans go: straight to the one who wants them, where there is only one."""
+        alone = len(self._export) == 1 and not self.others
+        self.ended = _sampled(self._export[0]) if alone else self._to_all
+
+    def _to_all(self, span: Span) -> None:
+        """To our exporters and to the processors that users added."""
         if span.flags & SAMPLED:
             for export in self._export:
-                try:
-                    export(span)
-                except Exception as failure:  # noqa: BLE001  ours; who ends a span must not fail for it
-                    failed("tracing.export", failure)
+                _guarded(export, span)
         if self.others:
             self._active_span_processor.on_end(span._readable_span())  # noqa: SLF001  our own class
+
+
+def _sampled(export: Export) -> Export:
+    def ended(span: Span) -> None:
+        if span.flags & SAMPLED:
+            try:
+                export(span)
+            except Exception as failure:  # noqa: BLE001  ours; who ends a span must not fail for it
+                failed("tracing.export", failure)
+
+    return ended
+
+
+def _guarded(export: Export, span: Span) -> None:
+    try:
+        export(span)
+    except Exception as failure:  # noqa: BLE001  ours; who ends a span must not fail for it
+        failed("tracing.export", failure)

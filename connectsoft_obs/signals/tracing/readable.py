@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import trace as sdk
@@ -73,7 +73,6 @@ def hexadecimal(ids: bytes, flags: int) -> tuple[str, str, str]:
 
 
 NO_SHARED = Shared({}, b"")
-_new = object.__new__
 
 
 class Readable(sdk.Span):
@@ -102,43 +101,11 @@ class Readable(sdk.Span):
     """Whether anybody set attributes, events or links on it."""
     on_exit: tuple[bool, bool] = (True, True)
     hexed: tuple[str, str, str] | None
-    _open: bool
+    open: bool
     _span_context: SpanContext | None = None
     _user: BoundedAttributes | None = None
     _events_: BoundedList[Any] | None = None
     _links_: BoundedList[Any] | None = None
-
-    @classmethod
-    def of(  # noqa: PLR0917  positional on purpose: keywords cost 0.3 us on the request path
-        cls,
-        tracer: Tracer,
-        title: str,
-        sort: SpanKind,
-        ids: bytes,
-        flags: int,
-        state: TraceState | None,
-        origin: SpanContext | None,
-        start_ns: int,
-    ) -> Self:
-        """A running span. The SDK's own constructor exists to forbid spans without a tracer.
-
-        Filled in from here: a call of a class whose `__new__` and `__init__` are Python costs as much as all of this
-        (tests/bench/span.py).
-        """
-        made = _new(cls)
-        made.tracer = tracer
-        made.title = title
-        made.sort = sort
-        made.ids = ids
-        made.flags = flags
-        made.state = state
-        made.origin = origin
-        made.start_ns = start_ns
-        made.hexed = None
-        made.status_code = StatusCode.UNSET
-        made.renamed = made.touched = False
-        made._open = True  # noqa: SLF001  its own
-        return made
 
     @property
     def trace_id(self) -> int:
@@ -185,7 +152,7 @@ class Readable(sdk.Span):
     @property
     def end_time(self) -> int | None:
         """Nanoseconds since 1970, None while it runs."""
-        return None if self._open else self.end_ns
+        return None if self.open else self.end_ns
 
     @property
     def status(self) -> Status:

@@ -45,7 +45,7 @@ class Span(Readable):
         `shared` is what operations of its kind have in common, `around` what those of its caller have, `row` the values
         of `shared.row`, `own` the rest; no two of them have a key in common.
         """
-        if not self._open:
+        if not self.open:
             return
         if not self.renamed:
             self.title = title
@@ -56,29 +56,29 @@ class Span(Readable):
         if failed and self.status_code is StatusCode.UNSET:
             self.status_code = StatusCode.ERROR
         self.end_ns = end_ns
-        self._open = False
+        self.open = False
         self.tracer.provider.ended(self)
 
     # --- trace.Span --------------------------------------------------------------------------------------------------
     def is_recording(self) -> bool:
         """True until it has ended."""
-        return self._open
+        return self.open
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Set one attribute; wins over what we know ourselves."""
-        if self._open:
+        if self.open:
             self._attributes_of_user()[key] = value
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Set several attributes."""
-        if self._open:
+        if self.open:
             held = self._attributes_of_user()
             for key, value in attributes.items():
                 held[key] = value
 
     def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
         """Add an event, at `timestamp` nanoseconds or now."""
-        if self._open:
+        if self.open:
             limits = self.tracer.limits
             bounded = BoundedAttributes(
                 limits.max_event_attributes, attributes, max_value_len=limits.max_attribute_length
@@ -91,7 +91,7 @@ class Span(Readable):
 
     def add_link(self, context: SpanContext, attributes: Any = None) -> None:
         """Link to another span; a link to nowhere is ignored, as in the SDK."""
-        if self._open and (context.is_valid or attributes or context.trace_state):
+        if self.open and (context.is_valid or attributes or context.trace_state):
             limits = self.tracer.limits
             bounded = BoundedAttributes(
                 limits.max_link_attributes, attributes, max_value_len=limits.max_attribute_length
@@ -103,13 +103,13 @@ class Span(Readable):
 
     def update_name(self, name: str) -> None:
         """Rename the span; the name stays, also over the route's."""
-        if self._open:
+        if self.open:
             self.title = name
             self.renamed = True
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Set the status; OK is final and UNSET changes nothing."""
-        if not self._open or self.status_code is StatusCode.OK:
+        if not self.open or self.status_code is StatusCode.OK:
             return
         given = status if isinstance(status, Status) else Status(status, description)
         if given.status_code is not StatusCode.UNSET:
@@ -139,17 +139,17 @@ class Span(Readable):
 
     def end(self, end_time: int | None = None) -> None:
         """End it, at `end_time` nanoseconds or now, and hand it to whoever exports spans."""
-        if not self._open:
+        if not self.open:
             return
         self.end_ns = time_ns() if end_time is None else end_time
-        self._open = False
+        self.open = False
         self.tracer.provider.ended(self)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
         """Record an exception as the SDK does, then end."""
-        if exc_val is not None and self._open:
+        if exc_val is not None and self.open:
             record, mark = self.on_exit
             if record:
                 self.record_exception(exc_val, escaped=True)

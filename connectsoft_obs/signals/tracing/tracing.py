@@ -51,10 +51,13 @@ class Tracing:
 
     def export_to(self, put: Callable[[Item], None]) -> None:
         """Encode each finished span and hand the bytes to `put`."""
+        encode_span, before, ordinary = encode.span, envelope.BEFORE, envelope.ORDINARY
 
         def export(span: Span) -> None:
             try:
-                item = envelope.item(encode.span(span))
+                encoded = encode_span(span)
+                size = len(encoded)
+                item = before[size] + encoded if size < ordinary else envelope.item(encoded)
             except Exception as error:  # noqa: BLE001  whoever ends a span must not notice
                 self._ledger.error("tracing.encode", error)
                 self._ledger.dropped(Signal.TRACES, "internal_error")
