@@ -70,7 +70,7 @@ class ObservabilityMiddleware:
             await self.app(scope, receive, send)
         elif kind in ("http", "websocket"):
             stack = self._wrap(scope)
-            app = self.app if stack is None else with_error_page(stack, self.app, scope)
+            app = self.app if stack is None else self._with_error_page(stack, scope)
             await self._http(app, scope, receive, send)
         elif kind == "lifespan":
             await self._lifespan(scope, receive, send)
@@ -130,6 +130,14 @@ class ObservabilityMiddleware:
             except Exception as failure:  # noqa: BLE001  an odd stack; we stand in it twice and pass the second time
                 failed("asgi.stack", failure)
         return stack
+
+    def _with_error_page(self, stack: App, scope: Scope) -> App:
+        """What is further in, for the request that is in the old stack already."""
+        try:
+            return with_error_page(stack, self.app, scope)
+        except Exception as failure:  # noqa: BLE001  an odd stack; a 500 of this one request is written past us
+            failed("asgi.stack", failure)
+            return self.app
 
     @staticmethod
     def _alone(application: Any) -> None:
