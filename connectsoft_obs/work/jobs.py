@@ -78,7 +78,7 @@ class JobRecord(Record):
 
     def began(self, run: Run) -> None:
         """One more is running."""
-        self._active.add(1)
+        self._active.cells[0] += 1.0  # as `add`, without the call
         if run.arrival.attempt > 1:
             self._retries.add(1)
         if self._received is not None:
@@ -88,18 +88,18 @@ class JobRecord(Record):
 
     def left(self, run: Run) -> None:
         """One less is running."""
-        self._active.add(-1)
+        self._active.cells[0] -= 1.0
 
     def settled(self, run: Run, outcome: Outcome) -> None:
         """Note when it ended."""
         now, success = time(), outcome is Outcome.SUCCESS
         if self._last_run is None:
             self._last_run = self.telemetry.metrics.family(JOB_LAST_RUN).number(self._job)
-        self._last_run.set(now)
+        self._last_run.cells[0] = now
         if success:
             if self._last_success is None:
                 self._last_success = self.telemetry.metrics.family(JOB_LAST_SUCCESS).number(self._job)
-            self._last_success.set(now)
+            self._last_success.cells[0] = now
         if self._schedule is not None and self._expected is not None:
             self._expected.settled(self._schedule, success)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.trace import SpanKind
+
+from connectsoft_obs.signals.logs import Form
 from connectsoft_obs.signals.logs.levels import ERROR, INFO, WARNING
 from connectsoft_obs.signals.metrics import Family, Histogram
 from connectsoft_obs.signals.tracing import Shared, shared
@@ -13,10 +16,9 @@ from connectsoft_obs.vocabulary import ERROR_TYPE, OUTCOME, Metric, Outcome
 from connectsoft_obs.work.running import Running, running
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import SpanKind
-
     from connectsoft_obs.signals.tracing.provider import Tracer
     from connectsoft_obs.slo.events import Count
+    from connectsoft_obs.work.arrival import Arrival
     from connectsoft_obs.work.run import Run
 
 _ENDINGS = 256
@@ -29,7 +31,7 @@ class Ending:
     An attempt that another one follows has no series: what it belongs to has not ended, and has no outcome yet.
     """
 
-    __slots__ = ("bad", "count", "duration", "fields", "kept", "level", "message", "shared")
+    __slots__ = ("bad", "count", "duration", "fields", "form", "kept", "level", "message", "shared")
 
     def __init__(self, record: Record, outcome: Outcome, error: str, retried: bool) -> None:
         self.bad: bool = outcome in (Outcome.FAILURE, Outcome.TIMEOUT)
@@ -45,9 +47,14 @@ class Ending:
             self.count = record.telemetry.promised(metric, dict(zip(metric.labels, labels, strict=True)), outcome)
         ended: dict[str, Any] = {OUTCOME: "" if retried else outcome.value, ERROR_TYPE: error}
         present = {name: value for name, value in {**record.attributes, **ended}.items() if value}
-        self.shared: Shared = shared(present)
+        self.shared: Shared = shared(present, record.title, SpanKind.CONSUMER)
         self.fields: dict[str, Any] = present
         self.message: str = f"{record.title} {outcome}{' and will be retried' if retried else ''}"
+        self.form: Form | None = None
+        if not self.bad and not retried:  # a line that says nothing but how long it took; half of what a run cost
+            logs = record.telemetry.logs
+            numbers = (record.durations.metric.name,)
+            self.form = None if logs.limits(INFO) else logs.form(self.message, record.logger, present, numbers)
 
 
 class Record(ABC):
@@ -94,6 +101,10 @@ class Record(ABC):
     def ending(self, outcome: Outcome, error: str | None, retried: bool) -> Ending:
         """What runs that end like this share."""
         return self._endings.get((outcome, error, retried)) or self._bind(outcome, error, retried)
+
+    def known(self, arrival: Arrival) -> dict[str, Any]:
+        """What is known of a run when it begins, for samplers."""
+        return {**self.attributes, **(arrival.own or {})}
 
     @abstractmethod
     def labels(self, outcome: Outcome, error: str) -> tuple[str, ...]:

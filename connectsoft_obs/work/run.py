@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import Token
+from functools import partial
 from time import perf_counter_ns, time_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import Link, SpanContext, SpanKind
 
-from connectsoft_obs.context import CORRELATION, OPERATION, SPAN, within
+from connectsoft_obs.context import CORRELATION, OPERATION, SPAN, runtime, within
 from connectsoft_obs.operations import Operation, exception_name, exception_outcome, told
+from connectsoft_obs.signals.logs import NOTHING
 from connectsoft_obs.signals.logs.cleaning import printed
 from connectsoft_obs.signals.tracing import NO_SHARED, Span, Unsampled
 from connectsoft_obs.vocabulary import (
@@ -45,7 +47,11 @@ class Run(Operation):
     __slots__ = ("_record", "_token", "arrival", "context", "loop", "reason", "retried", "span", "start_ns", "struck", "terms", "wall_ns")  # fmt: skip
 
     def __init__(self, record: Record | None, arrival: Arrival = ALONE, terms: Terms = NO_TERMS) -> None:
-        super().__init__("" if record is None else record.name)
+        self.name: str = "" if record is None else record.name  # what Operation's constructor does, without the call
+        self.correlation_id: str | None = None
+        self.facts: dict[str, Any] | None = None
+        self.outcome: Outcome | None = None
+        self.error_type: str | None = None
         self._record = record
         self._token: Token[Context] | None = None
         self.arrival: Arrival = arrival
@@ -62,7 +68,7 @@ class Run(Operation):
     def __enter__(self) -> Run:
         """Begin the run, and make it current."""
         if self.begin():
-            self._token = attach(self.context)  # type: ignore[arg-type]
+            self._token = runtime.attach(self.context)  # type: ignore[arg-type]
         return self
 
     def __exit__(
@@ -71,10 +77,12 @@ class Run(Operation):
         """End the run; the exception, if there is one, is raised on."""
         token, self._token = self._token, None
         if token is not None:
-            detach(token)
+            try:
+                runtime.reset(token)
+            except ValueError:
+                runtime.detach(token)
         self.end(error)
 
-    # --- For work that is done in steps ------------------------------------------------------------------------------
     def begin(self) -> bool:
         """Begin without making the run current; False where it is not observed."""
         record = self._record
@@ -153,10 +161,9 @@ class Run(Operation):
         deadline = self.deadline_ns
         return deadline is not None and perf_counter_ns() >= deadline - EARLY_NS
 
-    # --- Begin -------------------------------------------------------------------------------------------------------
     def _open(self, record: Record) -> None:
         arrival = self.arrival
-        here = get_current()
+        here = runtime.here()
         if arrival is not ALONE:
             here = self._arrive(arrival, here)
         elif (enclosing := here.get(OPERATION)) is not None:
@@ -169,7 +176,7 @@ class Run(Operation):
             record.inside if local else SpanKind.CONSUMER,
             parent,
             self.wall_ns,
-            lambda: {**record.attributes, **(arrival.own or {})},
+            partial(record.known, arrival) if record.tracer.provider.watched else None,
             here,
             [Link(context) for context in arrival.links] if arrival.links else (),
             arrival.root_id,
@@ -202,27 +209,32 @@ class Run(Operation):
         if isinstance(enclosing, Operation):
             self.facts, self.correlation_id = enclosing.facts, enclosing.correlation_id
 
-    # --- End ---------------------------------------------------------------------------------------------------------
     def _close(self, record: Record, error: BaseException | None, elapsed_ns: int) -> None:
         outcome, name = self._verdict(error, elapsed_ns)
-        self.outcome: Outcome | None = outcome
-        self.error_type: str | None = name
+        self.outcome = outcome
+        self.error_type = name
         retried = self.retried or (outcome in _BAD and 0 < self.arrival.attempt < self.arrival.most)
         ending = record.ending(outcome, name, retried)
-        seconds = elapsed_ns / 1e9
+        seconds, now = elapsed_ns / 1e9, self.wall_ns + elapsed_ns
         span = self.span
         if ending.duration is not None:
-            bucket = ending.duration.observe(seconds)
             if record.exemplars and span.flags & 1:
-                ending.duration.exemplify(bucket, seconds, span.trace_id, span.span_id)
+                ending.duration.exemplified(seconds, span.ids, now / 1e9)
+            else:
+                ending.duration.observe(seconds)
             if ending.count is not None:
                 ending.count(seconds)
             record.settled(self, outcome)
         if type(span) is Span:
-            span.finish(record.title, ending.shared, NO_SHARED, self._own(), ending.bad, self.wall_ns + elapsed_ns)
+            span.finish(record.title, ending.shared, NO_SHARED, self._own(), ending.bad, now)
         if retried:
             attempts.remember(record.title, span.get_span_context())
-        self._tell(record, ending, error, seconds)
+        if ending.form is not None and error is None and self.arrival is ALONE and self.reason is None:
+            if ending.level >= record.quiet and self.context is not None:
+                fill = record.telemetry.logs.fill
+                fill(ending.form, self.context, span.hex, ending.level, now, self, (seconds,), NOTHING)
+        else:
+            self._tell(record, ending, error, seconds)
 
     def _verdict(self, error: BaseException | None, elapsed_ns: int) -> tuple[Outcome, str | None]:
         timeout = self.terms.timeout
@@ -240,9 +252,11 @@ class Run(Operation):
             return Outcome.TIMEOUT, ErrorType.TIMEOUT.value
         return outcome, name
 
-    def _own(self) -> dict[str, Any]:
+    def _own(self) -> dict[str, Any] | None:
         """Span attributes that only this run has."""
         arrival = self.arrival
+        if arrival is ALONE and self.reason is None and self.correlation_id is None and not self.facts:
+            return None
         own = {} if arrival.own is None else dict(arrival.own)
         if arrival.attempt:
             own[JOB_ATTEMPT] = arrival.attempt

@@ -64,6 +64,9 @@ class Fragment:
         self.text: str | None = text
 
 
+NOTHING: Final = Fragment({}, "")
+
+
 class Layout:
     """Makes lines of one profile for one process. Thread-safe.
 

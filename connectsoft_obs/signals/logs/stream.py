@@ -154,6 +154,10 @@ class LogStream:
         self._cleaning.fields(clean)
         return self._layout.form(self._cleaning.text(message), logger, clean, numbers)
 
+    def limits(self, level: int) -> bool:
+        """Whether identical lines of a level are held back beyond a number, which `fill` does not do."""
+        return level >= self._limited
+
     def fragment(self, fields: dict[str, Any]) -> Fragment:
         """Lay out fields that many lines end with, clean ones under names of ours, for `fill`."""
         return self._layout.fragment(fields)

@@ -44,14 +44,14 @@ def span(done: Span) -> bytes:
     own, row, common, ids, parent = done.own, done.row, done.shared, done.ids, done.origin
     if done.touched or (len(own) if own else 0) > done.tracer.room:
         return readable(done)
-    known = common.row if common.title is done.title and common.sort is done.sort else None
-    alone = parent is None and done.state is None and not own
-    if alone and known is not None and row is not None and done.status_code is _UNSET_CODE:
+    known = common.title is done.title and common.sort is done.sort and done.status_code is _UNSET_CODE
+    encoded = b"" if row is None or common.row is None else common.row.encode(row)
+    if known and parent is None and done.state is None and not own:
         # What the span of nearly every request is: all but its ids, its times and its row is known beforehand.
         return b"".join(
             (
                 b"\x0a\x10", ids[:16], b"\x12\x08", ids[16:], _times(0x39, done.start_ns, 0x41, done.end_ns),
-                common.whole, done.around.encoded, known.encode(row),
+                common.whole, done.around.encoded, encoded,
             )
         )  # fmt: skip
     return b"".join(
@@ -66,7 +66,7 @@ def span(done: Span) -> bytes:
             _times(0x39, done.start_ns, 0x41, done.end_ns),
             common.encoded,
             done.around.encoded,
-            b"" if row is None or common.row is None else common.row.encode(row),
+            encoded,
             wire.pairs(_ATTRIBUTE, own) if own else b"",
             _UNSET if done.status_code is StatusCode.UNSET else _status(done.status_code, done.status_text),
             _REMOTE_PARENT if parent is not None and parent.is_remote else _LOCAL_PARENT,
