@@ -61,9 +61,9 @@ def full(session: nox.Session) -> None:
 @nox.session
 def soak(session: nox.Session) -> None:
     """Two workers at full load, ten minutes unless another number of seconds is given; the plot goes into the docs."""
-    session.install("-q", ".[demo]", *group("tests"))
+    session.install("-q", ".[demo]", *group("tests"), "matplotlib")
     seconds = session.posargs or ["600"]
-    session.run("python", "tests/bench/soak.py", *seconds, "--plot", "docs/explanation/soak.svg")
+    session.run("python", "tests/bench/soak.py", *seconds, "--plot", "docs/explanation/soak.png")
 
 
 @nox.session
@@ -178,4 +178,6 @@ def bench(session: nox.Session) -> None:
     """What it costs, beside the bare application and its peers; `-- --short` compares instructions with the last run's."""
     peers = () if "--short" in session.posargs else group("bench")
     session.install("-q", ".[demo]", *group("tests"), *peers)
+    if peers:  # it pins versions of 2023, which it works without
+        session.install("-q", "--no-deps", "autometrics")
     session.run("python", "tests/bench/run.py", *session.posargs)

@@ -41,7 +41,7 @@ class Conversation(Exchange):
         kind = message.get("type")
         if kind == "websocket.send":
             self.messages_out += 1
-            self.sent += len(message.get("bytes") or message.get("text") or b"")
+            self.sent: int = self.sent + len(message.get("bytes") or message.get("text") or b"")
         elif kind in ("websocket.accept", "websocket.http.response.start"):
             status = SWITCHED if kind == "websocket.accept" else message.get("status", REFUSED)
             return self._send(self._start({**message, "status": status}, message))
@@ -54,17 +54,17 @@ class Conversation(Exchange):
         message = await self._receive()
         if message["type"] == "websocket.receive":
             self.messages_in += 1
-            self.received += len(message.get("bytes") or message.get("text") or b"")
+            self.received: int = self.received + len(message.get("bytes") or message.get("text") or b"")
         elif message["type"] == "websocket.disconnect":
-            self.disconnected = True
-            self.last_ns = self.last_ns or perf_counter_ns()
+            self.disconnected: bool = True
+            self.last_ns: int = self.last_ns or perf_counter_ns()
         return message
 
     def ended(self, error: BaseException | None) -> None:
         """The application returned or raised."""
         if self.outcome is not None:
             return
-        self.counts = {STREAM_SENT: self.messages_out, STREAM_RECEIVED: self.messages_in}
+        self.counts: dict[str, int] | None = {STREAM_SENT: self.messages_out, STREAM_RECEIVED: self.messages_in}
         if error is not None and not self._normal(error):
             outcome, name = exception_outcome(error)
             if outcome is not Outcome.ABORTED:
@@ -74,7 +74,7 @@ class Conversation(Exchange):
         if self.status and self.status != SWITCHED:
             self._settle(*status_outcome(self.status))
         elif not self.first_ns and not self.disconnected and error is None:
-            self.status = 500  # neither accepted nor refused: the server answers for the application
+            self.status: int = 500  # neither accepted nor refused: the server answers for the application
             self._settle(Outcome.FAILURE, "500")
         else:
             self._settle(Outcome.SUCCESS, None)

@@ -224,8 +224,8 @@ class Exchange(Operation):
     def _settle(self, outcome: Outcome, name: str | None, error: BaseException | None = None) -> None:
         if self.stream and outcome is Outcome.ABORTED:
             outcome, name = Outcome.SUCCESS, None
-        self.outcome = outcome
-        self.error_type = name
+        self.outcome: Outcome | None = outcome
+        self.error_type: str | None = name
         try:
             self._requests.settled(self, (self.last_ns or perf_counter_ns()) - self.start_ns, error)
         except Exception as failure:  # noqa: BLE001  ours; the request is over and stays as it was

@@ -114,10 +114,11 @@ class Key:
             length = varint(size)
             return tag(field, 2) + varint(len(plain) + 1 + len(length) + size) + plain + b"\x12" + length
 
-        self.texts = [before(2 + size) + b"\x0a" + varint(size) for size in range(SHORT)]
-        self.ints = [before(1 + size) + b"\x18" for size in range(10)]
-        self.double = before(9) + b"\x21"
-        self.true, self.false = before(2) + b"\x10\x01", before(2) + b"\x10\x00"
+        self.texts: list[bytes] = [before(2 + size) + b"\x0a" + varint(size) for size in range(SHORT)]
+        self.ints: list[bytes] = [before(1 + size) + b"\x18" for size in range(10)]
+        self.double: bytes = before(9) + b"\x21"
+        self.true: bytes = before(2) + b"\x10\x01"
+        self.false: bytes = before(2) + b"\x10\x00"
 
 
 _keys: dict[int, dict[str, Key]] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ What observing costs, measured beside the bare application and beside what else 
 one run: the variants take turns, in a new order each round, on the same machine. Nothing here says how fast your
 machine is.
 
-This page is written by `python tests/bench/run.py --write docs/explanation` and is never edited. Run of {when}:
-{versions}.
+This page is written by `python tests/bench/run.py --write docs/explanation` and is never edited. Its parts ran from
+{first} to {last}, on two shared cores: {versions}.
 """
 
 _CHART = """
-![Processor time that one request costs more than on the bare route](performance.svg)
+![Processor time that one request costs more than on the bare route](performance.png)
 """
 
 _IN_PROCESS = """
@@ -43,6 +42,16 @@ collector.
 | --- | ---: | --- |
 """
 
+_OPEN_LOOP = """
+## On a server that is not busy
+
+800 requests a second, each at its time whatever becomes of those before, on a server that has a core to itself. Times
+count from when a request was due, so what holds up the server is charged for all that had to wait.
+
+| variant | p50 | p99 | p99.9 | spread of p99 |
+| --- | ---: | ---: | ---: | --- |
+"""
+
 _COUNTED = """
 ## Instructions
 
@@ -58,7 +67,7 @@ _SCALING = """
 CPU time that observing adds, in multiples of what it adds at the smallest size. A chunk and a message are a small part
 of a request, so their figures fall.
 
-![Cost against size, one line each](performance-scaling.svg)
+![Cost against size, one line each](performance-scaling.png)
 
 | what grows | | | | |
 | --- | --- | --- | --- | --- |
@@ -74,6 +83,23 @@ and the interpreter's lock do to the bare application is in every row.
 | --- | ---: | ---: |
 """
 
+_WORK = """
+## A job
+
+Processor time that a decorator adds to a call of an empty function, in multiples of what autometrics charges for metrics
+alone.
+
+| variant | async | sync |
+| --- | ---: | ---: |
+"""
+
+_MEMORY = """
+## Memory
+
+Resident after {ours_requests:,.0f} requests: {ours_end:.1f} MiB, the bare application {bare_end:.1f}; after half of them
+{ours_half:.1f}.
+"""
+
 _GOALS = """
 ## Goals
 
@@ -83,11 +109,16 @@ _GOALS = """
 
 
 def write(folder: Path, found: dict[str, Any]) -> None:
-    """Keep a run as `performance.json`, `performance.svg` and `performance.md`."""
+    """Keep a run as `performance.json`, `performance.md` and its pictures."""
+    from chart import bars, sizes  # a page needs matplotlib, a comparison does not
+
     (folder / "performance.json").write_text(json.dumps(found, indent=1) + "\n")
-    (folder / "performance.svg").write_text(_chart(found["in process"]))
+    shown = [(name, row) for name, row in _present(found["in process"]) if VARIANTS[name][2] != name]
+    title = "Processor time that a request costs more than on the bare route, in multiples of that"
+    bars(folder / "performance.png", title, [(name, row["process"]["added"]) for name, row in shown])
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    text = _INTRODUCTION.format(when=found["when"], versions=versions) + _CHART + _IN_PROCESS
+    times = sorted(found["when"].values())
+    text = _INTRODUCTION.format(first=times[0], last=times[-1], versions=versions) + _CHART + _IN_PROCESS
     for name, row in _present(found["in process"]):
         low, high = row["process"]["spread"]
         text += (
@@ -98,6 +129,11 @@ def write(folder: Path, found: dict[str, Any]) -> None:
     for name, row in _present(found["server"]):
         low, high = row["spread"]
         text += f"| {name} | {row['ratio']:.2f}x | {low:.2f} to {high:.2f} |\n"
+    text += _OPEN_LOOP
+    for name, row in found["open loop"].items():
+        low, high = row["p99"]["spread"]
+        cells = [f"{row[one]['ms']:.2f} ms, {row[one]['ratio']:.2f}x" for one in ("p50", "p99", "p99.9")]
+        text += f"| {name} | {' | '.join(cells)} | {low:.2f} to {high:.2f} |\n"
     text += _COUNTED
     bare = found["instructions"]["bare"]
     for name, count in found["instructions"].items():
@@ -106,57 +142,22 @@ def write(folder: Path, found: dict[str, Any]) -> None:
     for kind, figures in found["scaling"].items():
         cells = [f"{int(size):,}: {cost:.2f}x" for size, cost in figures.items()]
         text += "| " + " | ".join([kind, *cells, *[""] * (4 - len(cells))]) + " |\n"
-    (folder / "performance-scaling.svg").write_text(_lines(found["scaling"]))
+    title = "What observing adds, in multiples of what it adds at the smallest size"
+    sizes(folder / "performance-scaling.png", title, found["scaling"])
     text += _STALL
     for name, (median, high) in found["stall"].items():
         text += f"| {name} | {median:.2f} | {high:.2f} |\n"
+    text += _WORK
+    for name, row in found["job"].items():
+        text += f"| {name} | {row['async ratio']:.2f}x | {row['sync ratio']:.2f}x |\n"
+    text += _MEMORY.format(
+        **{f"{name}_{mark}": value for name, row in found["memory"].items() for mark, value in row.items()}
+    )
     text += _GOALS
     for what, figure, limit, noise in found["goals"]:
         text += f"| {what} | {figure:.2f} | {limit:.2f} | {'held' if figure <= limit + noise else 'missed'} |\n"
     (folder / "performance.md").write_text(text)
 
 
-def _lines(rows: dict[str, dict[str, float]]) -> str:
-    """Lines over sizes from 1 to 20,000, a decade every 120 pixels, as SVG."""
-    colours = ("#2563eb", "#16a34a", "#d97706", "#9333ea", "#dc2626")
-    parts = ['<path d="M60 20V260H600" fill="none" stroke="#9ca3af"/>']
-    parts += [f'<text x="{60 + 120 * n}" y="278" text-anchor="middle">{10**n:,}</text>' for n in range(5)]
-    for times in (0, 1, 2):
-        parts.append(f'<text x="50" y="{264 - 120 * times}" text-anchor="end">{times}x</text>')
-        parts.append(f'<path d="M60 {260 - 120 * times}H600" stroke="#e5e7eb"/>')
-    for number, (kind, figures) in enumerate(rows.items()):
-        points = " ".join(
-            f"{60 + 120 * log10(int(size)):.0f},{260 - 120 * min(max(cost, 0), 2):.0f}"
-            for size, cost in figures.items()
-        )
-        colour = colours[number % len(colours)]
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<text x="70" y="{300 + 16 * number}" fill="{colour}">{kind}</text>')
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 390" font-family="system-ui,sans-serif" '
-        f'font-size="12" fill="#374151"><rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n'
-    )
-
-
 def _present(rows: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     return [(name, rows[name]) for name in VARIANTS if name in rows and "missing" not in rows[name]]
-
-
-def _chart(rows: dict[str, dict[str, Any]]) -> str:
-    """Bars, one a variant, as SVG."""
-    shown = [(name, row["process"]["added"]) for name, row in _present(rows) if VARIANTS[name][2] != name]
-    widest = max(added for _, added in shown)
-    height = 24 * len(shown) + 16
-    bars = []
-    for number, (name, added) in enumerate(shown):
-        top, width = 8 + 24 * number, max(added, 0.0) / widest * 440
-        colour = "#2563eb" if name.startswith("ours") else "#9ca3af"
-        bars.append(
-            f'<text x="190" y="{top + 15}" text-anchor="end">{name}</text>'
-            f'<rect x="200" y="{top + 3}" width="{width:.1f}" height="16" fill="{colour}"/>'
-            f'<text x="{206 + width:.1f}" y="{top + 15}">{added:.2f}x</text>'
-        )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" font-family="system-ui,sans-serif" '
-        f'font-size="12" fill="#374151"><rect width="100%" height="100%" fill="#fff"/>{"".join(bars)}</svg>\n'
-    )

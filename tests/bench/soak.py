@@ -1,6 +1,6 @@
 """Full load for a while: two workers, all signals on, a real collector; what grows, and what it costs in time.
 
-python tests/bench/soak.py [SECONDS] [--plot FILE.svg] [--faults]
+python tests/bench/soak.py [SECONDS] [--plot FILE.png] [--faults]
 
 Samples resident memory, threads and descriptors of the workers, their queues, and the latency that a client beside the
 load sees, once a second. It fails when a worker grows by more than 10 MiB after the warm-up (the first fifth, at most
@@ -26,9 +26,7 @@ import httpx
 from sink import collector
 from support.faulty import Faulty
 from support.process import Service, free_port
-from support.watching import children, percentile, stacked, used
-
-from connectsoft_obs.slo.report.plot import lines
+from support.watching import children, percentile, used
 
 APPS = Path(__file__).parent.parent / "apps"
 FAULTS = ("refuse", "hang", "503", "429:1", "400", "413", "garbage", "cut", "reset", "slow:10")
@@ -100,17 +98,21 @@ class Soak:
         ]
         return found
 
-    def plot(self) -> str:
-        """Memory, latency and queues over time."""
-        end = self.began + self.seconds
-        memory = [(f"worker {number}", points) for number, points in enumerate(self.rss.values(), 1)]
-        return stacked(
-            [
-                lines("Resident memory of each worker", memory, self.began, end, unit=" MiB", low=0),
-                lines("Latency beside the load", list(self.latency.items()), self.began, end, unit=" ms", low=0),
-                lines("Waiting to be sent, of 8,192", list(self.waiting.items()), self.began, end, low=0, high=1000),
-            ]
-        )
+    def plot(self, path: Path) -> None:
+        """Memory, latency and queues over time, as PNG."""
+        from chart import panels  # a picture needs matplotlib, a run does not
+
+        memory = {f"worker {number}": points for number, points in enumerate(self.rss.values(), 1)}
+        shown = [
+            ("Resident memory of each worker", "MiB", memory),
+            ("Latency beside the load", "ms", self.latency),
+            ("Waiting to be sent, of 8,192", "items", self.waiting),
+        ]
+        since = [
+            (title, unit, {name: [(at - self.began, value) for at, value in line] for name, line in rows.items()})
+            for title, unit, rows in shown
+        ]
+        panels(path, since)
 
 
 def main() -> int:
@@ -131,7 +133,7 @@ def main() -> int:
             # Read and thrown away: a list of every line would be the memory of this process, not of theirs.
             service.stop()
     if options.plot is not None:
-        options.plot.write_text(soak.plot())
+        soak.plot(options.plot)
     return told(soak)
 
 

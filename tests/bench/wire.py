@@ -43,6 +43,11 @@ class Served:
             [*command, "--log-level=warning"], cwd=HERE, env=environment, stdout=self._drain.stdin, stderr=subprocess.DEVNULL
         )  # fmt: skip
 
+    @property
+    def pid(self) -> int:
+        """Of the server's process."""
+        return self._process.pid
+
     def answers(self, seconds: float = 20.0) -> bool:
         """Whether it comes up."""
         deadline = time.monotonic() + seconds

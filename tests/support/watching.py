@@ -30,16 +30,3 @@ def percentile(values: Sequence[float], percent: float) -> float:
     """The value that so many percent are not above."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
-
-
-def stacked(charts: Sequence[str], height: int = 240, width: int = 760) -> str:
-    """Several charts of one size below each other."""
-    placed = [
-        chart.replace('<svg xmlns="http://www.w3.org/2000/svg"', f'<svg y="{number * height}"', 1)
-        for number, chart in enumerate(charts)
-    ]
-    total = height * len(charts)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {total}" width="{width}" height="{total}">\n'
-        f"{''.join(placed)}</svg>\n"
-    )

@@ -48,15 +48,15 @@ class Span(Readable):
         if not self.open:
             return
         if not self.renamed:
-            self.title = title
-        self.shared = shared
-        self.around = around
-        self.own = own
-        self.row = row
+            self.title: str = title
+        self.shared: Shared = shared
+        self.around: Shared = around
+        self.own: dict[str, Any] | None = own
+        self.row: tuple[Any, ...] | None = row
         if failed and self.status_code is StatusCode.UNSET:
-            self.status_code = StatusCode.ERROR
-        self.end_ns = end_ns
-        self.open = False
+            self.status_code: StatusCode = StatusCode.ERROR
+        self.end_ns: int = end_ns
+        self.open: bool = False
         self.tracer.provider.ended(self)
 
     # --- trace.Span --------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ class Span(Readable):
             )
             if self._events_ is None:
                 self._events_ = BoundedList(limits.max_events)
-                self.touched = True
+                self.touched: bool = True
             when = time_ns() if timestamp is None else timestamp
             self._events_.append(sdk.Event(name=name, attributes=bounded, timestamp=when))
 
@@ -105,7 +105,7 @@ class Span(Readable):
         """Rename the span; the name stays, also over the route's."""
         if self.open:
             self.title = name
-            self.renamed = True
+            self.renamed: bool = True
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Set the status; OK is final and UNSET changes nothing."""
@@ -114,7 +114,7 @@ class Span(Readable):
         given = status if isinstance(status, Status) else Status(status, description)
         if given.status_code is not StatusCode.UNSET:
             self.status_code = given.status_code
-            self.status_text = given.description
+            self.status_text: str | None = given.description
 
     def record_exception(
         self,
