@@ -214,7 +214,8 @@ class Requests:
     def settled(self, exchange: Exchange, elapsed_ns: int, error: BaseException | None) -> None:
         """The request is over: one sample, one span, one line, from one pair of clock reads."""
         exchange.active.cells[0] -= 1.0
-        route = self._templates(exchange.scope, exchange.root)
+        template = self._templates
+        route = template(exchange.scope, exchange.root)
         recorded = None
         if exchange.error_type is None and not exchange.stream:  # then template and status decide about the rest
             recorded = exchange.manner.kinds.get((route, exchange.status))

@@ -29,7 +29,10 @@ class Outermost:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Handle one connection from the outside."""
         if scope["type"] in ("http", "websocket"):
-            return self._handle(self.app, scope, receive, send)
+            handle = (
+                self._handle
+            )  # what an instance holds is called by a name: `self._handle()` is looked up as a method
+            return handle(self.app, scope, receive, send)
         return self.app(scope, receive, send)
 
 

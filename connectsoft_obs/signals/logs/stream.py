@@ -197,7 +197,8 @@ class LogStream:
                 facts = dict(facts)
                 self._cleaning.fields(facts)
             self._counts[level](1)
-            content = self._encoded and self._encoded(form, now, level, ids, operation, numbers, around, more, facts)
+            encoded = self._encoded
+            content = encoded and encoded(form, now, level, ids, operation, numbers, around, more, facts)
             if content is None or self._exports or len(content) > MAX_LINE:
                 own = {**dict(zip(form.numbers, numbers, strict=True)), **(more or _NONE), **around.fields}
                 if content is None or len(content) > MAX_LINE:

@@ -19,6 +19,7 @@ from connectsoft_obs.ledger import failed
 from connectsoft_obs.signals.tracing import ids
 from connectsoft_obs.signals.tracing.entering import start_as_current_span
 from connectsoft_obs.signals.tracing.ids import bits
+from connectsoft_obs.signals.tracing.readable import NO_SHARED
 from connectsoft_obs.signals.tracing.sampling import Decide
 from connectsoft_obs.signals.tracing.span import Span, Unsampled
 
@@ -113,6 +114,7 @@ class Tracer(trace.Tracer):
         span.start_ns = start_ns
         span.hexed = None
         span.status_code = _UNSET
+        span.shared = span.around = NO_SHARED
         span.renamed = span.touched = False
         span.open = True
         if initial:

@@ -90,8 +90,8 @@ class Readable(sdk.Span):
     origin: SpanContext | None
     start_ns: int
     end_ns: int = 0
-    shared: Shared = NO_SHARED
-    around: Shared = NO_SHARED
+    shared: Shared
+    around: Shared
     row: tuple[Any, ...] | None = None
     own: dict[str, Any] | None = None
     status_code: StatusCode

@@ -57,7 +57,8 @@ class Span(Readable):
             self.status_code: StatusCode = StatusCode.ERROR
         self.end_ns: int = end_ns
         self.open: bool = False
-        self.tracer.provider.ended(self)
+        ended = self.tracer.provider.ended
+        ended(self)
 
     # --- trace.Span --------------------------------------------------------------------------------------------------
     def is_recording(self) -> bool:
@@ -143,7 +144,8 @@ class Span(Readable):
             return
         self.end_ns = time_ns() if end_time is None else end_time
         self.open = False
-        self.tracer.provider.ended(self)
+        ended = self.tracer.provider.ended
+        ended(self)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
