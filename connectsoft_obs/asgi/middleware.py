@@ -73,7 +73,8 @@ class ObservabilityMiddleware:
             app = self.app if stack is None else self._with_error_page(stack, scope)
             await self._http(app, scope, receive, send)
         elif kind == "lifespan":
-            await self._lifespan(scope, receive, send)
+            self._wrap(scope)
+            await self._live(self.app, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -104,22 +105,22 @@ class ObservabilityMiddleware:
                     bound.telemetry.ledger.error("asgi.foreign", failure)
         return bound.requests.handle(app, scope, receive, send)
 
-    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _live(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[MARK] = None  # further in, should we stand in the stack as well, there is nothing to do
         telemetry = self._telemetry or self._resolve()
         if telemetry is None:
             if self._refused is None:  # a failure of ours is no reason to keep a service from starting
-                await self.app(scope, receive, send)
+                await app(scope, receive, send)
                 return
             await refuse(self._refused, receive, send)
             return
-        self._wrap(scope)
-        await Lifespan(telemetry, lambda: self._alone(self.app)).run(self.app, scope, receive, send)
+        await Lifespan(telemetry, lambda: self._alone(self.app)).run(app, scope, receive, send)
 
     def _wrap(self, scope: Scope) -> App | None:
         """Go around the stack that the framework built, and switch off who observes requests inside it; once."""
         application = scope.get("app")
         try:
-            stack = wrap(application, self._http)
+            stack = wrap(application, self._http, self._live)
         except Exception as failure:  # noqa: BLE001  ours; we stay where `add_middleware` has put us
             failed("asgi.stack", failure)
             return None

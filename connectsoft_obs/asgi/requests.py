@@ -224,7 +224,7 @@ class Requests:
         seconds, now = elapsed_ns / 1e9, exchange.wall_ns + elapsed_ns
         span = exchange.span
         if self._exemplars and span.flags & 1:
-            recorded.duration.exemplified(seconds, span.ids, now / 1e9)
+            recorded.duration.exemplified(seconds, span.ids, now)
         else:
             recorded.duration.observe(seconds)
         if recorded.count is not None:

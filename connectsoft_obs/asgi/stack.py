@@ -19,29 +19,39 @@ Handle = Callable[[App, Scope, Receive, Send], Awaitable[None]]
 
 
 class Outermost:
-    """An application's middleware stack with us around it. `app` is the stack, as middlewares name what they wrap."""
+    """An application's middleware stack with us around it. `app` is the stack, as middlewares name what they wrap.
 
-    def __init__(self, handle: Handle, app: App) -> None:
+    Args:
+        handle: takes connections.
+        live: takes the lifespans that follow the one which built the stack, if any: we have left the stack by then.
+        app: the stack.
+    """
+
+    def __init__(self, handle: Handle, live: Handle, app: App) -> None:
         self._handle = handle
+        self._live = live
         self.app = app
 
     # A plain function that gives back what is to be awaited: a coroutine around another one costs 0.4 us.
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Handle one connection from the outside."""
-        if scope["type"] in ("http", "websocket"):
-            handle = (
-                self._handle
-            )  # what an instance holds is called by a name: `self._handle()` is looked up as a method
+        """Handle one connection, or one lifespan, from the outside."""
+        kind = scope["type"]
+        if kind in ("http", "websocket"):
+            # What an instance holds is called by a name: `self._handle()` is looked up as a method.
+            handle = self._handle
             return handle(self.app, scope, receive, send)
+        if kind == "lifespan":
+            live = self._live
+            return live(self.app, scope, receive, send)
         return self.app(scope, receive, send)
 
 
-def wrap(application: Any, handle: Handle) -> App | None:
+def wrap(application: Any, handle: Handle, live: Handle) -> App | None:
     """Wrap an application's built stack and give it back; None when there is none, or it is wrapped already."""
     stack: App | None = getattr(application, "middleware_stack", None)
     if stack is None or isinstance(stack, Outermost):
         return None
-    application.middleware_stack = Outermost(handle, stack)
+    application.middleware_stack = Outermost(handle, live, stack)
     return stack
 
 

@@ -219,7 +219,7 @@ class Run(Operation):
         span = self.span
         if ending.duration is not None:
             if record.exemplars and span.flags & 1:
-                ending.duration.exemplified(seconds, span.ids, now / 1e9)
+                ending.duration.exemplified(seconds, span.ids, now)
             else:
                 ending.duration.observe(seconds)
             if ending.count is not None:

@@ -97,7 +97,7 @@ def _histogram(metric: Metric, values: tuple[str, ...], content: Distribution, t
 def _exemplar(exemplar: Exemplar) -> bytes:
     return b"".join(
         (
-            wire.fixed64(2, int(exemplar.when * 1e9)),
+            wire.fixed64(2, exemplar.time),
             wire.double(3, exemplar.value),
             wire.block(4, exemplar.span_id.to_bytes(8, "big")),
             wire.block(5, exemplar.trace_id.to_bytes(16, "big")),

@@ -1,6 +1,6 @@
 """Exemplars: for each bucket of a histogram one measurement and the trace it was made in.
 
-A mark is 48 bytes: when (Unix time), value, trace id, span id, and when again. It is written by one call
+A mark is 48 bytes: when (nanoseconds since 1970), value, trace id, span id, and when again. It is written by one call
 that does not let go of the GIL, so threads cannot mix two of them; a reader in another process that meets a writer in
 the middle sees two different times and takes the mark for empty. So does whoever reads the file of a process that was
 killed in between.
@@ -15,18 +15,23 @@ from typing import Any
 
 from connectsoft_obs.signals.metrics.cells import MARK
 
-write: Callable[[Any, int, float, float, bytes, float], None] = struct.Struct("=dd24sd").pack_into
-_read = struct.Struct("=dd16s8sd").iter_unpack
+write: Callable[[Any, int, int, float, bytes, int], None] = struct.Struct("=qd24sq").pack_into
+_read = struct.Struct("=qd16s8sq").iter_unpack
 
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """One measurement and the trace it was made in. `when` is Unix time in seconds."""
+    """One measurement and the trace it was made in. `time` is in nanoseconds since 1970, as OTLP has it."""
 
     value: float
-    when: float
+    time: int
     trace_id: int
     span_id: int
+
+    @property
+    def when(self) -> float:
+        """The time in seconds."""
+        return self.time / 1_000_000_000  # of two ints: rounded once
 
 
 def read(marks: bytes) -> tuple[Exemplar | None, ...]:
@@ -51,5 +56,5 @@ def newest(one: bytes, other: bytes) -> bytes:
     return bytes(chosen)
 
 
-def _times(marks: bytes) -> list[float]:
-    return [*memoryview(marks).cast("d")[:: MARK // 8].tolist()]
+def _times(marks: bytes) -> list[int]:
+    return [*memoryview(marks).cast("q")[:: MARK // 8].tolist()]

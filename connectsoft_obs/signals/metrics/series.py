@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from time import time
+from time import time_ns
 from typing import TypeAlias
 
 from connectsoft_obs.signals.metrics import exemplars
@@ -59,8 +59,8 @@ class Histogram:
         cells[0] += value
         return bucket
 
-    def exemplified(self, value: float, ids: bytes, when: float) -> None:
-        """Count a value and keep its trace: `ids` are the trace's and the span's, `when` is Unix time in seconds."""
+    def exemplified(self, value: float, ids: bytes, when: int) -> None:
+        """Count a value and keep its trace: `ids` are the trace's and the span's, `when` is in nanoseconds since 1970."""
         bucket = bisect_left(self.bounds, value)
         cells = self.cells
         cells[bucket + 1] += 1.0
@@ -75,7 +75,7 @@ class Histogram:
         marks = self.marks
         if marks is None:
             marks = self.marks = self.room()
-        when = time()
+        when = time_ns()
         ids = trace_id.to_bytes(16, "big") + span_id.to_bytes(8, "big")
         _write(marks, bucket * MARK, when, value, ids, when)
 

@@ -183,7 +183,7 @@ def _marks(exemplars: Iterable[Any], bounds: tuple[float, ...]) -> bytes:
     marks = bytearray(MARK * (len(bounds) + 1))
     for found in exemplars:
         if found.trace_id and found.span_id:
-            when, place = found.time_unix_nano / 1e9, bisect_left(bounds, found.value) * MARK
+            when, place = found.time_unix_nano, bisect_left(bounds, found.value) * MARK
             try:
                 ids = found.trace_id.to_bytes(16, "big") + found.span_id.to_bytes(8, "big")
             except OverflowError:
