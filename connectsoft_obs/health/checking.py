@@ -66,6 +66,7 @@ class Checking:
         self._owner = owner
         self._was_slow = False
         self._run: Run | None = None
+        self._again: Run | None = None
         self._ended = False
 
     def begin(self) -> None:
@@ -82,6 +83,8 @@ class Checking:
         pause = self._interval if self.state.passed_before else min(self._interval, FIRST)
         self._schedule.after(pause * random.uniform(1 - JITTER, 1 + JITTER), self._due)  # noqa: S311  jitter
         run = self._run
+        if run is not None and run.lost:
+            self._again, run = run, None
         if run is None:
             self._start()
         elif run.judged:  # it was given up and still has not returned: as good as another failure
@@ -94,7 +97,8 @@ class Checking:
         def done(run: Run, error: BaseException | None) -> None:
             self._schedule.soon(partial(self._finished, run, error))
 
-        self._run = run = self._runs.begin(f"obs-check-{check.name}", check.run, self._timeout, done)
+        self._run = run = self._runs.begin(f"obs-check-{check.name}", check.run, self._timeout, done, self._again)
+        self._again = None
         # A little later than the loop's own timeout, which cancels as well and should be the one to strike.
         self._schedule.after(self._timeout + 0.1, partial(self._overdue, run))
 
@@ -111,8 +115,11 @@ class Checking:
     def _finished(self, run: Run, error: BaseException | None) -> None:
         if run is self._run:
             self._run = None
-        if run.judged or self._ended or isinstance(error, asyncio.CancelledError):
-            return  # given up before, or its event loop ended: no result
+        if run.judged or self._ended:
+            return
+        if isinstance(error, asyncio.CancelledError):  # its event loop ended: no result
+            self._again = run
+            return
         if error is not None:
             self._failed(said(error), run.duration, error)
             return

@@ -31,8 +31,10 @@ class Loops:
     def current(self) -> asyncio.AbstractEventLoop:
         """The application's loop while it lives, else our own."""
         loop = self.application
-        if loop is not None and not loop.is_closed():
-            return loop
+        return loop if loop is not None and not loop.is_closed() else self.own()
+
+    def own(self) -> asyncio.AbstractEventLoop:
+        """Ours, which lasts."""
         if self._own is None:
             self._own = asyncio.new_event_loop()
             threading.Thread(target=_run, args=(self._own,), name="obs-health-loop", daemon=True).start()

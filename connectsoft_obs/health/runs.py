@@ -22,17 +22,25 @@ Done = Callable[["Run", BaseException | None], None]
 class Run:
     """One call. Times are seconds of the monotonic clock, 0 for what has not happened."""
 
-    __slots__ = ("begun", "ended", "judged")
+    __slots__ = ("begun", "ended", "judged", "loop")
 
     def __init__(self) -> None:
         self.begun: float = 0.0
         self.ended: float = 0.0
         self.judged: bool = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """Where it was sent to, if it is async."""
 
     @property
     def duration(self) -> float:
         """Seconds it took, or has taken so far."""
         return ((self.ended or time.monotonic()) - self.begun) if self.begun else 0.0
+
+    @property
+    def lost(self) -> bool:
+        """Whether it will never end: its event loop was closed with it inside, and nobody was told."""
+        loop = self.loop  # asked first: what ends a run on a loop that is about to close has ended it by then
+        return loop is not None and loop.is_closed() and not self.ended
 
 
 class NoThreadError(Exception):
@@ -40,16 +48,23 @@ class NoThreadError(Exception):
 
 
 class Runs:
-    """Begins calls; each ends by `done(run, error)`, in the thread it ran in."""
+    """Begins calls; each ends by `done(run, error)`, in the thread it ran in, unless it is `lost` with its loop."""
 
     def __init__(self, threads: Threads, loops: Loops) -> None:
         self._threads = threads
         self._loops = loops
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, name: str, function: Function, timeout: float, done: Done) -> Run:
-        """Begin a call. An async one is cancelled after `timeout` seconds; a thread cannot be."""
+    def begin(self, name: str, function: Function, timeout: float, done: Done, again: Run | None = None) -> Run:
+        """Begin a call. An async one is cancelled after `timeout` seconds; a thread cannot be.
+
+        `again` is the call that has to be made again because it was cancelled or lost. Where its loop was closed, the
+        next one of the application may not last either, as with test clients that have a loop for each request: this
+        call is on a loop of our own.
+        """
         run = Run()
+        if again is not None and again.loop is not None and again.loop.is_closed():
+            run.loop = self._loops.own()
         if is_async(function):
             self._on_loop(name, function, timeout, run, done)
         elif not self._threads.run(name, lambda: self._in_thread(name, function, timeout, run, done)):
@@ -75,9 +90,15 @@ class Runs:
             task = _quiet().run(loop.create_task, self._awaited(function, timeout, run, done))
             task.set_name(name)
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(ended)
 
-        loop = self._loops.current()
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not run.ended:  # cancelled before its first step
+                run.ended = time.monotonic()
+                done(run, asyncio.CancelledError())
+
+        run.loop = loop = run.loop or self._loops.current()
         try:
             loop.call_soon_threadsafe(begin)
         except RuntimeError:  # closed since we asked

@@ -42,6 +42,7 @@ class Startup:
         self._next = 0
         self._attempts = 0
         self._run: Run | None = None
+        self._again: Run | None = None
         self._entries = [
             Entry(task.name, HealthState.UNHEALTHY, 0.0, "has not run yet", ("startup", "critical")) for task in tasks
         ]
@@ -67,8 +68,18 @@ class Startup:
         def done(run: Run, error: BaseException | None) -> None:
             self._schedule.soon(partial(self._finished, task, run, error))
 
-        self._run = self._runs.begin(f"obs-startup-{task.name}", task.run, task.timeout, done)
+        self._run = self._runs.begin(f"obs-startup-{task.name}", task.run, task.timeout, done, self._again)
+        self._again = None
         self._schedule.after(task.timeout + 0.1, partial(self._overdue, task, self._run, time.monotonic()))
+        self._schedule.after(TURN, partial(self._look, task, self._run))
+
+    def _look(self, task: Task, run: Run) -> None:
+        if run is not self._run or run.ended:
+            return
+        if run.lost:
+            self._finished(task, run, asyncio.CancelledError())
+        else:
+            self._schedule.after(TURN, partial(self._look, task, run))
 
     def _overdue(self, task: Task, run: Run, since: float) -> None:
         if run is self._run and not run.ended:
@@ -79,6 +90,7 @@ class Startup:
             return
         self._run = None
         if isinstance(error, asyncio.CancelledError) and self._attempts < ATTEMPTS:
+            self._again = run
             self._schedule.after(TURN, self.begin)  # its event loop ended, as test clients have one for each request
         elif isinstance(error, asyncio.CancelledError):
             self._failed(task, run.duration, "was cancelled", None)

@@ -23,6 +23,7 @@ from support.probing import becomes
 from support.process import APPS, uvicorn, wait_for
 
 import connectsoft_obs as obs
+from connectsoft_obs.health import Probe
 from connectsoft_obs.settings import load
 from connectsoft_obs.testing import capture
 
@@ -107,6 +108,36 @@ def test_checks_go_on_when_an_event_loop_is_closed_and_another_one_starts(seen: 
     first = loops[-1]
     assert kept.run_until_complete(live()) == loops[-1] != first
     kept.close()
+
+
+def test_what_was_given_to_an_event_loop_that_closes_before_running_it_is_run_elsewhere(
+    seen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @obs.readiness_check("check", interval=0.1)
+    async def check() -> None: ...
+
+    @obs.startup_task("warm")
+    async def warm() -> None: ...
+
+    health = obs.configure(service="a").health
+    loop, given = asyncio.new_event_loop(), []
+    give = loop.call_soon_threadsafe
+
+    def counted(*call: Any) -> asyncio.Handle:
+        given.append(call)
+        return give(*call)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+
+    async def begin() -> None:
+        health.start()
+
+    loop.run_until_complete(begin())
+    wait_for(lambda: len(given) >= 2, 5, "the check and the task are given to the loop")
+    assert not health.report(Probe.READINESS).passes
+    loop.close()
+    wait_for(lambda: health.report(Probe.READINESS).passes, 5, "both have run on a loop of ours")
+    health.stop()
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
