@@ -20,16 +20,17 @@ class Answers:
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self._endpoints = Endpoints(telemetry)
-        self._paths = dict(self._endpoints.paths)
-        self._below = self._endpoints.below
+        self.paths: dict[str, Page] = dict(self._endpoints.paths)
+        """What is ours, if the application is not mounted below another path; `below` is how the rest begins."""
+        self.below: tuple[str, ...] = self._endpoints.below
 
     def leave_to(self, application: Any) -> None:
         """Leave to the application what it routes itself, except the paths that probers depend on."""
         own = set(_literal_paths(getattr(application, "routes", ()), ""))
-        for path in sorted(self._paths.keys() & own):
+        for path in sorted(self.paths.keys() & own):
             if path in self._endpoints.fixed:
                 continue
-            del self._paths[path]
+            del self.paths[path]
             setting = self._endpoints.settings[path]
             self._telemetry.say(
                 WARNING,
@@ -42,10 +43,10 @@ class Answers:
         path = scope["path"]
         if root := scope.get("root_path"):
             path = path.removeprefix(root)
-        page = self._paths.get(path)
+        page = self.paths.get(path)
         if page is not None:
             return page if scope["method"] in ("GET", "HEAD") else None
-        return self._endpoints.page_below(scope["method"], path) if path.startswith(self._below) else None
+        return self._endpoints.page_below(scope["method"], path) if path.startswith(self.below) else None
 
     async def send(self, page: Page, scope: Scope, send: Send) -> None:
         """Answer a request."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from connectsoft_obs.asgi.manners import Manner
     from connectsoft_obs.asgi.requests import Requests
     from connectsoft_obs.asgi.types import Message, Receive, Scope, Send
+    from connectsoft_obs.signals.logs import Digits
     from connectsoft_obs.signals.metrics import Number
     from connectsoft_obs.signals.tracing import Span, Unsampled
 
@@ -43,9 +44,9 @@ class Exchange(Operation):
         "caller",
         "context",
         "counts",
+        "digits",
         "disconnected",
         "first_ns",
-        "ids",
         "last_ns",
         "left",
         "manner",
@@ -70,9 +71,9 @@ class Exchange(Operation):
     caller: Caller
     context: Context
     counts: dict[str, int] | None
+    digits: Digits
     disconnected: bool
     first_ns: int
-    ids: tuple[str, str, str]
     last_ns: int
     left: bool
     manner: Manner

@@ -76,7 +76,8 @@ class Lines:
         if exchange.counts is not None:
             more = {**(more or {}), **exchange.counts}
         numbers = (seconds, exchange.sent)
-        self._logs.fill(form, exchange.context, exchange.ids, level, now, exchange, numbers, exchange.caller.line, more)
+        fill, around = self._logs.fill, exchange.caller.line
+        fill(form, exchange.context, exchange.digits, level, now, exchange, numbers, around, more)
 
     def exception(self, exchange: Exchange, error: BaseException) -> None:
         """The one record of an exception that ended a request, with the request's ids."""

@@ -87,7 +87,9 @@ class ObservabilityMiddleware:
             if bound is None:
                 return app(scope, receive, send)
         try:
-            page = bound.answers.page(scope) if scope["type"] == "http" else None
+            path, answers = scope["path"], bound.answers
+            known = path in answers.paths or path.startswith(answers.below) or scope.get("root_path")
+            page = answers.page(scope) if known and scope["type"] == "http" else None
         except Exception as failure:  # noqa: BLE001  ours; the request is the application's
             bound.telemetry.ledger.error("asgi.page", failure)
             page = None
@@ -98,11 +100,8 @@ class ObservabilityMiddleware:
             return app(scope, receive, send)
         if bound.fresh:
             bound.fresh -= 1
-            if not bound.fresh:  # by the second request an application that we wrap from outside has built its stack
-                try:
-                    switch_off(self.app)
-                except Exception as failure:  # noqa: BLE001  ours, or an odd stack; requests are observed twice
-                    bound.telemetry.ledger.error("asgi.foreign", failure)
+            if not bound.fresh:
+                self._alone(self.app)  # by now an application that we wrap from outside has built its stack
         return bound.requests.handle(app, scope, receive, send)
 
     async def _live(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:

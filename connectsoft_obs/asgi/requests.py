@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from binascii import hexlify
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter_ns, time_ns
@@ -52,7 +53,7 @@ _SERVER: Final = SpanKind.SERVER
 _IDENTITY = frozenset({b"traceparent", b"tracestate", b"baggage", b"x-correlation-id", b"x-request-id"})
 _KEEPS_ALIVE = ("1.1", "1.0")
 _NO_LINKS: tuple[Link, ...] = ()
-_T = (b"t", b"T")
+_T = frozenset(b"tT")
 
 
 class Requests:
@@ -164,8 +165,8 @@ class Requests:
             context = within(exchange, span, inbound.base if self._trust else NOTHING.base)
         exchange.span = span
         exchange.context = context
-        text = span.ids.hex()
-        exchange.ids = span.hexed = (text[:32], text[32:], FLAGS[span.flags])
+        digits = hexlify(span.ids)
+        exchange.digits = (digits[:32], digits[32:], FLAGS[span.flags])
         scope[MARK] = exchange
         exchange.active = active = manner.active
         active.cells[0] += 1.0
@@ -192,7 +193,7 @@ class Requests:
         for name, value in headers:
             length = len(name)  # cheaper to ask for than the name in small letters
             if length == 12:
-                if value[:1] in _T and value[:17].lower() == EVENT_STREAM and name.lower() == b"content-type":
+                if value and value[0] in _T and value[:17].lower() == EVENT_STREAM and name.lower() == b"content-type":
                     self._becomes_stream(exchange)
             elif length == 16 and name.lower() == b"x-correlation-id":
                 carries = True
@@ -208,8 +209,9 @@ class Requests:
             headers = message["headers"]
         if carries:
             return message
-        correlation = exchange.correlation_id or exchange.ids[0]
-        return {**message, "headers": [*headers, (b"x-correlation-id", correlation.encode("latin-1"))]}
+        correlation = exchange.correlation_id
+        own = correlation.encode("latin-1") if correlation else exchange.digits[0]
+        return {**message, "headers": [*headers, (b"x-correlation-id", own)]}
 
     def settled(self, exchange: Exchange, elapsed_ns: int, error: BaseException | None) -> None:
         """The request is over: one sample, one span, one line, from one pair of clock reads."""
@@ -234,7 +236,12 @@ class Requests:
             if self._exception_event and type(span) is Span:
                 span.record_exception(error)
         if type(span) is Span:
-            row, own = self._own(exchange, recorded) if self._provider.heard else (None, None)
+            row, own = None, None
+            if self._provider.heard:
+                first, sent = exchange.first_ns, exchange.sent
+                if first and sent:
+                    row = (exchange.scope["path"], (first - exchange.start_ns) / 1e9, sent)
+                own = self._own(exchange, recorded, row)
             span.finish(recorded.title, recorded.shared, exchange.caller.shared, own, recorded.bad, now, row)
         self._lines.access(exchange, recorded, seconds, now)
 
@@ -258,17 +265,22 @@ class Requests:
         """Who asks for what, for whoever looks at a span before it ends."""
         return {**self._addresses.asked(exchange.scope), **exchange.caller.shared.items}
 
-    def _own(
-        self, exchange: Exchange, recorded: Recorded
-    ) -> tuple[tuple[str, float, int] | None, dict[str, Any] | None]:
-        """Span attributes that only this request has: the values of `ROW`, and more."""
+    def _own(self, exchange: Exchange, recorded: Recorded, row: object) -> dict[str, Any] | None:
+        """Span attributes that only this request has, beyond those of a row."""
         scope = exchange.scope
-        if exchange.first_ns and exchange.sent:
-            row = (scope["path"], (exchange.first_ns - exchange.start_ns) / 1e9, exchange.sent)
-            own: dict[str, Any] = {}
-        else:
-            row, own = None, self._without_row(exchange)
-        if query := scope.get("query_string"):
+        query = scope.get("query_string")
+        if row is not None and not (
+            query
+            or exchange.received
+            or exchange.facts
+            or exchange.correlation_id is not None
+            or exchange.recorded_headers is not None
+            or exchange.counts is not None
+            or exchange.manner.method is OTHER
+        ):
+            return None
+        own = self._without_row(exchange) if row is None else {}
+        if query:
             own[URL_QUERY] = self._addresses.query(query)
         if exchange.received:
             own[HTTP_REQUEST_BODY_SIZE] = exchange.received
@@ -283,7 +295,7 @@ class Requests:
         if exchange.facts:  # what users bind does not replace what the standard says
             said = {**recorded.shared.items, **exchange.caller.shared.items, **dict.fromkeys(ROW.keys)}
             own |= {key: fact for key, fact in exchange.facts.items() if key not in said}
-        return row, own
+        return own
 
     @staticmethod
     def _without_row(exchange: Exchange) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from connectsoft_obs.errors import ConfigurationError
 _MODULES: Final = (
     "asgi.conversation", "asgi.exchange", "asgi.requests",
     "signals.logs.stream", "signals.metrics.series", "signals.tracing.provider", "signals.tracing.span",
-    "work.delivery", "work.expected", "work.heartbeats", "work.jobs", "work.limits", "work.models", "work.producers",
+    "work.delivery", "work.expected", "work.heartbeats", "work.limits", "work.models", "work.producers",
     "work.run",
 )  # fmt: skip
 """Where what is reported takes its time from: by names of their own, so that asking the clock costs nothing more."""

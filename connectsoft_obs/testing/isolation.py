@@ -61,7 +61,7 @@ def capture(**arguments: Any) -> Iterator[Seen]:
 
     def make(settings: Settings) -> Telemetry:
         telemetry = Telemetry(settings, exports=False, output=_Kept(seen))
-        telemetry.tracing.provider.export_to(lambda span: seen.spans.append(span._readable_span()))  # noqa: SLF001
+        telemetry.tracing.hand_to(lambda span: seen.spans.append(span.readable()))
         seen.telemetry = telemetry
         return telemetry
 

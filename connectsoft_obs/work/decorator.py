@@ -148,24 +148,23 @@ class Job:
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
         """The run of one call. Never raises."""
         try:
-            return self._run(args, kwargs)
+            telemetry = self._given or current()
+            record = self._record
+            if record is None or record.telemetry is not telemetry:
+                record = self._bind()
+            arrival = ALONE if self._arguments is None or record is None else self._asked(record, args, kwargs)
+            return Run(record, arrival, self._terms)
         except Exception as failure:  # noqa: BLE001  ours; the function is called without us
             failed("work.open", failure)
             return Run(None, ALONE, self._terms)
 
-    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
-        telemetry = self._given or current()
-        record = self._record
-        if record is None or record.telemetry is not telemetry:
-            record = self._bind()
-        if self._arguments is None or record is None:
-            return Run(record, ALONE, self._terms)
+    def _asked(self, record: JobRecord, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arrival:
         try:
-            arrival = self._arrival(record, self._arguments.of(args, kwargs))
+            assert self._arguments is not None
+            return self._arrival(record, self._arguments.of(args, kwargs))
         except Exception as failure:  # noqa: BLE001  ours; the run goes on without what was to be recorded
             record.telemetry.ledger.error("work.arguments", failure)
-            arrival = ALONE
-        return Run(record, arrival, self._terms)
+            return ALONE
 
     def _bind(self) -> JobRecord | None:
         telemetry = self._given or found()

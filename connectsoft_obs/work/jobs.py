@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from time import time
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace import SpanKind
@@ -90,16 +89,16 @@ class JobRecord(Record):
         """One less is running."""
         self._active.cells[0] -= 1.0
 
-    def settled(self, run: Run, outcome: Outcome) -> None:
+    def settled(self, run: Run, outcome: Outcome, now: int) -> None:
         """Note when it ended."""
-        now, success = time(), outcome is Outcome.SUCCESS
+        moment, success = now / 1_000_000_000, outcome is Outcome.SUCCESS
         if self._last_run is None:
             self._last_run = self.telemetry.metrics.family(JOB_LAST_RUN).number(self._job)
-        self._last_run.cells[0] = now
+        self._last_run.cells[0] = moment
         if success:
             if self._last_success is None:
                 self._last_success = self.telemetry.metrics.family(JOB_LAST_SUCCESS).number(self._job)
-            self._last_success.cells[0] = now
+            self._last_success.cells[0] = moment
         if self._schedule is not None and self._expected is not None:
             self._expected.settled(self._schedule, success)
 

@@ -86,7 +86,7 @@ class MessageRecord(Record):
     def left(self, run: Run) -> None:
         """Nothing is counted at the end but the outcome."""
 
-    def settled(self, run: Run, outcome: Outcome) -> None:
+    def settled(self, run: Run, outcome: Outcome, now: int) -> None:
         """Count what became of the messages."""
         self._outcome(outcome).add(run.arrival.count)
 

@@ -119,8 +119,8 @@ class Record(ABC):
         """A run is over, whatever came of it. Must not raise."""
 
     @abstractmethod
-    def settled(self, run: Run, outcome: Outcome) -> None:
-        """The outcome of a run is known and final."""
+    def settled(self, run: Run, outcome: Outcome, now: int) -> None:
+        """The outcome of a run is known and final; `now` is its end in nanoseconds since 1970."""
 
     def _bind(self, outcome: Outcome, error: str | None, retried: bool) -> Ending:
         ending = Ending(self, outcome, error or "", retried)

@@ -15,7 +15,7 @@ from connectsoft_obs.context import CORRELATION, OPERATION, SPAN, runtime, withi
 from connectsoft_obs.operations import Operation, exception_name, exception_outcome, told
 from connectsoft_obs.signals.logs import NOTHING
 from connectsoft_obs.signals.logs.cleaning import printed
-from connectsoft_obs.signals.tracing import NO_SHARED, Span, Unsampled
+from connectsoft_obs.signals.tracing import NO_SHARED, Span, Unsampled, digits
 from connectsoft_obs.vocabulary import (
     CORRELATION_ID,
     EXCEPTION_MESSAGE,
@@ -36,6 +36,7 @@ EARLY_NS = 100_000_000
 """Nanoseconds that whoever enforces a time limit from outside, by cancelling, may have begun to count before the run did."""
 
 _BAD = (Outcome.FAILURE, Outcome.TIMEOUT)
+_SUCCESS = Outcome.SUCCESS  # a look-up less
 
 
 class Run(Operation):
@@ -210,10 +211,15 @@ class Run(Operation):
             self.facts, self.correlation_id = enclosing.facts, enclosing.correlation_id
 
     def _close(self, record: Record, error: BaseException | None, elapsed_ns: int) -> None:
-        outcome, name = self._verdict(error, elapsed_ns)
+        retried = self.retried
+        ordinary = error is None and self.arrival is ALONE and self.reason is None and self.terms.timeout is None
+        if ordinary and not retried:  # nearly every run; there is nothing to find out
+            outcome, name = _SUCCESS, None
+        else:
+            outcome, name = self._verdict(error, elapsed_ns)
+            retried = retried or (outcome in _BAD and 0 < self.arrival.attempt < self.arrival.most)
         self.outcome = outcome
         self.error_type = name
-        retried = self.retried or (outcome in _BAD and 0 < self.arrival.attempt < self.arrival.most)
         ending = record.ending(outcome, name, retried)
         seconds, now = elapsed_ns / 1e9, self.wall_ns + elapsed_ns
         span = self.span
@@ -224,15 +230,16 @@ class Run(Operation):
                 ending.duration.observe(seconds)
             if ending.count is not None:
                 ending.count(seconds)
-            record.settled(self, outcome)
+            record.settled(self, outcome, now)
         if type(span) is Span:
-            span.finish(record.title, ending.shared, NO_SHARED, self._own(), ending.bad, now)
+            own = None if ordinary and self.correlation_id is None and not self.facts else self._own()
+            span.finish(record.title, ending.shared, NO_SHARED, own, ending.bad, now)
         if retried:
             attempts.remember(record.title, span.get_span_context())
-        if ending.form is not None and error is None and self.arrival is ALONE and self.reason is None:
+        if ordinary and ending.form is not None:
             if ending.level >= record.quiet and self.context is not None:
                 fill = record.telemetry.logs.fill
-                fill(ending.form, self.context, span.hex, ending.level, now, self, (seconds,), NOTHING)
+                fill(ending.form, self.context, digits(span), ending.level, now, self, (seconds,), NOTHING)
         else:
             self._tell(record, ending, error, seconds)
 
@@ -252,11 +259,9 @@ class Run(Operation):
             return Outcome.TIMEOUT, ErrorType.TIMEOUT.value
         return outcome, name
 
-    def _own(self) -> dict[str, Any] | None:
+    def _own(self) -> dict[str, Any]:
         """Span attributes that only this run has."""
         arrival = self.arrival
-        if arrival is ALONE and self.reason is None and self.correlation_id is None and not self.facts:
-            return None
         own = {} if arrival.own is None else dict(arrival.own)
         if arrival.attempt:
             own[JOB_ATTEMPT] = arrival.attempt

@@ -25,7 +25,7 @@ ENTRANCES = {
     # What the server, the framework or the standard library calls, and what applications call: whoever stands here
     # holds the guard. Their bodies are a few lines, and every function that they call is broken below.
     "asgi/middleware.py": "ObservabilityMiddleware.__init__ ObservabilityMiddleware.__call__ ObservabilityMiddleware._http "
-    "ObservabilityMiddleware._page ObservabilityMiddleware._lifespan ObservabilityMiddleware._wrap ObservabilityMiddleware._with_error_page "
+    "ObservabilityMiddleware._live ObservabilityMiddleware._wrap ObservabilityMiddleware._with_error_page "
     "ObservabilityMiddleware._alone ObservabilityMiddleware._bind",
     "asgi/stack.py": "Outermost.__call__",
     "asgi/requests.py": "Requests.handle",
@@ -41,7 +41,8 @@ ENTRANCES = {
     "signals/logs/stdlib.py": "Handler.handle Handler.emit",
     "signals/tracing/delegate.py": "DelegatingProvider.get_tracer DelegatingTracer.__init__ DelegatingTracer.start_span",
     "signals/tracing/entering.py": "start_as_current_span",
-    "signals/tracing/provider.py": "Tracer.start_span Provider._to_all _sampled.<locals>.ended",
+    "signals/tracing/provider.py": "Tracer.start_span Provider._to_all",
+    "signals/tracing/tracing.py": "Tracing.export_to.<locals>.export Tracing.hand_to.<locals>.export",
     "signals/tracing/span.py": "Span.set_attribute Span._attributes_of_user Span.add_event Span.record_exception Span.end",
     "signals/metrics/instruments.py": "Counter.add Histogram.record Gauge.set _Recorder._owner",
     "signals/metrics/garbage.py": "Garbage.__call__",  # the interpreter's, in the middle of anything

@@ -16,6 +16,13 @@ from connectsoft_obs.signals.logs.profiles import PROFILES
 from connectsoft_obs.signals.logs.rendering import render
 
 IDS = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", "01")
+
+
+def digits(ids: tuple[str, str, str]) -> tuple[bytes, bytes, bytes]:
+    trace, span, flags = ids
+    return trace.encode(), span.encode(), flags.encode()
+
+
 text = st.text(st.characters(codec="utf-8"), max_size=30)
 
 
@@ -41,9 +48,9 @@ def test_filled_in_and_put_together_are_the_same(
     fixed = {"http.route": "/a/{b}", "connectsoft.outcome": "success"}
     form = layout.form(message, "connectsoft_obs.access", fixed, tuple(numbers))
     around = layout.fragment({"user_agent.original": agent})
-    said = (form, 1795508700_123456789, level, (*IDS[:2], flags), Operation(name, correlation))
-    filled = layout.encoded(*said, tuple(numbers.values()), around, more, facts)
+    ids, operation, now = (*IDS[:2], flags), Operation(name, correlation), 1795508700_123456789
+    filled = layout.encoded(form, now, level, digits(ids), operation, tuple(numbers.values()), around, more, facts)
     if facts is None and "\ue000" not in message:
         assert filled is not None
     own = {**numbers, **(more or {}), **around.fields}
-    assert filled in (None, render(layout.filled(*said, own, facts)))
+    assert filled in (None, render(layout.filled(form, now, level, ids, operation, own, facts)))

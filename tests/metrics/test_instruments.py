@@ -15,7 +15,7 @@ from support.process import uvicorn, wait_for
 
 import connectsoft_obs as obs
 from connectsoft_obs.signals.metrics.instruments import COUNT_BUCKETS, SIZE_BUCKETS
-from connectsoft_obs.testing import capture
+from connectsoft_obs.testing import capture, frozen_clock
 from connectsoft_obs.vocabulary import REQUEST_BUCKETS
 
 counter = obs.counter("tests.things.made", unit="{thing}", labels=("colour", "shop.size"), help="Number of things.")
@@ -44,6 +44,19 @@ def test_a_gauge_is_what_it_was_set_to_and_can_go_up_and_down() -> None:
         level.set(2, tank="b")
     assert seen.metric("tests.level", tank="a").value == 7
     assert seen.metric("tests.level").value == 9
+
+
+def test_the_exemplar_of_a_busy_bucket_is_at_most_a_hundredth_of_a_second_behind() -> None:
+    @obs.job("quick")
+    def quick() -> None: ...
+
+    with frozen_clock() as clock, capture() as seen:
+        for pause in (0.0, 0.004, 0.007):
+            clock.advance(pause)
+            quick()
+            [kept] = seen.metric("connectsoft.job.duration").exemplars
+            told = seen.spans[-1 if pause == 0.007 else 0]
+            assert kept.trace_id == told.context.trace_id
 
 
 def test_a_histogram_keeps_the_trace_of_a_sampled_span_as_exemplar() -> None:

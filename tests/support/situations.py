@@ -74,8 +74,8 @@ class Stage:
         fixed |= {**more, "connectsoft.outcome": outcome}
         form = self.stream.form(f"{title} {status}", "connectsoft_obs.access", fixed, tuple(numbers))
         around = self.stream.fragment({"client.address": "203.0.113.7", "user_agent.original": "Mozilla/5.0"})
-        ids = (f"{TRACE:032x}", f"{SPAN_ID:016x}", "01")
-        self.stream.fill(form, context, ids, level, NOW, operation, tuple(numbers.values()), around)
+        digits = (b"%032x" % TRACE, b"%016x" % SPAN_ID, b"01")
+        self.stream.fill(form, context, digits, level, NOW, operation, tuple(numbers.values()), around)
 
     def inside(self, say: Callable[[], None], flags: int = 1, facts: dict[str, Any] | None = None) -> None:
         """Say something while a request runs."""

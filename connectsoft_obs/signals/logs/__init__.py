@@ -2,6 +2,7 @@
 
 from connectsoft_obs.signals.logs.exceptions import reported as reported
 from connectsoft_obs.signals.logs.layout import NOTHING as NOTHING
+from connectsoft_obs.signals.logs.layout import Digits as Digits
 from connectsoft_obs.signals.logs.layout import Form as Form
 from connectsoft_obs.signals.logs.layout import Fragment as Fragment
 from connectsoft_obs.signals.logs.logger import Logger as Logger

@@ -46,11 +46,12 @@ class Levels:
     def __init__(self, lowest: int, own: Mapping[str, int]) -> None:
         self._configured = {ROOT: lowest, **own}
         self._changed: dict[str, int] = {}
-        self._known: dict[str, int] = {}
+        self.known: dict[str, int] = {}
+        """What `of` said before, by logger."""
 
     def of(self, logger: str) -> int:
         """The lowest level this logger writes."""
-        return self._known.get(logger) or self._look_up(logger)
+        return self.known.get(logger) or self._look_up(logger)
 
     def own(self) -> dict[str, int]:
         """The levels that were set, by logger."""
@@ -59,13 +60,13 @@ class Levels:
     def change(self, levels: Mapping[str, int]) -> None:
         """Put these levels over the configured ones, in place of those that were put there before."""
         self._changed = dict(levels)
-        self._known = {}
+        self.known = {}
 
     def _look_up(self, logger: str) -> int:
         own, name = self.own(), logger
         while name and name not in own:
             name = name.rpartition(".")[0]
         level = max(own[name or ROOT], 1)
-        if len(self._known) < _KEPT:
-            self._known[logger] = level
+        if len(self.known) < _KEPT:
+            self.known[logger] = level
         return level

@@ -16,7 +16,7 @@ from connectsoft_obs.signals.logs.cleaning import Cleaning, printed
 from connectsoft_obs.signals.logs.console import Console
 from connectsoft_obs.signals.logs.exceptions import exception_fields
 from connectsoft_obs.signals.logs.floods import Event, Floods
-from connectsoft_obs.signals.logs.layout import Form, Fragment, Ids, Layout, ids_of
+from connectsoft_obs.signals.logs.layout import Digits, Form, Fragment, Ids, Layout, ids_in, ids_of
 from connectsoft_obs.signals.logs.levels import NAMES, WARNING, Levels, standard
 from connectsoft_obs.signals.logs.output import Output
 from connectsoft_obs.signals.logs.profiles import PROFILES
@@ -166,7 +166,7 @@ class LogStream:
         self,
         form: Form,
         context: Context,
-        ids: Ids,
+        digits: Digits,
         level: int,
         now: int,
         operation: Operation,
@@ -181,7 +181,7 @@ class LogStream:
         Args:
             form: what all such lines say.
             context: the operation's.
-            ids: of the operation's span.
+            digits: of the operation's span.
             level: one of the five.
             now: when, in nanoseconds since 1970.
             operation: what it is about.
@@ -190,7 +190,8 @@ class LogStream:
             more: what only this line says, under names of ours, clean.
         """
         try:
-            if level < self.levels.of(form.logger):
+            levels, logger = self.levels, form.logger
+            if level < (levels.known.get(logger) or levels.of(logger)):
                 return
             facts = operation.facts
             if facts is not None:
@@ -198,8 +199,9 @@ class LogStream:
                 self._cleaning.fields(facts)
             self._counts[level](1)
             encoded = self._encoded
-            content = encoded and encoded(form, now, level, ids, operation, numbers, around, more, facts)
+            content = encoded and encoded(form, now, level, digits, operation, numbers, around, more, facts)
             if content is None or self._exports or len(content) > MAX_LINE:
+                ids = ids_in(digits)
                 own = {**dict(zip(form.numbers, numbers, strict=True)), **(more or _NONE), **around.fields}
                 if content is None or len(content) > MAX_LINE:
                     content = self._render(self._layout.filled(form, now, level, ids, operation, own, facts))

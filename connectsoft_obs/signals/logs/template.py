@@ -31,23 +31,24 @@ class Template:
 
     def __init__(self, line: dict[str, Any], texts: Sequence[str], values: Sequence[str]) -> None:
         marks = {key: chr(_FIRST + number) for number, key in enumerate((*texts, *values))}
-        text = orjson.dumps({**line, **marks}).decode()
-        if any(text.count(mark) != 1 for mark in marks.values()):
+        text = orjson.dumps({**line, **marks})
+        if any(text.count(mark.encode()) != 1 for mark in marks.values()):
             raise ValueError(text)
-        rooms = [mark if key in texts else f'"{mark}"' for key, mark in marks.items()]
+        rooms = [mark.encode() if key in texts else f'"{mark}"'.encode() for key, mark in marks.items()]
         places = sorted(range(len(rooms)), key=lambda number: text.index(rooms[number]))
-        parts, rest = [], text[:-1]
+        parts: list[bytes] = []
+        rest = text[:-1]
         for place in places:
             before, _, rest = rest.partition(rooms[place])
-            parts += [before, ""]
-        self._parts = [*parts, rest, "", "}\n"]  # the last room is for the fields at the end
+            parts += [before, b""]
+        self._parts: list[bytes] = [*parts, rest, b"", b"}\n"]  # the last room is for the fields at the end
         last = len(rooms)
-        self._order: Callable[[Sequence[str]], Sequence[str]] | None = (
+        self._order: Callable[[Sequence[bytes]], Sequence[bytes]] | None = (
             None if places == list(range(last)) else itemgetter(*places, last)
         )
 
-    def line(self, given: Sequence[str]) -> bytes:
+    def line(self, given: Sequence[bytes]) -> bytes:
         """The line with `given` in its room: `texts`, `values`, and in the end more members, each after a comma."""
         parts = self._parts.copy()
         parts[1::2] = given if self._order is None else self._order(given)
-        return "".join(parts).encode()
+        return b"".join(parts)

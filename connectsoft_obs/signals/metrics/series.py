@@ -13,6 +13,10 @@ from connectsoft_obs.signals.metrics.exemplars import Exemplar
 
 _write = exemplars.write
 
+FRESH = 10_000_000
+"""Nanoseconds for which the trace of a bucket is as good as a newer one; keeping one costs as much as the rest of a
+measurement (tests/bench/record.py), and whoever reads it comes every few seconds."""
+
 
 class Number:
     """A counter, an up-down counter or a gauge. Safe from any thread."""
@@ -42,12 +46,13 @@ class Histogram:
         room: gives room for exemplars when the first one is kept.
     """
 
-    __slots__ = ("bounds", "cells", "marks", "room")
+    __slots__ = ("bounds", "cells", "kept", "marks", "room")
 
     def __init__(self, cells: Cells, bounds: tuple[float, ...], room: Callable[[], Marks]) -> None:
         self.cells: Cells | Inherited = cells
         self.bounds: tuple[float, ...] = bounds
         self.marks: Marks | None = None
+        self.kept: list[int] = []
         self.room: Callable[[], Marks] = room
 
     def observe(self, value: float) -> int:
@@ -60,24 +65,35 @@ class Histogram:
         return bucket
 
     def exemplified(self, value: float, ids: bytes, when: int) -> None:
-        """Count a value and keep its trace: `ids` are the trace's and the span's, `when` is in nanoseconds since 1970."""
+        """Count a value, and keep its trace if that of its bucket is older than FRESH.
+
+        `ids` are the trace's and the span's, `when` is in nanoseconds since 1970.
+        """
         bucket = bisect_left(self.bounds, value)
         cells = self.cells
         cells[bucket + 1] += 1.0
         cells[0] += value
         marks = self.marks
         if marks is None:
-            marks = self.marks = self.room()
-        _write(marks, bucket * MARK, when, value, ids, when)
+            marks = self._opened()
+        kept = self.kept
+        if not 0 <= when - kept[bucket] < FRESH:
+            kept[bucket] = when
+            _write(marks, bucket * MARK, when, value, ids, when)
 
     def exemplify(self, bucket: int, value: float, trace_id: int, span_id: int) -> None:
         """Keep a trace that fell into a bucket; the latest one stays."""
         marks = self.marks
         if marks is None:
-            marks = self.marks = self.room()
+            marks = self._opened()
         when = time_ns()
         ids = trace_id.to_bytes(16, "big") + span_id.to_bytes(8, "big")
         _write(marks, bucket * MARK, when, value, ids, when)
+
+    def _opened(self) -> Marks:
+        self.kept = [0] * (len(self.bounds) + 1)
+        marks = self.marks = self.room()
+        return marks
 
 
 Child: TypeAlias = Number | Histogram

@@ -9,6 +9,7 @@ from connectsoft_obs.signals.tracing.readable import FLAGS as FLAGS
 from connectsoft_obs.signals.tracing.readable import NO_SHARED as NO_SHARED
 from connectsoft_obs.signals.tracing.readable import Row as Row
 from connectsoft_obs.signals.tracing.readable import Shared as Shared
+from connectsoft_obs.signals.tracing.readable import digits as digits
 from connectsoft_obs.signals.tracing.readable import hexadecimal as hexadecimal
 from connectsoft_obs.signals.tracing.span import Span as Span
 from connectsoft_obs.signals.tracing.span import Unsampled as Unsampled

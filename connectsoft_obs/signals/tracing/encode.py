@@ -18,7 +18,7 @@ from connectsoft_obs.signals.tracing.span import Span
 _ATTRIBUTE = 9
 _KIND = {kind: wire.integer(6, kind.value + 1) for kind in SpanKind}
 _HAS_REMOTE, _IS_REMOTE = 0x100, 0x200
-_UNSET, _UNSET_CODE = b"\x7a\x00", StatusCode.UNSET
+_UNSET = b"\x7a\x00"
 _REMOTE_PARENT = wire.fixed32(16, _HAS_REMOTE | _IS_REMOTE)
 _LOCAL_PARENT = wire.fixed32(16, _HAS_REMOTE)
 _times = struct.Struct("<BQBQ").pack
@@ -41,19 +41,19 @@ def _head(title: str, sort: SpanKind) -> bytes:
 
 def span(done: Span) -> bytes:
     """A finished span of ours."""
-    own, row, common, ids, parent = done.own, done.row, done.shared, done.ids, done.origin
-    if done.touched or (len(own) if own else 0) > done.tracer.room:
-        return readable(done)
-    known = common.title is done.title and common.sort is done.sort and done.status_code is _UNSET_CODE
-    encoded = b"" if row is None or common.row is None else common.row.encode(row)
-    if known and parent is None and done.state is None and not own:
+    own, row, common, ids = done.own, done.row, done.shared, done.ids
+    if done.plain and not own and common.title is done.title and common.sort is done.sort:
         # What the span of nearly every request is: all but its ids, its times and its row is known beforehand.
         return b"".join(
             (
                 b"\x0a\x10", ids[:16], b"\x12\x08", ids[16:], _times(0x39, done.start_ns, 0x41, done.end_ns),
-                common.whole, done.around.encoded, encoded,
+                common.whole, done.around.encoded, b"" if row is None or common.row is None else common.row.encode(row),
             )
         )  # fmt: skip
+    if done.touched or (len(own) if own else 0) > done.tracer.room:
+        return readable(done)
+    parent = done.origin
+    encoded = b"" if row is None or common.row is None else common.row.encode(row)
     return b"".join(
         (
             b"\x0a\x10",

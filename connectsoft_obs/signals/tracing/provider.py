@@ -13,18 +13,16 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationInfo, InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode, TraceState
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceState
 
 from connectsoft_obs.ledger import failed
 from connectsoft_obs.signals.tracing import ids
 from connectsoft_obs.signals.tracing.entering import start_as_current_span
 from connectsoft_obs.signals.tracing.ids import bits
-from connectsoft_obs.signals.tracing.readable import NO_SHARED
 from connectsoft_obs.signals.tracing.sampling import Decide
 from connectsoft_obs.signals.tracing.span import Span, Unsampled
 
 SAMPLED, RANDOM = 0x01, 0x02
-_UNSET = StatusCode.UNSET
 _new = object.__new__
 
 Export = Callable[[Span], None]
@@ -51,6 +49,7 @@ class Tracer(trace.Tracer):
         self.limits: sdk.SpanLimits = provider.limits
         self.scope: tuple[str, str, str | None] = (scope.name, scope.version or "", scope.schema_url)
         self.room: int = _room(provider.limits)
+        self.roomy: bool = self.room >= 0
 
     @property
     def instrumentation_info(self) -> InstrumentationInfo:
@@ -77,9 +76,10 @@ class Tracer(trace.Tracer):
         provider = self.provider
         state: TraceState | None = None
         initial: dict[str, Any] | None = None
-        if parent is None and provider.keeps_all and not root_id:  # nearly every request
-            own, flags = bits(192).to_bytes(24, "big"), SAMPLED | RANDOM
+        if parent is None and provider.keeps_all and not root_id:  # nearly every request that begins a trace
+            own, flags, plain = bits(192).to_bytes(24, "big"), SAMPLED | RANDOM, self.roomy
         else:
+            plain = False
             sampled: bool | None = None
             if parent is not None:
                 own, flags, state = ids.within(parent.trace_id), parent.trace_flags & RANDOM, parent.trace_state
@@ -109,18 +109,11 @@ class Tracer(trace.Tracer):
         span.sort = kind
         span.ids = own
         span.flags = flags
-        span.state = state
-        span.origin = parent
         span.start_ns = start_ns
-        span.hexed = None
-        span.status_code = _UNSET
-        span.shared = span.around = NO_SHARED
-        span.renamed = span.touched = False
+        span.plain = plain
         span.open = True
-        if initial:
-            span.set_attributes(initial)
-        for link in links:
-            span.add_link(link.context, link.attributes)
+        if not plain or links:
+            _complete(span, parent, state, initial, links)
         if provider.others:
             provider.started(span, context)
         return span
@@ -225,7 +218,7 @@ class Provider(sdk.TracerProvider):
         return self._ours.setdefault(key, Tracer(self, scope))
 
     def export_to(self, export: Export) -> None:
-        """Hand every finished span that is sampled to `export` too; it must not block or raise."""
+        """Hand every finished span to `export` too, which looks whether it is sampled and must not block or raise."""
         self._export = (*self._export, export)
         self.heard = True
         self._choose()
@@ -244,30 +237,29 @@ class Provider(sdk.TracerProvider):
     def _choose(self) -> None:
         """Where finished spans go: straight to the one who wants them, where there is only one."""
         alone = len(self._export) == 1 and not self.others
-        self.ended = _sampled(self._export[0]) if alone else self._to_all
+        self.ended = self._export[0] if alone else self._to_all
 
     def _to_all(self, span: Span) -> None:
         """To our exporters and to the processors that users added."""
-        if span.flags & SAMPLED:
-            for export in self._export:
-                _guarded(export, span)
+        for export in self._export:
+            export(span)
         if self.others:
             self._active_span_processor.on_end(span._readable_span())  # noqa: SLF001  our own class
 
 
-def _sampled(export: Export) -> Export:
-    def ended(span: Span) -> None:
-        if span.flags & SAMPLED:
-            try:
-                export(span)
-            except Exception as failure:  # noqa: BLE001  ours; who ends a span must not fail for it
-                failed("tracing.export", failure)
-
-    return ended
-
-
-def _guarded(export: Export, span: Span) -> None:
-    try:
-        export(span)
-    except Exception as failure:  # noqa: BLE001  ours; who ends a span must not fail for it
-        failed("tracing.export", failure)
+def _complete(
+    span: Span,
+    parent: SpanContext | None,
+    state: TraceState | None,
+    initial: dict[str, Any] | None,
+    links: Sequence[Link],
+) -> None:
+    """Give a span what it was begun with; what a span has not is said by its class."""
+    if parent is not None:
+        span.origin = parent
+    if state is not None:
+        span.state = state
+    if initial:
+        span.set_attributes(initial)
+    for link in links:
+        span.add_link(link.context, link.attributes)

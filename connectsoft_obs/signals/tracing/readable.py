@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from binascii import hexlify
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from connectsoft_obs.signals.tracing.provider import Tracer
 
 _UNSET = Status(StatusCode.UNSET)
-FLAGS = [f"{flags:02x}" for flags in range(256)]
+FLAGS = [b"%02x" % flags for flags in range(256)]
+"""In hexadecimal digits."""
 
 
 class Row(NamedTuple):
@@ -69,7 +71,13 @@ class Shared:
 def hexadecimal(ids: bytes, flags: int) -> tuple[str, str, str]:
     """Trace id, span id and flags as text: half the cost of formatting them."""
     text = ids.hex()
-    return text[:32], text[32:], FLAGS[flags]
+    return text[:32], text[32:], f"{flags:02x}"
+
+
+def digits(span: Any) -> tuple[bytes, bytes, bytes]:
+    """The same of a span of ours, as bytes."""
+    made = hexlify(span.ids)
+    return made[:32], made[32:], FLAGS[span.flags]
 
 
 NO_SHARED = Shared({}, b"")
@@ -86,21 +94,23 @@ class Readable(sdk.Span):
     sort: SpanKind
     ids: bytes
     flags: int
-    state: TraceState | None
-    origin: SpanContext | None
+    state: TraceState | None = None
+    origin: SpanContext | None = None
     start_ns: int
     end_ns: int = 0
-    shared: Shared
-    around: Shared
+    shared: Shared = NO_SHARED
+    around: Shared = NO_SHARED
     row: tuple[Any, ...] | None = None
     own: dict[str, Any] | None = None
-    status_code: StatusCode
+    status_code: StatusCode = StatusCode.UNSET
     status_text: str | None = None
-    renamed: bool
-    touched: bool
+    renamed: bool = False
+    touched: bool = False
     """Whether anybody set attributes, events or links on it."""
+    plain: bool
+    """Whether it is a root that nobody has touched, named or marked: all of it is what its operation says."""
     on_exit: tuple[bool, bool] = (True, True)
-    hexed: tuple[str, str, str] | None
+    hexed: tuple[str, str, str] | None = None
     open: bool
     _span_context: SpanContext | None = None
     _user: BoundedAttributes | None = None

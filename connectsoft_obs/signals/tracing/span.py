@@ -47,7 +47,7 @@ class Span(Readable):
         """
         if not self.open:
             return
-        if not self.renamed:
+        if self.plain or not self.renamed:
             self.title: str = title
         self.shared: Shared = shared
         self.around: Shared = around
@@ -55,6 +55,7 @@ class Span(Readable):
         self.row: tuple[Any, ...] | None = row
         if failed and self.status_code is StatusCode.UNSET:
             self.status_code: StatusCode = StatusCode.ERROR
+            self.plain: bool = False
         self.end_ns: int = end_ns
         self.open: bool = False
         ended = self.tracer.provider.ended
@@ -87,6 +88,7 @@ class Span(Readable):
             if self._events_ is None:
                 self._events_ = BoundedList(limits.max_events)
                 self.touched: bool = True
+                self.plain = False
             when = time_ns() if timestamp is None else timestamp
             self._events_.append(sdk.Event(name=name, attributes=bounded, timestamp=when))
 
@@ -100,6 +102,7 @@ class Span(Readable):
             if self._links_ is None:
                 self._links_ = BoundedList(limits.max_links)
                 self.touched = True
+                self.plain = False
             self._links_.append(Link(context, bounded))
 
     def update_name(self, name: str) -> None:
@@ -107,6 +110,7 @@ class Span(Readable):
         if self.open:
             self.title = name
             self.renamed: bool = True
+            self.plain = False
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Set the status; OK is final and UNSET changes nothing."""
@@ -115,6 +119,7 @@ class Span(Readable):
         given = status if isinstance(status, Status) else Status(status, description)
         if given.status_code is not StatusCode.UNSET:
             self.status_code = given.status_code
+            self.plain = False
             self.status_text: str | None = given.description
 
     def record_exception(
@@ -166,6 +171,7 @@ class Span(Readable):
                 limits.max_span_attributes, immutable=False, max_value_len=limits.max_span_attribute_length
             )
             self.touched = True
+            self.plain = False
         return self._user
 
 

@@ -12,10 +12,10 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
 
 from connectsoft_obs import __version__
 from connectsoft_obs.export import envelope
-from connectsoft_obs.ledger import Ledger
+from connectsoft_obs.ledger import Ledger, failed
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.tracing import encode
-from connectsoft_obs.signals.tracing.provider import Provider, Tracer
+from connectsoft_obs.signals.tracing.provider import SAMPLED, Provider, Tracer
 from connectsoft_obs.signals.tracing.sampling import keeps_all, sampler, shortcut
 from connectsoft_obs.signals.tracing.span import Span
 from connectsoft_obs.vocabulary import SCHEMA_URL, SCOPE, Signal
@@ -54,6 +54,8 @@ class Tracing:
         encode_span, before, ordinary = encode.span, envelope.BEFORE, envelope.ORDINARY
 
         def export(span: Span) -> None:
+            if not span.flags & SAMPLED:
+                return
             try:
                 encoded = encode_span(span)
                 size = len(encoded)
@@ -62,13 +64,24 @@ class Tracing:
                 self._ledger.error("tracing.encode", error)
                 self._ledger.dropped(Signal.TRACES, "internal_error")
                 return
-            put((span.tracer.scope, item))
+            try:
+                put((span.tracer.scope, item))
+            except Exception as failure:  # noqa: BLE001  ours; who ends a span must not fail for it
+                failed("tracing.export", failure)
 
         self.provider.export_to(export)
 
     def hand_to(self, put: Callable[[Span], None]) -> None:
         """Hand each finished span to `put` as it is, for exporters of the SDK's kind."""
-        self.provider.export_to(put)
+
+        def export(span: Span) -> None:
+            if span.flags & SAMPLED:
+                try:
+                    put(span)
+                except Exception as failure:  # noqa: BLE001  ours; who ends a span must not fail for it
+                    failed("tracing.export", failure)
+
+        self.provider.export_to(export)
 
     def readable(self, spans: Sequence[Span]) -> list[ReadableSpan]:
         """Frozen copies, as the SDK hands them to exporters."""
