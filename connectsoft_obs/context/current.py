@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
@@ -17,6 +18,8 @@ from connectsoft_obs.vocabulary import CORRELATION_ID, DIMENSIONS
 # The operation travels in the OpenTelemetry context, so whatever carries a span to another thread carries it too.
 OPERATION: Final = create_key("connectsoft-operation")
 (SPAN,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
+
+_SENDABLE: Final = re.compile(r"[!-~]{1,256}")
 
 _outside: ContextVar[dict[str, Any] | None] = ContextVar("connectsoft-obs-bound", default=None)
 
@@ -60,6 +63,9 @@ def bind(**facts: Any) -> None:
     `tenant_id`, `execution_id`, `project_id`, `module_id`, `agent_id`, `skill_id`, `artifact_id`, `workflow_id` and
     `correlation_id` are written under their `connectsoft.*.id` names, other keys as they are. Outside an operation the
     facts belong to the calling task or thread. Safe from any thread or task of the operation. Never raises.
+
+    A correlation id is sent on, and back with the response, if a header can carry it: 1 to 256 visible ASCII characters.
+    Any other is on span and lines only.
     """
     try:
         _bind(facts)
@@ -88,6 +94,6 @@ def _bind(facts: dict[str, Any]) -> None:
         named = facts
         _outside.set({**(_outside.get() or {}), **named})
         return
-    if CORRELATION_ID in facts:
-        operation.correlation_id = str(facts[CORRELATION_ID])
+    if CORRELATION_ID in facts and _SENDABLE.fullmatch(given := str(facts[CORRELATION_ID])):
+        operation.correlation_id = given
     operation.bind(facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import time
 from typing import Any
@@ -146,6 +147,29 @@ def test_odd_values_harm_nobody_wherever_they_are_put() -> None:
         assert max(len(json.dumps(line)) for line in seen.logs) < 300_000
     with capture(), pytest.raises(BrokenError), trace.get_tracer("odd").start_as_current_span("raises"):
         raise BrokenError
+
+
+@pytest.mark.parametrize("options", [("--http", "httptools"), ("--http", "h11")])
+def test_a_strangers_correlation_id_that_no_header_can_carry_changes_no_answer(options: tuple[str, str]) -> None:
+    with uvicorn("bound:app", "--no-access-log", *options) as service, httpx.Client(base_url=service.url) as client:
+        service.ready()
+        for given in ("a\r\nset-cookie: x=1", "a\0b", "\u0142\u00f3d\u017a", "two words", "", "x" * 5000, "\t"):
+            answer = client.get("/bound", params={"id": given})
+            assert answer.status_code == 200
+            assert "set-cookie" not in answer.headers
+            own = answer.headers["x-correlation-id"]
+            assert re.fullmatch("[0-9a-f]{32}", own)
+            assert answer.json()["X-Correlation-Id"] == own
+        answer = client.get("/bound", params={"id": "order:17"})
+        assert answer.headers["x-correlation-id"] == answer.json()["X-Correlation-Id"] == "order:17"
+        assert "connectsoft_obs_errors_total{" not in client.get("/metrics").text
+        lines = wait_for(
+            lambda: len(found := [line for line in service.lines if line["message"] == "GET /bound 200"]) == 8 and found
+        )
+    assert isinstance(lines, list)
+    said = [line["connectsoft.correlation.id"] for line in lines]
+    assert said[2] == "\u0142\u00f3d\u017a"
+    assert said[-1] == "order:17"
 
 
 text = st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: raw.decode("latin-1"))
