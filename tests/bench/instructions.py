@@ -5,7 +5,7 @@
 Each variant is run twice, with few and with more requests; the difference, divided, is one request. Exports go to a
 collector in another process, and what background threads do for the requests is counted too. Counted this way a program
 runs fifty times slower, so what happens by the clock would count fifty times over: spans go out in full batches, as they
-do at full load, and metrics once at the end.
+do at full load, metrics once at the end, and lines after a pause that is as much longer.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from variants import VARIANTS, build
 
 HERE = Path(__file__).parent
 FEW, MORE = 512, 1536
+SLOWED = 50
 _BY_THE_CLOCK = {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_METRIC_EXPORT_INTERVAL": "3600000"}
 
 
@@ -30,20 +31,28 @@ async def drive(name: str, count: int) -> None:
     """Handle `count` requests after a warm-up that both runs have in common."""
     from child import receive, scope, send
 
+    if name.startswith("ours"):
+        from connectsoft_obs.signals.logs import output
+
+        output.PAUSE *= SLOWED
     app = build(name)
     for number in range(FEW + count):
         await app(scope(number % 100), receive, send)
         if not number % 50:
             await asyncio.sleep(0)
     await asyncio.sleep(0.3)
+    if name.startswith("ours"):
+        import connectsoft_obs as obs
+
+        obs.configure().logs.flush(30)  # what waits for the end of that pause
 
 
-def counted(name: str, requests: int, otlp: str) -> int:
-    """Instructions of a whole run."""
+def counted(name: str, requests: int, otlp: str, python: str = sys.executable) -> int:
+    """Instructions of a whole run, by this Python or another one that has what the variant needs."""
     with tempfile.NamedTemporaryFile() as out:
         command = [
             "valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}",
-            sys.executable, str(HERE / "instructions.py"), "--drive", name, str(requests),
+            python, str(HERE / "instructions.py"), "--drive", name, str(requests),
         ]  # fmt: skip
         environment = {
             **os.environ,
@@ -60,12 +69,12 @@ def counted(name: str, requests: int, otlp: str) -> int:
     return int(found[1])
 
 
-def per_request(names: list[str]) -> dict[str, float]:
+def per_request(names: list[str], python: str = sys.executable) -> dict[str, float]:
     """Instructions of one request, by variant."""
     found = {}
     with collector() as otlp:
         for name in names:
-            found[name] = (counted(name, MORE, otlp) - counted(name, FEW, otlp)) / (MORE - FEW)
+            found[name] = (counted(name, MORE, otlp, python) - counted(name, FEW, otlp, python)) / (MORE - FEW)
     return found
 
 

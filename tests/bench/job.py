@@ -80,6 +80,22 @@ def ours_message() -> tuple[Call, Call]:
     return lambda: consume(headers), lambda: consume_plain(headers)
 
 
+def ours_block() -> tuple[Call, Call]:
+    import connectsoft_obs as obs
+
+    obs.configure(service="bench").serve()
+
+    async def empty() -> None:
+        with obs.operation("empty"):
+            pass
+
+    def plain() -> None:
+        with obs.operation("empty"):
+            pass
+
+    return empty, plain
+
+
 def autometrics() -> tuple[Call, Call]:
     import autometrics
 
@@ -174,6 +190,8 @@ VARIANTS = {
     "obs.job (metrics, trace, line)": ours,
     "obs.job, unsampled": ours_unsampled,
     "obs.job, access_log=errors": ours_quiet,
+    "obs.consumer, message with a trace": ours_message,
+    "obs.operation() block": ours_block,
     "OpenTelemetry span by hand (trace)": otel_span,
     "logfire.instrument (trace)": logfire,
     "span + labels() + structlog by hand": by_hand,

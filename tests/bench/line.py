@@ -26,8 +26,10 @@ from typing import Any, TextIO
 import orjson
 import structlog
 from opentelemetry.context import Context, attach
+from opentelemetry.sdk.trace import TracerProvider
 from pythonjsonlogger.json import JsonFormatter
 
+import connectsoft_obs as obs
 from connectsoft_obs.context import OPERATION, SPAN
 from connectsoft_obs.ledger import Ledger
 from connectsoft_obs.operations import Operation
@@ -220,6 +222,31 @@ def access_lines() -> Variants:
     return found
 
 
+def bindings() -> Variants:
+    """Saying within a request what it is about, one value of it new each time."""
+    found: Variants = {}
+    telemetry, _, _ = ours(True)
+    _, context = request(telemetry)
+
+    def bind(number: int) -> None:
+        attach(context)
+        obs.bind(order_id=f"o-{number}", customer="c-1042")
+
+    found["obs.bind"] = (bind, lambda: None)
+
+    def contextvars(number: int) -> None:
+        structlog.contextvars.bind_contextvars(order_id=f"o-{number}", customer="c-1042")
+
+    found["structlog.contextvars.bind_contextvars"] = (contextvars, lambda: None)
+    span = TracerProvider().get_tracer("bench").start_span("request")
+
+    def attribute(number: int) -> None:
+        span.set_attributes({"order_id": f"o-{number}", "customer": "c-1042"})
+
+    found["set_attributes of the SDK's span"] = (attribute, lambda: None)
+    return found
+
+
 class Nothing:
     """In place of cleaning: what a line costs without any."""
 
@@ -281,16 +308,30 @@ def measure(variants: Variants, rounds: int) -> dict[str, tuple[float, float, fl
     return found
 
 
+def ratios(rounds: int) -> dict[str, dict[str, float]]:
+    """What applications do within a request: by kind and variant, the cost over ours."""
+    found = {
+        title: {name: ratio for name, (ratio, *_) in measure(variants(), rounds).items()}
+        for title, variants in INSIDE.items()
+    }
+    for reader in _readers:
+        reader.kill()
+    return found
+
+
+INSIDE = {
+    "a log line with four fields": application_lines,
+    "an access line": access_lines,
+    "binding two facts": bindings,
+}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=21)
     options = parser.parse_args()
-    for title, variants in (
-        ("an application line", application_lines),
-        ("an access line", access_lines),
-        ("cleaning", cleanings),
-    ):
+    for title, variants in {**INSIDE, "cleaning": cleanings}.items():
         print(f"\n{title:<42}{'ratio':>7}   {'over rounds':<14}{'us, here':>9}")
         for name, (ratio, low, high, cost) in measure(variants(), options.rounds).items():
             print(f"  {name:<40}{ratio:>7.2f}   {f'{low:.2f}..{high:.2f}':<14}{cost:>9.1f}")

@@ -128,8 +128,14 @@ def _summed(rows: list[dict[str, float]], base: list[dict[str, float]]) -> dict[
             "ms": statistics.median(row[name] for row in rows),
             "ratio": statistics.median(ratios),
             "spread": (min(ratios), max(ratios)),
+            "noise": _half_between_quartiles(ratios),
         }
     return summed
+
+
+def _half_between_quartiles(values: list[float]) -> float:
+    low, _, high = statistics.quantiles(values, n=4)
+    return (high - low) / 2
 
 
 def _pin(process: int, core: int) -> None:

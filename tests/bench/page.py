@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from openloop import QUANTILES
 from variants import VARIANTS
 
 _INTRODUCTION = """# Performance
@@ -42,6 +44,13 @@ collector.
 | --- | ---: | --- |
 """
 
+_WORKERS = """
+The same with more workers (`uvicorn --workers`) on these two cores, one of which loads them:
+
+| workers | requests/s, of bare |
+| --- | ---: |
+"""
+
 _OPEN_LOOP = """
 ## On a server that is not busy
 
@@ -61,6 +70,13 @@ By callgrind, which counts the same on any machine that is not changed in betwee
 | --- | ---: | ---: |
 """
 
+_PYTHONS = """
+The same on other Pythons, all four signals exported:
+
+| Python | bare, thousand | ours, thousand more | over bare |
+| --- | ---: | ---: | ---: |
+"""
+
 _SCALING = """
 ## What grows
 
@@ -71,6 +87,13 @@ of a request, so their figures fall.
 
 | what grows | | | | |
 | --- | --- | --- | --- | --- |
+"""
+
+_PIECES = """
+What one of many chunks or messages costs more than it costs the bare application:
+
+| | ours | contrib ASGI, traces, not exported |
+| --- | ---: | ---: |
 """
 
 _STALL = """
@@ -93,6 +116,15 @@ alone.
 | --- | ---: | ---: |
 """
 
+_INSIDE = """
+## Within a request
+
+Processor time of what an application itself says, in multiples of ours (the first row of each).
+
+| what | by | cost |
+| --- | --- | ---: |
+"""
+
 _MEMORY = """
 ## Memory
 
@@ -103,60 +135,91 @@ Resident after {ours_requests:,.0f} requests: {ours_end:.1f} MiB, the bare appli
 _GOALS = """
 ## Goals
 
-| goal | figure | limit | |
-| --- | ---: | ---: | --- |
+| goal | figure | limit | noise | |
+| --- | ---: | ---: | ---: | --- |
 """
 
 
-def write(folder: Path, found: dict[str, Any]) -> None:
-    """Keep a run as `performance.json`, `performance.md` and its pictures."""
+def write(folder: Path, found: dict[str, Any], verdict: Callable[[float, float, float], str]) -> None:
+    """Keep a run as `performance.json`, `performance.md` and its pictures; `verdict` says what became of a goal."""
     from chart import bars, sizes  # a page needs matplotlib, a comparison does not
 
     (folder / "performance.json").write_text(json.dumps(found, indent=1) + "\n")
     shown = [(name, row) for name, row in _present(found["in process"]) if VARIANTS[name][2] != name]
     title = "Processor time that a request costs more than on the bare route, in multiples of that"
     bars(folder / "performance.png", title, [(name, row["process"]["added"]) for name, row in shown])
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    times = sorted(found["when"].values())
-    text = _INTRODUCTION.format(first=times[0], last=times[-1], versions=versions) + _CHART + _IN_PROCESS
-    for name, row in _present(found["in process"]):
-        low, high = row["process"]["spread"]
-        text += (
-            f"| {name} | {VARIANTS[name][1]} | {row['loop']['added']:.2f}x | {row['process']['added']:.2f}x "
-            f"| {low:.2f} to {high:.2f} |\n"
-        )
-    text += _SERVER
-    for name, row in _present(found["server"]):
-        low, high = row["spread"]
-        text += f"| {name} | {row['ratio']:.2f}x | {low:.2f} to {high:.2f} |\n"
-    text += _OPEN_LOOP
-    for name, row in found["open loop"].items():
-        low, high = row["p99"]["spread"]
-        cells = [f"{row[one]['ms']:.2f} ms, {row[one]['ratio']:.2f}x" for one in ("p50", "p99", "p99.9")]
-        text += f"| {name} | {' | '.join(cells)} | {low:.2f} to {high:.2f} |\n"
-    text += _COUNTED
-    bare = found["instructions"]["bare"]
-    for name, count in found["instructions"].items():
-        text += f"| {name} | {count / 1000:.0f} | {(count - bare) / bare:.2f}x |\n"
-    text += _SCALING
-    for kind, figures in found["scaling"].items():
-        cells = [f"{int(size):,}: {cost:.2f}x" for size, cost in figures.items()]
-        text += "| " + " | ".join([kind, *cells, *[""] * (4 - len(cells))]) + " |\n"
     title = "What observing adds, in multiples of what it adds at the smallest size"
     sizes(folder / "performance-scaling.png", title, found["scaling"])
-    text += _STALL
-    for name, (median, high) in found["stall"].items():
-        text += f"| {name} | {median:.2f} | {high:.2f} |\n"
-    text += _WORK
-    for name, row in found["job"].items():
-        text += f"| {name} | {row['async ratio']:.2f}x | {row['sync ratio']:.2f}x |\n"
-    text += _MEMORY.format(
-        **{f"{name}_{mark}": value for name, row in found["memory"].items() for mark, value in row.items()}
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    times = sorted(found["when"].values())
+    text = _INTRODUCTION.format(first=times[0], last=times[-1], versions=versions) + _CHART
+    text += _requests(found) + _grown(found) + _elsewhere(found)
+    goals = ([what, *_plain(*figures), verdict(*figures)] for what, *figures in found["goals"])
+    (folder / "performance.md").write_text(text + _table(_GOALS, goals))
+
+
+def _requests(found: dict[str, Any]) -> str:
+    counted, bare = found["instructions"], found["instructions"]["bare"]
+    in_process = (
+        [name, VARIANTS[name][1], *_times(row["loop"]["added"], row["process"]["added"]), _between(row["process"])]
+        for name, row in _present(found["in process"])
     )
-    text += _GOALS
-    for what, figure, limit, noise in found["goals"]:
-        text += f"| {what} | {figure:.2f} | {limit:.2f} | {'held' if figure <= limit + noise else 'missed'} |\n"
-    (folder / "performance.md").write_text(text)
+    open_loop = (
+        [name, *(f"{row[one]['ms']:.2f} ms, {row[one]['ratio']:.2f}x" for one in QUANTILES), _between(row["p99"])]
+        for name, row in found["open loop"].items()
+    )
+    pythons = (
+        [version, _thousand(row["bare"]), _thousand(row["ours"] - row["bare"]), *_times(row["ours"] / row["bare"] - 1)]
+        for version, row in found["pythons"].items()
+    )
+    return (
+        _table(_IN_PROCESS, in_process)
+        + _table(_SERVER, ([name, *_times(row["ratio"]), _between(row)] for name, row in _present(found["server"])))
+        + _table(_WORKERS, ([count, *_times(ratio)] for count, ratio in found["workers"].items()))
+        + _table(_OPEN_LOOP, open_loop)
+        + _table(_COUNTED, ([name, _thousand(count), *_times(count / bare - 1)] for name, count in counted.items()))
+        + _table(_PYTHONS, pythons)
+    )
+
+
+def _grown(found: dict[str, Any]) -> str:
+    scaling = (
+        [kind, *(f"{int(size):,}: {cost:.2f}x" for size, cost in figures.items()), *[""] * (4 - len(figures))]
+        for kind, figures in found["scaling"].items()
+    )
+    return (
+        _table(_SCALING, scaling)
+        + _table(_PIECES, ([kind, *_times(*shares.values())] for kind, shares in found["pieces"].items()))
+        + _table(_STALL, ([name, *_plain(*figures)] for name, figures in found["stall"].items()))
+    )
+
+
+def _elsewhere(found: dict[str, Any]) -> str:
+    work = ([name, *_times(row["async ratio"], row["sync ratio"])] for name, row in found["job"].items())
+    inside = ([kind, name, *_times(ratio)] for kind, row in found["inside"].items() for name, ratio in row.items())
+    held = {f"{name}_{mark}": value for name, row in found["memory"].items() for mark, value in row.items()}
+    return _table(_WORK, work) + _table(_INSIDE, inside) + _MEMORY.format(**held)
+
+
+def _table(head: str, rows: Iterable[Sequence[str]]) -> str:
+    return head + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _times(*ratios: float) -> list[str]:
+    return [f"{ratio:.2f}x" for ratio in ratios]
+
+
+def _plain(*figures: float) -> list[str]:
+    return [f"{figure:.2f}" for figure in figures]
+
+
+def _thousand(count: float) -> str:
+    return f"{count / 1000:.0f}"
+
+
+def _between(row: dict[str, Any]) -> str:
+    low, high = row["spread"]
+    return f"{low:.2f} to {high:.2f}"
 
 
 def _present(rows: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:

@@ -1,9 +1,11 @@
 """All of it, beside the goals: in process, on a real server, in instructions.
 
-    python tests/bench/run.py [--short] [--write docs/explanation] [--only "server,open loop"]
+    python tests/bench/run.py [--short] [--write docs/explanation] [--only "server,open loop"] [--python python3.13 ...]
 
 Fails when a goal is missed by more than the noise of its own run. `--short` compares instructions alone with those of
-the committed run and fails on a regression of more than 15 %. `--write` keeps the run as JSON, pictures and page. `--only` measures some parts again and leaves the others as they were kept.
+the committed run and fails on a regression of more than 15 %. `--write` keeps the run as JSON, pictures and page.
+`--only` measures some parts again and leaves the others as they were kept. `--python` names other interpreters, which
+get environments of their own; without it that part is left as it was.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ import imports
 import inprocess
 import instructions
 import job
+import line
 import memory
 import openloop
 import page
+import pythons
 import scaling
 import stall
 import wire
@@ -34,10 +38,13 @@ from variants import VARIANTS
 
 KEPT = Path(__file__).parents[2] / "docs" / "explanation" / "performance.json"
 REGRESSION = 1.15
-_ON_A_SERVER = ["bare", "ours", "ours, not exported", "structlog line", "instrumentator", "contrib with metrics"]
-_COUNTED = [
-    "ours", "ours, not exported", "ours, 0 % sampled", "ours, disabled", "structlog line", "instrumentator",
+_ON_A_SERVER = [
+    "bare", "ours", "ours, not exported", "structlog line", "structlog line, request id", "instrumentator",
     "contrib with metrics",
+]  # fmt: skip
+_COUNTED = [
+    "ours", "ours, not exported", "ours, 0 % sampled", "ours, disabled", "structlog line", "structlog line, request id",
+    "instrumentator", "contrib with metrics",
 ]  # fmt: skip
 _SHORT = ["ours, not exported"]
 
@@ -54,8 +61,13 @@ def goals(found: dict[str, Any]) -> list[tuple[str, float, float, float]]:
             "P1 all four signals, CPU over the bare route's",
             own["ours"]["process"]["added"], 0.75, own["ours"]["process"]["noise"],
         ),
-        ("P1 instructions over the bare route's", added["ours"] / bare, 110 / 260, 0.02),
+        ("P1 thousand instructions over the bare route's", added["ours"] / 1000, 110.0, 2.0),
+        ("P1 the same, of the bare route's own", added["ours"] / bare, 110 / 260, 0.02),
         ("P1 instructions, of a structlog line's", added["ours"] / added["structlog line"], 1.0, 0.02),
+        (
+            "P1 instructions, of a structlog line's with a request id",
+            added["ours"] / added["structlog line, request id"], 1.0, 0.02,
+        ),
         ("P1 instructions, of the instrumentator's (metrics only)", added["ours"] / added["instrumentator"], 0.5, 0.02),
         ("P1 instructions, of contrib traces and metrics", added["ours"] / added["contrib with metrics"], 1 / 15, 0.005),
         ("P2 0 % sampled, instructions of all four signals'", added["ours, 0 % sampled"] / added["ours"], 0.6, 0.02),
@@ -64,7 +76,7 @@ def goals(found: dict[str, Any]) -> list[tuple[str, float, float, float]]:
             "P3 requests/s on a saturated server, bare's in ours",
             1 / served["ours"]["ratio"], 1 / 0.65, served["ours"]["spread"][1] - served["ours"]["spread"][0],
         ),
-        ("P3 p99 at 800 requests/s, of bare's", late["ratio"], 1.2, (late["spread"][1] - late["spread"][0]) / 2),
+        ("P3 p99 at 800 requests/s, of bare's", late["ratio"], 1.2, late["noise"]),
         (
             "P3 ms that a quarter second's slowest request is slower for exporting",
             found["stall"]["ours"][0] - found["stall"]["ours, not exported"][0], 5.0, found["stall"]["bare"][0],
@@ -109,15 +121,24 @@ def short() -> int:
     return worse
 
 
-def parts(rounds: int) -> dict[str, Callable[[], Any]]:
-    """What a run consists of."""
+def verdict(figure: float, limit: float, noise: float) -> str:
+    """What became of a goal."""
+    return "held" if figure <= limit else "within the noise" if figure <= limit + noise else "missed"
+
+
+def parts(rounds: int, others: list[str]) -> dict[str, Callable[[], Any]]:
+    """What a run consists of; `others` are other Pythons."""
     few = max(3, rounds // 2)
     return {
         "in process": lambda: inprocess.measure(list(VARIANTS), rounds, 1500),
         "server": lambda: wire.measure(_ON_A_SERVER, few, 3),
-        "open loop": lambda: openloop.measure(openloop.NAMES, rounds, 3),
+        "workers": lambda: wire.workers(few, 3),
+        "open loop": lambda: openloop.measure(openloop.NAMES, 2 * rounds, 3),
         "instructions": lambda: instructions.per_request(["bare", *_COUNTED]),
+        **({"pythons": lambda: pythons.measure(others)} if others else {}),
         "scaling": lambda: scaling.measure(rounds),
+        "pieces": lambda: scaling.pieces(rounds),
+        "inside": lambda: line.ratios(rounds),
         "stall": lambda: stall.measure(4 * rounds),
         "job": lambda: job.measure(3 * rounds, 1500),
         "memory": lambda: memory.measure(1_000_000),
@@ -131,14 +152,15 @@ def main() -> int:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--write", type=Path)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--python", action="append", default=[])
     parser.add_argument("--only", default="", help="parts to measure, the others as they were kept")
     options = parser.parse_args()
     if options.short:
         return short()
     kept = KEPT if options.write is None else options.write / KEPT.name
-    found: dict[str, Any] = json.loads(kept.read_text()) if options.only else {}
+    found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     found |= {"versions": versions(), "goals": []}
-    for name, measure in parts(options.rounds).items():
+    for name, measure in parts(options.rounds, options.python).items():
         if options.only and name not in options.only.split(","):
             continue
         began = time.monotonic()
@@ -149,11 +171,11 @@ def main() -> int:
     missed = 0
     print()
     for what, figure, limit, noise in found["goals"]:
-        held = figure <= limit + noise
-        missed += not held
-        print(f"{'held  ' if held else 'MISSED'} {what}: {figure:.2f}, goal {limit:.2f}, noise {noise:.2f}")
+        became = verdict(figure, limit, noise)
+        missed += became == "missed"
+        print(f"{became:<16} {what}: {figure:.2f}, goal {limit:.2f}, noise {noise:.2f}")
     if options.write:
-        page.write(options.write, found)
+        page.write(options.write, found, verdict)
     return missed
 
 

@@ -1,11 +1,12 @@
-"""Whether the cost stays what it is: more routes, more requests at once, longer responses, more series, other Pythons.
+"""Whether the cost stays what it is: more routes, more requests at once, longer responses, more series.
 
-    python tests/bench/scaling.py [--rounds 7] [--python python3.12 --python python3.13]
+    python tests/bench/scaling.py [--rounds 7]
 
 Each figure is the CPU time (all threads of the process) that observing adds to one request, or to one chunk or message,
 over that of the same application without it, in the same round, both divided by how long the machine took for a fixed
 piece of work at that moment. Printed in units of what observing adds to a request of the smallest form in that row: 1.0
-everywhere means that nothing grows. A Python given by `--python` needs the package and uvicorn installed.
+everywhere means that nothing grows. Chunks and messages are also put beside what the bare application spends on one, and
+beside a peer.
 """
 
 from __future__ import annotations
@@ -19,31 +20,32 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 REQUESTS = 400
+PEER = "contrib ASGI, traces, not exported"
 Drive = Callable[[Any, int], Awaitable[None]]
 
 
-def routes(count: int, observed: bool) -> Any:
+def routes(count: int, by: str) -> Any:
     """Asks the first of so many routes, so that the framework's own matching stays the same."""
-    return _application(count, observed, 0)
+    return _application(count, by, 0)
 
 
-def concurrent(count: int, observed: bool) -> Any:
+def concurrent(count: int, by: str) -> Any:
     """So many requests are in flight at once."""
-    return _application(20, observed, 0)
+    return _application(20, by, 0)
 
 
-def chunks(count: int, observed: bool) -> Any:
+def chunks(count: int, by: str) -> Any:
     """A response of so many pieces."""
-    return _application(20, observed, count)
+    return _application(20, by, count)
 
 
-def series(count: int, observed: bool) -> Any:
+def series(count: int, by: str) -> Any:
     """The process holds so many series of the request duration already."""
-    app = _application(20, observed, 0)
-    if observed:
+    app = _application(20, by, 0)
+    if by == "ours":
         import connectsoft_obs as obs
         from connectsoft_obs.vocabulary import REQUEST_DURATION
 
@@ -54,7 +56,7 @@ def series(count: int, observed: bool) -> Any:
     return app
 
 
-def _application(count: int, observed: bool, pieces: int) -> Any:
+def _application(count: int, by: str, pieces: int) -> Any:
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse
     from starlette.routing import Route
@@ -71,15 +73,29 @@ def _application(count: int, observed: bool, pieces: int) -> Any:
                 await send({"type": "http.response.body", "body": b"x" * 100, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
 
-    app = Starlette(routes=[Route(f"/items{number}/{{id}}", item) for number in range(count)])
-    if observed:
+    return observed(Starlette(routes=[Route(f"/items{number}/{{id}}", item) for number in range(count)]), by)
+
+
+def observed(app: Any, by: str) -> Any:
+    """The application with what observes it, if anything."""
+    if by == "ours":
         import connectsoft_obs as obs
 
-        app.add_middleware(obs.ObservabilityMiddleware, service="bench", instrument="none")
+        if hasattr(app, "add_middleware"):
+            app.add_middleware(obs.ObservabilityMiddleware, service="bench", instrument="none")
+            return app
+        return obs.ObservabilityMiddleware(app, service="bench", instrument="none")
+    if by == PEER:
+        from opentelemetry import trace
+        from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+        from opentelemetry.sdk.trace import TracerProvider
+
+        trace.set_tracer_provider(TracerProvider())
+        return OpenTelemetryMiddleware(app)
     return app
 
 
-def websocket(count: int, observed: bool) -> Any:
+def websocket(count: int, by: str) -> Any:
     """A conversation of so many messages each way."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -90,14 +106,10 @@ def websocket(count: int, observed: bool) -> Any:
             await send({"type": "websocket.send", "text": "pong"})
         await send({"type": "websocket.close"})
 
-    if not observed:
-        return app
-    import connectsoft_obs as obs
-
-    return obs.ObservabilityMiddleware(app, service="bench", instrument="none")
+    return observed(app, by)
 
 
-KINDS: dict[str, tuple[Callable[[int, bool], Any], tuple[int, ...], bool]] = {
+KINDS: dict[str, tuple[Callable[[int, str], Any], tuple[int, ...], bool]] = {
     # name: (application, sizes, whether the cost is divided by the size)
     "routes": (routes, (20, 200, 2000), False),
     "requests at once": (concurrent, (1, 10, 100, 1000), False),
@@ -105,6 +117,12 @@ KINDS: dict[str, tuple[Callable[[int, bool], Any], tuple[int, ...], bool]] = {
     "series in the process": (series, (100, 2000, 20000), False),
     "messages of a WebSocket each way, cost of each": (websocket, (1, 10, 100, 1000), True),
 }
+
+PIECES = {
+    "a chunk of 1,000": "chunks a response, cost of each",
+    "a message of 1,000 each way": "messages of a WebSocket each way, cost of each",
+}
+Costs: TypeAlias = dict[tuple[int, str], list[float]]
 
 
 def scope(kind: str, number: int) -> dict[str, Any]:
@@ -156,10 +174,10 @@ def calibrate() -> float:
     return time.thread_time() - began
 
 
-async def child(kind: str, size: int, observed: bool) -> None:
+async def child(kind: str, size: int, by: str) -> None:
     """Answer each line on standard input with the cost of a batch, in pieces of fixed work; logs go to standard error."""
     build, _, divided = KINDS[kind]
-    app = build(size, observed)
+    app = build(size, by)
     count = max(20, REQUESTS // size) if divided else max(REQUESTS, size)
     at_once = size if kind == "requests at once" else 1
     await batch(app, kind, count, at_once)
@@ -176,8 +194,8 @@ async def child(kind: str, size: int, observed: bool) -> None:
 class Child:
     """One application in a process of its own."""
 
-    def __init__(self, python: str, kind: str, size: int, observed: bool) -> None:
-        command = [python, __file__, "--child", kind, str(size), str(int(observed))]
+    def __init__(self, kind: str, size: int, by: str) -> None:
+        command = [sys.executable, __file__, "--child", kind, str(size), by]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -197,27 +215,41 @@ class Child:
         self._process.communicate()
 
 
-def added(python: str, kind: str, rounds: int) -> dict[int, float]:
-    """By size, what observing adds; sizes and both sides take turns."""
-    sizes = KINDS[kind][1]
-    children = {(size, observed): Child(python, kind, size, observed) for size in sizes for observed in (False, True)}
-    found: dict[int, list[float]] = {size: [] for size in sizes}
+def costs(kind: str, sizes: tuple[int, ...], observers: tuple[str, ...], rounds: int) -> Costs:
+    """By size and observer: the cost in each round; all of them take turns."""
+    children = {(size, by): Child(kind, size, by) for size in sizes for by in observers}
+    found: Costs = {key: [] for key in children}
     for _ in range(rounds):
-        costs = {key: children[key].cost() for key in random.sample(list(children), len(children))}
-        for size in sizes:
-            found[size].append(costs[size, True] - costs[size, False])
+        for key in random.sample(list(children), len(children)):
+            found[key].append(children[key].cost())
     for one_of_them in children.values():
         one_of_them.end()
-    return {size: statistics.median(values) for size, values in found.items()}
+    return found
+
+
+def added(found: Costs, size: int, by: str) -> float:
+    """What an observer adds, over what nobody costs."""
+    return statistics.median(own - bare for own, bare in zip(found[size, by], found[size, ""], strict=True))
 
 
 def measure(rounds: int) -> dict[str, dict[str, float]]:
     """By what grows and by its size: the cost in multiples of that of the smallest size."""
     found = {}
     for kind in KINDS:
-        figures = added(sys.executable, kind, rounds)
-        least = figures[min(figures)]
-        found[kind] = {str(size): cost / least for size, cost in figures.items()}
+        sizes = KINDS[kind][1]
+        seen = costs(kind, sizes, ("", "ours"), rounds)
+        least = added(seen, min(sizes), "ours")
+        found[kind] = {str(size): added(seen, size, "ours") / least for size in sizes}
+    return found
+
+
+def pieces(rounds: int) -> dict[str, dict[str, float]]:
+    """What a chunk of a long response and a message of a long conversation cost more, over the bare application's."""
+    found = {}
+    for name, kind in PIECES.items():
+        seen = costs(kind, (1000,), ("", "ours", PEER), rounds)
+        bare = statistics.median(seen[1000, ""])
+        found[name] = {by: added(seen, 1000, by) / bare for by in ("ours", PEER)}
     return found
 
 
@@ -233,16 +265,14 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--python", action="append", default=[])
     parser.add_argument("--child", nargs=3)
     options = parser.parse_args()
     if options.child:
-        asyncio.run(child(options.child[0], int(options.child[1]), bool(int(options.child[2]))))
+        asyncio.run(child(options.child[0], int(options.child[1]), options.child[2]))
         return
     print(table(measure(options.rounds)))
-    for python in options.python:
-        other, here = (added(one, "routes", options.rounds)[20] for one in (python, sys.executable))
-        print(f"{python:<48}{'':>8}  {other / here:4.2f} of this Python's")
+    for name, row in pieces(options.rounds).items():
+        print(f"{name:<48}" + "".join(f"{by}: {share:.2f} of bare's   " for by, share in row.items()))
 
 
 if __name__ == "__main__":

@@ -97,9 +97,10 @@ def ours_fastapi() -> Any:
     return _ours(fastapi(), otlp_endpoint=_endpoint())
 
 
-def structlog_line() -> Any:
+def structlog_line(bound: bool = False) -> Any:
     """An access line by structlog, as its documentation's fast set-up has it, and nothing else."""
     import time
+    import uuid
 
     import orjson
     import structlog
@@ -124,6 +125,9 @@ def structlog_line() -> Any:
             await app(scope, receive, send)
             return
         began, status = time.perf_counter(), 0
+        if bound:
+            structlog.contextvars.clear_contextvars()
+            structlog.contextvars.bind_contextvars(request_id=str(uuid.uuid4()), peer=scope["client"][0])
 
         async def noting(message: Any) -> None:
             nonlocal status
@@ -136,6 +140,11 @@ def structlog_line() -> Any:
         log.info("request", method=scope["method"], path=scope["path"], status=status, duration=took)
 
     return line
+
+
+def structlog_bound() -> Any:
+    """The same with a request id on every line, as its documentation has it for web applications."""
+    return structlog_line(bound=True)
 
 
 def _providers(metrics: bool) -> None:
@@ -277,6 +286,7 @@ VARIANTS: dict[str, tuple[App, str, str]] = {
     "ours, no access line": (ours_no_lines, "MTR", "bare"),
     "ours, disabled": (ours_disabled, "", "bare"),
     "structlog line": (structlog_line, "L", "bare"),
+    "structlog line, request id": (structlog_bound, "LR", "bare"),
     "instrumentator": (instrumentator, "M", "bare"),
     "starlette-exporter": (starlette_exporter, "M", "bare"),
     "contrib ASGI, one span": (contrib_asgi, "T", "bare"),

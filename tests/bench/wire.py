@@ -28,9 +28,9 @@ _RATE = re.compile(r"Requests/sec:\s+([\d.]+)")
 
 
 class Served:
-    """A variant behind uvicorn."""
+    """A variant behind uvicorn, with so many workers."""
 
-    def __init__(self, name: str, otlp: str) -> None:
+    def __init__(self, name: str, otlp: str, workers: int = 1) -> None:
         self.name = name
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -39,6 +39,8 @@ class Served:
         environment = {**kept, "BENCH_OTLP": otlp, "BENCH_VARIANT": name, "PYTHONPATH": str(HERE)}
         self._drain = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         command = [sys.executable, "-m", "uvicorn", "served:app", f"--port={self.port}", "--no-access-log"]
+        if workers > 1:
+            command.append(f"--workers={workers}")
         self._process = subprocess.Popen(
             [*command, "--log-level=warning"], cwd=HERE, env=environment, stdout=self._drain.stdin, stderr=subprocess.DEVNULL
         )  # fmt: skip
@@ -70,9 +72,13 @@ class Served:
         return float(found[1])
 
     def end(self) -> None:
-        """Stop it."""
-        self._process.kill()
-        self._process.wait()
+        """Stop it, workers first."""
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         assert self._drain.stdin is not None
         self._drain.stdin.close()
         self._drain.wait()
@@ -101,6 +107,27 @@ def measure(names: list[str], rounds: int, seconds: int) -> dict[str, dict[str, 
             "ratio": statistics.median(ratios),
             "spread": (min(ratios), max(ratios)),
         }
+    return found
+
+
+def workers(rounds: int, seconds: int) -> dict[str, float]:
+    """By number of workers: requests a second of ours over those of the bare application, median of the rounds."""
+    found = {}
+    with collector() as otlp:
+        for count in (1, 2, 4):
+            pair = [Served(name, otlp, count) for name in ("bare", "ours")]
+            try:
+                assert all(server.answers() for server in pair)
+                for server in pair:
+                    server.load(2)
+                ratios = []
+                for _ in range(rounds):
+                    rates = {server.name: server.load(seconds) for server in random.sample(pair, 2)}
+                    ratios.append(rates["ours"] / rates["bare"])
+            finally:
+                for server in pair:
+                    server.end()
+            found[str(count)] = statistics.median(ratios)
     return found
 
 
