@@ -142,7 +142,7 @@ class Requests:
         if self._request_headers is not None:
             exchange.recorded_headers = self._request_headers.of(scope["headers"])
         if self._other_propagators or not _IDENTITY.isdisjoint(headers):
-            inbound = self._read(exchange, scope)
+            inbound = self._read(exchange, scope, headers)
         else:
             inbound = NOTHING
         if self._tenant is not None and (tenant := headers.get(self._tenant)):
@@ -172,8 +172,10 @@ class Requests:
         active.cells[0] += 1.0
         return runtime.attach(context)
 
-    def _read(self, exchange: Exchange, scope: Scope) -> Inbound:
-        inbound = self._propagation.read(scope["headers"])
+    def _read(self, exchange: Exchange, scope: Scope, headers: dict[bytes, bytes]) -> Inbound:
+        whole = scope["headers"]
+        once = isinstance(whole, list) and len(headers) == len(whole)  # ASGI allows any iterable
+        inbound = self._propagation.known(headers) if once else self._propagation.read(whole)
         exchange.correlation_id = inbound.correlation_id
         if inbound.base and self._trust:
             exchange.facts = self._propagation.facts(inbound.base)

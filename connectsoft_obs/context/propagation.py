@@ -38,7 +38,8 @@ class Inbound(NamedTuple):
     correlation_id: str | None
 
 
-NOTHING: Final = Inbound(None, Context(), None)
+_EMPTY: Final = Context()
+NOTHING: Final = Inbound(None, _EMPTY, None)
 
 
 class Propagation:
@@ -63,11 +64,26 @@ class Propagation:
         if self._trace:
             parent = _parent(values.get(b"traceparent", []), values.get(b"tracestate", []))
         if self._baggage and (given := values.get(b"baggage")):
-            for key, content in w3c.baggage(b",".join(given).decode("latin-1")).items():
-                context = otel_baggage.set_baggage(key, content, context)
+            context = _with_baggage(context, b",".join(given))
         if self._others:
             context, parent = self._by_others(values, context, parent)
         return Inbound(parent, context, _correlation(values))
+
+    def known(self, headers: Mapping[bytes, bytes]) -> Inbound:
+        """The same of headers with lower-case names of which there is one each, as nearly all requests have them."""
+        if self._others:
+            return self.read(headers.items())
+        context, parent = _EMPTY, None
+        if self._trace and (given := headers.get(b"traceparent")) is not None:
+            parent = _sender(given, headers.get(b"tracestate"))
+        if self._baggage and (given := headers.get(b"baggage")) is not None:
+            context = _with_baggage(context, given)
+        correlation = None
+        if (given := headers.get(b"x-correlation-id")) is not None:
+            correlation = correlation_id(given)
+        if correlation is None and (given := headers.get(b"x-request-id")) is not None:
+            correlation = correlation_id(given)
+        return Inbound(parent, context, correlation)
 
     def facts(self, base: Context) -> dict[str, str] | None:
         """The allow-listed baggage entries, for spans and log lines."""
@@ -89,10 +105,21 @@ class Propagation:
 
 def _parent(parents: list[bytes], states: list[bytes]) -> SpanContext | None:
     # More than one traceparent is as good as none (W3C Trace Context 3.2); several tracestate headers are one list.
-    if len(parents) != 1 or (found := w3c.traceparent(parents[0])) is None:
+    return _sender(parents[0], b",".join(states) if states else None) if len(parents) == 1 else None
+
+
+def _with_baggage(context: Context, given: bytes) -> Context:
+    for key, content in w3c.baggage(given.decode("latin-1")).items():
+        context = otel_baggage.set_baggage(key, content, context)
+    return context
+
+
+def _sender(parent: bytes, states: bytes | None) -> SpanContext | None:
+    found = w3c.traceparent(parent)
+    if found is None:
         return None
     trace_id, span_id, flags = found
-    state = w3c.tracestate(b",".join(states).decode("latin-1")) if states else None
+    state = None if states is None else w3c.tracestate(states.decode("latin-1"))
     return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags), trace_state=state)
 
 

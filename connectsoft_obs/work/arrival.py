@@ -44,9 +44,9 @@ class Terms:
         return cls(timeout, kinds)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # a frozen one takes as long to fill in as the message to read
 class Arrival:
-    """What came along with one run, from whoever asked for it.
+    """What came along with one run, from whoever asked for it; nobody changes it.
 
     Args:
         base: what the run's context is made of, a remote parent included; None is what runs now.

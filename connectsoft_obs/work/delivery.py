@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from time import time
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -24,13 +25,16 @@ from connectsoft_obs.vocabulary import (
     TRACESTATE,
 )
 from connectsoft_obs.work import envelope
+from connectsoft_obs.work.envelope import is_mapping
 
 Headers: TypeAlias = dict[bytes, bytes]
 Pick: TypeAlias = Callable[[Any], Any]
+Ask: TypeAlias = Callable[[str], Any]
 
 _HEADERS = ("headers", "application_properties")
 _SENT = ("enqueued_time_utc", "inserted_on", "timestamp")
 _BODIES = ("body", "content")
+_IDENTIFIERS = ("message_id", "id")
 CARRIED = (
     TRACEPARENT,
     TRACESTATE,
@@ -48,9 +52,9 @@ _MILLISECONDS = 100_000_000_000
 """Numbers of seconds from here on are the year 5138, and hence milliseconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # a frozen one takes as long to fill in as the message to read
 class Delivery:
-    """One message, as far as it can be known.
+    """One message, as far as it can be known; nobody changes it.
 
     Args:
         headers: lower-case names; values that are neither text nor bytes are left out.
@@ -74,20 +78,21 @@ class Delivery:
 
 def read(message: Any, headers: Pick | None = None, sent: Pick | None = None) -> Delivery:
     """Read one message; `headers` and `sent` are the application's own ways to find these two."""
-    found = pairs(headers(message) if headers is not None else _first(message, _HEADERS))
-    own = envelope.of(message if _is_body(message) else _body(message))
+    mapping = is_mapping(message)
+    ask: Ask = message.get if mapping else partial(_attribute, message)
+    found = pairs(headers(message) if headers is not None else _first(ask, _HEADERS))
+    whole = isinstance(message, bytes | str) or (mapping and envelope.is_one(message))
+    own = envelope.of(message if whole else _body(message, ask))
     if not found:  # queues without headers carry them in the body
-        inside = own or (message if isinstance(message, Mapping) else {})
+        inside = own or (message if mapping else {})
         found = pairs({name: inside[name] for name in CARRIED if name in inside})
-    moment = sent(message) if sent is not None else found.get(_SENT_KEY) or _first(message, _SENT)
-    return Delivery(found, seconds(moment), _identifier(message, own), _earlier(message, found), own)
+    moment = sent(message) if sent is not None else found.get(_SENT_KEY) or _first(ask, _SENT)
+    return Delivery(found, seconds(moment), _identifier(ask, own), _earlier(ask, found), own)
 
 
 def pairs(given: Any) -> Headers:
     """Headers as a mapping or as pairs, keys and values text or bytes."""
-    items: Iterable[Any] = (
-        given.items() if isinstance(given, Mapping) else given if isinstance(given, list | tuple) else ()
-    )
+    items: Iterable[Any] = given.items() if is_mapping(given) else given if isinstance(given, list | tuple) else ()
     found: Headers = {}
     for item in items:
         if isinstance(item, tuple) and len(item) == 2:
@@ -113,20 +118,20 @@ def seconds(moment: Any) -> float | None:
     return None
 
 
-def _first(message: Any, names: tuple[str, ...]) -> Any:
+def _attribute(message: Any, name: str) -> Any:
+    return getattr(message, name, None)
+
+
+def _first(ask: Ask, names: tuple[str, ...]) -> Any:
     for name in names:
-        value = message.get(name) if isinstance(message, Mapping) else getattr(message, name, None)
+        value = ask(name)
         if value is not None and not callable(value):
             return value
     return None
 
 
-def _is_body(message: Any) -> bool:
-    return isinstance(message, bytes | str) or (isinstance(message, Mapping) and envelope.is_one(message))
-
-
-def _body(message: Any) -> Any:
-    body = _first(message, _BODIES)
+def _body(message: Any, ask: Ask) -> Any:
+    body = _first(ask, _BODIES)
     if hasattr(message, "body_type") and not isinstance(body, bytes | str | Mapping):
         # Service Bus hands out the sections of a body anew each time it is asked for them.
         sections = list(body) if isinstance(body, Iterable) else []
@@ -134,8 +139,10 @@ def _body(message: Any) -> Any:
     return body
 
 
-def _identifier(message: Any, own: Mapping[str, Any]) -> str | None:
-    for value in (_first(message, ("message_id", "id")), own.get("eventId")):
+def _identifier(ask: Ask, own: Mapping[str, Any]) -> str | None:
+    for value in (_first(ask, _IDENTIFIERS), own.get("eventId")):
+        if value is None:
+            continue
         if isinstance(value, bytes):
             return value.decode("latin-1")[:256]
         if isinstance(value, str | int | UUID) and not isinstance(value, bool) and value:
@@ -143,17 +150,20 @@ def _identifier(message: Any, own: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _earlier(message: Any, headers: Headers) -> int | None:
+def _earlier(ask: Ask, headers: Headers) -> int | None:
     for value, first in (
-        (_first(message, ("dequeue_count",)), 1),
-        (_first(message, ("delivery_count",)), 0),
-        *((headers.get(name), 0) for name in _DELIVERIES),
+        (ask("dequeue_count"), 1),
+        (ask("delivery_count"), 0),
+        (headers.get(_DELIVERIES[0]), 0),
+        (headers.get(_DELIVERIES[1]), 0),
     ):
+        if value is None:
+            continue
         if isinstance(value, bytes) and value.isdigit():
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool):
             return max(0, value - first)
-    redelivered = _first(message, ("redelivered",))
+    redelivered = ask("redelivered")
     return int(redelivered) if isinstance(redelivered, bool) else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import orjson
 
@@ -13,7 +13,6 @@ from connectsoft_obs.vocabulary import CAUSATION_ID, DIMENSIONS
 LARGEST = 64 * 1024
 """Bytes of a body that is looked into; the envelope of a larger one would cost more than it is worth."""
 
-_ONE: Final = ("eventId", "eventType", "traceId")
 _MARK: Final = b'"traceId"'
 _ID: Final = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 _TRACE: Final = re.compile(r"[0-9a-f]{32}")
@@ -26,7 +25,9 @@ _NONE: Final[Mapping[str, Any]] = {}
 
 def of(body: Any) -> Mapping[str, Any]:
     """The fields of an envelope, from JSON text or a mapping; nothing when it is not one."""
-    if isinstance(body, Mapping):
+    if body is None:
+        return _NONE
+    if is_mapping(body):
         return body if is_one(body) else _NONE
     if isinstance(body, str):
         body = body.encode("utf-8", "replace") if len(body) <= LARGEST else b""
@@ -36,12 +37,17 @@ def of(body: Any) -> Mapping[str, Any]:
         found = orjson.loads(body)
     except ValueError:
         return _NONE
-    return found if isinstance(found, Mapping) and is_one(found) else _NONE
+    return found if isinstance(found, dict) and is_one(found) else _NONE
+
+
+def is_mapping(value: Any) -> TypeGuard[Mapping[Any, Any]]:
+    """Whether it is a mapping; to ask what nearly every one is costs a tenth of asking the abstract class."""
+    return type(value) is dict or isinstance(value, Mapping)
 
 
 def is_one(body: Mapping[Any, Any]) -> bool:
     """Whether a mapping has the fields that every envelope has."""
-    return all(name in body for name in _ONE)
+    return "eventId" in body and "eventType" in body and "traceId" in body
 
 
 def facts(envelope: Mapping[str, Any]) -> dict[str, str]:

@@ -236,10 +236,11 @@ class Run(Operation):
             span.finish(record.title, ending.shared, NO_SHARED, own, ending.bad, now)
         if retried:
             attempts.remember(record.title, span.get_span_context())
-        if ordinary and ending.form is not None:
+        if ending.form is not None and error is None and self.reason is None:
             if ending.level >= record.quiet and self.context is not None:
-                fill = record.telemetry.logs.fill
-                fill(ending.form, self.context, digits(span), ending.level, now, self, (seconds,), NOTHING)
+                logs = record.telemetry.logs
+                more = None if self.arrival is ALONE else logs.clean(self._said())
+                logs.fill(ending.form, self.context, digits(span), ending.level, now, self, (seconds,), NOTHING, more)
         else:
             self._tell(record, ending, error, seconds)
 
@@ -259,12 +260,17 @@ class Run(Operation):
             return Outcome.TIMEOUT, ErrorType.TIMEOUT.value
         return outcome, name
 
-    def _own(self) -> dict[str, Any]:
-        """Span attributes that only this run has."""
+    def _said(self) -> dict[str, Any]:
+        """What came along that is of this run alone."""
         arrival = self.arrival
         own = {} if arrival.own is None else dict(arrival.own)
         if arrival.attempt:
             own[JOB_ATTEMPT] = arrival.attempt
+        return own
+
+    def _own(self) -> dict[str, Any]:
+        """Span attributes that only this run has."""
+        own = self._said()
         if self.reason is not None:
             own[SKIP_REASON] = self.reason
         if self.correlation_id is not None:
@@ -279,10 +285,7 @@ class Run(Operation):
         if ending.level < record.quiet and not fresh:
             return
         fields = {**ending.fields, record.durations.metric.name: seconds}
-        if self.arrival is not ALONE:
-            if self.arrival.attempt:
-                fields[JOB_ATTEMPT] = self.arrival.attempt
-            fields.update(self.arrival.own or {})
+        fields |= self._said()
         if self.reason is not None:
             fields[SKIP_REASON] = self.reason
         if fresh:

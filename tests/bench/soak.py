@@ -140,11 +140,14 @@ def main() -> int:
 def loaded(service: Service, seconds: float, faulty: Faulty | None) -> Soak:
     """Sample a service under full load."""
     soak = Soak(seconds, time.time(), allowed=10.0 if faulty is None else 20.0)
-    load = subprocess.Popen(
-        ["wrk", "-t1", "-c32", f"-d{seconds:.0f}s", f"{service.url}/items/7"], stdout=subprocess.PIPE, text=True
-    )
+    # One after the other: connections that come all at once are accepted by one worker, and the other one would rest.
+    loads = []
+    for _ in range(2):
+        command = ["wrk", "-t1", "-c16", f"-d{seconds:.0f}s", f"{service.url}/items/7"]
+        loads.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        time.sleep(1)
     with httpx.Client(base_url=service.url, timeout=30, limits=httpx.Limits(max_keepalive_connections=0)) as client:
-        while load.poll() is None:
+        while loads[0].poll() is None:
             service.out.clear()
             if faulty is not None:
                 mode = FAULTS[min(int((time.time() - soak.began) / seconds * len(FAULTS)), len(FAULTS) - 1)]
@@ -154,10 +157,11 @@ def loaded(service: Service, seconds: float, faulty: Faulty | None) -> Soak:
             workers = [pid for pid in children(service.process.pid) if used(pid)[0] > 30]
             soak.sample(client, workers)
             time.sleep(1)
-    said = load.communicate()[0]
-    print(said)
-    if (bad := re.search(r"Non-2xx or 3xx responses: (\d+)", said)) is not None:
-        soak.failed += int(bad[1])
+    for load in loads:
+        said = load.communicate()[0]
+        print(said)
+        if (bad := re.search(r"Non-2xx or 3xx responses: (\d+)", said)) is not None:
+            soak.failed += int(bad[1])
     return soak
 
 

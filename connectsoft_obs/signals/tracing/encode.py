@@ -68,6 +68,7 @@ def span(done: Span) -> bytes:
             done.around.encoded,
             encoded,
             wire.pairs(_ATTRIBUTE, own) if own else b"",
+            wire.join(13, [_link(link) for link in done.linked]) if done.linked else b"",
             _UNSET if done.status_code is StatusCode.UNSET else _status(done.status_code, done.status_text),
             _REMOTE_PARENT if parent is not None and parent.is_remote else _LOCAL_PARENT,
         )

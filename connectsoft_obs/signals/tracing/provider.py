@@ -261,5 +261,5 @@ def _complete(
         span.state = state
     if initial:
         span.set_attributes(initial)
-    for link in links:
-        span.add_link(link.context, link.attributes)
+    if links:
+        span.link_to(links)

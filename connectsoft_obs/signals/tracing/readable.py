@@ -115,6 +115,8 @@ class Readable(sdk.Span):
     _span_context: SpanContext | None = None
     _user: BoundedAttributes | None = None
     _events_: BoundedList[Any] | None = None
+    linked: Sequence[Link] = ()
+    """Links it began with, as long as they are all: without attributes, and nobody has added one."""
     _links_: BoundedList[Any] | None = None
 
     @property
@@ -183,7 +185,7 @@ class Readable(sdk.Span):
     @property
     def links(self) -> Sequence[Link]:
         """Links in the order they were added."""
-        return tuple(self._links_ or ())
+        return tuple(self._links_ or self.linked)
 
     @property
     def dropped_attributes(self) -> int:
@@ -237,7 +239,7 @@ class Readable(sdk.Span):
             resource=self.resource,
             attributes=self._merged(),
             events=self._events_ or (),
-            links=self._links_ or (),
+            links=self._links_ or self.linked,
             kind=self.sort,
             status=self.status,
             start_time=self.start_ns,

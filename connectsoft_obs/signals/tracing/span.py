@@ -8,7 +8,7 @@ cleaning are the SDK's. Measured in tests/bench/span.py; the SDK's contract runs
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from time import time_ns
 from types import TracebackType
@@ -92,6 +92,18 @@ class Span(Readable):
             when = time_ns() if timestamp is None else timestamp
             self._events_.append(sdk.Event(name=name, attributes=bounded, timestamp=when))
 
+    def link_to(self, links: Sequence[Link]) -> None:
+        """The links that it begins with."""
+        most = self.tracer.limits.max_links
+        self.plain = False
+        if (most is None or len(links) <= most) and all(
+            link.context.is_valid and not link.attributes for link in links
+        ):
+            self.linked: Sequence[Link] = links
+            return
+        for link in links:
+            self.add_link(link.context, link.attributes)
+
     def add_link(self, context: SpanContext, attributes: Any = None) -> None:
         """Link to another span; a link to nowhere is ignored, as in the SDK."""
         if self.open and (context.is_valid or attributes or context.trace_state):
@@ -100,7 +112,7 @@ class Span(Readable):
                 limits.max_link_attributes, attributes, max_value_len=limits.max_attribute_length
             )
             if self._links_ is None:
-                self._links_ = BoundedList(limits.max_links)
+                self._links_ = BoundedList.from_seq(limits.max_links, self.linked)
                 self.touched = True
                 self.plain = False
             self._links_.append(Link(context, bounded))
