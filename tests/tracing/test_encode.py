@@ -13,6 +13,7 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
+from connectsoft_obs.asgi.row import ROW
 from connectsoft_obs.ledger import Ledger
 from connectsoft_obs.settings import load
 from connectsoft_obs.signals.tracing import Span, Tracing, encode
@@ -95,27 +96,37 @@ def test_any_readable_span(
     user=attributes,
     failed=st.booleans(),
     parent=st.one_of(st.none(), contexts),
+    links=st.lists(st.builds(Link, contexts, st.none() | attributes), max_size=3),
     touched=st.booleans(),
+    linked=st.booleans(),
+    renamed=st.booleans(),
     named=st.booleans(),
+    row=st.none() | st.tuples(text, st.floats(0, 1e6), st.integers(1, 2**40)),
 )
 def test_any_span_of_ours(
-    own: Any, common: Any, around: Any, user: Any, failed: bool, parent: Any, touched: bool, named: bool
-) -> None:
+    own: Any, common: Any, around: Any, user: Any, failed: bool, parent: Any, links: Any, touched: bool, linked: bool,
+    renamed: bool, named: bool, row: Any,
+) -> None:  # fmt: skip
     tracing = Tracing(load({}), dict, Ledger())
     kept: list[Span] = []
     tracing.provider.export_to(kept.append)
-    span = tracing.tracer.open("name", SpanKind.SERVER, parent, 1_000)
+    span = tracing.tracer.open("name", SpanKind.SERVER, parent, 1_000, None, None, links)
     if not isinstance(span, Span):
         return  # the parent is not sampled
     if touched:
         for key, value in user.items():
             span.set_attribute(key, value)
         span.add_event("event", {"a": 1}, 1_500)
+    if linked:
+        span.add_link(SpanContext(1, 2, True), {"late": True})
+    if renamed:
+        span.update_name("renamed")
     around = {key: value for key, value in around.items() if key not in common}
     own = {key: value for key, value in own.items() if key not in {**common, **around}}
-    of_kind = encode.shared(common, *(("GET /", SpanKind.SERVER) if named else ()))
-    span.finish("GET /", of_kind, encode.shared(around), own, failed, 2_000)
+    of_kind = encode.shared(common, *(("GET /", SpanKind.SERVER, ROW) if named else ()))
+    span.finish("GET /", of_kind, encode.shared(around), own, failed, 2_000, row if named else None)
     assert same(decoded(encode.span(kept[0])), official(kept[0]))
+    assert len(kept[0].links) == len(links) + linked
 
 
 def test_a_request_is_what_the_official_exporter_sends() -> None:
