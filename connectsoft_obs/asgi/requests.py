@@ -9,6 +9,7 @@ from functools import partial
 from time import perf_counter_ns, time_ns
 from typing import Any, Final
 
+from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
 
 from connectsoft_obs.asgi import foreign
@@ -22,7 +23,7 @@ from connectsoft_obs.asgi.recorded import Kinds, Recorded
 from connectsoft_obs.asgi.routes import Route, Templates
 from connectsoft_obs.asgi.row import ROW
 from connectsoft_obs.asgi.types import App, Message, Receive, Scope, Send
-from connectsoft_obs.context import NOTHING, Inbound, runtime, within
+from connectsoft_obs.context import NOTHING, OPERATION, SPAN, Inbound, runtime, within
 from connectsoft_obs.signals.tracing import FLAGS, Span, Unsampled
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import (
@@ -159,7 +160,7 @@ class Requests:
             context = within(exchange, adopted.span, here)
         elif inbound is NOTHING and not self._provider.watched:
             span = self._tracer.open(manner.name, _SERVER, None, wall_ns)
-            context = within(exchange, span, inbound.base)
+            context = Context({OPERATION: exchange, SPAN: span})  # as `within`, on top of nothing
         else:
             span = self._open(exchange, inbound)
             context = within(exchange, span, inbound.base if self._trust else NOTHING.base)

@@ -96,11 +96,12 @@ class Record(ABC):
         self.running: Running = running(telemetry)
         self.exemplars: bool = settings.exemplar_filter != "always_off"
         self.quiet: int = {"all": 0, "errors": WARNING, "off": ERROR + 1}[settings.access_log]
-        self._endings: dict[tuple[Outcome, str | None, bool], Ending] = {}
+        self.endings: dict[tuple[Outcome, str | None, bool], Ending] = {}
+        """What `ending` said before."""
 
     def ending(self, outcome: Outcome, error: str | None, retried: bool) -> Ending:
         """What runs that end like this share."""
-        return self._endings.get((outcome, error, retried)) or self._bind(outcome, error, retried)
+        return self.endings.get((outcome, error, retried)) or self._bind(outcome, error, retried)
 
     def known(self, arrival: Arrival) -> dict[str, Any]:
         """What is known of a run when it begins, for samplers."""
@@ -124,6 +125,6 @@ class Record(ABC):
 
     def _bind(self, outcome: Outcome, error: str | None, retried: bool) -> Ending:
         ending = Ending(self, outcome, error or "", retried)
-        if ending.kept and len(self._endings) < _ENDINGS:  # one beyond the series cap is counted each time
-            self._endings[outcome, error, retried] = ending
+        if ending.kept and len(self.endings) < _ENDINGS:  # one beyond the series cap is counted each time
+            self.endings[outcome, error, retried] = ending
         return ending

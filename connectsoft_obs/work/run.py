@@ -169,7 +169,7 @@ class Run(Operation):
             here = self._arrive(arrival, here)
         elif (enclosing := here.get(OPERATION)) is not None:
             self._inherit(enclosing)
-        parent = _span_context(here)
+        parent = _span_context(here) if SPAN in here else None
         local = parent is not None and not parent.is_remote
         self.wall_ns, self.start_ns = time_ns(), perf_counter_ns()
         self.span = record.tracer.open(
@@ -220,7 +220,7 @@ class Run(Operation):
             retried = retried or (outcome in _BAD and 0 < self.arrival.attempt < self.arrival.most)
         self.outcome = outcome
         self.error_type = name
-        ending = record.ending(outcome, name, retried)
+        ending = record.endings.get((outcome, name, retried)) or record.ending(outcome, name, retried)
         seconds, now = elapsed_ns / 1e9, self.wall_ns + elapsed_ns
         span = self.span
         if ending.duration is not None:

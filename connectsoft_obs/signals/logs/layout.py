@@ -204,10 +204,14 @@ class Layout:
                 if not self._apart(form, around, more, facts):
                     return None
                 end += _members(facts)
-            said = _dumps(numbers)[1:-1].split(b",")
+            said: tuple[bytes, ...]
+            if len(numbers) == 2:
+                said = (_dumps(numbers[0]), _dumps(numbers[1]), end)
+            else:
+                said = (*map(_dumps, numbers), end)
             if self._plain and operation.correlation_id is None:
-                return template.line((self._timestamp(now), *digits, b'"%b"' % digits[0], *said, end))
-            return template.line((*self._room(now, digits, operation), *said, end))
+                return template.line((self._timestamp(now), *digits, b'"%b"' % digits[0], *said))
+            return template.line((*self._room(now, digits, operation), *said))
         except TypeError:  # half of a surrogate pair
             return None
 
