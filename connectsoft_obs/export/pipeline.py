@@ -28,6 +28,9 @@ Changed = Callable[[Signal, ExporterState, str], None]
 
 _MAX_BATCH_BYTES = 4 * 1024 * 1024
 
+MOST_BYTES = 64 * 1024 * 1024
+"""Bytes of encoded items that wait at most, beyond which further ones are dropped: a span may carry a megabyte of text."""
+
 
 class Pipeline(Generic[T]):
     """Queue and thread of one signal. `put` may be called from any thread, and from none is it ever slow.
@@ -85,6 +88,7 @@ class Pipeline(Generic[T]):
         self._breaker = Breaker()
         self._queue: deque[T] = deque()
         self._taken: list[T] = []
+        self._held = 0  # adding to it does not let go of the GIL, as with cells of metrics
         self._wake = threading.Event()
         self._idle = threading.Condition()
         self._asked = 0
@@ -94,12 +98,13 @@ class Pipeline(Generic[T]):
         self._thread: threading.Thread | None = None
         renew(self)
 
-    def put(self, item: T) -> None:
-        """Keep an item for export, or count it as dropped."""
+    def put(self, item: T, size: int = 0) -> None:
+        """Keep an item for export, or count it as dropped; `size` is its bytes, where it is encoded already."""
         queue = self._queue
-        if len(queue) >= self._limit:
+        if len(queue) >= self._limit or self._held > MOST_BYTES:
             self._ledger.dropped(self.signal, self._full)
             return
+        self._held += size  # first: whoever sends it takes it off
         queue.append(item)
         if self._thread is None:
             self.start()
@@ -159,6 +164,7 @@ class Pipeline(Generic[T]):
         if left:
             self._ledger.dropped(self.signal, "shutdown", left)
             self._queue.clear()
+            self._held = 0
         return not left
 
     # --- In the thread -----------------------------------------------------------------------------------------------
@@ -182,6 +188,7 @@ class Pipeline(Generic[T]):
             self._ledger.error(f"export.{self.signal.value}", error)
             self._ledger.dropped(self.signal, "internal_error", len(self._taken))
             self._taken.clear()
+            self._held = 0  # less than there is, which corrects itself; this must not fail too
             if self._refill is not None:
                 self._queue.clear()
 
@@ -235,7 +242,7 @@ class Pipeline(Generic[T]):
                 self._ledger.dropped(self.signal, "rejected", answer.rejected)
             if self._accepted is not None:
                 self._accepted(self._taken)
-            self._taken.clear()
+            self._let_go()
         elif answer.too_large and len(self._taken) > 1:
             half = len(self._taken) // 2
             self._queue.extendleft(reversed(self._taken[half:]))
@@ -245,10 +252,18 @@ class Pipeline(Generic[T]):
             return False
         else:
             self._ledger.dropped(self.signal, answer.reason, len(self._taken))
-            self._taken.clear()
+            self._let_go()
         self._breaker.worked()
         self._state("" if answer.accepted else answer.reason)
         return True
+
+    def _let_go(self) -> None:
+        """What was taken is sent or dropped."""
+        size = self._size(self._taken)
+        self._held -= size
+        if self._held < 0:
+            self._held = 0
+        self._taken.clear()
 
     def _pause(self, seconds: float, reason: str) -> bool:
         """Wait before the next attempt; False when a shutdown leaves no time for one."""
@@ -279,6 +294,7 @@ class Pipeline(Generic[T]):
         self._thread = None
         self._queue.clear()
         self._taken = []
+        self._held = 0
         self._wake = threading.Event()
         self._idle = threading.Condition()
         self._breaker = Breaker()

@@ -163,6 +163,24 @@ def test_ending_a_span_never_waits_for_the_collector(collector: Faulty) -> None:
     service.telemetry.shutdown(0.1)
 
 
+def test_spans_of_a_megabyte_fill_the_queue_by_their_bytes(collector: Faulty) -> None:
+    collector.set("503")
+    service = Service(collector.url, timeout=5)
+    [traces] = service.telemetry.pipelines()
+    text = "x" * 1024 * 1024
+    for number in range(200):
+        with service.telemetry.tracing.tracer.start_as_current_span(f"prompt-{number}") as span:
+            span.set_attribute("prompt", text)
+    assert 60 <= traces.waiting <= 66
+    assert service.dropped() == {"queue_full": 200 - traces.waiting}
+    kept = traces.waiting
+    collector.set("ok")
+    wait_for(lambda: len(collector.received.spans) == kept, 30, "what was kept arrives")
+    service.spans(50, "small")
+    wait_for(lambda: len(collector.received.spans) == kept + 50, 10, "there is room again")
+    assert service.telemetry.shutdown(5)
+
+
 def test_one_line_a_change_of_state_however_long_it_lasts(collector: Faulty) -> None:
     service = Service(collector.url)
     for mode, state in (("503", 1), ("ok", 0), ("refuse", 1), ("ok", 0)):

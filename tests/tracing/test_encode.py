@@ -134,7 +134,7 @@ def test_a_request_is_what_the_official_exporter_sends() -> None:
     tracing = Tracing(load({}), lambda: resource, Ledger())
     items: list[Any] = []
     readable: list[sdk.ReadableSpan] = []
-    tracing.export_to(items.append)
+    tracing.export_to(lambda item, _: items.append(item))
     tracing.provider.export_to(lambda span: readable.append(span._readable_span()))
     for scope in ("one", "two", "one"):
         tracing.provider.get_tracer(scope, "1.0", "https://schema").start_span(scope).end()

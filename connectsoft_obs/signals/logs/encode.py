@@ -28,7 +28,7 @@ _EXPORTING: Any = getattr(otel_context, "_SUPPRESS_INSTRUMENTATION_KEY", None)
 _EXPORTERS: Final = "opentelemetry."
 
 
-def exporter(put: Callable[[Item], None]) -> Callable[..., None]:
+def exporter(put: Callable[[Item, int], None]) -> Callable[..., None]:
     """What a stream hands its lines to; what exporters say about themselves is not exported, or it would never end."""
 
     def export(
@@ -41,7 +41,8 @@ def exporter(put: Callable[[Item], None]) -> Callable[..., None]:
         attributes: Mapping[str, Any],
     ) -> None:
         if not about_exports(context, logger):
-            put((logger, envelope.item(record(now, level, message, ids, attributes))))
+            item = envelope.item(record(now, level, message, ids, attributes))
+            put((logger, item), len(item))
 
     return export
 

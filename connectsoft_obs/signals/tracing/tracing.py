@@ -49,8 +49,8 @@ class Tracing:
         )
         self.tracer: Tracer = self.provider.get_tracer(SCOPE, __version__, SCHEMA_URL)
 
-    def export_to(self, put: Callable[[Item], None]) -> None:
-        """Encode each finished span and hand the bytes to `put`."""
+    def export_to(self, put: Callable[[Item, int], None]) -> None:
+        """Encode each finished span and hand it to `put`, with the number of its bytes."""
         encode_span, before, ordinary = encode.span, envelope.BEFORE, envelope.ORDINARY
 
         def export(span: Span) -> None:
@@ -65,7 +65,7 @@ class Tracing:
                 self._ledger.dropped(Signal.TRACES, "internal_error")
                 return
             try:
-                put((span.tracer.scope, item))
+                put((span.tracer.scope, item), len(item))
             except Exception as failure:  # noqa: BLE001  ours; who ends a span must not fail for it
                 failed("tracing.export", failure)
 
