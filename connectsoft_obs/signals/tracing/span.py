@@ -1,6 +1,6 @@
 """A span of our own: to users and processors an ordinary OpenTelemetry span, at a tenth of its cost.
 
-What makes it cheap: no lock, bounded map or list until a user needs one, ids kept as integers, and the attributes of
+What makes it cheap: no lock, bounded map or list until a user needs one, ids kept as bytes, and the attributes of
 an operation handed over once, at its end. What users set goes through the SDK's own bounded containers, so limits and
 cleaning are the SDK's. Measured in tests/bench/span.py; the SDK's contract runs against it in tests/tracing.
 """
