@@ -5,6 +5,7 @@ from connectsoft_obs.export.destination import destination as destination
 from connectsoft_obs.export.insights import Insights as Insights
 from connectsoft_obs.export.insights import insights as insights
 from connectsoft_obs.export.insights import unsent as unsent
+from connectsoft_obs.export.piles import Pile as Pile
 from connectsoft_obs.export.pipeline import Pipeline as Pipeline
 from connectsoft_obs.export.transport import Answer as Answer
 from connectsoft_obs.export.transport import Transport as Transport

@@ -1,7 +1,10 @@
 """The way out of finished telemetry: a bounded queue, one thread a process, batches, retries, and an account of losses.
 
-Whoever produces telemetry appends to a deque and goes on; nothing here can block, raise into, or outlive the
+Whoever produces telemetry appends to a list and goes on; nothing here can block, raise into, or outlive the
 application. What cannot be kept is counted by reason.
+
+Every so many items are gathered into piles, by whoever produces the last of them: encoding is code that the processor has
+forgotten when the next request ends, and remembers when the next item follows at once (tests/bench/inprocess.py).
 """
 
 from __future__ import annotations
@@ -10,13 +13,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from opentelemetry.context import attach
 
 from connectsoft_obs.context.quiet import uninstrumented
 from connectsoft_obs.export.breaker import Breaker
+from connectsoft_obs.export.piles import Pile, total
 from connectsoft_obs.export.transport import Answer, Transport
 from connectsoft_obs.forks import renew
 from connectsoft_obs.ledger import Ledger
@@ -31,6 +34,12 @@ _MAX_BATCH_BYTES = 4 * 1024 * 1024
 MOST_BYTES = 64 * 1024 * 1024
 """Bytes of encoded items that wait at most, beyond which further ones are dropped: a span may carry a megabyte of text."""
 
+FEW = 32
+"""Items that are gathered at once."""
+
+_LARGE = 1024 * 1024
+"""Bytes of that many items from which on they are gathered one by one, so that `MOST_BYTES` is soon seen."""
+
 
 class Pipeline(Generic[T]):
     """Queue and thread of one signal. `put` may be called from any thread, and from none is it ever slow.
@@ -38,8 +47,8 @@ class Pipeline(Generic[T]):
     Args:
         signal: what travels here.
         transport: makes the transport, in the thread that uses it.
-        pack: makes a request of items.
-        size: bytes of items together, to keep requests below 4 MiB.
+        gather: makes piles of items, for which it has accounted if they are fewer.
+        pack: makes a request of piles.
         ledger: counts what is dropped.
         limit: items that wait at most; further ones are dropped.
         batch: items in one request at most.
@@ -56,8 +65,8 @@ class Pipeline(Generic[T]):
         self,
         signal: Signal,
         transport: Callable[[], Transport],
-        pack: Callable[[Sequence[T]], Any],
-        size: Callable[[Sequence[T]], int],
+        gather: Callable[[Sequence[T]], list[Pile]],
+        pack: Callable[[Sequence[Pile]], Any],
         ledger: Ledger,
         *,
         limit: int,
@@ -68,14 +77,14 @@ class Pipeline(Generic[T]):
         changed: Changed,
         refill: Callable[[], Sequence[T]] | None = None,
         name: str = "",
-        accepted: Callable[[Sequence[T]], None] | None = None,
+        accepted: Callable[[Sequence[Pile]], None] | None = None,
     ) -> None:
         self.signal = signal
         self.name: str = name or signal.value
         self.state: ExporterState = ExporterState.CLOSED
         self._transport = transport
+        self._gather = gather
         self._pack = pack
-        self._size = size
         self._ledger = ledger
         self._limit = limit
         self._batch = batch
@@ -86,9 +95,12 @@ class Pipeline(Generic[T]):
         self._refill = refill
         self._accepted = accepted
         self._breaker = Breaker()
-        self._queue: deque[T] = deque()
-        self._taken: list[T] = []
-        self._held = 0  # adding to it does not let go of the GIL, as with cells of metrics
+        self._few = min(FEW, batch)
+        self._fresh: list[T] = []
+        self._queue: deque[Pile] = deque()
+        self._taken: list[Pile] = []
+        # Items and bytes of `_queue` and `_taken`. Adding to these does not let go of the GIL, as with cells of metrics.
+        self._count = self._held = 0
         self._wake = threading.Event()
         self._idle = threading.Condition()
         self._asked = 0
@@ -98,17 +110,41 @@ class Pipeline(Generic[T]):
         self._thread: threading.Thread | None = None
         renew(self)
 
-    def put(self, item: T, size: int = 0) -> None:
-        """Keep an item for export, or count it as dropped; `size` is its bytes, where it is encoded already."""
-        queue = self._queue
-        if len(queue) >= self._limit or self._held > MOST_BYTES:
-            self._ledger.dropped(self.signal, self._full)
-            return
-        self._held += size  # first: whoever sends it takes it off
-        queue.append(item)
+    def put(self, item: T) -> None:
+        """Keep an item for export, or count it as dropped."""
+        # No call between finding the list and adding to it, nor between finding and replacing it in `_pile_up`: threads
+        # switch at calls, so what is added to a list is still to be gathered.
+        self._fresh.append(item)
+        if len(self._fresh) >= self._few:
+            self._pile_up()
         if self._thread is None:
             self.start()
-        elif len(queue) == self._batch:
+
+    def _pile_up(self) -> None:
+        """Gather what is fresh, as far as there is room."""
+        fresh = self._fresh
+        self._fresh = []
+        room = 0 if self._held > MOST_BYTES else max(self._limit - self._count, 0)
+        if len(fresh) > room:
+            self._ledger.dropped(self.signal, self._full, len(fresh) - room)
+            del fresh[room:]
+        if not fresh:
+            return
+        try:
+            piles = self._gather(fresh)
+        except Exception as error:  # noqa: BLE001  whoever produces telemetry must not notice
+            self._ledger.error(f"export.{self.signal.value}", error)
+            self._ledger.dropped(self.signal, "internal_error", len(fresh))
+            return
+        before, size = self._count, 0
+        for pile in piles:
+            self._count += pile.count  # first: whoever sends it takes it off
+            self._held += pile.size
+            self._queue.append(pile)
+            size += pile.size
+        if self._deadline is None:
+            self._few = 1 if size > _LARGE else min(FEW, self._batch)
+        if before < self._batch <= self._count:
             self._wake.set()
 
     def start(self) -> None:
@@ -122,7 +158,7 @@ class Pipeline(Generic[T]):
     @property
     def waiting(self) -> int:
         """Items that are neither sent nor dropped."""
-        return len(self._queue) + len(self._taken)
+        return len(self._fresh) + self._count
 
     def flush(self, timeout: float) -> bool:
         """Try to send what waits now; True when nothing waits any more, at the latest after `timeout` seconds."""
@@ -130,7 +166,7 @@ class Pipeline(Generic[T]):
 
     def ask(self) -> int:
         """Begin to send what waits now; `sent()` waits for it. Several pipelines are asked first, then waited for."""
-        if self._thread is None and not self._queue and self._refill is None:
+        if self._thread is None and not self.waiting and self._refill is None:
             return 0
         self.start()
         with self._idle:
@@ -148,10 +184,11 @@ class Pipeline(Generic[T]):
 
     def stop(self, timeout: float) -> None:
         """Begin to stop for good: send what is left within `timeout` seconds. Follow with `stopped()`."""
-        if self._thread is None and (self._queue or self._refill is not None):
+        if self._thread is None and (self.waiting or self._refill is not None):
             self.start()
         with self._idle:
             if self._deadline is None:
+                self._few = 1  # what comes now is too late, and is to be counted at once
                 self._deadline = time.monotonic() + timeout
                 self._wake.set()
 
@@ -163,8 +200,7 @@ class Pipeline(Generic[T]):
         left, self._limit, self._full = self.waiting, 0, "shutdown"
         if left:
             self._ledger.dropped(self.signal, "shutdown", left)
-            self._queue.clear()
-            self._held = 0
+            self._clear()
         return not left
 
     # --- In the thread -----------------------------------------------------------------------------------------------
@@ -172,53 +208,74 @@ class Pipeline(Generic[T]):
         attach(uninstrumented())
         transport = self._transport()
         while self._deadline is None:
-            self._wait(self._delay)
+            full = self._wait(self._delay)
             asked = self._asked
-            self._guarded_drain(transport)
+            self._guarded_drain(transport, self._batch if full and asked == self._answered else 1)
             with self._idle:
                 self._answered = asked
                 self._idle.notify_all()
-        self._guarded_drain(transport)
+        self._guarded_drain(transport, 1)
         transport.close()
 
-    def _guarded_drain(self, transport: Transport) -> None:
+    def _guarded_drain(self, transport: Transport, least: int) -> None:
         try:
-            self._drain(transport)
+            self._drain(transport, least)
         except Exception as error:  # noqa: BLE001  a batch that we cannot handle must not end all exports
             self._ledger.error(f"export.{self.signal.value}", error)
-            self._ledger.dropped(self.signal, "internal_error", len(self._taken))
-            self._taken.clear()
-            self._held = 0  # less than there is, which corrects itself; this must not fail too
+            self._ledger.dropped(self.signal, "internal_error", total(self._taken))
+            self._let_go()
             if self._refill is not None:
-                self._queue.clear()
+                self._clear()
 
-    def _wait(self, seconds: float) -> None:
-        if len(self._queue) < self._batch and self._deadline is None:
+    def _wait(self, seconds: float) -> bool:
+        """Wait for a batch; whether there is a whole one, rather than that the time has come for what there is."""
+        if self._count < self._batch and self._deadline is None:
             self._wake.wait(seconds)
         self._wake.clear()
+        return self._count >= self._batch
 
-    def _drain(self, transport: Transport) -> None:
-        """Send until the queue is empty or the collector is not to be had."""
+    def _drain(self, transport: Transport, least: int) -> None:
+        """Send until fewer than `least` items wait or the collector is not to be had.
+
+        What came while whole batches were sent waits until it is one: at full load requests would otherwise get smaller
+        and smaller, and each costs as much as encoding a hundred spans (tests/bench/inprocess.py).
+        """
         if self._refill is not None:
-            fresh, old = self._refill(), len(self._queue)
-            self._queue.extend(fresh)  # first: whoever flushes must not find that nothing waits
-            for _ in range(old):
-                self._queue.popleft()  # what was collected before and could not be sent is out of date
-            self._taken.clear()
-        while self._queue or self._taken:
+            self._anew(self._refill())
+        if least == 1:
+            self._pile_up()
+        while self._count >= least:
             if not self._taken:
                 self._take()
             if not self._attempt(transport):
                 return
 
+    def _anew(self, collected: Sequence[T]) -> None:
+        """What was collected before and could not be sent is out of date."""
+        old = [*self._taken, *self._queue]
+        self._taken = []
+        for item in collected:  # first: whoever flushes must not find that nothing waits
+            self._queue.append(Pile(None, 1, [item]))
+        self._count += len(collected)
+        for _ in range(len(self._queue) - len(collected)):
+            self._queue.popleft()
+        self._count -= len(old)
+
     def _take(self) -> None:
+        """A batch: as many piles as one request may hold, or one."""
         taken, queue = self._taken, self._queue
-        # In one call for all of them: a loop here holds up the application's threads for as long as it runs.
-        taken.extend(islice(iter(queue.popleft, None), min(len(queue), self._batch)))
-        while len(taken) > 1 and self._size(taken) > _MAX_BATCH_BYTES:
-            half = len(taken) // 2
-            queue.extendleft(reversed(taken[half:]))
-            del taken[half:]
+        count = size = 0
+        while queue:
+            pile = queue[0]
+            if taken and (count + pile.count > self._batch or size + pile.size > _MAX_BATCH_BYTES):
+                return
+            queue.popleft()
+            if pile.size > _MAX_BATCH_BYTES and pile.count > 1:
+                queue.extendleft(reversed(pile.halves()))
+                continue
+            taken.append(pile)
+            count += pile.count
+            size += pile.size
 
     def _attempt(self, transport: Transport) -> bool:
         """Send what was taken; True to go on with the next batch, False to give up for now."""
@@ -243,15 +300,16 @@ class Pipeline(Generic[T]):
             if self._accepted is not None:
                 self._accepted(self._taken)
             self._let_go()
-        elif answer.too_large and len(self._taken) > 1:
-            half = len(self._taken) // 2
-            self._queue.extendleft(reversed(self._taken[half:]))
-            del self._taken[half:]
+        elif answer.too_large and total(self._taken) > 1:
+            piles = self._taken if len(self._taken) > 1 else self._taken[0].halves()
+            half = len(piles) // 2
+            self._queue.extendleft(reversed(piles[half:]))
+            self._taken = piles[:half]
             return True
         elif answer.retry:
             return False
         else:
-            self._ledger.dropped(self.signal, answer.reason, len(self._taken))
+            self._ledger.dropped(self.signal, answer.reason, total(self._taken))
             self._let_go()
         self._breaker.worked()
         self._state("" if answer.accepted else answer.reason)
@@ -259,11 +317,15 @@ class Pipeline(Generic[T]):
 
     def _let_go(self) -> None:
         """What was taken is sent or dropped."""
-        size = self._size(self._taken)
+        count, size = total(self._taken), sum(pile.size for pile in self._taken)
+        self._count -= count
         self._held -= size
-        if self._held < 0:
-            self._held = 0
-        self._taken.clear()
+        self._taken = []
+
+    def _clear(self) -> None:
+        self._fresh, self._taken = [], []
+        self._queue.clear()
+        self._count = self._held = 0
 
     def _pause(self, seconds: float, reason: str) -> bool:
         """Wait before the next attempt; False when a shutdown leaves no time for one."""
@@ -292,9 +354,7 @@ class Pipeline(Generic[T]):
     def forked(self) -> None:
         """In a forked child: what waits belongs to the parent, and its thread stayed there."""
         self._thread = None
-        self._queue.clear()
-        self._taken = []
-        self._held = 0
+        self._clear()
         self._wake = threading.Event()
         self._idle = threading.Condition()
         self._breaker = Breaker()

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 from connectsoft_obs import __version__
-from connectsoft_obs.export import Destination, Insights, Pipeline, destination, envelope, insights, transport, unsent
+from connectsoft_obs.export import (
+    Destination,
+    Insights,
+    Pile,
+    Pipeline,
+    destination,
+    envelope,
+    insights,
+    piles,
+    transport,
+    unsent,
+)
 from connectsoft_obs.ledger import Ledger
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs import LogStream, records
@@ -87,48 +97,55 @@ class Exports:
     def _to_collector(self, tracing: Tracing, stream: LogStream) -> None:
         settings = self._settings
         if (to := destination(settings, Signal.TRACES)) is not None:
-            spans = self._queue(to, tracing.pack, _encoded)
+            spans = self._queue(to, tracing.encoded, tracing.pack)
             tracing.export_to(spans.put)
         if (to := destination(settings, Signal.METRICS)) is not None:
-            self._pipeline(to, lambda items: items[0], _unknown, 1, 1, settings.metric_interval, refill=self._collected)
+            self._pipeline(to, piles.as_they_are, _only, 1, 1, settings.metric_interval, refill=self._collected)
         if (to := destination(settings, Signal.LOGS)) is not None:
-            lines = self._queue(to, lambda items: logs_encode.pack(items, self._attributes()), _encoded)
+            lines = self._queue(to, piles.by_scope, lambda lines: logs_encode.pack(lines, self._attributes()))
             stream.export_to(logs_encode.exporter(lines.put))
 
     def _to_insights(self, tracing: Tracing, stream: LogStream) -> None:
         settings = self._settings
         if (to := insights(settings, Signal.TRACES, tracer_provider=tracing.provider)) is not None:
-            spans = self._queue(to, lambda ended: Unhurried(tracing.readable(ended)), _unknown)
-            tracing.hand_to(spans.put)
+            spans = self._queue(to, piles.as_they_are, lambda ended: Unhurried(tracing.readable(piles.each(ended))))
+            tracing.export_to(spans.put)
         if (to := insights(settings, Signal.METRICS)) is not None:
             self._pipeline(
                 to,
-                lambda parts: parts[0].data,
-                _unknown,
+                piles.as_they_are,
+                lambda parts: _only(parts).data,
                 1,
                 1,
                 settings.metric_interval,
                 refill=self._added,
-                accepted=self._deltas.arrived,
+                accepted=lambda parts: self._deltas.arrived(piles.each(parts)),
             )
         if (to := insights(settings, Signal.LOGS)) is not None:
-            lines = self._queue(to, lambda kept: Unhurried(records.readable(kept, self._attributes())), _unknown)
+            lines = self._queue(
+                to,
+                piles.as_they_are,
+                lambda kept: Unhurried(records.readable(piles.each(kept), self._attributes())),
+            )
             stream.export_to(records.keeper(lines.put))
 
     def _queue(
-        self, to: Destination | Insights, pack: Callable[[Sequence[Any]], Any], size: Callable[[Sequence[Any]], int]
+        self,
+        to: Destination | Insights,
+        gather: Callable[[Sequence[Any]], list[Pile]],
+        pack: Callable[[Sequence[Pile]], Any],
     ) -> Pipeline[Any]:
         """The pipeline of spans or of lines."""
         settings = self._settings
         if to.signal is Signal.TRACES:
-            return self._pipeline(to, pack, size, settings.span_queue, settings.span_batch, settings.span_delay)
-        return self._pipeline(to, pack, size, settings.log_queue, settings.log_batch, settings.log_delay)
+            return self._pipeline(to, gather, pack, settings.span_queue, settings.span_batch, settings.span_delay)
+        return self._pipeline(to, gather, pack, settings.log_queue, settings.log_batch, settings.log_delay)
 
     def _pipeline(
         self,
         to: Destination | Insights,
-        pack: Callable[[Sequence[Any]], Any],
-        size: Callable[[Sequence[Any]], int],
+        gather: Callable[[Sequence[Any]], list[Pile]],
+        pack: Callable[[Sequence[Pile]], Any],
         limit: int,
         batch: int,
         delay: float,
@@ -137,8 +154,8 @@ class Exports:
         made: Pipeline[Any] = Pipeline(
             to.signal,
             lambda: transport(to),
+            gather,
             pack,
-            size,
             self._ledger,
             limit=limit,
             batch=batch,
@@ -184,7 +201,7 @@ class Exports:
         encoded = metrics_encode.metrics(snapshots, metrics.started_ns, time.time_ns(), Pauses())
         schema = SCHEMA_URL if version else None
         return [
-            envelope.request(self._attributes(), SCHEMA_URL, envelope.scope(scope, version, schema, part))
+            envelope.request(self._attributes(), SCHEMA_URL, envelope.scope(scope, version, schema, [part]))
             for part in metrics_encode.parts(encoded)
         ]
 
@@ -201,14 +218,9 @@ class Exports:
             self._say(20, "export works again", facts)
 
 
-def _encoded(items: Sequence[tuple[Any, bytes]]) -> int:
-    """Bytes of what is encoded already."""
-    return sum(map(len, map(itemgetter(1), items)))
-
-
-def _unknown(_: Any) -> int:
-    """Bytes of what is encoded later, by others, in batches that are small enough by their number."""
-    return 0
+def _only(collected: Sequence[Pile]) -> Any:
+    """The one item of a batch of one."""
+    return collected[0].content[0]
 
 
 def _look_at(tracing: Tracing) -> None:

@@ -61,7 +61,7 @@ def capture(**arguments: Any) -> Iterator[Seen]:
 
     def make(settings: Settings) -> Telemetry:
         telemetry = Telemetry(settings, exports=False, output=_Kept(seen))
-        telemetry.tracing.hand_to(lambda span: seen.spans.append(span.readable()))
+        telemetry.tracing.export_to(lambda span: seen.spans.append(span.readable()))
         seen.telemetry = telemetry
         return telemetry
 

@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry import trace
 from support.faulty import Faulty
 from support.process import free_port, wait_for
 
 import connectsoft_obs as obs
-from connectsoft_obs.export import breaker
+from connectsoft_obs.export import breaker, envelope, piles
 from connectsoft_obs.settings import load
+from connectsoft_obs.signals.tracing import encode
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.testing.isolation import _Kept
 from connectsoft_obs.testing.seen import Seen
@@ -179,6 +182,64 @@ def test_spans_of_a_megabyte_fill_the_queue_by_their_bytes(collector: Faulty) ->
     service.spans(50, "small")
     wait_for(lambda: len(collector.received.spans) == kept + 50, 10, "there is room again")
     assert service.telemetry.shutdown(5)
+
+
+def test_at_full_load_requests_are_whole_batches(collector: Faulty) -> None:
+    service = Service(collector.url, timeout=10, span_queue=100_000)
+    [traces] = service.telemetry.pipelines()
+    traces._delay = 60.0  # nothing is sent because its time has come
+    sizes: list[int] = []
+    send = traces._attempt
+
+    def noted(transport: Any) -> bool:
+        sizes.append(sum(pile.count for pile in traces._taken))
+        return send(transport)
+
+    traces._attempt = noted  # type: ignore[method-assign]
+    for number in range(1, 41):  # in pieces that are no batch, each of which finds the thread at work or waiting
+        service.spans(100)
+        sent = number * 100 // 512 * 512
+        wait_for(lambda sent=sent: len(collector.received.spans) >= sent - 32, 5)  # type: ignore[misc]
+    assert set(sizes) == {512}
+    assert service.telemetry.flush(5)
+    assert len(collector.received.spans) == 4000
+    assert service.telemetry.shutdown(5)
+
+
+def test_a_span_that_cannot_be_encoded_costs_no_other(collector: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = encode.span
+
+    def broken(span: Any) -> bytes:
+        if span.name == "span-3":
+            raise RuntimeError("ours")
+        return encoded(span)
+
+    monkeypatch.setattr(encode, "span", broken)
+    service = Service(collector.url)
+    service.spans(40)
+    wait_for(lambda: len(collector.received.spans) == 39, 5)
+    assert service.dropped() == {"internal_error": 1}
+
+
+def test_what_comes_after_the_end_is_counted_at_once(collector: Faulty) -> None:
+    service = Service(collector.url)
+    service.spans(1)
+    assert service.telemetry.shutdown(5)
+    for number in range(1, 4):
+        service.spans(1)
+        assert service.dropped() == {"shutdown": number}
+
+
+@given(st.lists(st.binary(max_size=300), min_size=1, max_size=40))
+def test_a_pile_in_two(items: list[bytes]) -> None:
+    [pile] = piles.by_scope([("scope", envelope.item(item)) for item in items])
+    waiting, found = [pile], []
+    while waiting:
+        first, *rest = waiting.pop(0).halves()
+        waiting = [first, *rest, *waiting] if rest else waiting
+        found += [] if rest else [first]
+    assert [each.content for each in found] == [envelope.item(item) for item in items]
+    assert {each.count for each in found} == {1}
 
 
 def test_one_line_a_change_of_state_however_long_it_lasts(collector: Faulty) -> None:

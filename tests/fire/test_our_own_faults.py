@@ -42,7 +42,7 @@ ENTRANCES = {
     "signals/tracing/delegate.py": "DelegatingProvider.get_tracer DelegatingTracer.__init__ DelegatingTracer.start_span",
     "signals/tracing/entering.py": "start_as_current_span",
     "signals/tracing/provider.py": "Tracer.start_span Provider._to_all",
-    "signals/tracing/tracing.py": "Tracing.export_to.<locals>.export Tracing.hand_to.<locals>.export",
+    "signals/tracing/tracing.py": "Tracing.export_to.<locals>.export",
     "signals/tracing/span.py": "Span.set_attribute Span._attributes_of_user Span.add_event Span.record_exception Span.end",
     "signals/metrics/instruments.py": "Counter.add Histogram.record Gauge.set _Recorder._owner",
     "signals/metrics/garbage.py": "Garbage.__call__",  # the interpreter's, in the middle of anything

@@ -17,7 +17,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from connectsoft_obs.export import envelope
+from connectsoft_obs.export import envelope, piles
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs import encode
 from connectsoft_obs.signals.logs.cleaning import Cleaning
@@ -86,7 +86,7 @@ def test_any_record(now: int, level: int, message: str, found: Any, given_: dict
 @given(st.lists(st.tuples(st.sampled_from(["", "orders", "uvicorn.error"]), text), min_size=1, max_size=8))
 def test_any_request(said: list[tuple[str, str]]) -> None:
     items = [(logger, envelope.item(encode.record(5, 20, message, None, {}))) for logger, message in said]
-    ours = ExportLogsServiceRequest.FromString(encode.pack(items, RESOURCE))
+    ours = ExportLogsServiceRequest.FromString(encode.pack(piles.by_scope(items), RESOURCE))
     theirs = encode_logs([official(5, 20, message, logger, None, {}, None) for logger, message in said])
 
     def by_scope(request: Any) -> dict[str, list[Any]]:

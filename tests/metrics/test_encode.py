@@ -38,7 +38,7 @@ FINITE = some.floats(allow_nan=False, allow_infinity=False, width=32)
 def ours(metrics: Metrics, start: int = 1, now: int = 2) -> dict[str, Any]:
     """Our families as a collector decodes them, by name."""
     encoded = encode.metrics(metrics.snapshots(), start, now)
-    scope = envelope.scope("connectsoft_obs", "1", SCHEMA_URL, b"".join(encoded))
+    scope = envelope.scope("connectsoft_obs", "1", SCHEMA_URL, encoded)
     request = ExportMetricsServiceRequest.FromString(envelope.request({"service.name": "a"}, SCHEMA_URL, scope))
     [resource] = request.resource_metrics
     assert resource.schema_url == SCHEMA_URL

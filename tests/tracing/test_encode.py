@@ -132,13 +132,13 @@ def test_any_span_of_ours(
 def test_a_request_is_what_the_official_exporter_sends() -> None:
     resource = {"service.name": "a", "process.pid": 7}
     tracing = Tracing(load({}), lambda: resource, Ledger())
-    items: list[Any] = []
+    spans: list[Span] = []
     readable: list[sdk.ReadableSpan] = []
-    tracing.export_to(lambda item, _: items.append(item))
+    tracing.export_to(spans.append)
     tracing.provider.export_to(lambda span: readable.append(span._readable_span()))
     for scope in ("one", "two", "one"):
         tracing.provider.get_tracer(scope, "1.0", "https://schema").start_span(scope).end()
-    mine = ExportTraceServiceRequest.FromString(tracing.pack(items))
+    mine = ExportTraceServiceRequest.FromString(tracing.pack(tracing.encoded(spans)))
     assert same(mine, encode_spans(readable))
 
 

@@ -7,12 +7,13 @@ request. Equal to the official encoder after decoding; tests/logs/test_encode.py
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
-from connectsoft_obs.export import envelope, wire
+from connectsoft_obs.export import Pile, envelope, piles, wire
 from connectsoft_obs.signals.logs.layout import Ids
 from connectsoft_obs.signals.logs.levels import NUMBERS, WORDS, standard
 from connectsoft_obs.signals.logs.profiles import OTEL
@@ -28,7 +29,7 @@ _EXPORTING: Any = getattr(otel_context, "_SUPPRESS_INSTRUMENTATION_KEY", None)
 _EXPORTERS: Final = "opentelemetry."
 
 
-def exporter(put: Callable[[Item, int], None]) -> Callable[..., None]:
+def exporter(put: Callable[[Item], None]) -> Callable[..., None]:
     """What a stream hands its lines to; what exporters say about themselves is not exported, or it would never end."""
 
     def export(
@@ -41,8 +42,7 @@ def exporter(put: Callable[[Item, int], None]) -> Callable[..., None]:
         attributes: Mapping[str, Any],
     ) -> None:
         if not about_exports(context, logger):
-            item = envelope.item(record(now, level, message, ids, attributes))
-            put((logger, item), len(item))
+            put((logger, envelope.item(record(now, level, message, ids, attributes))))
 
     return export
 
@@ -77,10 +77,8 @@ def record(now: int, level: int, message: str, ids: Ids | None, attributes: Mapp
     )
 
 
-def pack(items: Sequence[Item], resource: Mapping[str, Any]) -> bytes:
+def pack(lines: Sequence[Pile], resource: Mapping[str, Any]) -> bytes:
     """One ExportLogsServiceRequest."""
-    loggers: dict[str, list[bytes]] = {}
-    for logger, encoded in items:
-        loggers.setdefault(logger, []).append(encoded)
-    scopes = [envelope.scope(logger, "", None, b"".join(records)) for logger, records in loggers.items()]
-    return envelope.request(resource, SCHEMA_URL, b"".join(scopes))
+    loggers = piles.contents(lines).items()
+    parts = chain.from_iterable(envelope.scope(logger, "", None, records) for logger, records in loggers)
+    return envelope.request(resource, SCHEMA_URL, parts)

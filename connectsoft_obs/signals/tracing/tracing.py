@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
+from itertools import chain
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
 
 from connectsoft_obs import __version__
-from connectsoft_obs.export import envelope
+from connectsoft_obs.export import Pile, envelope, piles
 from connectsoft_obs.ledger import Ledger, failed
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.tracing import encode
@@ -20,10 +19,7 @@ from connectsoft_obs.signals.tracing.sampling import keeps_all, sampler, shortcu
 from connectsoft_obs.signals.tracing.span import Span
 from connectsoft_obs.vocabulary import SCHEMA_URL, SCOPE, Signal
 
-Item = tuple[tuple[str, str, str | None], bytes]
-"""An encoded span and the instrumentation scope it belongs to."""
-
-_SCOPE, _ENCODED = itemgetter(0), itemgetter(1)
+_before, _ordinary = envelope.BEFORE, envelope.ORDINARY
 
 
 class Tracing:
@@ -49,30 +45,8 @@ class Tracing:
         )
         self.tracer: Tracer = self.provider.get_tracer(SCOPE, __version__, SCHEMA_URL)
 
-    def export_to(self, put: Callable[[Item, int], None]) -> None:
-        """Encode each finished span and hand it to `put`, with the number of its bytes."""
-        encode_span, before, ordinary = encode.span, envelope.BEFORE, envelope.ORDINARY
-
-        def export(span: Span) -> None:
-            if not span.flags & SAMPLED:
-                return
-            try:
-                encoded = encode_span(span)
-                size = len(encoded)
-                item = before[size] + encoded if size < ordinary else envelope.item(encoded)
-            except Exception as error:  # noqa: BLE001  whoever ends a span must not notice
-                self._ledger.error("tracing.encode", error)
-                self._ledger.dropped(Signal.TRACES, "internal_error")
-                return
-            try:
-                put((span.tracer.scope, item), len(item))
-            except Exception as failure:  # noqa: BLE001  ours; who ends a span must not fail for it
-                failed("tracing.export", failure)
-
-        self.provider.export_to(export)
-
-    def hand_to(self, put: Callable[[Span], None]) -> None:
-        """Hand each finished span to `put` as it is, for exporters of the SDK's kind."""
+    def export_to(self, put: Callable[[Span], None]) -> None:
+        """Hand each finished span that is sampled to `put`."""
 
         def export(span: Span) -> None:
             if span.flags & SAMPLED:
@@ -83,17 +57,38 @@ class Tracing:
 
         self.provider.export_to(export)
 
+    def encoded(self, spans: Sequence[Span]) -> list[Pile]:
+        """Finished spans as they travel; one that cannot be encoded is counted as dropped."""
+        scopes: dict[tuple[str, str, str | None], list[bytes]] = {}
+        encode_span = encode.span
+        for span in spans:
+            try:
+                encoded = encode_span(span)
+                size = len(encoded)
+                before = _before[size] if size < _ordinary else envelope.before(size)
+            except Exception as error:  # noqa: BLE001  the others are not to blame
+                self._ledger.error("tracing.encode", error)
+                self._ledger.dropped(Signal.TRACES, "internal_error")
+                continue
+            scope = span.tracer.scope
+            parts = scopes.get(scope)
+            if parts is None:
+                parts = scopes[scope] = []
+            parts.append(before)
+            parts.append(encoded)
+        return [Pile(scope, len(parts) // 2, b"".join(parts)) for scope, parts in scopes.items()]
+
     def readable(self, spans: Sequence[Span]) -> list[ReadableSpan]:
         """Frozen copies, as the SDK hands them to exporters."""
         return [span.readable() for span in spans]
 
-    def pack(self, items: Sequence[Item]) -> bytes:
+    def pack(self, spans: Sequence[Pile]) -> bytes:
         """One ExportTraceServiceRequest."""
-        scopes: dict[tuple[str, str, str | None], list[bytes]] = {}
-        for scope, some in groupby(items, _SCOPE):
-            scopes.setdefault(scope, []).extend(map(_ENCODED, some))
-        parts = [envelope.scope(*scope, b"".join(spans)) for scope, spans in scopes.items()]
-        return envelope.request(self._attributes(), SCHEMA_URL, b"".join(parts))
+        scopes = piles.contents(spans).items()
+        parts = chain.from_iterable(
+            envelope.scope(name, version, schema, content) for (name, version, schema), content in scopes
+        )
+        return envelope.request(self._attributes(), SCHEMA_URL, parts)
 
     def _resource(self) -> Resource:
         attributes = self._attributes()
