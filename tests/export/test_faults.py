@@ -219,6 +219,7 @@ def test_a_span_that_cannot_be_encoded_costs_no_other(collector: Faulty, monkeyp
     service.spans(40)
     wait_for(lambda: len(collector.received.spans) == 39, 5)
     assert service.dropped() == {"internal_error": 1}
+    assert service.telemetry.shutdown(5)
 
 
 def test_what_comes_after_the_end_is_counted_at_once(collector: Faulty) -> None:

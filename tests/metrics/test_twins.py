@@ -78,18 +78,18 @@ def _meter(make: Callable[[Any], Any]) -> Callable[[], Any]:
 
 
 TWINS: dict[str, Callable[[], Any]] = {
-    "the same name": _meter(lambda m: m.create_histogram("doc.size", "By").record(7)),
-    "another unit": _meter(lambda m: m.create_histogram("doc.size", "KiBy").record(7)),
-    "another case": _meter(lambda m: m.create_histogram("Doc.Size", "By").record(7)),
-    "Prometheus' name": _meter(lambda m: m.create_histogram("doc_size_bytes").record(7)),
-    "a sample of it": _meter(lambda m: m.create_gauge("doc.size.bytes.count").set(7)),
-    "a sample of a counter": _meter(lambda m: m.create_gauge("doc.seen.total").set(7)),
-    "target_info": _meter(lambda m: m.create_gauge("target.info").set(7)),
-    "plain": lambda: Histogram("doc_size_bytes", "Theirs.").observe(7),
-    "plain with dots": lambda: Histogram("doc.size", "Theirs.").observe(7),
-    "plain sample": lambda: Gauge("doc_size_bytes_sum", "Theirs.").set(7),
-    "plain total": lambda: Gauge("doc_seen_total", "Theirs.").set(7),
-    "plain counter": lambda: Counter("doc.seen", "Theirs.").inc(7),
+    "the same name": _meter(lambda m: m.create_histogram("doc.size", "By").record(7777)),
+    "another unit": _meter(lambda m: m.create_histogram("doc.size", "KiBy").record(7777)),
+    "another case": _meter(lambda m: m.create_histogram("Doc.Size", "By").record(7777)),
+    "Prometheus' name": _meter(lambda m: m.create_histogram("doc_size_bytes").record(7777)),
+    "a sample of it": _meter(lambda m: m.create_gauge("doc.size.bytes.count").set(7777)),
+    "a sample of a counter": _meter(lambda m: m.create_gauge("doc.seen.total").set(7777)),
+    "target_info": _meter(lambda m: m.create_gauge("target.info").set(7777)),
+    "plain": lambda: Histogram("doc_size_bytes", "Theirs.").observe(7777),
+    "plain with dots": lambda: Histogram("doc.size", "Theirs.").observe(7777),
+    "plain sample": lambda: Gauge("doc_size_bytes_sum", "Theirs.").set(7777),
+    "plain total": lambda: Gauge("doc_seen_total", "Theirs.").set(7777),
+    "plain counter": lambda: Counter("doc.seen", "Theirs.").inc(7777),
     "plain target_info": lambda: Info("target", "Theirs.").info({"mine": "7"}),
 }
 
@@ -118,7 +118,7 @@ def test_a_twin_of_any_kind_is_left_out_counted_and_said_once(twin: str, openmet
             assert found.value("doc_seen_total") == 1
             assert [sample.value for sample in found.samples("target_info")] == [1.0]
             assert 'mine="7"' not in found.text
-            assert " 7.0\n" not in found.text
+            assert " 7777.0\n" not in found.text
         assert found.value("connectsoft_obs_dropped_total", **DROPPED) == 1
         assert len(warned(seen)) == 1
 
