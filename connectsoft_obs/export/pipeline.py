@@ -136,6 +136,9 @@ class Pipeline(Generic[T]):
             self._ledger.error(f"export.{self.signal.value}", error)
             self._ledger.dropped(self.signal, "internal_error", len(fresh))
             return
+        except BaseException:  # raised by the application's handler of a signal that came in between
+            self._fresh[:0] = fresh
+            raise
         before, size = self._count, 0
         for pile in piles:
             self._count += pile.count  # first: whoever sends it takes it off

@@ -12,7 +12,7 @@ from connectsoft_obs.context import unbound
 from connectsoft_obs.health import layer
 from connectsoft_obs.ledger import Ledger
 from connectsoft_obs.settings import Settings
-from connectsoft_obs.signals.logs import Output
+from connectsoft_obs.signals.logs import Line, Output
 from connectsoft_obs.telemetry import Slot, Telemetry, pop, push
 from connectsoft_obs.testing.seen import Seen
 
@@ -32,9 +32,9 @@ class _Kept(Output):
     def start(self) -> None:
         """Nothing to start."""
 
-    def write(self, line: bytes, urgent: bool) -> None:
+    def write(self, line: Line, urgent: bool) -> None:
         """Keep a line as a dictionary."""
-        self._seen.logs.append(orjson.loads(line))
+        self._seen.logs.append(orjson.loads(line if isinstance(line, bytes) else line()))
 
     def flush(self, timeout: float) -> bool:
         """Nothing waits."""

@@ -222,6 +222,26 @@ def test_a_span_that_cannot_be_encoded_costs_no_other(collector: Faulty, monkeyp
     assert service.telemetry.shutdown(5)
 
 
+def test_a_signal_while_spans_are_encoded_costs_none_of_them(
+    collector: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded, interrupts = encode.span, [KeyboardInterrupt]
+
+    def interrupted(span: Any) -> bytes:
+        if interrupts and span.name == "span-3":
+            raise interrupts.pop()
+        return encoded(span)
+
+    monkeypatch.setattr(encode, "span", interrupted)
+    service = Service(collector.url)
+    with pytest.raises(KeyboardInterrupt):
+        service.spans(40)
+    assert service.telemetry.flush(5)
+    assert [span.name for span in collector.received.spans] == [f"span-{number}" for number in range(32)]
+    assert service.dropped() == {}
+    assert service.telemetry.shutdown(5)
+
+
 def test_what_comes_after_the_end_is_counted_at_once(collector: Faulty) -> None:
     service = Service(collector.url)
     service.spans(1)

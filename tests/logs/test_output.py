@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,33 @@ from support.process import APPS, free_port, uvicorn, wait_for
 from support.scripts import run
 
 from connectsoft_obs.ledger import Ledger
-from connectsoft_obs.signals.logs.output import LIMIT, PAUSE, Output
+from connectsoft_obs.signals.logs.output import FEW, LIMIT, PAUSE, Output
+
+LATER = """
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+import connectsoft_obs as obs
+
+async def order(request):
+    parts = ["a"]
+    obs.bind(order_id="7", parts=parts)
+
+    async def later():
+        parts.append("b")
+        obs.bind(order_id="8", late="yes")
+
+    return PlainTextResponse("", background=BackgroundTask(later))
+
+app = Starlette(routes=[Route("/order", order)])
+app.add_middleware(obs.ObservabilityMiddleware, service="orders")
+with TestClient(app) as client:
+    for _ in range(3):
+        assert client.get("/order").status_code == 200
+"""
 
 
 class Unread:
@@ -315,3 +343,126 @@ raise ValueError("nobody reads")
 """
     ended = run(code, timeout=30)
     assert "ValueError: nobody reads" in ended.err
+
+
+def test_lines_put_into_words_later_keep_their_order_whoever_does_it() -> None:
+    reading, writing = os.pipe()
+    received = bytearray()
+    reader = threading.Thread(target=lambda: _read_all(reading, received))
+    reader.start()
+    with os.fdopen(writing, "w") as stream:
+        output = Output(Ledger(), stream)
+        output.start()
+
+        def made(line: bytes) -> bytes:
+            time.sleep(0)  # others have their turn
+            return line
+
+        def write(who: int) -> None:
+            for number in range(4000):
+                line = b"%d %d\n" % (who, number)
+                output.write(line if number % 3 else partial(made, line), not number % 50)
+
+        threads = [threading.Thread(target=write, args=(who,)) for who in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert output.stop(20)
+    reader.join()
+    said: dict[bytes, list[int]] = {}
+    for line in bytes(received).splitlines():
+        who, number = line.split()
+        said.setdefault(who, []).append(int(number))
+    assert said == {b"%d" % who: [*range(4000)] for who in range(4)}
+
+
+def test_a_line_that_cannot_be_put_into_words_costs_no_other() -> None:
+    errors: list[tuple[Any, ...]] = []
+    ledger = Ledger()
+    ledger.attach(lambda metric, labels, number: errors.append((*labels, number)), lambda *_: None)
+
+    def fails() -> bytes:
+        raise LookupError("ours")
+
+    def write(output: Output) -> None:
+        output.write(b"one\n", False)
+        output.write(fails, False)
+        output.write(b"two\n", False)
+
+    assert _written(write, ledger) == b"one\ntwo\n"
+    assert errors == [("logs", 1)]
+
+
+def test_a_signal_while_lines_are_put_into_words_costs_none_of_them() -> None:
+    interrupts = [KeyboardInterrupt]
+
+    def line() -> bytes:
+        if interrupts:
+            raise interrupts.pop()
+        return b"interrupted\n"
+
+    def write(output: Output) -> None:
+        output.write(b"before\n", False)
+        output.write(line, False)
+        for number in range(2, FEW - 1):
+            output.write(b"%d\n" % number, False)
+        with pytest.raises(KeyboardInterrupt):
+            output.write(b"last\n", False)
+        output.write(b"after\n", False)
+
+    said = _written(write, Ledger()).split()
+    assert said == [b"before", b"interrupted", *(b"%d" % number for number in range(2, FEW - 1)), b"last", b"after"]
+
+
+def test_a_flush_waits_for_lines_that_another_thread_puts_into_words() -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def slow() -> bytes:
+        asked.set()
+        assert go.wait(10)
+        return b"slow\n"
+
+    def write(output: Output) -> None:
+        output.write(b"first\n", True)
+        assert output.flush(5)
+
+        def write_all() -> None:
+            for _ in range(FEW):
+                output.write(slow, False)
+
+        thread = threading.Thread(target=write_all)
+        thread.start()
+        assert asked.wait(10)
+        assert not output.flush(0.2)
+        go.set()
+        thread.join()
+        assert output.flush(10)
+
+    assert _written(write, Ledger()) == b"first\n" + b"slow\n" * FEW
+
+
+def test_a_line_says_what_was_so_when_the_request_ended() -> None:
+    done = run(LATER)
+    assert done.code == 0, done.err
+    accessed = [line for line in done.lines if line.get("logger") == "connectsoft_obs.access"]
+    assert [(line["order_id"], line["parts"], "late" in line) for line in accessed] == [("7", ["a"], False)] * 3
+
+
+def _written(write: Callable[[Output], object], ledger: Ledger) -> bytes:
+    """What comes out of a pipe after `write` has written, once a thread does it."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        output = Output(ledger, stream)
+        output.start()
+        write(output)
+        assert output.stop(10)
+    received = bytearray()
+    _read_all(reading, received)
+    return bytes(received)
+
+
+def _read_all(reading: int, received: bytearray) -> None:
+    while chunk := os.read(reading, 65536):
+        received.extend(chunk)
+    os.close(reading)

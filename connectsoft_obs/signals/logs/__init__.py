@@ -6,6 +6,7 @@ from connectsoft_obs.signals.logs.layout import Digits as Digits
 from connectsoft_obs.signals.logs.layout import Form as Form
 from connectsoft_obs.signals.logs.layout import Fragment as Fragment
 from connectsoft_obs.signals.logs.logger import Logger as Logger
+from connectsoft_obs.signals.logs.output import Line as Line
 from connectsoft_obs.signals.logs.output import Output as Output
 from connectsoft_obs.signals.logs.stdlib import TakenOver as TakenOver
 from connectsoft_obs.signals.logs.stdlib import take_over as take_over

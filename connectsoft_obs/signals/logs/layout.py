@@ -12,6 +12,7 @@ import orjson
 from connectsoft_obs.operations import Operation
 from connectsoft_obs.signals.logs.levels import standard
 from connectsoft_obs.signals.logs.profiles import Profile
+from connectsoft_obs.signals.logs.rendering import MAX_LINE, render
 from connectsoft_obs.signals.logs.template import Template
 from connectsoft_obs.vocabulary import CORRELATION_ID
 
@@ -20,6 +21,9 @@ Ids: TypeAlias = tuple[str, str, str]
 
 Digits: TypeAlias = tuple[bytes, bytes, bytes]
 """The same as bytes, as they stand in a line."""
+
+About: TypeAlias = tuple[str | None, str]
+"""An operation's correlation id and name, as they were when it ended."""
 
 _CAMEL: Final = re.compile(r"[._-]+(\w)")
 _IN_BRACES: Final = re.compile(r"\{([\w.]+)\}")
@@ -51,6 +55,10 @@ class Form:
         self.numbers: tuple[str, ...] = numbers
         self.line: dict[str, Any] = line
         self.templates: dict[int, Template | None] = {}
+
+    def own(self, numbers: tuple[float, ...], more: Mapping[str, Any] | None, around: Fragment) -> dict[str, Any]:
+        """What one line says beyond the fixed attributes."""
+        return {**dict(zip(self.numbers, numbers, strict=True)), **(more or {}), **around.fields}
 
 
 class Fragment:
@@ -160,18 +168,19 @@ class Layout:
         now: int,
         level: int,
         ids: Ids,
-        operation: Operation,
+        about: About,
         own: dict[str, Any],
         facts: dict[str, Any] | None,
     ) -> dict[str, Any]:
         """A line of a form with the attributes of ours that only this one has, and those that were bound."""
+        correlation, name = about
         line = form.line.copy()
         line[self._time] = self._timestamp(now).decode()
         line[self._severity] = self._words[level]
         self._correlate(line, ids)
-        line[self._correlation] = operation.correlation_id or ids[0]
+        line[self._correlation] = correlation or ids[0]
         if self._operation:
-            line[self._operation] = operation.name
+            line[self._operation] = name
         if self._renamed:
             own = {self.key(name): value for name, value in own.items()}
         line.update(own)
@@ -185,47 +194,59 @@ class Layout:
         now: int,
         level: int,
         digits: Digits,
-        operation: Operation,
+        about: About,
         numbers: tuple[float, ...],
         around: Fragment,
         more: dict[str, Any] | None,
         facts: dict[str, Any] | None,
-    ) -> bytes | None:
-        """The line of `filled` as JSON, or None where a line of this form has to be put together whole."""
+    ) -> bytes:
+        """The line of `filled` as JSON."""
         template = form.templates.get(level) or self._template(form, level)
         end = around.text
-        if template is None or end is None:
-            return None
         try:
-            if more is not None:
-                end = _members({self.key(name): value for name, value in more.items()}) + end
-            if facts is not None:
-                facts = self._free(facts)
-                if not self._apart(form, around, more, facts):
-                    return None
-                end += _members(facts)
-            said: tuple[bytes, ...]
-            if len(numbers) == 2:
-                said = (_dumps(numbers[0]), _dumps(numbers[1]), end)
-            else:
-                said = (*map(_dumps, numbers), end)
-            if self._plain and operation.correlation_id is None:
-                return template.line((self._timestamp(now), *digits, b'"%b"' % digits[0], *said))
-            return template.line((*self._room(now, digits, operation), *said))
+            if template is not None and (more is not None or facts is not None):
+                end = self._end(form, around, more, facts)
+            if template is not None and end is not None:
+                said: tuple[bytes, ...]
+                if len(numbers) == 2:
+                    said = (_dumps(numbers[0]), _dumps(numbers[1]), end)
+                else:
+                    said = (*map(_dumps, numbers), end)
+                if self._plain and about[0] is None:
+                    content = template.line((self._timestamp(now), *digits, b'"%b"' % digits[0], *said))
+                else:
+                    content = template.line((*self._room(now, digits, about), *said))
+                if len(content) <= MAX_LINE:
+                    return content
         except TypeError:  # half of a surrogate pair
-            return None
+            pass
+        own = form.own(numbers, more, around)
+        return render(self.filled(form, now, level, ids_in(digits), about, own, facts))
 
-    def _room(self, now: int, digits: Digits, operation: Operation) -> list[bytes]:
+    def _end(
+        self, form: Form, around: Fragment, more: dict[str, Any] | None, facts: dict[str, Any] | None
+    ) -> bytes | None:
+        """What a line ends with, None where it has to be put together whole."""
+        end = around.text
+        if end is not None and more is not None:
+            end = _members({self.key(name): value for name, value in more.items()}) + end
+        if end is not None and facts is not None:
+            facts = self._free(facts)
+            return end + _members(facts) if self._apart(form, around, more, facts) else None
+        return end
+
+    def _room(self, now: int, digits: Digits, about: About) -> list[bytes]:
         """What stands in the room of a template before its numbers, in profiles that differ from OpenTelemetry's."""
         trace, span, flags = digits
+        correlation, name = about
         given = [self._timestamp(now), self._prefix.encode() + trace, span]
         if self._flags:
             given.append(flags)
-        given.append(_dumps(operation.correlation_id) if operation.correlation_id else b'"%b"' % trace)
+        given.append(_dumps(correlation) if correlation else b'"%b"' % trace)
         if self._sampled:
             given.append(b"true" if int(flags, 16) & 1 else b"false")
         if self._operation:
-            given.append(_dumps(operation.name))
+            given.append(_dumps(name))
         return given
 
     def _apart(self, form: Form, around: Fragment, more: dict[str, Any] | None, facts: dict[str, Any]) -> bool:

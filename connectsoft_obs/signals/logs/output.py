@@ -3,6 +3,9 @@
 A write to a pipe costs more than making the line, and one to a full pipe blocks. So while requests are served lines are
 collected for up to 50 ms and written by a thread, in pieces of whole lines that the kernel writes in one go. What does
 not fit into the buffer while nobody reads is dropped and counted.
+
+A line may be handed over before it is put into words. That is then done for many at once: it is code that the processor
+has forgotten when the next request ends, and remembers when the next line follows at once (tests/bench/inprocess.py).
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 from time import monotonic
-from typing import TextIO
+from typing import TextIO, TypeAlias
 
 from connectsoft_obs.forks import renew
 from connectsoft_obs.ledger import Ledger
@@ -27,8 +30,14 @@ PAUSE = 0.05
 LIMIT = 4 * 1024 * 1024
 """Bytes that may wait for a reader."""
 
+FEW = 32
+"""Lines that are put into words at once."""
+
 PATIENCE = 1.0
 """Seconds that lines said after the service has stopped wait for a reader, all of them together."""
+
+Line: TypeAlias = bytes | Callable[[], bytes]
+"""A line with its newline, or what makes it, now or later, in any thread."""
 
 
 class Output:
@@ -51,6 +60,7 @@ class Output:
     def forked(self) -> None:
         """In a forked child, and at first: lines are written at once, nothing waits here, and no thread runs."""
         self._started = False
+        self._fresh: list[Line] = []
         self._lines: deque[bytes] = deque()
         self._size = 0
         self._busy = self._hurry = False
@@ -59,6 +69,7 @@ class Output:
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._empty = threading.Condition()
+        self._gathering = threading.Lock()
         self._writing = threading.Lock()
 
     @property
@@ -74,19 +85,58 @@ class Output:
         self._patience = None
         self._started = self._descriptor is not None and not self.terminal
 
-    def write(self, line: bytes, urgent: bool) -> None:
+    def write(self, line: Line, urgent: bool) -> None:
         """Write one line, its newline included, now or within PAUSE; an urgent one without delay."""
         if not self._started:
-            self._now([line], self._patience)
+            self._now(self._worded([line]), self._patience)
             return
-        self._size = size = self._size + len(line)
-        if size > LIMIT:
-            self._size = size - len(line)
-            self._ledger.dropped(Signal.LOGS, "stdout_blocked")
-            return
-        self._lines.append(line)
+        # No call between finding the list and adding to it, nor between finding and replacing it in `_gather`: threads
+        # switch at calls, so what is added to a list is still to be gathered.
+        self._fresh.append(line)
+        if len(self._fresh) >= FEW:
+            self._gather(False)
         if urgent or self._idle:
             self._stir(urgent)
+
+    def _gather(self, wait: bool) -> None:
+        """Put into words what was said, in its order, as far as there is room; not if somebody does and `wait` is false."""
+        if not self._gathering.acquire(wait):
+            return
+        try:
+            fresh = self._fresh
+            self._fresh = []
+            try:
+                lines = self._worded(fresh)
+            except BaseException:  # raised by the application's handler of a signal that came in between
+                self._fresh[:0] = fresh
+                raise
+            size = sum(map(len, lines))
+            if self._size + size > LIMIT:
+                lines, size = self._fitting(lines, LIMIT - self._size)
+            self._size += size  # first: whoever writes them takes it off
+            self._lines.extend(lines)
+        finally:
+            self._gathering.release()
+
+    def _fitting(self, lines: list[bytes], room: int) -> tuple[list[bytes], int]:
+        """The lines that fit into so many bytes, and their size; the others are counted as dropped."""
+        fitting, size = [], 0
+        for line in lines:
+            if size + len(line) <= room:
+                fitting.append(line)
+                size += len(line)
+        self._ledger.dropped(Signal.LOGS, "stdout_blocked", len(lines) - len(fitting))
+        return fitting, size
+
+    def _worded(self, lines: list[Line]) -> list[bytes]:
+        """Lines in words, without those that cannot be said."""
+        worded = []
+        for line in lines:
+            try:
+                worded.append(line if isinstance(line, bytes) else line())
+            except Exception as error:  # noqa: BLE001  ours; the others are said
+                self._ledger.error("logs", error)
+        return worded
 
     def _stir(self, urgent: bool) -> None:
         """Have the thread look; once for all lines of a pause, because waking a thread costs as much as a line."""
@@ -111,7 +161,10 @@ class Output:
                 return True
             self._hurry = True
             self._wake.set()
-            return self._empty.wait_for(lambda: not self._lines and not self._busy, timeout)
+            return self._empty.wait_for(self._done, timeout)
+
+    def _done(self) -> bool:
+        return not (self._fresh or self._gathering.locked() or self._lines or self._busy)
 
     def stop(self, timeout: float) -> bool:
         """As `flush`; from now on lines are written at once again, for as long as somebody reads them."""
@@ -138,11 +191,11 @@ class Output:
         while True:
             # Whoever adds a line looks at `_idle` after that, and we at the lines after setting it: one of us sees.
             self._idle = True
-            if not self._lines and not self._hurry:
+            if not self._fresh and not self._lines and not self._hurry:
                 self._wake.wait(None if self._due is None else max(self._due[0] - monotonic(), 0))
             self._idle = False
             self._wake.clear()
-            if self._lines and not self._hurry:
+            if (self._fresh or self._lines) and not self._hurry:
                 self._wake.wait(PAUSE)
                 self._wake.clear()
             self._write_all()
@@ -151,10 +204,12 @@ class Output:
     def _write_all(self) -> None:
         self._busy, self._hurry = True, False
         lines = self._lines
+        self._gather(True)
         while lines:
             taken = list(islice(iter(lines.popleft, None), min(len(lines), 1024)))  # no loop that runs under the GIL
             self._now(taken, None)
-            self._size = max(self._size - sum(map(len, taken)), 0) if lines else 0
+            written = sum(map(len, taken))
+            self._size -= written
         self._busy = False
         with self._empty:
             self._empty.notify_all()

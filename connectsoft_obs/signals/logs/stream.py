@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import time_ns
 from typing import Any
 
@@ -16,11 +17,11 @@ from connectsoft_obs.signals.logs.cleaning import Cleaning, printed
 from connectsoft_obs.signals.logs.console import Console
 from connectsoft_obs.signals.logs.exceptions import exception_fields
 from connectsoft_obs.signals.logs.floods import Event, Floods
-from connectsoft_obs.signals.logs.layout import Digits, Form, Fragment, Ids, Layout, ids_in, ids_of
+from connectsoft_obs.signals.logs.layout import About, Digits, Form, Fragment, Ids, Layout, ids_in, ids_of
 from connectsoft_obs.signals.logs.levels import NAMES, WARNING, Levels, standard
 from connectsoft_obs.signals.logs.output import Output
 from connectsoft_obs.signals.logs.profiles import PROFILES
-from connectsoft_obs.signals.logs.rendering import MAX_LINE, render
+from connectsoft_obs.signals.logs.rendering import render
 from connectsoft_obs.vocabulary import (
     CORRELATION_ID,
     EXCEPTION_TYPE,
@@ -71,7 +72,7 @@ class LogStream:
             Console(output.terminal).render if name == "console" else render
         )
         self._layout = Layout(PROFILES.get(name, PROFILES["otel"]), attributes)
-        self._encoded = self._layout.encoded if self._render is render else None
+        self._form = self._layout.encoded if self._render is render else self._shown
         self._exports: tuple[Export, ...] = ()
 
     def export_to(self, export: Export) -> None:
@@ -198,20 +199,36 @@ class LogStream:
                 facts = dict(facts)
                 self._cleaning.fields(facts)
             self._counts[level](1)
-            encoded = self._encoded
-            content = encoded and encoded(form, now, level, digits, operation, numbers, around, more, facts)
-            if content is None or self._exports or len(content) > MAX_LINE:
+            if self._exports:
                 ids = ids_in(digits)
-                own = {**dict(zip(form.numbers, numbers, strict=True)), **(more or _NONE), **around.fields}
-                if content is None or len(content) > MAX_LINE:
-                    content = self._render(self._layout.filled(form, now, level, ids, operation, own, facts))
-                correlation = {CORRELATION_ID: operation.correlation_id or ids[0]}
-                attributes = {**correlation, **form.attributes, **own, **(facts or _NONE)}
+                own = {
+                    CORRELATION_ID: operation.correlation_id or ids[0],
+                    **form.attributes,
+                    **form.own(numbers, more, around),
+                }
                 for export in self._exports:
-                    export(context, now, level, form.message, form.logger, ids, attributes)
-            self.output.write(content, level >= WARNING)
+                    export(context, now, level, form.message, form.logger, ids, {**own, **(facts or _NONE)})
+            about = (operation.correlation_id, operation.name)
+            line = partial(self._form, form, now, level, digits, about, numbers, around, more, facts)
+            self.output.write(line, level >= WARNING)
         except Exception as failure:  # noqa: BLE001  ours; the request is over and stays as it was
             self._ledger.error("logs", failure)
+
+    def _shown(  # noqa: PLR0917  as `Layout.encoded`
+        self,
+        form: Form,
+        now: int,
+        level: int,
+        digits: Digits,
+        about: About,
+        numbers: tuple[float, ...],
+        around: Fragment,
+        more: dict[str, Any] | None,
+        facts: dict[str, Any] | None,
+    ) -> bytes:
+        """A line of a form on a console."""
+        own = form.own(numbers, more, around)
+        return self._render(self._layout.filled(form, now, level, ids_in(digits), about, own, facts))
 
     def repeated(self) -> None:
         """Count a server's line about an exception that was told already, in place of writing it."""
