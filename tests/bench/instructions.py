@@ -11,6 +11,7 @@ do at full load, metrics once at the end, and lines after a pause that is as muc
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import subprocess
@@ -22,7 +23,7 @@ from sink import collector
 from variants import VARIANTS, build
 
 HERE = Path(__file__).parent
-FEW, MORE = 512, 1536
+FEW, MORE = 512, 2560
 SLOWED = 50
 _BY_THE_CLOCK = {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_METRIC_EXPORT_INTERVAL": "3600000"}
 
@@ -33,10 +34,15 @@ async def drive(name: str, count: int) -> None:
 
     if name.startswith("ours"):
         from connectsoft_obs.signals.logs import output
+        from connectsoft_obs.signals.metrics import series
 
         output.PAUSE *= SLOWED
+        series.FRESH *= SLOWED
     app = build(name)
     for number in range(FEW + count):
+        if number == FEW:  # whether a collection of everything falls into a run or not is chance
+            gc.collect()
+            gc.freeze()
         await app(scope(number % 100), receive, send)
         if not number % 50:
             await asyncio.sleep(0)
