@@ -15,7 +15,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import islice
 from time import monotonic
 from typing import TextIO, TypeAlias
 
@@ -32,6 +31,9 @@ LIMIT = 4 * 1024 * 1024
 
 FEW = 32
 """Lines that are put into words at once."""
+
+_TAKEN = 1024
+"""Lines from which on no more are written at once."""
 
 PATIENCE = 1.0
 """Seconds that lines said after the service has stopped wait for a reader, all of them together."""
@@ -61,7 +63,7 @@ class Output:
         """In a forked child, and at first: lines are written at once, nothing waits here, and no thread runs."""
         self._started = False
         self._fresh: list[Line] = []
-        self._lines: deque[bytes] = deque()
+        self._pieces: deque[list[bytes]] = deque()
         self._size = 0
         self._busy = self._hurry = False
         self._idle = True  # until a thread runs, the next line has to start it
@@ -113,8 +115,9 @@ class Output:
             size = sum(map(len, lines))
             if self._size + size > LIMIT:
                 lines, size = self._fitting(lines, LIMIT - self._size)
-            self._size += size  # first: whoever writes them takes it off
-            self._lines.extend(lines)
+            if lines:
+                self._size += size  # first: whoever writes them takes it off
+                self._pieces.append(lines)
         finally:
             self._gathering.release()
 
@@ -164,7 +167,7 @@ class Output:
             return self._empty.wait_for(self._done, timeout)
 
     def _done(self) -> bool:
-        return not (self._fresh or self._gathering.locked() or self._lines or self._busy)
+        return not (self._fresh or self._gathering.locked() or self._pieces or self._busy)
 
     def stop(self, timeout: float) -> bool:
         """As `flush`; from now on lines are written at once again, for as long as somebody reads them."""
@@ -191,11 +194,11 @@ class Output:
         while True:
             # Whoever adds a line looks at `_idle` after that, and we at the lines after setting it: one of us sees.
             self._idle = True
-            if not self._fresh and not self._lines and not self._hurry:
+            if not self._fresh and not self._pieces and not self._hurry:
                 self._wake.wait(None if self._due is None else max(self._due[0] - monotonic(), 0))
             self._idle = False
             self._wake.clear()
-            if (self._fresh or self._lines) and not self._hurry:
+            if (self._fresh or self._pieces) and not self._hurry:
                 self._wake.wait(PAUSE)
                 self._wake.clear()
             self._write_all()
@@ -203,10 +206,12 @@ class Output:
 
     def _write_all(self) -> None:
         self._busy, self._hurry = True, False
-        lines = self._lines
+        pieces = self._pieces
         self._gather(True)
-        while lines:
-            taken = list(islice(iter(lines.popleft, None), min(len(lines), 1024)))  # no loop that runs under the GIL
+        while pieces:
+            taken: list[bytes] = []
+            while pieces and len(taken) < _TAKEN:
+                taken += pieces.popleft()
             self._now(taken, None)
             written = sum(map(len, taken))
             self._size -= written
