@@ -6,6 +6,7 @@ python tests/bench/imports.py [pairs]
 from __future__ import annotations
 
 import resource
+import statistics
 import subprocess
 import sys
 
@@ -27,12 +28,16 @@ def seconds(code: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def ratio(ours: str, theirs: str, pairs: int = 7) -> float:
-    """Cost of one import in units of the other: the least of each over interleaved runs, an empty interpreter taken off."""
-    taken = [(seconds(ours), seconds(theirs), seconds("pass")) for _ in range(pairs)]
-    own, other, empty = (min(column) for column in zip(*taken, strict=True))
-    cost: float = (own - empty) / (other - empty)
-    return cost
+def ratio(ours: str, theirs: str, pairs: int = 9) -> float:
+    """Cost of one import in units of the other: the median over pairs that ran at once, an empty interpreter taken off.
+
+    Not the least of each, which a machine that is quicker for a moment gives to one of the two.
+    """
+    found = []
+    for _ in range(pairs):
+        own, other, empty = seconds(ours), seconds(theirs), seconds("pass")
+        found.append((own - empty) / (other - empty))
+    return statistics.median(found)
 
 
 def main() -> None:

@@ -149,7 +149,7 @@ def parts(rounds: int, others: list[str]) -> dict[str, Callable[[], Any]]:
         "stall": lambda: stall.measure(4 * rounds),
         "job": lambda: job.measure(3 * rounds, 1500),
         "memory": lambda: memory.measure(1_000_000),
-        "import": lambda: imports.ratio(imports.SERVICE, imports.DEPENDENCIES, rounds),
+        "import": lambda: imports.ratio(imports.SERVICE, imports.DEPENDENCIES, 3 * rounds),
     }
 
 
