@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from contextlib import suppress
 from typing import Protocol
@@ -15,6 +16,10 @@ class Forkable(Protocol):
         """Called in a forked child, before any other code of it."""
 
 
+unforked = threading.RLock()
+"""Held while a thread of ours imports modules: forks wait for it. A module that another thread was importing at a fork stays
+locked in the child for ever, and whoever imports it there hangs."""
+
 _alive: weakref.WeakSet[Forkable] = weakref.WeakSet()
 
 
@@ -24,10 +29,11 @@ def renew(owner: Forkable) -> None:
 
 
 def _in_child() -> None:
+    unforked.release()
     for owner in list(_alive):
         with suppress(Exception):
             owner.forked()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(before=unforked.acquire, after_in_parent=unforked.release, after_in_child=_in_child)

@@ -21,7 +21,7 @@ from connectsoft_obs.context.quiet import uninstrumented
 from connectsoft_obs.export.breaker import Breaker
 from connectsoft_obs.export.piles import Pile, total
 from connectsoft_obs.export.transport import Answer, Transport
-from connectsoft_obs.forks import renew
+from connectsoft_obs.forks import renew, unforked
 from connectsoft_obs.ledger import Ledger
 from connectsoft_obs.vocabulary import ExporterState, Signal
 
@@ -209,7 +209,8 @@ class Pipeline(Generic[T]):
     # --- In the thread -----------------------------------------------------------------------------------------------
     def _run(self) -> None:
         attach(uninstrumented())
-        transport = self._transport()
+        with unforked:  # it imports what it needs
+            transport = self._transport()
         while self._deadline is None:
             full = self._wait(self._delay)
             asked = self._asked

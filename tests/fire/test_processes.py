@@ -50,6 +50,29 @@ telemetry.shutdown()
 os._exit(min(failed, 100))
 """
 
+SLOW = """
+import os, sys, threading, time
+import connectsoft_obs as obs
+importing = threading.Event()
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "connectsoft_obs.export.http":
+            importing.set()
+            time.sleep(0.5)
+sys.meta_path.insert(0, Slow())
+telemetry = obs.configure(service="forking", shutdown_timeout=5)
+telemetry.serve()
+with obs.operation("parent"):
+    pass
+assert importing.wait(10)
+child = os.fork()
+if child == 0:
+    with obs.operation("child"):
+        pass
+    os._exit(0 if telemetry.shutdown(5) else 1)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
 
 def fork_under_load(times: int, seconds: float) -> None:
     with HttpSink() as sink:
@@ -64,6 +87,13 @@ def fork_under_load(times: int, seconds: float) -> None:
 
 def test_a_fork_under_load_hangs_nowhere_and_each_child_sends_its_own() -> None:
     fork_under_load(20, 120)
+
+
+def test_a_fork_while_a_thread_of_ours_imports_leaves_the_child_no_locked_module() -> None:
+    with HttpSink() as sink:
+        ended = run(SLOW, env={"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url})
+        assert ended.code == 0, ended.err
+        assert "run child" in [span.name for span in sink.received.spans]
 
 
 @pytest.mark.full
