@@ -51,14 +51,20 @@ os._exit(min(failed, 100))
 """
 
 SLOW = """
-import os, sys, threading, time
+import faulthandler, importlib.machinery, os, sys, threading, time
 import connectsoft_obs as obs
 importing = threading.Event()
 class Slow:
     def find_spec(self, name, path=None, target=None):
         if name == "connectsoft_obs.export.http":
-            importing.set()
-            time.sleep(0.5)
+            spec = importlib.machinery.PathFinder.find_spec(name, path)
+            execute = spec.loader.exec_module
+            def slow(module):
+                importing.set()
+                time.sleep(0.5)
+                execute(module)
+            spec.loader.exec_module = slow
+            return spec
 sys.meta_path.insert(0, Slow())
 telemetry = obs.configure(service="forking", shutdown_timeout=5)
 telemetry.serve()
@@ -67,6 +73,8 @@ with obs.operation("parent"):
 assert importing.wait(10)
 child = os.fork()
 if child == 0:
+    faulthandler.dump_traceback_later(10, exit=True)
+    import connectsoft_obs.export.http  # in this thread, as the child's exporter may have the number of the parent's
     with obs.operation("child"):
         pass
     os._exit(0 if telemetry.shutdown(5) else 1)
