@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.export.transport import Answer
+from connectsoft_obs.forks import unforked
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.vocabulary import Signal
 
@@ -152,7 +153,8 @@ class InsightsTransport:
         try:
             envelopes = self._envelopes
             if envelopes is None:
-                from connectsoft_obs.export.azure import Envelopes
+                with unforked:
+                    from connectsoft_obs.export.azure import Envelopes
 
                 envelopes = self._envelopes = Envelopes(self._to)
         except Exception as error:  # noqa: BLE001  an installation that is broken; others keep what they have

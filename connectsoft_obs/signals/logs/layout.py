@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -85,9 +85,16 @@ class Layout:
     Args:
         profile: the table of keys.
         attributes: the resource.
+        rendered: makes a line of what one says; JSON by default.
     """
 
-    def __init__(self, profile: Profile, attributes: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        attributes: Mapping[str, Any],
+        rendered: Callable[[dict[str, Any]], bytes] = render,
+    ) -> None:
+        self._rendered = rendered
         fixed = {key: attributes[name] for name, key in profile.resource.items() if name in attributes}
         trace = {profile.trace_id, profile.span_id, profile.trace_flags, profile.sampled}
         said = {profile.timestamp, profile.severity, profile.message}
@@ -173,14 +180,14 @@ class Layout:
         facts: dict[str, Any] | None,
     ) -> dict[str, Any]:
         """A line of a form with the attributes of ours that only this one has, and those that were bound."""
-        correlation, name = about
+        correlation, title = about
         line = form.line.copy()
         line[self._time] = self._timestamp(now).decode()
         line[self._severity] = self._words[level]
         self._correlate(line, ids)
         line[self._correlation] = correlation or ids[0]
         if self._operation:
-            line[self._operation] = name
+            line[self._operation] = title
         if self._renamed:
             own = {self.key(name): value for name, value in own.items()}
         line.update(own)
@@ -188,7 +195,7 @@ class Layout:
             line.update(self._free(facts))
         return line
 
-    def encoded(  # noqa: PLR0917  positional on purpose, as all that is called for each request
+    def said(  # noqa: PLR0917  positional on purpose, as all that is called for each request
         self,
         form: Form,
         now: int,
@@ -200,7 +207,7 @@ class Layout:
         more: dict[str, Any] | None,
         facts: dict[str, Any] | None,
     ) -> bytes:
-        """The line of `filled` as JSON."""
+        """The line of `filled` as it is written."""
         template = form.templates.get(level) or self._template(form, level)
         end = around.text
         try:
@@ -221,7 +228,7 @@ class Layout:
         except TypeError:  # half of a surrogate pair
             pass
         own = form.own(numbers, more, around)
-        return render(self.filled(form, now, level, ids_in(digits), about, own, facts))
+        return self._rendered(self.filled(form, now, level, ids_in(digits), about, own, facts))
 
     def _end(
         self, form: Form, around: Fragment, more: dict[str, Any] | None, facts: dict[str, Any] | None
@@ -264,7 +271,7 @@ class Layout:
         return known
 
     def _template(self, form: Form, level: int) -> Template | None:
-        if level in form.templates:  # there is none
+        if level in form.templates or self._rendered is not render:  # there is none
             return None
         line = form.line | {self._severity: self._words[level]}
         try:

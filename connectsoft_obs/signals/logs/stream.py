@@ -17,7 +17,7 @@ from connectsoft_obs.signals.logs.cleaning import Cleaning, printed
 from connectsoft_obs.signals.logs.console import Console
 from connectsoft_obs.signals.logs.exceptions import exception_fields
 from connectsoft_obs.signals.logs.floods import Event, Floods
-from connectsoft_obs.signals.logs.layout import About, Digits, Form, Fragment, Ids, Layout, ids_in, ids_of
+from connectsoft_obs.signals.logs.layout import Digits, Form, Fragment, Ids, Layout, ids_in, ids_of
 from connectsoft_obs.signals.logs.levels import NAMES, WARNING, Levels, standard
 from connectsoft_obs.signals.logs.output import Output
 from connectsoft_obs.signals.logs.profiles import PROFILES
@@ -71,8 +71,8 @@ class LogStream:
         self._render: Callable[[dict[str, Any]], bytes] = (
             Console(output.terminal).render if name == "console" else render
         )
-        self._layout = Layout(PROFILES.get(name, PROFILES["otel"]), attributes)
-        self._form = self._layout.encoded if self._render is render else self._shown
+        self._layout = Layout(PROFILES.get(name, PROFILES["otel"]), attributes, self._render)
+        self._said = self._layout.said
         self._exports: tuple[Export, ...] = ()
 
     def export_to(self, export: Export) -> None:
@@ -209,26 +209,10 @@ class LogStream:
                 for export in self._exports:
                     export(context, now, level, form.message, form.logger, ids, {**own, **(facts or _NONE)})
             about = (operation.correlation_id, operation.name)
-            line = partial(self._form, form, now, level, digits, about, numbers, around, more, facts)
+            line = partial(self._said, form, now, level, digits, about, numbers, around, more, facts)
             self.output.write(line, level >= WARNING)
         except Exception as failure:  # noqa: BLE001  ours; the request is over and stays as it was
             self._ledger.error("logs", failure)
-
-    def _shown(  # noqa: PLR0917  as `Layout.encoded`
-        self,
-        form: Form,
-        now: int,
-        level: int,
-        digits: Digits,
-        about: About,
-        numbers: tuple[float, ...],
-        around: Fragment,
-        more: dict[str, Any] | None,
-        facts: dict[str, Any] | None,
-    ) -> bytes:
-        """A line of a form on a console."""
-        own = form.own(numbers, more, around)
-        return self._render(self._layout.filled(form, now, level, ids_in(digits), about, own, facts))
 
     def repeated(self) -> None:
         """Count a server's line about an exception that was told already, in place of writing it."""
