@@ -16,7 +16,7 @@ class Forkable(Protocol):
         """Called in a forked child, before any other code of it."""
 
 
-unforked = threading.RLock()
+unforked: threading.RLock = threading.RLock()
 """Held while a thread of ours imports modules: forks wait for it. A module that another thread was importing at a fork stays
 locked in the child for ever, and whoever imports it there hangs."""
 
