@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from support.process import free_port, wait_for
 
 import connectsoft_obs as obs
 from connectsoft_obs.export import breaker, envelope, piles
+from connectsoft_obs.export.piles import Pile
 from connectsoft_obs.settings import load
 from connectsoft_obs.signals.tracing import encode
 from connectsoft_obs.telemetry import Telemetry
@@ -189,13 +190,13 @@ def test_at_full_load_requests_are_whole_batches(collector: Faulty) -> None:
     [traces] = service.telemetry.pipelines()
     traces._delay = 60.0  # nothing is sent because its time has come
     sizes: list[int] = []
-    send = traces._attempt
+    pack = traces._pack
 
-    def noted(transport: Any) -> bool:
-        sizes.append(sum(pile.count for pile in traces._taken))
-        return send(transport)
+    def noted(piles: Sequence[Pile]) -> Any:
+        sizes.append(sum(pile.count for pile in piles))
+        return pack(piles)
 
-    traces._attempt = noted  # type: ignore[method-assign]
+    traces._pack = noted
     for number in range(1, 41):  # in pieces that are no batch, each of which finds the thread at work or waiting
         service.spans(100)
         sent = number * 100 // 512 * 512
