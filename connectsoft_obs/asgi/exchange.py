@@ -205,7 +205,7 @@ class Exchange(Operation):
         try:
             if self.status < 400 and not self.left and not self.stream:  # what nearly every response is
                 self.outcome = _SUCCESS
-                self._requests.settled(self, last_ns - self.start_ns, None)
+                self._requests.settling.settled(self, last_ns - self.start_ns, None)
             else:
                 self._answered()
         except Exception as failure:  # noqa: BLE001  ours; the response is complete
@@ -228,7 +228,7 @@ class Exchange(Operation):
         self.outcome: Outcome | None = outcome
         self.error_type: str | None = name
         try:
-            self._requests.settled(self, (self.last_ns or perf_counter_ns()) - self.start_ns, error)
+            self._requests.settling.settled(self, (self.last_ns or perf_counter_ns()) - self.start_ns, error)
         except Exception as failure:  # noqa: BLE001  ours; the request is over and stays as it was
             self._requests.failed("asgi.settle", failure)
 
