@@ -1,10 +1,10 @@
 """Logs: one structured stream for everything the process says."""
 
 from connectsoft_obs.signals.logs.exceptions import reported as reported
-from connectsoft_obs.signals.logs.layout import NOTHING as NOTHING
-from connectsoft_obs.signals.logs.layout import Digits as Digits
-from connectsoft_obs.signals.logs.layout import Form as Form
-from connectsoft_obs.signals.logs.layout import Fragment as Fragment
+from connectsoft_obs.signals.logs.form import NOTHING as NOTHING
+from connectsoft_obs.signals.logs.form import Digits as Digits
+from connectsoft_obs.signals.logs.form import Form as Form
+from connectsoft_obs.signals.logs.form import Fragment as Fragment
 from connectsoft_obs.signals.logs.logger import Logger as Logger
 from connectsoft_obs.signals.logs.output import Line as Line
 from connectsoft_obs.signals.logs.output import Output as Output

@@ -14,7 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from connectsoft_obs.export import Pile, envelope, piles, wire
-from connectsoft_obs.signals.logs.layout import Ids
+from connectsoft_obs.signals.logs.form import Ids
 from connectsoft_obs.signals.logs.levels import NUMBERS, WORDS, standard
 from connectsoft_obs.signals.logs.profiles import OTEL
 from connectsoft_obs.vocabulary import EVENT_NAME, SCHEMA_URL

@@ -3,80 +3,24 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import orjson
 
 from connectsoft_obs.operations import Operation
+from connectsoft_obs.signals.logs.clock import Clock
+from connectsoft_obs.signals.logs.form import About, Digits, Form, Fragment, Ids, ids_in
 from connectsoft_obs.signals.logs.levels import standard
 from connectsoft_obs.signals.logs.profiles import Profile
 from connectsoft_obs.signals.logs.rendering import MAX_LINE, render
 from connectsoft_obs.signals.logs.template import Template
 from connectsoft_obs.vocabulary import CORRELATION_ID
 
-Ids: TypeAlias = tuple[str, str, str]
-"""Trace id, span id and flags in hexadecimal digits."""
-
-Digits: TypeAlias = tuple[bytes, bytes, bytes]
-"""The same as bytes, as they stand in a line."""
-
-About: TypeAlias = tuple[str | None, str]
-"""An operation's correlation id and name, as they were when it ended."""
-
 _CAMEL: Final = re.compile(r"[._-]+(\w)")
 _IN_BRACES: Final = re.compile(r"\{([\w.]+)\}")
 _KEPT = 1000
 _dumps: Final = orjson.dumps
-_DIGITS: Final = [b"%03d" % number for number in range(1000)]
-_LAST: Final = [b"%03dZ" % number for number in range(1000)]
-
-
-class Form:
-    """A line that is said again and again: what is the same each time, laid out once.
-
-    Args:
-        message: its message.
-        logger: its logger.
-        attributes: its fixed attributes, under their OpenTelemetry names.
-        numbers: names of numbers that it has each time.
-        line: the line of a profile that has all this, and room for the rest.
-    """
-
-    __slots__ = ("attributes", "line", "logger", "message", "numbers", "templates")
-
-    def __init__(
-        self, message: str, logger: str, attributes: dict[str, Any], numbers: tuple[str, ...], line: dict[str, Any]
-    ) -> None:
-        self.message: str = message
-        self.logger: str = logger
-        self.attributes: dict[str, Any] = attributes
-        self.numbers: tuple[str, ...] = numbers
-        self.line: dict[str, Any] = line
-        self.templates: dict[int, Template | None] = {}
-
-    def own(self, numbers: tuple[float, ...], more: Mapping[str, Any] | None, around: Fragment) -> dict[str, Any]:
-        """What one line says beyond the fixed attributes."""
-        return {**dict(zip(self.numbers, numbers, strict=True)), **(more or {}), **around.fields}
-
-
-class Fragment:
-    """Fields that many lines have in common, and the same as JSON.
-
-    Args:
-        fields: under their OpenTelemetry names.
-        text: as members of an object, each after a comma; None for what is not JSON.
-    """
-
-    __slots__ = ("fields", "text")
-
-    def __init__(self, fields: dict[str, Any], text: bytes | None) -> None:
-        self.fields: dict[str, Any] = fields
-        self.text: bytes | None = text
-
-
-NOTHING: Final = Fragment({}, b"")
 
 
 class Layout:
@@ -117,8 +61,7 @@ class Layout:
         self._reserved = frozenset({*profile.head, *profile.kept, profile.operation}) - free - {""}
         prefix = _IN_BRACES.sub(lambda match: str(attributes.get(match[1], "")), profile.trace_prefix)
         self._prefix = "" if "//" in prefix else prefix
-        self._second = (0, b"")
-        self._millisecond = (0, b"")
+        self._clock = Clock()
         # Room in templates; the sampled flag and the operation's name are JSON, and so is the correlation id, which a
         # user may have bound.
         self._texts = tuple(filter(None, (self._time, self._trace, self._span, self._flags)))
@@ -142,7 +85,7 @@ class Layout:
             self._correlate(line, ids)
         else:
             line = self._partial(logger, ids)
-        line[self._time] = self._timestamp(now).decode()
+        line[self._time] = self._clock.text(now).decode()
         line[self._severity] = self._words.get(level) or self._words[standard(level)]
         line[self._message] = message
         if self._operation and operation is not None:
@@ -182,7 +125,7 @@ class Layout:
         """A line of a form with the attributes of ours that only this one has, and those that were bound."""
         correlation, title = about
         line = form.line.copy()
-        line[self._time] = self._timestamp(now).decode()
+        line[self._time] = self._clock.text(now).decode()
         line[self._severity] = self._words[level]
         self._correlate(line, ids)
         line[self._correlation] = correlation or ids[0]
@@ -219,7 +162,7 @@ class Layout:
                     trace, span, flags = digits
                     first, second = numbers
                     correlation = b'"%b"' % trace
-                    given = (self._timestamp(now), trace, span, flags, correlation, _dumps(first), _dumps(second), end)
+                    given = (self._clock.text(now), trace, span, flags, correlation, _dumps(first), _dumps(second), end)
                     content = template.line(given)
                 else:
                     content = template.line((*self._room(now, digits, about), *map(_dumps, numbers), end))
@@ -246,7 +189,7 @@ class Layout:
         """What stands in the room of a template before its numbers, in profiles that differ from OpenTelemetry's."""
         trace, span, flags = digits
         correlation, name = about
-        given = [self._timestamp(now), self._prefix.encode() + trace, span]
+        given = [self._clock.text(now), self._prefix.encode() + trace, span]
         if self._flags:
             given.append(flags)
         given.append(_dumps(correlation) if correlation else b'"%b"' % trace)
@@ -312,42 +255,7 @@ class Layout:
             return attributes
         return {f"attr.{key}" if key in self._reserved else key: value for key, value in attributes.items()}
 
-    def _timestamp(self, now: int) -> bytes:
-        """RFC 3339 in UTC with microseconds."""
-        # The text of a second is made once a second, the digits after it come from a table: 0.2 us against 1.1. At full
-        # load even the millisecond is often the last line's.
-        start, text = self._millisecond
-        rest = now - start
-        if not 0 <= rest < 1_000_000:
-            start, whole = self._second
-            passed = now - start
-            if not 0 <= passed < 1_000_000_000:
-                second, passed = divmod(now, 1_000_000_000)
-                whole = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode()
-                self._second = (now - passed, whole)
-            rest = passed % 1_000_000
-            text = whole + _DIGITS[passed // 1_000_000]
-            self._millisecond = (now - rest, text)
-        return text + _LAST[rest // 1000]
-
 
 def _members(fields: dict[str, Any]) -> bytes:
     """The members of an object, each after a comma."""
     return b"," + _dumps(fields)[1:-1] if fields else b""
-
-
-def ids_in(digits: Digits) -> Ids:
-    """The same as text."""
-    trace, span, flags = digits
-    return trace.decode(), span.decode(), flags.decode()
-
-
-def ids_of(span: Any) -> Ids | None:
-    """The ids of a span in hexadecimal digits, None for one that names no trace; spans of ours keep theirs."""
-    kept: Ids | None = getattr(span, "hexed", None) or getattr(span, "hex", None)
-    if kept is not None:
-        return kept
-    context = span.get_span_context()
-    if not context.trace_id:
-        return None
-    return f"{context.trace_id:032x}", f"{context.span_id:016x}", f"{context.trace_flags:02x}"

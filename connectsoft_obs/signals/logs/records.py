@@ -10,7 +10,7 @@ from opentelemetry.context import Context
 
 from connectsoft_obs.signals.logs.cleaning import printed
 from connectsoft_obs.signals.logs.encode import about_exports
-from connectsoft_obs.signals.logs.layout import Ids
+from connectsoft_obs.signals.logs.form import Ids
 from connectsoft_obs.signals.logs.levels import NUMBERS, WORDS, standard
 from connectsoft_obs.vocabulary import EXCEPTION_MESSAGE, SCHEMA_URL
 

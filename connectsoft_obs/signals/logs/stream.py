@@ -17,7 +17,8 @@ from connectsoft_obs.signals.logs.cleaning import Cleaning, printed
 from connectsoft_obs.signals.logs.console import Console
 from connectsoft_obs.signals.logs.exceptions import exception_fields
 from connectsoft_obs.signals.logs.floods import Event, Floods
-from connectsoft_obs.signals.logs.layout import Digits, Form, Fragment, Ids, Layout, ids_in, ids_of
+from connectsoft_obs.signals.logs.form import Digits, Form, Fragment, Ids, ids_in, ids_of
+from connectsoft_obs.signals.logs.layout import Layout
 from connectsoft_obs.signals.logs.levels import NAMES, WARNING, Levels, standard
 from connectsoft_obs.signals.logs.output import Output
 from connectsoft_obs.signals.logs.profiles import PROFILES
