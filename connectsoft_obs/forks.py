@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import weakref
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 
@@ -16,9 +18,8 @@ class Forkable(Protocol):
         """Called in a forked child, before any other code of it."""
 
 
-unforked: threading.RLock = threading.RLock()
-"""Held while a thread of ours imports modules: forks wait for it. A module that another thread was importing at a fork stays
-locked in the child for ever, and whoever imports it there hangs."""
+PATIENCE = 5.0
+"""Seconds that a fork waits at most for an import: whoever imports may wait for a lock that somebody holds for the fork."""
 
 _alive: weakref.WeakSet[Forkable] = weakref.WeakSet()
 
@@ -28,12 +29,39 @@ def renew(owner: Forkable) -> None:
     _alive.add(owner)
 
 
+_unforked = threading.RLock()
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Inside, a thread of ours imports modules, and forks wait for it, though not for ever. One thread at a time.
+
+    A module that another thread was importing at a fork stays locked in the child, and whoever imports it there hangs.
+    """
+    with _unforked:
+        yield
+
+
+def _before() -> None:
+    _unforked.acquire(timeout=PATIENCE)
+
+
+def _in_parent() -> None:
+    with suppress(RuntimeError):  # patience had an end, and the lock is not ours
+        _unforked.release()
+
+
 def _in_child() -> None:
-    unforked.release()
+    global _unforked
+    _unforked = threading.RLock()
     for owner in list(_alive):
         with suppress(Exception):
             owner.forked()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=unforked.acquire, after_in_parent=unforked.release, after_in_child=_in_child)
+    # What is registered last is called first. These hold locks for the fork that an import may wait for, so that forks have
+    # to wait for the import before they take them; to import these modules is to register them.
+    for _name in ("logging", "concurrent.futures.thread"):
+        importlib.import_module(_name)
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -6,9 +6,11 @@ Insights answered: the exporter itself gives back only whether it worked.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import threading
+from contextlib import suppress
 from typing import Any
 
 from azure.core.exceptions import (
@@ -41,6 +43,11 @@ _RETRYABLE = frozenset({401, 403, 408, 429, 500, 502, 503, 504})
 
 _OFF = ("APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL", "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED")
 """Threads that report to the exporter's maker and ask it for settings; read when an exporter is made."""
+
+for _name in ("azure.core.rest._requests_basic", "encodings.utf_8_sig", "netrc"):
+    # Modules that a first request imports: here forks wait for it, there they could be met in the middle.
+    with suppress(ImportError):
+        importlib.import_module(_name)
 
 _making = threading.Lock()
 _overheard = threading.local()

@@ -14,6 +14,7 @@ import grpc
 from connectsoft_obs.export.destination import Destination
 from connectsoft_obs.export.http import rejected
 from connectsoft_obs.export.transport import Answer
+from connectsoft_obs.forks import importing
 
 _RETRYABLE = frozenset(
     {
@@ -40,7 +41,8 @@ class GrpcTransport:
         """Call Export with one request."""
         try:
             if self._call is None:
-                self._open()
+                with importing():  # grpc imports a part of itself with its first channel
+                    self._open()
             content = self._call(payload, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             return self._refused(error)
@@ -87,8 +89,9 @@ def _content(path: str | None) -> bytes | None:
 def _retry_info(error: Any) -> float | None:
     """Seconds of a google.rpc.RetryInfo detail, if the collector sent one."""
     with suppress(Exception):
-        from google.rpc.error_details_pb2 import RetryInfo
-        from google.rpc.status_pb2 import Status
+        with importing():
+            from google.rpc.error_details_pb2 import RetryInfo
+            from google.rpc.status_pb2 import Status
 
         for key, content in error.trailing_metadata() or ():
             if key == "grpc-status-details-bin":

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from connectsoft_obs.export.destination import Destination
 from connectsoft_obs.export.transport import Answer
+from connectsoft_obs.forks import importing
 from connectsoft_obs.vocabulary import Signal
 
 _RETRYABLE = frozenset({429, 502, 503, 504})
@@ -125,7 +126,7 @@ def rejected(signal: Signal, content: bytes) -> int:
     """Items a collector says it refused, in the protobuf body of its answer; 0 for anything that cannot be read."""
     if not content:
         return 0
-    with suppress(Exception):  # an answer is a stranger's text
+    with suppress(Exception), importing():  # an answer is a stranger's text
         if signal is Signal.TRACES:
             from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.export.transport import Answer
-from connectsoft_obs.forks import unforked
+from connectsoft_obs.forks import importing
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.vocabulary import Signal
 
@@ -153,10 +153,10 @@ class InsightsTransport:
         try:
             envelopes = self._envelopes
             if envelopes is None:
-                with unforked:
+                with importing():
                     from connectsoft_obs.export.azure import Envelopes
 
-                envelopes = self._envelopes = Envelopes(self._to)
+                    envelopes = self._envelopes = Envelopes(self._to)
         except Exception as error:  # noqa: BLE001  an installation that is broken; others keep what they have
             return Answer(False, retry=True, reason=type(error).__name__)
         try:

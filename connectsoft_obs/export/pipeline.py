@@ -18,7 +18,7 @@ from connectsoft_obs.export.backlog import Backlog, Gather
 from connectsoft_obs.export.breaker import Breaker
 from connectsoft_obs.export.piles import Pile, total
 from connectsoft_obs.export.transport import Answer, Transport
-from connectsoft_obs.forks import renew, unforked
+from connectsoft_obs.forks import importing, renew
 from connectsoft_obs.ledger import Ledger
 from connectsoft_obs.vocabulary import ExporterState, Signal
 
@@ -145,7 +145,7 @@ class Pipeline(Generic[T]):
     # --- In the thread -----------------------------------------------------------------------------------------------
     def _run(self) -> None:
         attach(uninstrumented())
-        with unforked:  # it imports what it needs
+        with importing():  # it imports what it needs
             transport = self._transport()
         while self._deadline is None:
             full = self._wait(self._delay)

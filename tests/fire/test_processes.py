@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.ingestion import Ingestion
 from support.otlp import HttpSink
 from support.process import APPS, Service, free_port, gunicorn, wait_for
 from support.scripts import run
@@ -51,12 +52,12 @@ os._exit(min(failed, 100))
 """
 
 SLOW = """
-import faulthandler, importlib.machinery, os, sys, threading, time
+import faulthandler, importlib, importlib.machinery, os, sys, threading, time
 import connectsoft_obs as obs
 importing = threading.Event()
 class Slow:
     def find_spec(self, name, path=None, target=None):
-        if name == "connectsoft_obs.export.http":
+        if name == sys.argv[1]:
             spec = importlib.machinery.PathFinder.find_spec(name, path)
             execute = spec.loader.exec_module
             def slow(module):
@@ -73,12 +74,49 @@ with obs.operation("parent"):
 assert importing.wait(10)
 child = os.fork()
 if child == 0:
-    faulthandler.dump_traceback_later(10, exit=True)
-    import connectsoft_obs.export.http  # in this thread, as the child's exporter may have the number of the parent's
+    faulthandler.dump_traceback_later(30, exit=True)
+    importlib.import_module(sys.argv[1])  # in this thread, as the child's exporter may have the number of the parent's
     with obs.operation("child"):
         pass
     os._exit(0 if telemetry.shutdown(5) else 1)
 os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+HELD = """
+import importlib.machinery, os, sys, threading, time
+import connectsoft_obs as obs
+from connectsoft_obs import forks
+forks.PATIENCE = 0.5
+importing, held = threading.Event(), threading.Lock()
+os.register_at_fork(before=held.acquire, after_in_parent=held.release, after_in_child=held.release)
+class Waiting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "connectsoft_obs.export.http":
+            spec = importlib.machinery.PathFinder.find_spec(name, path)
+            execute = spec.loader.exec_module
+            def wait(module):
+                importing.set()
+                while not held.locked():
+                    time.sleep(0.001)
+                with held:
+                    execute(module)
+            spec.loader.exec_module = wait
+            return spec
+sys.meta_path.insert(0, Waiting())
+telemetry = obs.configure(service="forking", shutdown_timeout=5)
+telemetry.serve()
+with obs.operation("parent"):
+    pass
+assert importing.wait(10)
+child = os.fork()
+if child == 0:
+    os._exit(0)
+failed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+child = os.fork()  # the lock that forks wait for is nobody's any more
+if child == 0:
+    os._exit(0)
+failed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+os._exit(failed + (not telemetry.shutdown(5)))
 """
 
 
@@ -99,9 +137,29 @@ def test_a_fork_under_load_hangs_nowhere_and_each_child_sends_its_own() -> None:
 
 def test_a_fork_while_a_thread_of_ours_imports_leaves_the_child_no_locked_module() -> None:
     with HttpSink() as sink:
-        ended = run(SLOW, env={"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url})
+        ended = run(SLOW, "connectsoft_obs.export.http", env={"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url})
         assert ended.code == 0, ended.err
         assert "run child" in [span.name for span in sink.received.spans]
+
+
+def test_an_import_that_waits_for_what_a_fork_holds_delays_the_fork_and_no_more() -> None:
+    with HttpSink() as sink:
+        ended = run(HELD, env={"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url})
+        assert ended.code == 0, ended.err
+        assert "run parent" in [span.name for span in sink.received.spans]
+
+
+def test_a_fork_while_azures_exporter_is_imported_leaves_the_child_no_locked_module() -> None:
+    with Ingestion() as azure:
+        environment = {
+            "APPLICATIONINSIGHTS_CONNECTION_STRING": azure.connection_string,
+            "OTEL_BSP_SCHEDULE_DELAY": "50",
+            "OTEL_LOGS_EXPORTER": "none",
+            "OTEL_METRICS_EXPORTER": "none",
+        }
+        ended = run(SLOW, "connectsoft_obs.export.azure", env=environment)
+        assert ended.code == 0, ended.err
+        assert azure.named("RequestData", "run child")
 
 
 @pytest.mark.full

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from connectsoft_obs.forks import renew
+from connectsoft_obs.forks import importing, renew
 from connectsoft_obs.signals.metrics.families import Snapshot
 from connectsoft_obs.signals.metrics.pauses import Pauses, Unhurried, never
 from connectsoft_obs.signals.metrics.series import Distribution
@@ -134,9 +134,10 @@ class Deltas:
         return [now - then for now, then in zip(cells, before, strict=True)]
 
     def _part(self, scope: str, version: str, points: Sequence[_Point]) -> Part:
-        from opentelemetry.sdk.metrics import export as sdk
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+        with importing():
+            from opentelemetry.sdk.metrics import export as sdk
+            from opentelemetry.sdk.resources import Resource
+            from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
         families: dict[str, tuple[Metric, list[Any]]] = {}
         for point in points:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from connectsoft_obs.forks import importing
 from connectsoft_obs.ledger import Ledger
 from connectsoft_obs.signals.metrics.families import Snapshot
 from connectsoft_obs.signals.metrics.firewall import clean
@@ -45,7 +46,8 @@ def families(failed: Callable[[Exception], None], *, page: bool = False, shared:
         page: added up over the workers where prometheus_client does that; otherwise what this process counted.
         shared: leave out what says something of this process alone.
     """
-    from prometheus_client import REGISTRY
+    with importing():
+        from prometheus_client import REGISTRY
 
     found = {family.name: family for family in _collected(REGISTRY, failed)}
     if shared:

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from connectsoft_obs.forks import importing
 from connectsoft_obs.ledger import Ledger
 from connectsoft_obs.signals.metrics.cells import MARK
 from connectsoft_obs.signals.metrics.exemplars import write
@@ -75,7 +76,8 @@ class Meters(Source):
         data = self.collect(taken)
         if data is None or not data.resource_metrics:
             return []
-        from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+        with importing():
+            from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 
         return [encode_metrics(data).SerializeToString()]
 
@@ -107,9 +109,10 @@ class Meters(Source):
     def _provider(self) -> tuple[MeterProvider, InMemoryMetricReader]:
         made = self._made
         if made is None:
-            from opentelemetry.sdk.metrics import MeterProvider
-            from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-            from opentelemetry.sdk.resources import Resource
+            with importing():
+                from opentelemetry.sdk.metrics import MeterProvider
+                from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+                from opentelemetry.sdk.resources import Resource
 
             with self._lock:
                 if self._made is None:
