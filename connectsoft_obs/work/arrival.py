@@ -1,4 +1,4 @@
-"""What comes along with one run, from whoever asked for it, and what is agreed for all runs of a piece of work."""
+"""What comes along with one run, from whoever asked for it."""
 
 from __future__ import annotations
 
@@ -7,41 +7,6 @@ from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext
-
-from connectsoft_obs.errors import ConfigurationError
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What is agreed for all runs of a piece of work.
-
-    Args:
-        timeout: seconds after which a run counts as timed out; None for no limit.
-        rejects: exceptions that mean the input is at fault, not the work.
-    """
-
-    timeout: float | None = None
-    rejects: tuple[type[BaseException], ...] = ()
-
-    @classmethod
-    def checked(cls, where: str, timeout: float | None, rejects: Any) -> Terms:
-        """Terms as a decorator was given them.
-
-        Raises:
-            ConfigurationError: a limit that is none, or something to reject that is no class of exceptions.
-        """
-        kinds = rejects if isinstance(rejects, tuple) else (rejects,)
-        if timeout is not None and not timeout > 0:
-            raise ConfigurationError(
-                f"{where}(timeout={timeout!r})", "a run cannot take no time", "Give a limit in seconds, or none."
-            )
-        if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-            raise ConfigurationError(
-                f"{where}(rejects={rejects!r})",
-                "it names no exceptions",
-                "Give an exception class, or a tuple of them.",
-            )
-        return cls(timeout, kinds)
 
 
 @dataclass(slots=True)  # a frozen one takes as long to fill in as the message to read
@@ -76,4 +41,3 @@ class Arrival:
 
 
 ALONE = Arrival()
-NO_TERMS = Terms()

@@ -9,10 +9,11 @@ from connectsoft_obs.ledger import failed
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import Trigger
 from connectsoft_obs.work import attempts
-from connectsoft_obs.work.arrival import ALONE, NO_TERMS, Arrival, Terms
+from connectsoft_obs.work.arrival import ALONE, Arrival
 from connectsoft_obs.work.found import found
 from connectsoft_obs.work.jobs import job_record
 from connectsoft_obs.work.run import Run
+from connectsoft_obs.work.terms import NO_TERMS, Terms
 
 
 def operation(

@@ -10,7 +10,7 @@ from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ledger import failed
 from connectsoft_obs.telemetry import Telemetry, current
 from connectsoft_obs.work import arrive
-from connectsoft_obs.work.arrival import ALONE, Arrival, Terms
+from connectsoft_obs.work.arrival import ALONE, Arrival
 from connectsoft_obs.work.delivery import Pick, read
 from connectsoft_obs.work.found import found
 from connectsoft_obs.work.messages import MessageRecord, message_record
@@ -18,6 +18,7 @@ from connectsoft_obs.work.names import checked, named
 from connectsoft_obs.work.run import Run
 from connectsoft_obs.work.serving import adopt_loop
 from connectsoft_obs.work.steps import observed
+from connectsoft_obs.work.terms import Terms
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -12,7 +12,7 @@ from connectsoft_obs.ledger import failed
 from connectsoft_obs.telemetry import Telemetry, current
 from connectsoft_obs.vocabulary import DIMENSIONS, Trigger
 from connectsoft_obs.work.arguments import Arguments
-from connectsoft_obs.work.arrival import ALONE, Arrival, Terms
+from connectsoft_obs.work.arrival import ALONE, Arrival
 from connectsoft_obs.work.blocks import attempted
 from connectsoft_obs.work.expected import declare
 from connectsoft_obs.work.found import found
@@ -23,6 +23,7 @@ from connectsoft_obs.work.run import Run
 from connectsoft_obs.work.schedule import Schedule
 from connectsoft_obs.work.serving import adopt_loop
 from connectsoft_obs.work.steps import observed
+from connectsoft_obs.work.terms import Terms
 
 F = TypeVar("F", bound=Callable[..., Any])
 

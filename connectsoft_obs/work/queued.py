@@ -8,12 +8,12 @@ from typing import Any
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import JOB_RUN_ID, PREVIOUS_ATTEMPT_HEADER, SENT_HEADER, Trigger
 from connectsoft_obs.work import arrive, attempts
-from connectsoft_obs.work.arrival import Terms
 from connectsoft_obs.work.delivery import Delivery, pairs, seconds
 from connectsoft_obs.work.found import found
 from connectsoft_obs.work.jobs import job_record
 from connectsoft_obs.work.run import Run
 from connectsoft_obs.work.serving import adopt_loop
+from connectsoft_obs.work.terms import Terms
 
 
 def queued(  # noqa: PLR0913  the facts that a queue knows; by name only

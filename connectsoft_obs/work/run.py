@@ -12,7 +12,7 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import Link, SpanContext, SpanKind
 
 from connectsoft_obs.context import CORRELATION, OPERATION, SPAN, runtime, within
-from connectsoft_obs.operations import Operation, exception_name, exception_outcome, told
+from connectsoft_obs.operations import Operation, exception_name, told
 from connectsoft_obs.signals.logs import NOTHING
 from connectsoft_obs.signals.logs.cleaning import printed
 from connectsoft_obs.signals.tracing import NO_SHARED, Span, Unsampled, digits
@@ -22,18 +22,15 @@ from connectsoft_obs.vocabulary import (
     EXCEPTION_TYPE,
     JOB_ATTEMPT,
     SKIP_REASON,
-    ErrorType,
     Outcome,
 )
 from connectsoft_obs.work import attempts
-from connectsoft_obs.work.arrival import ALONE, NO_TERMS, Arrival, Terms
+from connectsoft_obs.work.arrival import ALONE, Arrival
 from connectsoft_obs.work.heartbeats import Heartbeat, occupied
+from connectsoft_obs.work.terms import EARLY_NS, NO_TERMS, Terms
 
 if TYPE_CHECKING:
     from connectsoft_obs.work.record import Ending, Record
-
-EARLY_NS = 100_000_000
-"""Nanoseconds that whoever enforces a time limit from outside, by cancelling, may have begun to count before the run did."""
 
 _BAD = (Outcome.FAILURE, Outcome.TIMEOUT)
 _SUCCESS = Outcome.SUCCESS  # a look-up less
@@ -216,7 +213,7 @@ class Run(Operation):
         if ordinary and not retried:  # nearly every run; there is nothing to find out
             outcome, name = _SUCCESS, None
         else:
-            outcome, name = self._verdict(error, elapsed_ns)
+            outcome, name = self.terms.verdict(error, elapsed_ns, self.reason is not None, self.struck)
             retried = retried or (outcome in _BAD and 0 < self.arrival.attempt < self.arrival.most)
         self.outcome = outcome
         self.error_type = name
@@ -243,22 +240,6 @@ class Run(Operation):
                 logs.fill(ending.form, self.context, digits(span), ending.level, now, self, (seconds,), NOTHING, more)
         else:
             self._tell(record, ending, error, seconds)
-
-    def _verdict(self, error: BaseException | None, elapsed_ns: int) -> tuple[Outcome, str | None]:
-        timeout = self.terms.timeout
-        late = timeout is not None and elapsed_ns >= timeout * 1e9
-        if error is None:
-            if late:
-                return Outcome.TIMEOUT, ErrorType.TIMEOUT.value
-            return (Outcome.SUCCESS if self.reason is None else Outcome.REJECTED), None
-        if self.struck:
-            return Outcome.TIMEOUT, ErrorType.TIMEOUT.value
-        if self.terms.rejects and isinstance(error, self.terms.rejects):
-            return Outcome.REJECTED, None
-        outcome, name = exception_outcome(error)
-        if outcome is Outcome.ABORTED and timeout is not None and elapsed_ns >= timeout * 1e9 - EARLY_NS:
-            return Outcome.TIMEOUT, ErrorType.TIMEOUT.value
-        return outcome, name
 
     def _said(self) -> dict[str, Any]:
         """What came along that is of this run alone."""
