@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, TypeVar
 
+from connectsoft_obs import daemons
 from connectsoft_obs.asgi.types import App, Message, Receive, Scope, Send
 from connectsoft_obs.context import carry_context
 from connectsoft_obs.endpoints import Side
@@ -82,7 +83,8 @@ class Lifespan:
 
         try:
             done = Flag()
-            threading.Thread(target=flush, args=(done,), name="obs-flush", daemon=True).start()
+            if daemons.start("obs-flush", flush, done) is None:
+                flush(done)
             async with _at_most(self._telemetry.settings.shutdown_timeout + _LEEWAY):
                 await done
         except Exception as failure:  # noqa: BLE001  ours; the server stops

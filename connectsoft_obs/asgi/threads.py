@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
+
+from connectsoft_obs import daemons
 
 T = TypeVar("T")
 
@@ -16,7 +17,7 @@ T = TypeVar("T")
 async def run(function: Callable[[], T]) -> T:
     """Call a function in a thread that ends with it, and wait for its result; under asyncio and trio alike.
 
-    Not in the loop's default pool: the application may have filled that with calls that wait for something.
+    Where there can be no thread it is called here. Not in the loop's default pool: the application may have filled that with calls that wait for something.
     """
     try:
         loop = asyncio.get_running_loop()
@@ -27,7 +28,8 @@ async def run(function: Callable[[], T]) -> T:
         result: T = await trio.to_thread.run_sync(function, limiter=trio.CapacityLimiter(1))
         return result
     done: asyncio.Future[T] = loop.create_future()
-    threading.Thread(target=_call, args=(function, loop, done), name="obs-page", daemon=True).start()
+    if daemons.start("obs-page", _call, function, loop, done) is None:
+        return function()
     return await done
 
 

@@ -7,13 +7,14 @@ OTEL_EXPORTER_PROMETHEUS_PORT or _HOST is set (`side.py`).
 from __future__ import annotations
 
 import socket
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from connectsoft_obs import daemons
 from connectsoft_obs.endpoints.asked import Asked
 from connectsoft_obs.endpoints.endpoints import Endpoints
 from connectsoft_obs.forks import renew
+from connectsoft_obs.ledger import failed
 from connectsoft_obs.telemetry import Telemetry
 
 DEFAULT_PORT = 9464
@@ -28,7 +29,7 @@ class Listener:
         port: port, 0 for any free one; `port` tells which it became.
 
     Raises:
-        OSError: the port is taken, or the address is not ours.
+        OSError: the port is taken, the address is not ours, or there can be no thread for it now.
     """
 
     def __init__(self, telemetry: Telemetry, host: str = "127.0.0.1", port: int = DEFAULT_PORT) -> None:
@@ -68,10 +69,13 @@ class Listener:
                 """Probes are in no log."""
 
         server = _Server((host, port), Handler)
+        thread = daemons.start("obs-listener", server.serve_forever)
+        if thread is None:
+            server.server_close()
+            raise OSError("there can be no thread for it now")
         self._server: _Server | None = server
         self.port: int = server.server_port
-        self._thread = threading.Thread(target=server.serve_forever, name="obs-listener", daemon=True)
-        self._thread.start()
+        self._thread = thread
         renew(self)
 
     def close(self) -> None:
@@ -95,3 +99,11 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread of its own, or in that of the listener where there can be none."""
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError as error:
+            failed("threads", error)
+            self.process_request_thread(request, client_address)

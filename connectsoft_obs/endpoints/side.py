@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 
+from connectsoft_obs import daemons
 from connectsoft_obs.endpoints.listener import DEFAULT_PORT, Listener
 from connectsoft_obs.identity import Platform
 from connectsoft_obs.signals.logs.levels import INFO, WARNING
@@ -37,8 +38,7 @@ class Side:
         self._listener: Listener | None = None
         self._thread: threading.Thread | None = None
         if not self._listen():
-            self._thread = threading.Thread(target=self._queue, name="obs-side", daemon=True)
-            self._thread.start()
+            self._thread = daemons.start("obs-side", self._queue)
 
     @classmethod
     def beside(cls, telemetry: Telemetry) -> Side | None:

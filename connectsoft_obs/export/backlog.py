@@ -42,7 +42,7 @@ class Backlog(Generic[T]):
         limit: items that wait at most; further ones are dropped.
         batch: items in one request at most.
         complete: called when there is a whole batch.
-        begin: called for each item until `served` is set; whoever is called sets it.
+        begin: called for each item until `served` is set, by whoever is called.
     """
 
     def __init__(

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from opentelemetry.context import attach
 
+from connectsoft_obs import daemons
 from connectsoft_obs.context.quiet import uninstrumented
 from connectsoft_obs.export.backlog import Backlog, Gather
 from connectsoft_obs.export.breaker import Breaker
@@ -90,13 +91,12 @@ class Pipeline(Generic[T]):
         renew(self)
 
     def start(self) -> None:
-        """Start the thread of this process, if there is none yet."""
+        """Start the thread of this process, if there is none yet and there can be one."""
         with self._idle:
             if self._thread is not None or self._deadline is not None:
                 return
-            self._thread = threading.Thread(target=self._run, name=f"obs-{self.name}", daemon=True)
-            self._thread.start()
-            self._backlog.served = True
+            self._thread = daemons.start(f"obs-{self.name}", self._run)
+            self._backlog.served = self._thread is not None
 
     @property
     def waiting(self) -> int:
@@ -113,6 +113,8 @@ class Pipeline(Generic[T]):
             return 0
         self.start()
         with self._idle:
+            if self._thread is None:
+                return 0
             if self._deadline is None:
                 self._asked += 1
                 self._wake.set()

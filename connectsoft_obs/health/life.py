@@ -106,6 +106,8 @@ class Life:
         self._states.clear()
         self._changes = -1
         self._schedule.start()
+        if not self._schedule.running:
+            return  # the next probe tries again
         self.startup = Startup(self._declared.tasks(), self._runs, self._schedule, self._task_ended, self._tasks_done)
         self._sync()
         if not self.startup.complete:

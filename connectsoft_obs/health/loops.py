@@ -7,7 +7,8 @@ have none for asyncio; there a thread of ours runs one, on which a check that ne
 from __future__ import annotations
 
 import asyncio
-import threading
+
+from connectsoft_obs import daemons
 
 
 class Loops:
@@ -34,10 +35,17 @@ class Loops:
         return loop if loop is not None and not loop.is_closed() else self.own()
 
     def own(self) -> asyncio.AbstractEventLoop:
-        """Ours, which lasts."""
+        """Ours, which lasts.
+
+        Raises:
+            RuntimeError: there can be no thread for it now.
+        """
         if self._own is None:
-            self._own = asyncio.new_event_loop()
-            threading.Thread(target=_run, args=(self._own,), name="obs-health-loop", daemon=True).start()
+            loop = asyncio.new_event_loop()
+            if daemons.start("obs-health-loop", _run, loop) is None:
+                loop.close()
+                raise RuntimeError("there is no thread for the event loop of checks")
+            self._own = loop
         return self._own
 
     def stop(self) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+
+from connectsoft_obs import daemons
 
 Call = Callable[[], object]
 Failed = Callable[[str, BaseException], None]
@@ -33,10 +34,11 @@ class Schedule:
         return self._queue is not None
 
     def start(self) -> None:
-        """Start the thread, if there is none."""
+        """Start the thread, if there is none and there can be one."""
         if self._queue is None:
-            queue = self._queue = SimpleQueue()
-            threading.Thread(target=self._run, args=(queue,), name="obs-health", daemon=True).start()
+            queue: SimpleQueue[tuple[float, Call] | None] = SimpleQueue()
+            if daemons.start("obs-health", self._run, queue) is not None:
+                self._queue = queue
 
     def stop(self) -> None:
         """End the thread after the call it is in; what is not due yet is forgotten."""

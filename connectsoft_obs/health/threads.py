@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from connectsoft_obs import daemons
+
 Call = Callable[[], object]
 Work = SimpleQueue[tuple[str, Call] | None]
 
@@ -25,14 +27,15 @@ class Threads:
         self.forked()
 
     def run(self, name: str, call: Call) -> bool:
-        """Run a call in a thread of that name; False when every thread is busy."""
+        """Run a call in a thread of that name; False when every thread is busy, or there can be no more."""
         with self._lock:
             if self._free:
                 work = self._free.pop()
             elif self._number < LIMIT:
-                self._number += 1
                 work = SimpleQueue()
-                threading.Thread(target=self._work, args=(work,), name="obs-check", daemon=True).start()
+                if daemons.start("obs-check", self._work, work) is None:
+                    return False
+                self._number += 1
             else:
                 return False
         work.put((name, call))

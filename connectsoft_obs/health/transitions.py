@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+from connectsoft_obs import daemons
 from connectsoft_obs.health.checks import Probe
 from connectsoft_obs.health.declarations import Listener
 from connectsoft_obs.health.report import LIFECYCLE, SEVERITY, Phase, Report, Transition
@@ -139,10 +140,10 @@ class Transitions:
             facts = {HEALTH_KIND: probe.value, HEALTH_STATE: after.value, **facts}
             self._say(INFO if expected else WARNING, f"{probe} is {after}", facts)
         if listeners := self._listeners():
-            if self._told is None:
-                self._told = SimpleQueue()
-                threading.Thread(target=self._call, args=(self._told,), name="obs-health-told", daemon=True).start()
-            self._told.put((transition, listeners))
+            told = self._told or SimpleQueue()
+            if self._told is None and daemons.start("obs-health-told", self._call, told) is not None:
+                self._told = told
+            told.put((transition, listeners))
 
     def _call(self, told: SimpleQueue[tuple[Transition, Sequence[Listener]] | None]) -> None:
         """A thread of its own: what listeners do can take as long as it likes."""

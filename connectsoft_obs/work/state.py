@@ -19,6 +19,7 @@ from pathlib import Path
 
 import orjson
 
+from connectsoft_obs import daemons
 from connectsoft_obs.forks import renew
 from connectsoft_obs.ledger import Ledger
 
@@ -60,9 +61,11 @@ class State:
         except RuntimeError:
             self._write()
         else:
-            thread = threading.Thread(target=self._write, name="obs-state", daemon=True)
-            self._threads = [known for known in self._threads if known.is_alive()] + [thread]
-            thread.start()
+            thread = daemons.start("obs-state", self._write)
+            if thread is None:
+                self._write()
+            else:
+                self._threads = [known for known in self._threads if known.is_alive()] + [thread]
 
     def flush(self, timeout: float = 2.0) -> None:
         """Wait for what is being written."""

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from connectsoft_obs import daemons
 from connectsoft_obs.forks import renew
 from connectsoft_obs.signals.logs.levels import INFO, WARNING
 from connectsoft_obs.telemetry import Telemetry
@@ -90,7 +91,7 @@ class Stopping:
             self.deadline = time.monotonic() + self._telemetry.settings.drain_timeout
             self._running.after = self._over
             self._telemetry.health.drain()
-            threading.Thread(target=self._watch, name="obs-stopping", daemon=True).start()
+            daemons.start("obs-stopping", self._watch)  # without it a run ends when it ends, or at the next SIGTERM
         elif (not self._due or self._spent or not self._runs) and not self._interrupt(number, frame):
             try:
                 loop = asyncio.get_running_loop()

@@ -18,6 +18,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import TextIO, TypeAlias
 
+from connectsoft_obs import daemons
 from connectsoft_obs.forks import renew
 from connectsoft_obs.ledger import Ledger
 from connectsoft_obs.signals.logs.descriptor import Blocked, Descriptor
@@ -143,8 +144,9 @@ class Output:
 
     def _stir(self, urgent: bool) -> None:
         """Have the thread look; once for all lines of a pause, because waking a thread costs as much as a line."""
-        if self._thread is None:
-            self._begin()
+        if self._thread is None and not self._begin():
+            self._unthreaded()
+            return
         if urgent and not self._hurry:
             self._hurry = True
         elif not self._idle:
@@ -183,11 +185,20 @@ class Output:
             self._due = (monotonic() + seconds, call)
             self._wake.set()
 
-    def _begin(self) -> None:
+    def _begin(self) -> bool:
         with self._empty:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="obs-stdout", daemon=True)
-                self._thread.start()
+                self._thread = daemons.start("obs-stdout", self._run)
+            return self._thread is not None
+
+    def _unthreaded(self) -> None:
+        """Where there can be no thread: write here what waits; a reader who does not read is not waited for long."""
+        with self._empty:
+            self._gather(False)
+            while self._pieces:
+                lines = self._pieces.popleft()
+                self._now(lines, PATIENCE if self._patience is None else self._patience)
+                self._size -= sum(map(len, lines))
 
     # --- In the thread -----------------------------------------------------------------------------------------------
     def _run(self) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote
 
+from connectsoft_obs import daemons
 from connectsoft_obs.forks import renew
 from connectsoft_obs.signals.logs.levels import INFO, NAMES, ROOT, Levels
 
@@ -104,8 +105,7 @@ class Overrides:
         with self._lock:
             if self._thread is None:
                 self._stopped.clear()
-                self._thread = threading.Thread(target=self._run, name="obs-levels", daemon=True)
-                self._thread.start()
+                self._thread = daemons.start("obs-levels", self._run)
 
     def stop(self) -> None:
         """Look no more."""
