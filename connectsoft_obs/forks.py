@@ -59,9 +59,10 @@ def _in_child() -> None:
             owner.forked()
 
 
+for _name in ("logging", "concurrent.futures.thread"):
+    # These hold locks for a fork that an import may wait for. What is registered last is called first, and to import them is
+    # to register them: so forks wait for our imports before they hold anything.
+    importlib.import_module(_name)
+
 if hasattr(os, "register_at_fork"):
-    # What is registered last is called first. These hold locks for the fork that an import may wait for, so that forks have
-    # to wait for the import before they take them; to import these modules is to register them.
-    for _name in ("logging", "concurrent.futures.thread"):
-        importlib.import_module(_name)
     os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
