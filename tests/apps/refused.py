@@ -21,7 +21,7 @@ def refused(thread: threading.Thread) -> None:
     start(thread)
 
 
-threading.Thread.start = refused  # type: ignore[method-assign]
+threading.Thread.start = refused  # type: ignore[method-assign, assignment]
 
 
 async def item(request: Request) -> Response:
