@@ -21,7 +21,7 @@ class Ledger:
         self._waiting: list[tuple[Metric, tuple[str, ...], float]] | None = []
         self._count: Count | None = None
         self._say: Say | None = None
-        self._said: set[tuple[str, str]] = set()
+        self._said: dict[tuple[str, str], object] = {}
 
     def attach(self, count: Count, say: Say) -> None:
         """Where entries go from now on: a metric to add to, a log to write the first of each kind to."""
@@ -44,9 +44,11 @@ class Ledger:
 
     def once(self, kind: tuple[str, str], message: str, facts: dict[str, Any]) -> None:
         """Write a warning unless this kind was written before."""
-        if kind in self._said or self._say is None:
+        if self._say is None:
             return
-        self._said.add(kind)
+        mine = object()
+        if self._said.setdefault(kind, mine) is not mine:  # one step, so that of two threads one says it
+            return
         try:
             self._say(message, facts)
         except Exception:  # noqa: BLE001  the log itself may be what is broken; the counter has it
