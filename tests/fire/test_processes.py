@@ -51,27 +51,36 @@ telemetry.shutdown()
 os._exit(min(failed, 100))
 """
 
-SLOW = """
+IMPORTING = """
 import faulthandler, importlib, importlib.machinery, os, sys, threading, time
 import connectsoft_obs as obs
+from connectsoft_obs import forks
 importing = threading.Event()
-class Slow:
+class Around:
     def find_spec(self, name, path=None, target=None):
         if name == sys.argv[1]:
             spec = importlib.machinery.PathFinder.find_spec(name, path)
             execute = spec.loader.exec_module
-            def slow(module):
+            def executed(module):
                 importing.set()
-                time.sleep(0.5)
-                execute(module)
-            spec.loader.exec_module = slow
+                around(execute, module)
+            spec.loader.exec_module = executed
             return spec
-sys.meta_path.insert(0, Slow())
-telemetry = obs.configure(service="forking", shutdown_timeout=5)
-telemetry.serve()
-with obs.operation("parent"):
-    pass
-assert importing.wait(10)
+sys.meta_path.insert(0, Around())
+def begin():
+    telemetry = obs.configure(service="forking", shutdown_timeout=5)
+    telemetry.serve()
+    with obs.operation("parent"):
+        pass
+    assert importing.wait(10)
+    return telemetry
+"""
+
+SLOW = """
+def around(execute, module):
+    time.sleep(0.5)
+    execute(module)
+telemetry = begin()
 child = os.fork()
 if child == 0:
     faulthandler.dump_traceback_later(30, exit=True)
@@ -83,39 +92,21 @@ os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 HELD = """
-import importlib.machinery, os, sys, threading, time
-import connectsoft_obs as obs
-from connectsoft_obs import forks
 forks.PATIENCE = 0.5
-importing, held = threading.Event(), threading.Lock()
+held = threading.Lock()
 os.register_at_fork(before=held.acquire, after_in_parent=held.release, after_in_child=held.release)
-class Waiting:
-    def find_spec(self, name, path=None, target=None):
-        if name == "connectsoft_obs.export.http":
-            spec = importlib.machinery.PathFinder.find_spec(name, path)
-            execute = spec.loader.exec_module
-            def wait(module):
-                importing.set()
-                while not held.locked():
-                    time.sleep(0.001)
-                with held:
-                    execute(module)
-            spec.loader.exec_module = wait
-            return spec
-sys.meta_path.insert(0, Waiting())
-telemetry = obs.configure(service="forking", shutdown_timeout=5)
-telemetry.serve()
-with obs.operation("parent"):
-    pass
-assert importing.wait(10)
-child = os.fork()
-if child == 0:
-    os._exit(0)
-failed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-child = os.fork()  # the lock that forks wait for is nobody's any more
-if child == 0:
-    os._exit(0)
-failed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def around(execute, module):
+    while not held.locked():
+        time.sleep(0.001)
+    with held:
+        execute(module)
+telemetry = begin()
+failed = 0
+for _ in range(2):  # after the first one, the lock that forks wait for must be nobody's
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    failed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 os._exit(failed + (not telemetry.shutdown(5)))
 """
 
@@ -137,14 +128,14 @@ def test_a_fork_under_load_hangs_nowhere_and_each_child_sends_its_own() -> None:
 
 def test_a_fork_while_a_thread_of_ours_imports_leaves_the_child_no_locked_module() -> None:
     with HttpSink() as sink:
-        ended = run(SLOW, "connectsoft_obs.export.http", env={"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url})
+        ended = run(IMPORTING + SLOW, "connectsoft_obs.export.http", env={"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url})
         assert ended.code == 0, ended.err
         assert "run child" in [span.name for span in sink.received.spans]
 
 
 def test_an_import_that_waits_for_what_a_fork_holds_delays_the_fork_and_no_more() -> None:
     with HttpSink() as sink:
-        ended = run(HELD, env={"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url})
+        ended = run(IMPORTING + HELD, "connectsoft_obs.export.http", env={"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url})
         assert ended.code == 0, ended.err
         assert "run parent" in [span.name for span in sink.received.spans]
 
@@ -157,7 +148,7 @@ def test_a_fork_while_azures_exporter_is_imported_leaves_the_child_no_locked_mod
             "OTEL_LOGS_EXPORTER": "none",
             "OTEL_METRICS_EXPORTER": "none",
         }
-        ended = run(SLOW, "connectsoft_obs.export.azure", env=environment)
+        ended = run(IMPORTING + SLOW, "connectsoft_obs.export.azure", env=environment)
         assert ended.code == 0, ended.err
         assert azure.named("RequestData", "run child")
 
