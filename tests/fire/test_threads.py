@@ -45,7 +45,7 @@ def test_a_service_without_threads_answers_logs_and_counts_and_catches_up_when_t
 
 
 WORKER = """
-import os, signal, threading, time
+import os, signal, threading
 start = threading.Thread.start
 def refused(thread):
     if thread.name.startswith("obs-"):
@@ -58,7 +58,6 @@ import connectsoft_obs as obs
 @obs.job("long")
 def long():
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(0.1)
     print("worked to its end", flush=True)
 
 with obs.worker(service="refused") as worker:
