@@ -6,14 +6,16 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
 import pytest
 from support.otlp import HttpSink
-from support.sabotage import broken, label, steps
+from support.sabotage import broken, label, names_in_source, steps
 from support.scenes import SCENES, Act, Scene
 
+import connectsoft_obs
 from connectsoft_obs.settings import load
 from connectsoft_obs.telemetry import Telemetry, slot
 from connectsoft_obs.testing import capture
@@ -97,6 +99,13 @@ def stage(sink: HttpSink, scene: Scene) -> Iterator[tuple[Telemetry, Seen, Act]]
         finally:
             telemetry.shutdown(0.2)
             loop.close()
+
+
+def test_every_step_named_here_exists() -> None:
+    named = _ENTRANCES | OWN_ANSWER | {step for _, step in LEFT_TO_THE_APPLICATION}
+    files = {file: names_in_source(file) for file in {step.partition(" ")[0] for step in named}}
+    assert [step for step in sorted(named) if step.partition(" ")[2] not in files[step.partition(" ")[0]]] == []
+    assert [path for path in SAYS if not (Path(connectsoft_obs.__file__).parent / path).exists()] == []
 
 
 def counted(telemetry: Telemetry) -> float:

@@ -54,6 +54,18 @@ def steps(run: Callable[[], object]) -> list[CodeType]:
     return [code for code in found.copy() if _holders(code, functions)]  # threads may still add to it
 
 
+def names_in_source(file: str) -> set[str]:
+    """Qualified names of all functions of a module of the package, given its path within the package."""
+    path = Path(ROOT) / file
+    waiting = [compile(path.read_text(), str(path), "exec")]
+    names = set()
+    while waiting:
+        code = waiting.pop()
+        names.add(code.co_qualname)
+        waiting.extend(one for one in code.co_consts if type(one) is CodeType)
+    return names
+
+
 @contextmanager
 def broken(code: CodeType) -> Iterator[None]:
     """Inside, every call of a function, of each object and closure made of it, raises Sabotage."""
