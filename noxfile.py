@@ -70,7 +70,7 @@ def soak(session: nox.Session) -> None:
 def fire(session: nox.Session) -> None:
     """The exporter under fire, fault by fault, as the table of docs/explanation/under-fire.md."""
     session.install("-q", ".[demo]", *group("tests"))
-    session.run("python", "tests/bench/fire.py", *session.posargs)
+    session.run("python", "tests/bench/collector_faults.py", *session.posargs)
 
 
 @nox.session

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
         configure,
         counter,
         draining,
+        fail_liveness,
         gauge,
         get_logger,
         histogram,
-        mark_broken,
+        liveness_task,
         mark_ready,
         mark_unready,
-        vital_task,
     )
     from connectsoft_obs.vocabulary import Outcome
-    from connectsoft_obs.work import consumer, heartbeat, job, model_call, operation, producer, skip, worker
+    from connectsoft_obs.work import consumer, genai_call, heartbeat, job, operation, producer, skip, worker
 
 __version__ = "0.1.0"
 
@@ -54,17 +54,17 @@ _PLACES = {
     "inject": "context",
     "job": "work",
     "liveness_check": "health",
-    "mark_broken": "telemetry",
+    "fail_liveness": "telemetry",
     "mark_ready": "telemetry",
     "mark_unready": "telemetry",
-    "model_call": "work",
+    "genai_call": "work",
     "on_health_change": "health",
     "operation": "work",
     "producer": "work",
     "readiness_check": "health",
     "skip": "work",
     "startup_task": "health",
-    "vital_task": "telemetry",
+    "liveness_task": "telemetry",
     "worker": "work",
 }
 _MODULES = ("slo",)
@@ -82,17 +82,18 @@ __all__ = [
     "counter",
     "draining",
     "extract",
+    "fail_liveness",
     "gauge",
+    "genai_call",
     "get_logger",
     "heartbeat",
     "histogram",
     "inject",
     "job",
     "liveness_check",
-    "mark_broken",
+    "liveness_task",
     "mark_ready",
     "mark_unready",
-    "model_call",
     "on_health_change",
     "operation",
     "producer",
@@ -100,7 +101,6 @@ __all__ = [
     "skip",
     "slo",
     "startup_task",
-    "vital_task",
     "worker",
 ]
 

@@ -23,20 +23,22 @@ class Operation:
         facts: what the enclosing operation had bound.
     """
 
-    __slots__ = ("correlation_id", "error_type", "facts", "name", "outcome")
+    __slots__ = ("bound_attributes", "correlation_id", "error_type", "name", "outcome")
 
-    def __init__(self, name: str, correlation_id: str | None = None, facts: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, name: str, correlation_id: str | None = None, bound_attributes: dict[str, Any] | None = None
+    ) -> None:
         self.name: str = name
         self.correlation_id: str | None = correlation_id
-        self.facts: dict[str, Any] | None = facts
+        self.bound_attributes: dict[str, Any] | None = bound_attributes
         self.outcome: Outcome | None = None
         self.error_type: str | None = None
 
-    def bind(self, facts: dict[str, Any]) -> None:
+    def bind(self, bound_attributes: dict[str, Any]) -> None:
         """Add facts under their attribute names: `tenant_id` becomes `connectsoft.tenant.id`, other keys stay."""
-        named = {DIMENSIONS.get(key, key): value for key, value in facts.items()}
+        named = {DIMENSIONS.get(key, key): value for key, value in bound_attributes.items()}
         # A new dictionary instead of an update: whoever iterates over the old one in another thread keeps a whole one.
-        self.facts = named if self.facts is None else {**self.facts, **named}
+        self.bound_attributes = named if self.bound_attributes is None else {**self.bound_attributes, **named}
 
 
 def status_outcome(status: int) -> tuple[Outcome, str | None]:
@@ -64,7 +66,7 @@ def exception_name(error: BaseException) -> str:
 _TOLD = "_connectsoft_obs_told"
 
 
-def told(error: BaseException) -> bool:
+def already_logged(error: BaseException) -> bool:
     """Whether this exception was logged before, by an operation further in; from now on it was.
 
     The mark is an attribute of the exception itself: it travels with it, and holds nothing alive.

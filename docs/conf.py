@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 
 import connectsoft_obs
 from connectsoft_obs.settings import Settings, variable
-from connectsoft_obs.vocabulary import DIMENSIONS, Outcome, attributes, words
+from connectsoft_obs.vocabulary import DIMENSIONS, Outcome, attributes, enums
 
 project = "connectsoft-obs"
 author = copyright = "ConnectSoft"
@@ -56,7 +56,7 @@ def _vocabulary() -> str:
             "## Headers\n\nRead and written by `extract()` and `inject()`, requests and messages.\n",
             _table(
                 ("header",),
-                _constants(words, "TRACE", "BAGGAGE", "CORRELATION", "REQUEST_ID", "SENT", "PREV", "TENANT"),
+                _constants(enums, "TRACE", "BAGGAGE", "CORRELATION", "REQUEST_ID", "SENT", "PREV", "TENANT"),
             ),
         )
     )

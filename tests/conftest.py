@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from connectsoft_obs.context import unbound
+from connectsoft_obs.context import isolated_bindings
 
 hypothesis.settings.register_profile("shared", deadline=None)  # how long an example takes says who else runs
 hypothesis.settings.load_profile("shared")
 
-pytest_plugins = ["support.probing"]
+pytest_plugins = ["support.service_client"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background without Ctrl-C, and services of ours would inherit that.
@@ -24,7 +24,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(autouse=True)
 def _nothing_bound() -> Iterator[None]:
     """What one test binds outside of any operation is not on the lines of the next."""
-    with unbound():
+    with isolated_bindings():
         yield
 
 

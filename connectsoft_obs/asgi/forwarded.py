@@ -10,7 +10,7 @@ import ipaddress
 import re
 from typing import NamedTuple
 
-from connectsoft_obs.settings.kinds import Network
+from connectsoft_obs.settings.parsers import Network
 
 _KEPT = 1024
 _MOST = 32
@@ -18,7 +18,7 @@ _PAIR = re.compile(r'\s*([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^;,]*)\s*')
 _SCHEMES = frozenset({"http", "https", "ws", "wss"})
 
 
-class Original(NamedTuple):
+class ForwardedInfo(NamedTuple):
     """What is known of the request as the client made it; None where nothing is."""
 
     client: str | None
@@ -26,7 +26,7 @@ class Original(NamedTuple):
     scheme: str | None
 
 
-NOTHING = Original(None, None, None)
+NOTHING = ForwardedInfo(None, None, None)
 
 
 class Forwarded:
@@ -39,7 +39,7 @@ class Forwarded:
     def __bool__(self) -> bool:
         return bool(self._trusted)
 
-    def original(self, peer: str, headers: dict[bytes, bytes]) -> Original:
+    def original(self, peer: str, headers: dict[bytes, bytes]) -> ForwardedInfo:
         """What the proxies say, if the peer is one of ours."""
         if not self._is_trusted(peer):
             return NOTHING
@@ -48,14 +48,14 @@ class Forwarded:
         client = self._first([_address(part) for part in _parts(headers.get(b"x-forwarded-for"))])
         host = headers.get(b"x-forwarded-host", b"").rpartition(b",")[2].strip()
         scheme = headers.get(b"x-forwarded-proto", b"").rpartition(b",")[2].strip().lower().decode("latin-1")
-        return Original(client, host or None, scheme if scheme in _SCHEMES else None)
+        return ForwardedInfo(client, host or None, scheme if scheme in _SCHEMES else None)
 
-    def _standard(self, value: str) -> Original:
+    def _standard(self, value: str) -> ForwardedInfo:
         entries = [dict(_PAIR.findall(element.lower())) for element in value.split(",")[-_MOST:]]
         client = self._first([_address(entry.get("for", "").strip('"')) for entry in entries])
         last = entries[-1] if entries else {}
         host, scheme = last.get("host", "").strip('"'), last.get("proto", "").strip('"')
-        return Original(client, host.encode("latin-1") or None, scheme if scheme in _SCHEMES else None)
+        return ForwardedInfo(client, host.encode("latin-1") or None, scheme if scheme in _SCHEMES else None)
 
     def _first(self, addresses: list[str | None]) -> str | None:
         found = None

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, TypeVar
 
-from connectsoft_obs import daemons
 from connectsoft_obs.asgi.types import App, Message, Receive, Scope, Send
 from connectsoft_obs.context import carry_context
-from connectsoft_obs.endpoints import Side
+from connectsoft_obs.endpoints import SideListener
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.health import Flag, refused
+from connectsoft_obs.health import AsyncEvent, validate_disabled_checks
+from connectsoft_obs.process import threads
 from connectsoft_obs.signals.logs import watch_loop
 from connectsoft_obs.signals.logs.levels import CRITICAL
-from connectsoft_obs.telemetry import Telemetry, join, stream
+from connectsoft_obs.telemetry import Telemetry, current_log_pipeline, install_log_hooks
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Lifespan:
 
     async def run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application's lifespan; whatever it raises is raised."""
-        self._guarded(watch, self._telemetry)
+        self._guarded(install_loop_hooks, self._telemetry)
 
         async def listened() -> Message:
             message = await receive()
@@ -50,12 +50,14 @@ class Lifespan:
         async def told(message: Message) -> None:
             kind = message["type"]
             if kind == "lifespan.startup.complete":
-                error = self._guarded(refused, self._telemetry.settings, self._telemetry.health.declared)
+                error = self._guarded(
+                    validate_disabled_checks, self._telemetry.settings, self._telemetry.health.declared
+                )
                 if error is not None:
                     await send({"type": "lifespan.startup.failed", "message": f"connectsoft_obs: {error}"})
                     return
                 self._guarded(self._built)
-                self._guarded(began, self._telemetry)
+                self._guarded(on_startup_complete, self._telemetry)
             elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 self._guarded(self._telemetry.health.stop)
                 await self._flushed()
@@ -68,7 +70,7 @@ class Lifespan:
         try:
             return step(*arguments)
         except Exception as failure:  # noqa: BLE001  ours
-            self._telemetry.ledger.error("asgi.lifespan", failure)
+            self._telemetry.internal_telemetry.record_error("asgi.lifespan", failure)
             return None
 
     async def _flushed(self) -> None:
@@ -77,18 +79,18 @@ class Lifespan:
         In a thread of its own: every thread of the event loop's executor may hang in what the application left there.
         """
 
-        def flush(done: Flag) -> None:
-            self._guarded(self._telemetry.rest)
+        def flush(done: AsyncEvent) -> None:
+            self._guarded(self._telemetry.stop_serving)
             done.set()
 
         try:
-            done = Flag()
-            if daemons.start("obs-flush", flush, done) is None:
+            done = AsyncEvent()
+            if threads.start_thread("obs-flush", flush, done) is None:
                 flush(done)
             async with _at_most(self._telemetry.settings.shutdown_timeout + _LEEWAY):
                 await done
         except Exception as failure:  # noqa: BLE001  ours; the server stops
-            self._telemetry.ledger.error("asgi.lifespan", failure)
+            self._telemetry.internal_telemetry.record_error("asgi.lifespan", failure)
 
 
 def _at_most(seconds: float) -> AbstractAsyncContextManager[object]:
@@ -100,25 +102,29 @@ def _at_most(seconds: float) -> AbstractAsyncContextManager[object]:
     return asyncio.timeout(seconds)
 
 
-def watch(telemetry: Telemetry) -> None:
+def install_loop_hooks(telemetry: Telemetry) -> None:
     """Before the application's own start-up, so that what it sets there stays: see to the event loop."""
     with suppress(RuntimeError):  # no asyncio loop
         loop = asyncio.get_running_loop()
-        watch_loop(loop, stream)
-        if telemetry.settings.thread_context:
+        watch_loop(loop, current_log_pipeline)
+        if telemetry.settings.propagate_context_to_threads:
             carry_context(loop)
 
 
-def began(telemetry: Telemetry) -> None:
+def on_startup_complete(telemetry: Telemetry) -> None:
     """The application serves from now on; called on its event loop."""
-    join(telemetry)
+    install_log_hooks(telemetry)
     if not telemetry.serving:
         telemetry.serve()
-        Side.beside(telemetry)
+        SideListener.for_web(telemetry)
     health = telemetry.health
     health.start()
-    if not health.take_sigterm() and health.drain_delay and threading.current_thread() is threading.main_thread():
-        telemetry.ledger.once(
+    if (
+        not health.install_sigterm_delay()
+        and health.drain_delay
+        and threading.current_thread() is threading.main_thread()
+    ):
+        telemetry.internal_telemetry.warn_once(
             ("drain", "sigterm"),
             f"this server's workers are not told of SIGTERM, so the drain_delay of {health.drain_delay:g} s cannot be "
             "kept; let the platform wait instead (Kubernetes: lifecycle.preStop.sleep.seconds), and set "
@@ -127,15 +133,18 @@ def began(telemetry: Telemetry) -> None:
         )
 
 
-def began_unannounced(telemetry: Telemetry) -> None:
+def start_without_lifespan(telemetry: Telemetry) -> None:
     """The first request has come and no lifespan before it."""
-    if not telemetry.health.running and (error := refused(telemetry.settings, telemetry.health.declared)) is not None:
-        telemetry.say(CRITICAL, f"connectsoft_obs: {error}")
-    watch(telemetry)
-    began(telemetry)
+    if (
+        not telemetry.health.running
+        and (error := validate_disabled_checks(telemetry.settings, telemetry.health.declared)) is not None
+    ):
+        telemetry.log(CRITICAL, f"connectsoft_obs: {error}")
+    install_loop_hooks(telemetry)
+    on_startup_complete(telemetry)
 
 
-async def refuse(error: ConfigurationError, receive: Receive, send: Send) -> None:
+async def fail_startup(error: ConfigurationError, receive: Receive, send: Send) -> None:
     """Tell the server that the service cannot start, and why; then raise it, as an application's own failure would."""
     while (await receive())["type"] != "lifespan.startup":
         pass

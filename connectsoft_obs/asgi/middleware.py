@@ -6,15 +6,15 @@ import sys
 from collections.abc import Awaitable
 from typing import Any
 
-from connectsoft_obs.asgi.answers import Answers
-from connectsoft_obs.asgi.foreign import switch_off
-from connectsoft_obs.asgi.lifespan import Lifespan, began_unannounced, refuse
-from connectsoft_obs.asgi.requests import MARK, Requests
-from connectsoft_obs.asgi.routes import Route
-from connectsoft_obs.asgi.stack import step_out, with_error_page, wrap
+from connectsoft_obs.asgi.coexistence import disable_other_instrumentation
+from connectsoft_obs.asgi.endpoint_responder import EndpointResponder
+from connectsoft_obs.asgi.instrumentation import OBSERVED_KEY, RequestInstrumentation
+from connectsoft_obs.asgi.lifespan import Lifespan, fail_startup, start_without_lifespan
+from connectsoft_obs.asgi.outermost import remove_inner_middleware, wrap_error_middleware, wrap_middleware_stack
+from connectsoft_obs.asgi.route_template import Route
 from connectsoft_obs.asgi.types import App, Receive, Scope, Send
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.ledger import failed
+from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.telemetry import Telemetry, current, resolve
 
 
@@ -59,14 +59,14 @@ class ObservabilityMiddleware:
             "service": service, "namespace": namespace, "version": version, "environment": environment, **settings,
         }  # fmt: skip
         self._route = route
-        self._bound: Bound | None = None
+        self._bound: TelemetryBinding | None = None
         self._refused: ConfigurationError | None = None
         self._broken = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         kind = scope["type"]
-        if MARK in scope:  # observed already: further out by this middleware, or by a parent application's
+        if OBSERVED_KEY in scope:  # observed already: further out by this middleware, or by a parent application's
             await self.app(scope, receive, send)
         elif kind in ("http", "websocket"):
             stack = self._wrap(scope)
@@ -74,12 +74,12 @@ class ObservabilityMiddleware:
             await self._http(app, scope, receive, send)
         elif kind == "lifespan":
             self._wrap(scope)
-            await self._live(self.app, scope, receive, send)
+            await self._serve_liveness_only(self.app, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
     def _http(self, app: App, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if MARK in scope:
+        if OBSERVED_KEY in scope:
             return app(scope, receive, send)
         bound = self._bound
         if bound is None or bound.telemetry is not (self._telemetry or current()):
@@ -91,61 +91,61 @@ class ObservabilityMiddleware:
             known = path in answers.paths or path.startswith(answers.below) or scope.get("root_path")
             page = answers.page(scope) if known and scope["type"] == "http" else None
         except Exception as failure:  # noqa: BLE001  ours; the request is the application's
-            bound.telemetry.ledger.error("asgi.page", failure)
+            bound.telemetry.internal_telemetry.record_error("asgi.page", failure)
             page = None
         if page is not None:
             return bound.answers.send(page, scope, send)
         if bound.disabled:
-            scope[MARK] = None  # further in there is nothing to decide
+            scope[OBSERVED_KEY] = None  # further in there is nothing to decide
             return app(scope, receive, send)
         if bound.fresh:
             bound.fresh -= 1
             if not bound.fresh:
-                self._alone(self.app)  # by now an application that we wrap from outside has built its stack
+                self._install_outermost(self.app)  # by now an application that we wrap from outside has built its stack
         return bound.requests.handle(app, scope, receive, send)
 
-    async def _live(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[MARK] = None  # further in, should we stand in the stack as well, there is nothing to do
+    async def _serve_liveness_only(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[OBSERVED_KEY] = None  # further in, should we stand in the stack as well, there is nothing to do
         telemetry = self._telemetry or self._resolve()
         if telemetry is None:
             if self._refused is None:  # a failure of ours is no reason to keep a service from starting
                 await app(scope, receive, send)
                 return
-            await refuse(self._refused, receive, send)
+            await fail_startup(self._refused, receive, send)
             return
-        await Lifespan(telemetry, lambda: self._alone(self.app)).run(app, scope, receive, send)
+        await Lifespan(telemetry, lambda: self._install_outermost(self.app)).run(app, scope, receive, send)
 
     def _wrap(self, scope: Scope) -> App | None:
         """Go around the stack that the framework built, and switch off who observes requests inside it; once."""
         application = scope.get("app")
         try:
-            stack = wrap(application, self._http, self._live)
+            stack = wrap_middleware_stack(application, self._http, self._serve_liveness_only)
         except Exception as failure:  # noqa: BLE001  ours; we stay where `add_middleware` has put us
-            failed("asgi.stack", failure)
+            record_internal_error("asgi.middleware_stack", failure)
             return None
         if stack is not None:
-            self._alone(application)
+            self._install_outermost(application)
             try:
-                step_out(stack, self)
+                remove_inner_middleware(stack, self)
             except Exception as failure:  # noqa: BLE001  an odd stack; we stand in it twice and pass the second time
-                failed("asgi.stack", failure)
+                record_internal_error("asgi.middleware_stack", failure)
         return stack
 
     def _with_error_page(self, stack: App, scope: Scope) -> App:
         """What is further in, for the request that is in the old stack already."""
         try:
-            return with_error_page(stack, self.app, scope)
+            return wrap_error_middleware(stack, self.app, scope)
         except Exception as failure:  # noqa: BLE001  an odd stack; a 500 of this one request is written past us
-            failed("asgi.stack", failure)
+            record_internal_error("asgi.middleware_stack", failure)
             return self.app
 
     @staticmethod
-    def _alone(application: Any) -> None:
+    def _install_outermost(application: Any) -> None:
         """Switch off who else observes requests inside an application."""
         try:
-            switch_off(application)
+            disable_other_instrumentation(application)
         except Exception as failure:  # noqa: BLE001  ours, or an odd stack; the request is observed twice
-            failed("asgi.foreign", failure)
+            record_internal_error("asgi.disable_other_instrumentation", failure)
 
     def _resolve(self) -> Telemetry | None:
         """The Telemetry in force; None where its settings cannot work."""
@@ -161,35 +161,35 @@ class ObservabilityMiddleware:
             print(f"CRITICAL connectsoft_obs: {error}", file=sys.stderr)  # noqa: T201
             return None
 
-    def _bind(self, scope: Scope) -> Bound | None:
+    def _bind(self, scope: Scope) -> TelemetryBinding | None:
         """Decide anew for the Telemetry in force; None where there can be none."""
         telemetry = self._telemetry or self._resolve()
         if telemetry is None:
             return None
         try:
-            bound = self._bound = Bound(telemetry, self._route)
+            bound = self._bound = TelemetryBinding(telemetry, self._route)
         except Exception as failure:  # noqa: BLE001  ours; requests pass through untouched, and the next one tries again
-            telemetry.ledger.error("asgi.bind", failure)
+            telemetry.internal_telemetry.record_error("asgi.bind", failure)
             return None
         try:
-            bound.answers.leave_to(scope.get("app") or self.app)
+            bound.answers.yield_paths_to_app(scope.get("app") or self.app)
         except Exception as failure:  # noqa: BLE001  ours, or an odd table of routes; the request goes on
-            telemetry.ledger.error("asgi.routes", failure)
+            telemetry.internal_telemetry.record_error("asgi.routes", failure)
         try:
-            began_unannounced(telemetry)
+            start_without_lifespan(telemetry)
         except Exception as failure:  # noqa: BLE001  ours; the request goes on
-            telemetry.ledger.error("asgi.lifespan", failure)
+            telemetry.internal_telemetry.record_error("asgi.lifespan", failure)
         return bound
 
 
-class Bound:
+class TelemetryBinding:
     """What a middleware does with one Telemetry, decided once."""
 
     __slots__ = ("answers", "disabled", "fresh", "requests", "telemetry")
 
     def __init__(self, telemetry: Telemetry, route: Route | None) -> None:
         self.telemetry: Telemetry = telemetry
-        self.requests: Requests = Requests(telemetry, route)
-        self.answers: Answers = Answers(telemetry)
+        self.requests: RequestInstrumentation = RequestInstrumentation(telemetry, route)
+        self.answers: EndpointResponder = EndpointResponder(telemetry)
         self.disabled: bool = telemetry.settings.disabled
         self.fresh: int = 2

@@ -11,7 +11,7 @@ from typing import Any, Final
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, create_key, get_current
 
-from connectsoft_obs.ledger import failed
+from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.operations import Operation
 from connectsoft_obs.vocabulary import CORRELATION_ID, DIMENSIONS
 
@@ -24,30 +24,30 @@ _SENDABLE: Final = re.compile(r"[!-~]{1,256}")
 _outside: ContextVar[dict[str, Any] | None] = ContextVar("connectsoft-obs-bound", default=None)
 
 
-def current() -> Operation | None:
+def current_operation() -> Operation | None:
     """The operation of the calling task or thread, if there is one."""
     found = get_current().get(OPERATION)
     return found if isinstance(found, Operation) else None
 
 
-def enter(operation: Operation, span: trace.Span, base: Context | None = None) -> tuple[Token[Context], Context]:
+def push(operation: Operation, span: trace.Span, base: Context | None = None) -> tuple[Token[Context], Context]:
     """Make an operation and its span current, on top of `base` or of what is current; the token is for `detach`."""
-    context = within(operation, span, get_current() if base is None else base)
+    context = context_with(operation, span, get_current() if base is None else base)
     return attach(context), context
 
 
-def within(operation: Operation, span: trace.Span, base: Context) -> Context:
+def context_with(operation: Operation, span: trace.Span, base: Context) -> Context:
     """A context in which an operation and its span are current, for work that goes on in steps."""
     return Context({**base, OPERATION: operation, SPAN: span})
 
 
-def outside() -> dict[str, Any] | None:
+def ambient_bindings() -> dict[str, Any] | None:
     """What is bound to the calling task or thread while no operation runs, under attribute names."""
     return _outside.get()
 
 
 @contextmanager
-def unbound() -> Iterator[None]:
+def isolated_bindings() -> Iterator[None]:
     """Inside, nothing is bound to the calling task or thread; what it binds outside of operations ends with the block."""
     token = _outside.set(None)
     try:
@@ -70,16 +70,16 @@ def bind(**facts: Any) -> None:
     try:
         _bind(facts)
     except Exception as failure:  # noqa: BLE001  who says what runs must not fail for it
-        failed("context.bind", failure)
+        record_internal_error("context.bind", failure)
 
 
-def cleaned_by(clean: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def set_sanitizer(clean: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """How secrets are taken out of what is bound, before it is on a span or anywhere else."""
     global _clean
     _clean = clean
 
 
-def clean(facts: dict[str, Any]) -> dict[str, Any]:
+def sanitize(facts: dict[str, Any]) -> dict[str, Any]:
     """Facts under their attribute names without secrets."""
     return _clean(facts)
 
@@ -88,7 +88,7 @@ _clean: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
 
 def _bind(facts: dict[str, Any]) -> None:
-    operation = current()
+    operation = current_operation()
     facts = _clean({DIMENSIONS.get(key, key): value for key, value in facts.items()})
     if operation is None:
         named = facts

@@ -14,8 +14,8 @@ from opentelemetry.propagators.textmap import CarrierT, Setter, TextMapPropagato
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from connectsoft_obs.context import w3c
-from connectsoft_obs.context.current import SPAN, current
-from connectsoft_obs.ledger import failed
+from connectsoft_obs.context.current import SPAN, current_operation
+from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.vocabulary import BAGGAGE, CORRELATION_HEADER, REQUEST_ID_HEADER, TRACEPARENT, TRACESTATE
 
@@ -39,7 +39,7 @@ class Inbound(NamedTuple):
 
 
 _EMPTY: Final = Context()
-NOTHING: Final = Inbound(None, _EMPTY, None)
+EMPTY_INBOUND: Final = Inbound(None, _EMPTY, None)
 
 
 class Propagation:
@@ -69,7 +69,7 @@ class Propagation:
             context, parent = self._by_others(values, context, parent)
         return Inbound(parent, context, _correlation(values))
 
-    def known(self, headers: Mapping[bytes, bytes]) -> Inbound:
+    def read_unique(self, headers: Mapping[bytes, bytes]) -> Inbound:
         """The same of headers with lower-case names of which there is one each, as nearly all requests have them."""
         if self._others:
             return self.read(headers.items())
@@ -85,7 +85,7 @@ class Propagation:
             correlation = correlation_id(given)
         return Inbound(parent, context, correlation)
 
-    def facts(self, base: Context) -> dict[str, str] | None:
+    def bindings(self, base: Context) -> dict[str, str] | None:
         """The allow-listed baggage entries, for spans and log lines."""
         found = {key: str(value) for key, value in otel_baggage.get_all(base).items() if key in self._keys}
         return found or None
@@ -147,7 +147,7 @@ def inject(headers: MutableMapping[str, Any]) -> None:
         # Also before a Telemetry exists, when the global propagators are still the API's own.
         CorrelationPropagator().inject(headers)
     except Exception as failure:  # noqa: BLE001  ours, or a third party's; the request goes out without
-        failed("context.inject", failure)
+        record_internal_error("context.inject", failure)
 
 
 def extract(headers: Mapping[Any, Any]) -> Context:
@@ -159,7 +159,7 @@ def extract(headers: Mapping[Any, Any]) -> Context:
     try:
         return _extracted(headers)
     except Exception as failure:  # noqa: BLE001  ours, or no mapping; the work begins a trace of its own
-        failed("context.extract", failure)
+        record_internal_error("context.extract", failure)
         return Context()
 
 
@@ -189,7 +189,7 @@ class CorrelationPropagator(TextMapPropagator):
         self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
     ) -> None:
         """Write the correlation id of what runs now."""
-        operation = current()
+        operation = current_operation()
         where = get_current() if context is None else context
         if operation is not None and operation.correlation_id is not None:
             setter.set(carrier, CORRELATION_HEADER, operation.correlation_id)

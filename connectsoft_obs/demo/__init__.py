@@ -1,3 +1,3 @@
 """`connectsoft-obs demo`: a service with real traffic on this machine, and what its four signals say."""
 
-from connectsoft_obs.demo.show import main as main
+from connectsoft_obs.demo.runner import main as main

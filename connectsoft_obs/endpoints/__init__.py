@@ -1,8 +1,8 @@
 """The endpoints: health, metrics, info."""
 
-from connectsoft_obs.endpoints.asked import Answered as Answered
-from connectsoft_obs.endpoints.asked import Asked as Asked
-from connectsoft_obs.endpoints.endpoints import Endpoints as Endpoints
-from connectsoft_obs.endpoints.listener import DEFAULT_PORT as DEFAULT_PORT
-from connectsoft_obs.endpoints.listener import Listener as Listener
-from connectsoft_obs.endpoints.side import Side as Side
+from connectsoft_obs.endpoints.http_server import DEFAULT_PORT as DEFAULT_PORT
+from connectsoft_obs.endpoints.http_server import Listener as Listener
+from connectsoft_obs.endpoints.messages import EndpointRequest as EndpointRequest
+from connectsoft_obs.endpoints.messages import EndpointResponse as EndpointResponse
+from connectsoft_obs.endpoints.router import EndpointRouter as EndpointRouter
+from connectsoft_obs.endpoints.side_listener import SideListener as SideListener

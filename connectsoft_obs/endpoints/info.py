@@ -6,11 +6,11 @@ import datetime
 
 import orjson
 
-from connectsoft_obs.endpoints.asked import JSON, Answered
-from connectsoft_obs.identity import Identity
+from connectsoft_obs.endpoints.messages import JSON, EndpointResponse
+from connectsoft_obs.identity import ResourceIdentity
 
 
-def page(identity: Identity, started: float) -> Answered:
+def page(identity: ResourceIdentity, started: float) -> EndpointResponse:
     """Which build of which service this is; nothing secret."""
     when = datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds")
     body = {
@@ -21,4 +21,4 @@ def page(identity: Identity, started: float) -> Answered:
         "environment": identity.environment,
         "started": when.replace("+00:00", "Z"),
     }
-    return Answered(200, JSON, orjson.dumps({key: value for key, value in body.items() if value is not None}))
+    return EndpointResponse(200, JSON, orjson.dumps({key: value for key, value in body.items() if value is not None}))

@@ -1,20 +1,22 @@
 """How finished telemetry leaves the process: wire form, queue, batches, transports, retries."""
 
+from connectsoft_obs.export.azure_monitor.destination import (
+    ApplicationInsightsDestination as ApplicationInsightsDestination,
+)
+from connectsoft_obs.export.azure_monitor.destination import create_application_insights as create_application_insights
+from connectsoft_obs.export.azure_monitor.destination import missing_exporter_warning as missing_exporter_warning
+from connectsoft_obs.export.chunks import Chunk as Chunk
 from connectsoft_obs.export.destination import Destination as Destination
-from connectsoft_obs.export.destination import destination as destination
-from connectsoft_obs.export.insights import Insights as Insights
-from connectsoft_obs.export.insights import insights as insights
-from connectsoft_obs.export.insights import unsent as unsent
-from connectsoft_obs.export.piles import Pile as Pile
-from connectsoft_obs.export.pipeline import Pipeline as Pipeline
-from connectsoft_obs.export.transport import Answer as Answer
+from connectsoft_obs.export.destination import create_destination as create_destination
+from connectsoft_obs.export.pipeline import BatchProcessor as BatchProcessor
+from connectsoft_obs.export.transport import ExportResult as ExportResult
 from connectsoft_obs.export.transport import Transport as Transport
 
 
-def transport(to: Destination | Insights) -> Transport:
+def transport(to: Destination | ApplicationInsightsDestination) -> Transport:
     """The transport of a destination; gRPC is imported only here, Azure's exporter by its transport."""
-    if isinstance(to, Insights):
-        from connectsoft_obs.export.insights import InsightsTransport
+    if isinstance(to, ApplicationInsightsDestination):
+        from connectsoft_obs.export.azure_monitor.destination import InsightsTransport
 
         return InsightsTransport(to)
     if to.grpc:

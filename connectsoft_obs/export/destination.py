@@ -47,7 +47,7 @@ class Destination:
         return f"{scheme}{'s' if self.secure else ''}://{self.host}:{self.port}{'' if self.grpc else self.path}"
 
 
-def destination(settings: Settings, signal: Signal) -> Destination | None:
+def create_destination(settings: Settings, signal: Signal) -> Destination | None:
     """Where a signal goes, or None when nothing is sent: no endpoint, or an exporter list without `otlp`.
 
     Raises:

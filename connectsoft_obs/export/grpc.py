@@ -13,8 +13,8 @@ import grpc
 
 from connectsoft_obs.export.destination import Destination
 from connectsoft_obs.export.http import rejected
-from connectsoft_obs.export.transport import Answer
-from connectsoft_obs.forks import importing
+from connectsoft_obs.export.transport import ExportResult
+from connectsoft_obs.process.fork_safety import import_guard
 
 _RETRYABLE = frozenset(
     {
@@ -37,19 +37,19 @@ class GrpcTransport:
         self._channel: Any = None
         self._call: Any = None
 
-    def send(self, payload: bytes, timeout: float) -> Answer:
+    def send(self, payload: bytes, timeout: float) -> ExportResult:
         """Call Export with one request."""
         try:
             if self._call is None:
-                with importing():  # grpc imports a part of itself with its first channel
+                with import_guard():  # grpc imports a part of itself with its first channel
                     self._open()
             content = self._call(payload, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             return self._refused(error)
         except Exception as error:  # noqa: BLE001  whatever the channel does is an answer
             self.close()
-            return Answer(False, retry=True, reason=type(error).__name__)
-        return Answer(True, rejected=rejected(self._to.signal, content))
+            return ExportResult(False, retry=True, reason=type(error).__name__)
+        return ExportResult(True, rejected=rejected(self._to.signal, content))
 
     def close(self) -> None:
         """Close the channel."""
@@ -71,7 +71,7 @@ class GrpcTransport:
             self._channel = grpc.insecure_channel(address, compression=compression)
         self._call = self._channel.unary_unary(to.path, request_serializer=None, response_deserializer=None)
 
-    def _refused(self, error: Any) -> Answer:
+    def _refused(self, error: Any) -> ExportResult:
         code = error.code()
         if code is grpc.StatusCode.UNAVAILABLE:
             self.close()  # a channel waits up to two minutes before it tries again by itself; a new one tries at once
@@ -79,7 +79,7 @@ class GrpcTransport:
         exhausted = code is grpc.StatusCode.RESOURCE_EXHAUSTED
         wait = _retry_info(error) if exhausted or code is grpc.StatusCode.UNAVAILABLE else None
         retry = code in _RETRYABLE or (exhausted and wait is not None)
-        return Answer(False, retry=retry, reason=reason, retry_after=wait, too_large=exhausted and not retry)
+        return ExportResult(False, retry=retry, reason=reason, retry_after=wait, too_large=exhausted and not retry)
 
 
 def _content(path: str | None) -> bytes | None:
@@ -89,7 +89,7 @@ def _content(path: str | None) -> bytes | None:
 def _retry_info(error: Any) -> float | None:
     """Seconds of a google.rpc.RetryInfo detail, if the collector sent one."""
     with suppress(Exception):
-        with importing():
+        with import_guard():
             from google.rpc.error_details_pb2 import RetryInfo
             from google.rpc.status_pb2 import Status
 

@@ -18,8 +18,8 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from connectsoft_obs.export.destination import Destination
-from connectsoft_obs.export.transport import Answer
-from connectsoft_obs.forks import importing
+from connectsoft_obs.export.transport import ExportResult
+from connectsoft_obs.process.fork_safety import import_guard
 from connectsoft_obs.vocabulary import Signal
 
 _RETRYABLE = frozenset({429, 502, 503, 504})
@@ -41,7 +41,7 @@ class HttpTransport:
             **destination.headers,
         }
 
-    def send(self, payload: bytes, timeout: float) -> Answer:
+    def send(self, payload: bytes, timeout: float) -> ExportResult:
         """POST one request. A connection that the collector closed while idle is replaced once, without a word."""
         body = gzip.compress(payload, 1) if self._to.gzip else payload
         deadline = time.monotonic() + timeout
@@ -58,7 +58,7 @@ class HttpTransport:
             with suppress(Exception):
                 connection.close()
 
-    def _attempt(self, body: bytes, timeout: float) -> Answer:
+    def _attempt(self, body: bytes, timeout: float) -> ExportResult:
         try:
             connection = self._connected(timeout)
             connection.request("POST", self._path(connection), body, self._headers)
@@ -70,10 +70,10 @@ class HttpTransport:
                 self.close()
         except Exception as error:  # noqa: BLE001  whatever the network does is an answer
             self.close()
-            return Answer(False, retry=not isinstance(error, ssl.SSLCertVerificationError), reason=_reason(error))
+            return ExportResult(False, retry=not isinstance(error, ssl.SSLCertVerificationError), reason=_reason(error))
         if 200 <= response.status < 300:
-            return Answer(True, rejected=rejected(self._to.signal, content))
-        return Answer(
+            return ExportResult(True, rejected=rejected(self._to.signal, content))
+        return ExportResult(
             False,
             retry=response.status in _RETRYABLE,
             reason=f"http_{response.status}",
@@ -126,7 +126,7 @@ def rejected(signal: Signal, content: bytes) -> int:
     """Items a collector says it refused, in the protobuf body of its answer; 0 for anything that cannot be read."""
     if not content:
         return 0
-    with suppress(Exception), importing():  # an answer is a stranger's text
+    with suppress(Exception), import_guard():  # an answer is a stranger's text
         if signal is Signal.TRACES:
             from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 

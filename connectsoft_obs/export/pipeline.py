@@ -13,14 +13,14 @@ from typing import Any, Generic, TypeVar
 
 from opentelemetry.context import attach
 
-from connectsoft_obs import daemons
-from connectsoft_obs.context.quiet import uninstrumented
-from connectsoft_obs.export.backlog import Backlog, Gather
-from connectsoft_obs.export.breaker import Breaker
-from connectsoft_obs.export.piles import Pile, total
-from connectsoft_obs.export.transport import Answer, Transport
-from connectsoft_obs.forks import importing, renew
-from connectsoft_obs.ledger import Ledger
+from connectsoft_obs.context.suppression import suppressed_context
+from connectsoft_obs.export.backoff import Backoff
+from connectsoft_obs.export.chunks import Chunk, item_count
+from connectsoft_obs.export.queue import ExportQueue, Gather
+from connectsoft_obs.export.transport import ExportResult, Transport
+from connectsoft_obs.internal_telemetry import InternalTelemetry
+from connectsoft_obs.process import threads
+from connectsoft_obs.process.fork_safety import import_guard, register_fork_handler
 from connectsoft_obs.vocabulary import ExporterState, Signal
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ Observe = Callable[[Signal, str, float], None]
 Changed = Callable[[Signal, ExporterState, str], None]
 
 
-class Pipeline(Generic[T]):
+class BatchProcessor(Generic[T]):
     """Backlog and thread of one signal. `put` may be called from any thread, and from none is it ever slow.
 
     Args:
@@ -53,8 +53,8 @@ class Pipeline(Generic[T]):
         signal: Signal,
         transport: Callable[[], Transport],
         gather: Gather[T],
-        pack: Callable[[Sequence[Pile]], Any],
-        ledger: Ledger,
+        pack: Callable[[Sequence[Chunk]], Any],
+        internal_telemetry: InternalTelemetry,
         *,
         limit: int,
         batch: int,
@@ -64,50 +64,52 @@ class Pipeline(Generic[T]):
         changed: Changed,
         refill: Callable[[], Sequence[T]] | None = None,
         name: str = "",
-        accepted: Callable[[Sequence[Pile]], None] | None = None,
+        accepted: Callable[[Sequence[Chunk]], None] | None = None,
     ) -> None:
         self.signal = signal
         self.name: str = name or signal.value
         self.state: ExporterState = ExporterState.CLOSED
         self._transport = transport
         self._pack = pack
-        self._ledger = ledger
+        self._internal_telemetry = internal_telemetry
         self._delay = delay
         self._timeout = timeout
         self._observe = observe
         self._changed = changed
         self._refill = refill
         self._accepted = accepted
-        self._breaker = Breaker()
+        self._backoff = Backoff()
         self._wake = threading.Event()
         self._idle = threading.Condition()
         self._asked = 0
         self._answered = 0
         self._deadline: float | None = None
         self._thread: threading.Thread | None = None
-        self._backlog: Backlog[T] = Backlog(signal, gather, ledger, limit, batch, lambda: self._wake.set(), self.start)
-        self.put: Callable[[T], None] = self._backlog.put
+        self._queue: ExportQueue[T] = ExportQueue(
+            signal, gather, internal_telemetry, limit, batch, lambda: self._wake.set(), self.start
+        )
+        self.put: Callable[[T], None] = self._queue.put
         """Keep an item for export, or count it as dropped."""
-        renew(self)
+        register_fork_handler(self)
 
     def start(self) -> None:
         """Start the thread of this process, if there is none yet and there can be one."""
         with self._idle:
             if self._thread is not None or self._deadline is not None:
                 return
-            self._thread = daemons.start(f"obs-{self.name}", self._run)
-            self._backlog.served = self._thread is not None
+            self._thread = threads.start_thread(f"obs-{self.name}", self._run)
+            self._queue.served = self._thread is not None
 
     @property
     def waiting(self) -> int:
         """Items that are neither sent nor dropped."""
-        return len(self._backlog)
+        return len(self._queue)
 
     def flush(self, timeout: float) -> bool:
         """Try to send what waits now; True when nothing waits any more, at the latest after `timeout` seconds."""
-        return self.sent(self.ask(), timeout)
+        return self.wait_flushed(self.request_flush(), timeout)
 
-    def ask(self) -> int:
+    def request_flush(self) -> int:
         """Begin to send what waits now; `sent()` waits for it. Several pipelines are asked first, then waited for."""
         if self._thread is None and not self.waiting and self._refill is None:
             return 0
@@ -120,34 +122,34 @@ class Pipeline(Generic[T]):
                 self._wake.set()
             return self._asked
 
-    def sent(self, asked: int, timeout: float) -> bool:
+    def wait_flushed(self, asked: int, timeout: float) -> bool:
         """Whether nothing waits any more once what was asked for has been tried, at the latest after `timeout`."""
         with self._idle:
             if asked and self._deadline is None:
                 self._idle.wait_for(lambda: self._answered >= asked, timeout)
         return not self.waiting
 
-    def stop(self, timeout: float) -> None:
+    def begin_shutdown(self, timeout: float) -> None:
         """Begin to stop for good: send what is left within `timeout` seconds. Follow with `stopped()`."""
         if self._thread is None and (self.waiting or self._refill is not None):
             self.start()
         with self._idle:
             if self._deadline is None:
-                self._backlog.ending()
+                self._queue.ending()
                 self._deadline = time.monotonic() + timeout
                 self._wake.set()
 
-    def stopped(self) -> bool:
+    def finish_shutdown(self) -> bool:
         """Wait for the end of `stop()`, count what could not be sent as dropped; True when there was nothing."""
         thread, deadline = self._thread, self._deadline or 0.0
         if thread is not None and thread is not threading.current_thread():
             thread.join(max(deadline - time.monotonic(), 0) + 0.05)
-        return not self._backlog.close()
+        return not self._queue.close()
 
     # --- In the thread -----------------------------------------------------------------------------------------------
     def _run(self) -> None:
-        attach(uninstrumented())
-        with importing():  # it imports what it needs
+        attach(suppressed_context())
+        with import_guard():  # it imports what it needs
             transport = self._transport()
         while self._deadline is None:
             full = self._wait(self._delay)
@@ -163,18 +165,18 @@ class Pipeline(Generic[T]):
         try:
             self._drain(transport, whole)
         except Exception as error:  # noqa: BLE001  a batch that we cannot handle must not end all exports
-            self._ledger.error(f"export.{self.signal.value}", error)
-            self._ledger.dropped(self.signal, "internal_error", total(self._backlog.taken))
-            self._backlog.let_go()
+            self._internal_telemetry.record_error(f"export.{self.signal.value}", error)
+            self._internal_telemetry.count_dropped(self.signal, "internal_error", item_count(self._queue.taken))
+            self._queue.release_batch()
             if self._refill is not None:
-                self._backlog.clear()
+                self._queue.clear()
 
     def _wait(self, seconds: float) -> bool:
         """Wait for a batch; whether there is a whole one, rather than that the time has come for what there is."""
-        if not self._backlog.whole and self._deadline is None:
+        if not self._queue.has_full_batch and self._deadline is None:
             self._wake.wait(seconds)
         self._wake.clear()
-        return self._backlog.whole
+        return self._queue.has_full_batch
 
     def _drain(self, transport: Transport, whole: bool) -> None:
         """Send until nothing waits, or no whole batch does, or the collector is not to be had.
@@ -182,12 +184,12 @@ class Pipeline(Generic[T]):
         What came while whole batches were sent waits until it is one: at full load requests would otherwise get smaller
         and smaller, and each costs as much as encoding a hundred spans (tests/bench/inprocess.py).
         """
-        backlog = self._backlog
+        backlog = self._queue
         if self._refill is not None:
             backlog.replace(self._refill())
         if not whole:
-            backlog.gather()
-        while backlog.whole or (backlog.count and not whole):
+            backlog.encode_pending()
+        while backlog.has_full_batch or (backlog.count and not whole):
             if not backlog.taken:
                 backlog.take()
             if not self._attempt(transport):
@@ -195,35 +197,35 @@ class Pipeline(Generic[T]):
 
     def _attempt(self, transport: Transport) -> bool:
         """Send what was taken; True to go on with the next batch, False to give up for now."""
-        while self._backlog.taken:
+        while self._queue.taken:
             timeout = self._remaining()
             if timeout <= 0:
                 return False
             started = time.monotonic()
-            answer = transport.send(self._pack(self._backlog.taken), timeout)
+            answer = transport.send(self._pack(self._queue.taken), timeout)
             self._observe(self.signal, "success" if answer.accepted else "failure", time.monotonic() - started)
             if self._settled(answer):
                 continue
-            if not self._pause(self._breaker.failed(answer.retry_after), answer.reason):
+            if not self._pause(self._backoff.failed(answer.retry_after), answer.reason):
                 return False
         return True
 
-    def _settled(self, answer: Answer) -> bool:
+    def _settled(self, answer: ExportResult) -> bool:
         """Whether the answer decides about what was sent; if not, it is sent again later."""
         if answer.accepted:
             if answer.rejected:
-                self._ledger.dropped(self.signal, "rejected", answer.rejected)
+                self._internal_telemetry.count_dropped(self.signal, "rejected", answer.rejected)
             if self._accepted is not None:
-                self._accepted(self._backlog.taken)
-            self._backlog.let_go()
-        elif answer.too_large and self._backlog.halve():
+                self._accepted(self._queue.taken)
+            self._queue.release_batch()
+        elif answer.too_large and self._queue.split_batch():
             return True
         elif answer.retry:
             return False
         else:
-            self._ledger.dropped(self.signal, answer.reason, total(self._backlog.taken))
-            self._backlog.let_go()
-        self._breaker.worked()
+            self._internal_telemetry.count_dropped(self.signal, answer.reason, item_count(self._queue.taken))
+            self._queue.release_batch()
+        self._backoff.succeeded()
         self._state("" if answer.accepted else answer.reason)
         return True
 
@@ -241,7 +243,7 @@ class Pipeline(Generic[T]):
         return True
 
     def _state(self, reason: str) -> None:
-        state = self._breaker.state
+        state = self._backoff.state
         if state is not self.state:
             self.state = state
             self._changed(self.signal, state, reason)
@@ -251,12 +253,12 @@ class Pipeline(Generic[T]):
             return self._timeout
         return min(self._timeout, self._deadline - time.monotonic())
 
-    def forked(self) -> None:
+    def after_fork_in_child(self) -> None:
         """In a forked child: what waits belongs to the parent, and its thread stayed there."""
         self._thread = None
-        self._backlog.served = False
-        self._backlog.clear()
+        self._queue.served = False
+        self._queue.clear()
         self._wake = threading.Event()
         self._idle = threading.Condition()
-        self._breaker = Breaker()
+        self._backoff = Backoff()
         self.state = ExporterState.CLOSED

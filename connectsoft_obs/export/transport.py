@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ExportResult:
     """What became of one export.
 
     Args:
@@ -30,7 +30,7 @@ class Answer:
 class Transport(Protocol):
     """Sends what its pipeline packs, from one thread; never raises."""
 
-    def send(self, payload: Any, timeout: float) -> Answer:
+    def send(self, payload: Any, timeout: float) -> ExportResult:
         """Send one request, within `timeout` seconds."""
 
     def close(self) -> None:

@@ -8,19 +8,19 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from connectsoft_obs.forks import renew
-from connectsoft_obs.health import budget
+from connectsoft_obs.health import shutdown_budget
+from connectsoft_obs.health.async_event import AsyncEvent
 from connectsoft_obs.health.checks import Probe
-from connectsoft_obs.health.declarations import Declared
-from connectsoft_obs.health.flags import Flag
-from connectsoft_obs.health.life import Life
+from connectsoft_obs.health.lifecycle import CheckLifecycle
+from connectsoft_obs.health.liveness_watches import LivenessWatches, Problem, problem_texts
+from connectsoft_obs.health.loop_watchdog import LoopWatchdog
+from connectsoft_obs.health.registry import CheckRegistry
 from connectsoft_obs.health.report import LIFECYCLE, Entry, Phase, Report, reported
-from connectsoft_obs.health.sigterm import Sigterm, put_off
-from connectsoft_obs.health.stall import StallWatch
-from connectsoft_obs.health.transitions import WARNING, Numbers, Say, Transitions
-from connectsoft_obs.health.vitals import Problem, Vitals, told
-from connectsoft_obs.identity import Identity
-from connectsoft_obs.ledger import Ledger
+from connectsoft_obs.health.sigterm import SigtermDelay, delay_sigterm
+from connectsoft_obs.health.transitions import WARNING, MetricSink, Say, TransitionNotifier
+from connectsoft_obs.identity import ResourceIdentity
+from connectsoft_obs.internal_telemetry import InternalTelemetry
+from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.vocabulary import LOOP_LAG, HealthState
 
@@ -43,7 +43,7 @@ class Health:
     draining: bool
     """Whether no new work should be begun; read for each response."""
 
-    stopping: Flag
+    stopping: AsyncEvent
     """The same, to be awaited."""
 
     drain_delay: float
@@ -52,11 +52,11 @@ class Health:
     def __init__(
         self,
         settings: Settings,
-        identity: Identity,
-        declared: Declared,
-        ledger: Ledger,
+        identity: ResourceIdentity,
+        declared: CheckRegistry,
+        internal_telemetry: InternalTelemetry,
         say: Say,
-        numbers: Numbers,
+        numbers: MetricSink,
         environ: Mapping[str, str],
     ) -> None:
         self.declared = declared
@@ -65,49 +65,49 @@ class Health:
         self._identity = identity
         self._say = say
         self._environ = environ
-        self._vitals = Vitals()
+        self._liveness_watches = LivenessWatches()
         self._advice: dict[str, Problem] = {}
         self._broken = self._unready = self._cause = ""
-        self._sigterm: Sigterm | None = None
-        self._stall = StallWatch(
+        self._sigterm: SigtermDelay | None = None
+        self._stall = LoopWatchdog(
             settings.liveness_stall,
             lambda seconds: numbers.observe(LOOP_LAG, (), seconds),
             self._stalled,
             self._recovered,
         )
-        self._transitions = Transitions(say, numbers, declared.listeners, ledger.error)
-        self._life = Life(settings, declared, ledger, say, numbers, self, environ)
-        self.watch("event-loop", self._stall.problem)
-        self.forked()
-        renew(self)
+        self._transitions = TransitionNotifier(say, numbers, declared.listeners, internal_telemetry.record_error)
+        self._life = CheckLifecycle(settings, declared, internal_telemetry, say, numbers, self, environ)
+        self.add_liveness_watch("event-loop", self._stall.problem)
+        self.after_fork_in_child()
+        register_fork_handler(self)
 
     # --- What applications and workers say ---------------------------------------------------------------------------
-    def watch(self, name: str, problem: Problem) -> None:
+    def add_liveness_watch(self, name: str, problem: Problem) -> None:
         """Add a vital part of the process: liveness is red, and the process restarted, while `problem` gives a reason."""
-        self._vitals.ask(name, problem)
+        self._liveness_watches.ask(name, problem)
 
     def watch_task(self, name: str, task: Any) -> None:
         """Add a vital task or thread of this life: liveness is red when it has ended and the service does not stop."""
-        self._vitals.task(name, task)
+        self._liveness_watches.task(name, task)
 
-    def advise(self, name: str, problem: Problem) -> None:
+    def add_advisory(self, name: str, problem: Problem) -> None:
         """Add what only people want to know: `/health` is Degraded while `problem` gives a reason, no probe changes."""
         self._advice[name] = problem
 
-    def mark_broken(self, reason: str) -> None:
+    def fail_liveness(self, reason: str) -> None:
         """This process cannot recover by itself: liveness fails from here on."""
         self._broken = reason or "marked broken"
-        self.settle()
+        self.evaluate()
 
     def mark_unready(self, reason: str) -> None:
         """No traffic for now: readiness fails until `mark_ready()`."""
         self._unready = reason or "marked unready"
-        self.settle()
+        self.evaluate()
 
     def mark_ready(self) -> None:
         """Traffic again, as far as the checks agree."""
         self._unready = ""
-        self.settle("marked ready")
+        self.evaluate("marked ready")
 
     def drain(self, cause: str = "about to stop") -> None:
         """The process is about to stop: readiness fails, liveness stays. May be called in a signal handler."""
@@ -129,14 +129,14 @@ class Health:
             return reported(probe, entries, self.phase)
         entries = self._life.entries(probe)
         if probe is Probe.LIVENESS:
-            entries += [_wrong(name, why) for name, why in self._vitals.problems(self.draining)]
+            entries += [_wrong(name, why) for name, why in self._liveness_watches.problems(self.draining)]
             if self._broken:
                 entries.append(_wrong(LIFECYCLE, f"broken: {self._broken}"))
         elif why := self._not_ready():
             entries.append(_wrong(LIFECYCLE, why))
         return reported(probe, entries, self.phase)
 
-    def moment(self) -> tuple[object, ...]:
+    def version(self) -> tuple[object, ...]:
         """Equal to another one as long as no report of a probe can have changed in between.
 
         What time alone changes (results grow stale, a grace ends) may be told half a second late.
@@ -149,10 +149,10 @@ class Health:
             self._unready,
             self._broken,
             int(time.monotonic() * 2),
-            self._vitals.problems(self.draining),
+            self._liveness_watches.problems(self.draining),
         )
 
-    def whole(self) -> Report:
+    def full_report(self) -> Report:
         """Readiness with everything else there is to know; as bad as the worst of it."""
         found: dict[str, Entry] = {}
         for probe in (Probe.READINESS, Probe.LIVENESS, Probe.STARTUP):
@@ -161,7 +161,7 @@ class Health:
                     found[entry.name] = entry
                 elif entry.name != LIFECYCLE:
                     found[f"{entry.name}-{probe}"] = entry._replace(name=f"{entry.name}-{probe}")
-        for name, why in told(self._advice):
+        for name, why in problem_texts(self._advice):
             found.setdefault(name, Entry(name, HealthState.DEGRADED, 0.0, why, (), critical=False))
         return reported(Probe.READINESS, list(found.values()), self.phase)
 
@@ -171,7 +171,7 @@ class Health:
             return f"{self.phase}: {self._cause}" if self._cause else str(self.phase)
         if self._unready:
             return f"unready: {self._unready}"
-        return self._life.waits()
+        return self._life.not_ready_reason()
 
     # --- Life --------------------------------------------------------------------------------------------------------
     def start(self) -> None:
@@ -179,7 +179,7 @@ class Health:
 
         Calling it again changes nothing, except that a new event loop takes the place of one that has ended.
         """
-        if self._life.adopt():
+        if self._life.use_running_loop():
             self._stall.watch(asyncio.get_running_loop())
         if self._life.running:
             return
@@ -187,19 +187,19 @@ class Health:
             if not self._life.running:
                 self._begin()
 
-    def take_sigterm(self) -> bool:
+    def install_sigterm_delay(self) -> bool:
         """Drain before the server's own handler of SIGTERM is called; False where this process has none to put off."""
         if self._sigterm is not None:
-            self._sigterm.stand()
+            self._sigterm.reassert()
         elif not self.draining:
-            self._sigterm = put_off(self)
+            self._sigterm = delay_sigterm(self)
         return self._sigterm is not None
 
     def close(self, cause: str) -> None:
         """The service is being closed, and what its checks look at: no more traffic, no more checks."""
         self.drain(cause)
         self._life.end_checks()
-        self.settle()
+        self.evaluate()
         self.stopping.set()
 
     def stop(self, cause: str = "stopped") -> None:
@@ -207,7 +207,7 @@ class Health:
         if not self._life.running:
             return
         self._cause, self.draining, self.phase = cause, True, Phase.STOPPED
-        self.settle(cause)
+        self.evaluate(cause)
         self.stopping.set()
         self._stall.end()
         self._life.end()
@@ -216,11 +216,11 @@ class Health:
             self._sigterm.remove(self)
             self._sigterm = None
         self._broken = self._unready = ""
-        self._vitals.over()
+        self._liveness_watches.over()
 
-    def settle(self, cause: str = "") -> None:
+    def evaluate(self, cause: str = "") -> None:
         """Tell what has changed, if anything has."""
-        self._transitions.settle(self.report, lambda: (self.phase, self._cause), cause)
+        self._transitions.update(self.report, lambda: (self.phase, self._cause), cause)
 
     def started(self, cause: str) -> None:
         """Every task of start-up has run."""
@@ -228,10 +228,10 @@ class Health:
             self.phase = Phase.READY
             if self.draining:  # since we asked
                 self.phase = Phase.DRAINING
-            self.settle(cause)
+            self.evaluate(cause)
             self._life.systemd.ready("ready")
 
-    def later(self, seconds: float, call: Callable[[], object]) -> None:
+    def run_later(self, seconds: float, call: Callable[[], object]) -> None:
         """Call it in the health thread after so many seconds."""
         self._life.later(seconds, call)
 
@@ -240,24 +240,24 @@ class Health:
         """Whether it has started and not stopped."""
         return self._life.running
 
-    def time_to_serve(self) -> float:
+    def drain_seconds(self) -> float:
         """Seconds to go on serving after SIGTERM: none for a process that was never ready, or stops already."""
         return self.drain_delay if self.phase is Phase.READY else 0.0
 
-    def forked(self) -> None:
+    def after_fork_in_child(self) -> None:
         """At first, and in a forked child: a process that has not started."""
         self._beginning = threading.RLock()
-        self.drain_delay = budget.drain_delay(self._settings, self._identity)
-        self.phase, self.draining, self.stopping = Phase.STARTING, False, Flag()
+        self.drain_delay = shutdown_budget.drain_delay(self._settings, self._identity)
+        self.phase, self.draining, self.stopping = Phase.STARTING, False, AsyncEvent()
         self._sigterm = None
-        self._vitals.over()
-        self._stall.forked()
-        self._transitions.forked()
-        self._life.forked()
+        self._liveness_watches.over()
+        self._stall.after_fork_in_child()
+        self._transitions.after_fork_in_child()
+        self._life.after_fork_in_child()
 
     def _begin(self) -> None:
-        self.phase, self._cause, self.draining, self.stopping = Phase.STARTING, "", False, Flag()
-        if why := budget.overdrawn(self._settings, self._identity, self._environ):
+        self.phase, self._cause, self.draining, self.stopping = Phase.STARTING, "", False, AsyncEvent()
+        if why := shutdown_budget.exceeds_grace_period(self._settings, self._identity, self._environ):
             self._say(WARNING, f"the drain can be cut short: {why}")
         self._life.begin(self._stall.look)
         if self._life.startup is not None and self._life.startup.complete:
@@ -266,7 +266,7 @@ class Health:
         self._transitions.begin([self.report(probe) for probe in Probe], self.phase)
 
     def _drained(self) -> None:
-        self.settle()
+        self.evaluate()
         self.stopping.set()
         self._life.systemd.stopping(self._not_ready())
 

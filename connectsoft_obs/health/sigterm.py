@@ -18,12 +18,12 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Protocol
 
-from connectsoft_obs.health.wakeups import Wakeups
+from connectsoft_obs.health.wakeup_fd import WakeupFdProxy
 
 AGAIN = 1.0
 """Seconds after which another SIGTERM means it: systemd and the supervisors of servers both send the first one."""
 
-PATIENCE = 1.0
+HANDLER_TIMEOUT = 1.0
 """Seconds after the delay that an event loop has to end it; then the health thread does."""
 
 
@@ -32,17 +32,17 @@ class Drained(Protocol):
 
     drain_delay: float
 
-    def time_to_serve(self) -> float:
+    def drain_seconds(self) -> float:
         """Seconds to go on serving."""
 
     def drain(self, cause: str) -> None:
         """Readiness turns red; called in a signal handler."""
 
-    def later(self, seconds: float, call: Callable[[], object]) -> None:
+    def run_later(self, seconds: float, call: Callable[[], object]) -> None:
         """Call it in another thread after so many seconds; called in a signal handler."""
 
 
-class Sigterm:
+class SigtermDelay:
     """Our handler of SIGTERM in one process. Made and used on the main thread.
 
     Args:
@@ -54,7 +54,7 @@ class Sigterm:
         self._pid = os.getpid()
         self._drained: list[Drained] = []
         self._before: Any = None
-        self._wakeups: Wakeups | None = None
+        self._wakeups: WakeupFdProxy | None = None
         self._first = 0.0
         self._wait = 0.0
         self._given_back = True
@@ -80,15 +80,15 @@ class Sigterm:
         self._set(self._received)
         self._stand_before_loop()
 
-    def stand(self) -> None:
+    def reassert(self) -> None:
         """Be there still: granian runs its loop anew between the lifespan and the first request."""
         if self._wakeups is not None:
-            self._wakeups.stand()
+            self._wakeups.install()
 
     def _stand_before_loop(self) -> None:
         waits = any(drained.drain_delay > 0 for drained in self._drained)
         if self._loop is not None and self._of_loop and self._wakeups is None and waits:
-            self._wakeups = Wakeups(self._loop, signal.SIGTERM)
+            self._wakeups = WakeupFdProxy(self._loop, signal.SIGTERM)
 
     # --- In the signal handler: nothing here takes a lock or writes a line -------------------------------------------
     def _received(self, signum: int, frame: FrameType | None) -> None:
@@ -107,7 +107,7 @@ class Sigterm:
             self._hand_over()
 
     def _delay(self) -> float:
-        return max((drained.time_to_serve() for drained in self._drained), default=0.0)
+        return max((drained.drain_seconds() for drained in self._drained), default=0.0)
 
     def _arm(self, delay: float) -> None:
         loop = self._loop
@@ -115,7 +115,7 @@ class Sigterm:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(loop.call_later, delay, self._hand_over)
         for drained in list(self._drained)[:1]:
-            drained.later(delay + (PATIENCE if loop is not None else 0.0), self._overdue)
+            drained.run_later(delay + (HANDLER_TIMEOUT if loop is not None else 0.0), self._overdue)
 
     def _overdue(self) -> None:
         """In the health thread: the loop is blocked, or there is none; only a signal gets the main thread's attention."""
@@ -165,7 +165,7 @@ class Sigterm:
             signal.raise_signal(signum)
 
 
-def put_off(drained: Drained) -> Sigterm | None:
+def delay_sigterm(drained: Drained) -> SigtermDelay | None:
     """Drain on SIGTERM before the handler that is there now is called.
 
     Gives None, and changes nothing, off the main thread, on Windows, and where no handler is set: then nothing in this
@@ -175,7 +175,7 @@ def put_off(drained: Drained) -> Sigterm | None:
         return None
     before = signal.getsignal(signal.SIGTERM)
     owner = getattr(before, "__self__", None)
-    if isinstance(owner, Sigterm):  # a second application in this process
+    if isinstance(owner, SigtermDelay):  # a second application in this process
         owner.add(drained)
         return owner
     if not callable(before):
@@ -184,7 +184,7 @@ def put_off(drained: Drained) -> Sigterm | None:
         loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
     except RuntimeError:
         loop = None
-    made = Sigterm(loop)
+    made = SigtermDelay(loop)
     made.add(drained)
     made.take(before)
     return made

@@ -8,21 +8,21 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from connectsoft_obs.health.checks import Task
+from connectsoft_obs.health.executor import CheckExecutor, CheckRun, describe_exception, timeout_message
 from connectsoft_obs.health.report import Entry
-from connectsoft_obs.health.runs import Run, Runs, said, timed_out
-from connectsoft_obs.health.schedule import Schedule
+from connectsoft_obs.health.timer_thread import TimerThread
 from connectsoft_obs.vocabulary import HealthState
 
 ATTEMPTS = 3
 """Times a task is begun at most; only one whose event loop ended under it is begun again."""
 
-TURN = 0.1
+RETRY_DELAY = 0.1
 """Seconds until then."""
 
 Ended = Callable[[Task, float, str, BaseException | None], None]
 
 
-class Startup:
+class StartupTasks:
     """Runs tasks once. Written by the health thread, read by anyone.
 
     Args:
@@ -32,7 +32,7 @@ class Startup:
     """
 
     def __init__(
-        self, tasks: Sequence[Task], runs: Runs, schedule: Schedule, ended: Ended, done: Callable[[], None]
+        self, tasks: Sequence[Task], runs: CheckExecutor, schedule: TimerThread, ended: Ended, done: Callable[[], None]
     ) -> None:
         self._tasks = list(tasks)
         self._runs = runs
@@ -41,8 +41,8 @@ class Startup:
         self._done = done
         self._next = 0
         self._attempts = 0
-        self._run: Run | None = None
-        self._again: Run | None = None
+        self._run: CheckRun | None = None
+        self._again: CheckRun | None = None
         self._entries = [
             Entry(task.name, HealthState.UNHEALTHY, 0.0, "has not run yet", ("startup", "critical")) for task in tasks
         ]
@@ -65,37 +65,39 @@ class Startup:
         self._attempts += 1
         self._entries[self._next] = self._entry(task, 0.0, "is running")
 
-        def done(run: Run, error: BaseException | None) -> None:
+        def done(run: CheckRun, error: BaseException | None) -> None:
             self._schedule.soon(partial(self._finished, task, run, error))
 
         self._run = self._runs.begin(f"obs-startup-{task.name}", task.run, task.timeout, done, self._again)
         self._again = None
         self._schedule.after(task.timeout + 0.1, partial(self._overdue, task, self._run, time.monotonic()))
-        self._schedule.after(TURN, partial(self._look, task, self._run))
+        self._schedule.after(RETRY_DELAY, partial(self._look, task, self._run))
 
-    def _look(self, task: Task, run: Run) -> None:
+    def _look(self, task: Task, run: CheckRun) -> None:
         if run is not self._run or run.ended:
             return
-        if run.lost:
+        if run.loop_closed:
             self._finished(task, run, asyncio.CancelledError())
         else:
-            self._schedule.after(TURN, partial(self._look, task, run))
+            self._schedule.after(RETRY_DELAY, partial(self._look, task, run))
 
-    def _overdue(self, task: Task, run: Run, since: float) -> None:
+    def _overdue(self, task: Task, run: CheckRun, since: float) -> None:
         if run is self._run and not run.ended:
-            self._failed(task, time.monotonic() - since, timed_out(task.timeout), None)
+            self._failed(task, time.monotonic() - since, timeout_message(task.timeout), None)
 
-    def _finished(self, task: Task, run: Run, error: BaseException | None) -> None:
+    def _finished(self, task: Task, run: CheckRun, error: BaseException | None) -> None:
         if run is not self._run:
             return
         self._run = None
         if isinstance(error, asyncio.CancelledError) and self._attempts < ATTEMPTS:
             self._again = run
-            self._schedule.after(TURN, self.begin)  # its event loop ended, as test clients have one for each request
+            self._schedule.after(
+                RETRY_DELAY, self.begin
+            )  # its event loop ended, as test clients have one for each request
         elif isinstance(error, asyncio.CancelledError):
             self._failed(task, run.duration, "was cancelled", None)
         elif error is not None:
-            self._failed(task, run.duration, said(error), error)
+            self._failed(task, run.duration, describe_exception(error), error)
         else:
             self._entries[self._next] = self._entry(task, run.duration, "")
             self._next += 1

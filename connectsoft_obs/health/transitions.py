@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from connectsoft_obs import daemons
 from connectsoft_obs.health.checks import Probe
-from connectsoft_obs.health.declarations import Listener
+from connectsoft_obs.health.registry import Listener
 from connectsoft_obs.health.report import LIFECYCLE, SEVERITY, Phase, Report, Transition
+from connectsoft_obs.process import threads
 from connectsoft_obs.vocabulary import HEALTH_KIND, HEALTH_STATE, HEALTH_STATUS, HEALTH_TRANSITIONS, HealthState, Metric
 
 INFO, WARNING = 20, 30
@@ -26,7 +26,7 @@ class Say(Protocol):
         """Write it."""
 
 
-class Numbers(Protocol):
+class MetricSink(Protocol):
     """Keeps metrics; label values in the order of a metric's definition."""
 
     def add(self, metric: Metric, labels: tuple[str, ...], amount: float) -> None:
@@ -39,7 +39,7 @@ class Numbers(Protocol):
         """Count a value of a histogram."""
 
 
-class Transitions:
+class TransitionNotifier:
     """Compares what probes are answered now with what they were answered before. Thread-safe.
 
     Args:
@@ -52,7 +52,7 @@ class Transitions:
     def __init__(
         self,
         say: Say,
-        numbers: Numbers,
+        numbers: MetricSink,
         listeners: Callable[[], Sequence[Listener]],
         failed: Callable[[str, BaseException], None],
     ) -> None:
@@ -60,9 +60,9 @@ class Transitions:
         self._numbers = numbers
         self._listeners = listeners
         self._failed = failed
-        self.forked()
+        self.after_fork_in_child()
 
-    def forked(self) -> None:
+    def after_fork_in_child(self) -> None:
         """At first, and in a forked child: no life, no thread, no lock that is held."""
         self._states: dict[Probe, HealthState] = {}
         self._causes: dict[Probe, str] = {}
@@ -79,7 +79,7 @@ class Transitions:
                 self._causes[report.probe] = report.cause
                 self._show(report)
 
-    def settle(
+    def update(
         self, report: Callable[[Probe], Report], moment: Callable[[], tuple[Phase, str]], cause: str = ""
     ) -> None:
         """Tell what has changed since the last time; `cause` is why, where the reports do not say.
@@ -141,7 +141,7 @@ class Transitions:
             self._say(INFO if expected else WARNING, f"{probe} is {after}", facts)
         if listeners := self._listeners():
             told = self._told or SimpleQueue()
-            if self._told is None and daemons.start("obs-health-told", self._call, told) is not None:
+            if self._told is None and threads.start_thread("obs-health-notify", self._call, told) is not None:
                 self._told = told
             told.put((transition, listeners))
 

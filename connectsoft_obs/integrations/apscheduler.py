@@ -16,12 +16,12 @@ from apscheduler.events import EVENT_EXECUTOR_ADDED, EVENT_JOB_MISSED
 from connectsoft_obs.signals.logs.levels import WARNING
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.vocabulary import JOB_NEXT_EXPECTED, Trigger
-from connectsoft_obs.work.found import found
-from connectsoft_obs.work.jobs import job_record
+from connectsoft_obs.work.job_recorder import job_recorder
+from connectsoft_obs.work.registry import resolve_or_none
 from connectsoft_obs.work.run import Run
-from connectsoft_obs.work.serving import adopt_loop
+from connectsoft_obs.work.worker_process import use_running_loop
 
-GRACE = 300.0
+MISFIRE_GRACE = 300.0
 """Seconds after its time until a run counts as missed, where the job has no `misfire_grace_time`."""
 
 _MARK = "_connectsoft_obs"
@@ -57,12 +57,12 @@ def _wrap(scheduler: Any, alias: str) -> None:
 
     def submit_job(job: Any, run_times: Any) -> Any:
         _expect(job)
-        return submit(_twin(job), run_times)
+        return submit(_wrapped_job(job), run_times)
 
     executor.submit_job = submit_job
 
 
-def _twin(job: Any) -> Any:
+def _wrapped_job(job: Any) -> Any:
     """The same job with a function of this module around its own, found by reference: process pools pickle it so."""
     around = _observed_async if inspect.iscoroutinefunction(_innermost(job.func)) else _observed
     twin = object.__new__(type(job))  # copying goes through pickling, which forgets the scheduler and the store
@@ -85,29 +85,29 @@ async def _observed_async(name: str, function: Callable[..., Any], *args: Any, *
 
 
 def _run(name: str) -> Run:
-    telemetry = found()
+    telemetry = resolve_or_none()
     if telemetry is None:
         return Run(None)
-    adopt_loop(telemetry)
-    return Run(job_record(telemetry, name, Trigger.TIMER))
+    use_running_loop(telemetry)
+    return Run(job_recorder(telemetry, name, Trigger.TIMER))
 
 
 def _expect(job: Any) -> None:
     """When the next run counts as missed, from the trigger itself."""
-    telemetry = found()
+    telemetry = resolve_or_none()
     due = job.next_run_time
     if telemetry is not None and due is not None:
-        grace = GRACE if job.misfire_grace_time is None else float(job.misfire_grace_time)
+        grace = MISFIRE_GRACE if job.misfire_grace_time is None else float(job.misfire_grace_time)
         telemetry.metrics.family(JOB_NEXT_EXPECTED).number(_name(job)).set(due.timestamp() + grace)
 
 
 def _missed(scheduler: Any, event: Any) -> None:
-    telemetry = found()
+    telemetry = resolve_or_none()
     job = scheduler.get_job(event.job_id)
     if telemetry is not None:
         name = event.job_id if job is None else _name(job)
         facts = {"connectsoft.job.name": name, "scheduled": event.scheduled_run_time.isoformat()}
-        telemetry.say(WARNING, "a scheduled run was missed", facts)
+        telemetry.log(WARNING, "a scheduled run was missed", facts)
 
 
 def _name(job: Any) -> str:

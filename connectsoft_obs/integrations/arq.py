@@ -19,10 +19,10 @@ from arq.worker import Retry, RetryJob, func
 
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.vocabulary import Trigger
-from connectsoft_obs.work.found import found
 from connectsoft_obs.work.producers import Producer
-from connectsoft_obs.work.queued import queued, retried
-from connectsoft_obs.work.serving import Serving
+from connectsoft_obs.work.registry import resolve_or_none
+from connectsoft_obs.work.task_queue import mark_retried, task_run
+from connectsoft_obs.work.worker_process import WorkerProcess
 
 SYSTEM = "redis"
 JOB_TIMEOUT = 300.0
@@ -81,7 +81,7 @@ def _install_pool(pool: Any) -> None:
 
     async def enqueue_job(function: str, *args: Any, **kwargs: Any) -> Any:
         queue = kwargs.get("_queue_name") or pool.default_queue_name or default_queue_name
-        with Producer(found(), str(queue), SYSTEM) as headers:
+        with Producer(resolve_or_none(), str(queue), SYSTEM) as headers:
             token = _sent.set(headers)
             try:
                 return await enqueue(function, *args, **kwargs)
@@ -118,10 +118,10 @@ def _install_worker(options: _Options, settings: dict[str, Any]) -> None:
 
 def _install_life(options: _Options, settings: dict[str, Any]) -> None:
     started, stopped = options.get("on_startup"), options.get("on_shutdown")
-    serving: list[Serving] = []
+    serving: list[WorkerProcess] = []
 
     async def on_startup(ctx: dict[Any, Any]) -> None:
-        one = Serving(resolve(**settings))
+        one = WorkerProcess(resolve(**settings))
         serving.append(one)
         one.begin()
         if isinstance(ctx.get("redis"), ArqRedis):
@@ -148,7 +148,7 @@ def _observed(one: Any, queue: str, timeout: float, trigger: Trigger) -> Any:
     @functools.wraps(coroutine)
     async def call(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> Any:
         identifier = str(ctx.get("job_id", ""))
-        run = queued(
+        run = task_run(
             name,
             source=(SYSTEM, queue),
             identifier=identifier,
@@ -162,7 +162,7 @@ def _observed(one: Any, queue: str, timeout: float, trigger: Trigger) -> Any:
             try:
                 return await coroutine(ctx, *args, **kwargs)
             except (Retry, RetryJob):
-                retried(run, identifier)
+                mark_retried(run, identifier)
                 raise
 
     return replace(one, coroutine=call)

@@ -22,22 +22,22 @@ from celery.schedules import schedule as every
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.telemetry import Telemetry, resolve
 from connectsoft_obs.vocabulary import Trigger
-from connectsoft_obs.work.delivery import CARRIED
-from connectsoft_obs.work.expected import declare
-from connectsoft_obs.work.found import found
 from connectsoft_obs.work.heartbeats import heartbeat
+from connectsoft_obs.work.message import CARRIED
 from connectsoft_obs.work.producers import Producer
-from connectsoft_obs.work.queued import queued, retried
+from connectsoft_obs.work.registry import resolve_or_none
 from connectsoft_obs.work.run import Run
-from connectsoft_obs.work.schedule import Schedule
-from connectsoft_obs.work.serving import Serving
+from connectsoft_obs.work.schedule import JobSchedule
+from connectsoft_obs.work.schedule_metrics import declare
+from connectsoft_obs.work.task_queue import mark_retried, task_run
+from connectsoft_obs.work.worker_process import WorkerProcess
 
 SYSTEMS = {"amqp": "rabbitmq", "pyamqp": "rabbitmq", "amqps": "rabbitmq", "": "rabbitmq", "rediss": "redis",
            "sentinel": "redis", "sqs": "aws_sqs", "azureservicebus": "servicebus", "gcpubsub": "gcp_pubsub"}  # fmt: skip
 """`messaging.system` of kombu's transports; others are called what kombu calls them."""
 
 TRIGGER = "connectsoft-trigger"
-SILENCE = 60.0
+HEARTBEAT_TIMEOUT = 60.0
 """Seconds that the main loop of a worker, which beats every two, may be silent."""
 
 _MARK = "_connectsoft_obs"
@@ -52,10 +52,10 @@ def install(app: Any, **settings: Any) -> None:
         settings: fields of `Settings` for the workers (`service="reports"`), as `configure()` takes them.
     """
     if getattr(app, _MARK, None) is None:
-        setattr(app, _MARK, Installed(app, settings))
+        setattr(app, _MARK, CeleryInstrumentation(app, settings))
 
 
-class Installed:
+class CeleryInstrumentation:
     """What is connected to one app. Lives as long as the app."""
 
     def __init__(self, app: Any, settings: dict[str, Any]) -> None:
@@ -63,7 +63,7 @@ class Installed:
         self._settings = settings
         self._runs: dict[str, Run] = {}
         self._requests: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-        self._serving: Serving | None = None
+        self._serving: WorkerProcess | None = None
         self._pid = os.getpid()
         self._beats = self._watched = False
         self._send_task = app.send_task
@@ -73,7 +73,7 @@ class Installed:
             (signals.task_prerun, self._begins),
             (signals.task_postrun, self._ends),
             (signals.task_received, self._received),
-            (signals.task_failure, self._lost),
+            (signals.task_failure, self._on_worker_lost),
             (signals.task_revoked, self._revoked),
             (signals.setup_logging, self._logging),
             (signals.celeryd_init, self._configured),
@@ -109,8 +109,8 @@ class Installed:
             return
         run = self._runs.get(str(headers.get("id")))
         if run is not None and headers.get("retries"):
-            headers |= retried(run, str(headers["id"]))
-        producer = Producer(found(), str(routing_key or exchange or "celery"), self._system())
+            headers |= mark_retried(run, str(headers["id"]))
+        producer = Producer(resolve_or_none(), str(routing_key or exchange or "celery"), self._system())
         headers |= producer.begin()
         opened.append(producer)
         if self._beats:
@@ -127,7 +127,7 @@ class Installed:
         delivered = request.delivery_info or {}
         eager = bool(request.is_eager or request.called_directly)
         queue = str(delivered.get("routing_key") or delivered.get("exchange") or "celery")
-        run = queued(
+        run = task_run(
             task.name,
             source=None if eager else (self._system(), queue),
             identifier=task_id,
@@ -147,10 +147,10 @@ class Installed:
         if state is None:
             error = sys.exc_info()[1]  # what ends the process, on its way through
             if os.getpid() != self._pid:  # the process that has the pool is going to tell
-                run.forget()
+                run.discard()
                 return
         if state == "RETRY" or (isinstance(error, Reject) and error.requeue):
-            retried(run, task_id)
+            mark_retried(run, task_id)
             error = getattr(error, "exc", None) or error
         elif isinstance(error, Ignore | Reject):
             run.reason, error = str(error), None
@@ -161,22 +161,22 @@ class Installed:
         """In the process that has a pool: what it gave to the pool, for as long as it keeps it itself."""
         self._requests[str(request.id)] = request
 
-    def _lost(self, sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
+    def _on_worker_lost(self, sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
         """A task whose process was killed: only the process that has the pool can tell."""
         if type(exception).__name__ in ("TimeLimitExceeded", "WorkerLostError"):
-            self._told_by_pool(str(sender.name), task_id, exception, isinstance(exception, TimeLimitExceeded))
+            self._record_from_pool(str(sender.name), task_id, exception, isinstance(exception, TimeLimitExceeded))
 
     def _revoked(self, sender: Any = None, request: Any = None, terminated: bool = False, **_: Any) -> None:
         """A task that somebody had terminated."""
         if terminated:
-            self._told_by_pool(str(sender.name), str(request.id), SystemExit(), False)
+            self._record_from_pool(str(sender.name), str(request.id), SystemExit(), False)
 
-    def _told_by_pool(self, task: str, task_id: str, error: BaseException, struck: bool) -> None:
+    def _record_from_pool(self, task: str, task_id: str, error: BaseException, struck: bool) -> None:
         request = self._requests.pop(task_id, None)
         if request is None:  # told before: Celery tells of a hard time limit twice
             return
         given = request.request_dict
-        run = queued(
+        run = task_run(
             task,
             identifier=task_id,
             headers={name: given.get(name) for name in CARRIED},
@@ -185,7 +185,7 @@ class Installed:
         )
         run.struck = struck
         if run.begin():
-            run.began_earlier(max(0.0, time.time() - request.time_start) if request.time_start else 0.0)
+            run.backdate_start(max(0.0, time.time() - request.time_start) if request.time_start else 0.0)
             run.end(error)
 
     # --- Workers -----------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ class Installed:
         self._pid = os.getpid()
         telemetry = self._telemetry()
         if telemetry is not None:
-            self._serving = Serving(telemetry)
+            self._serving = WorkerProcess(telemetry)
             self._serving.share()
             self._declare()
 
@@ -204,12 +204,12 @@ class Installed:
         self._serving.begin()
         self._watched = "solo" not in type(getattr(sender, "pool", None)).__module__  # there the loop does the tasks
         if self._watched:
-            loop = heartbeat("celery-worker", every=SILENCE)
+            loop = heartbeat("celery-worker", every=HEARTBEAT_TIMEOUT)
             loop.excused = lambda: getattr(sender, "connection", None) is None  # busy with getting its broker back
 
     def _alive(self, **_: Any) -> None:
         if self._serving is not None and self._watched:
-            heartbeat("celery-worker", every=SILENCE)
+            heartbeat("celery-worker", every=HEARTBEAT_TIMEOUT)
 
     def _drains(self, **_: Any) -> None:
         if self._serving is not None:
@@ -240,7 +240,7 @@ class Installed:
         try:
             return resolve(**self._settings)
         except ConfigurationError:
-            return found()
+            return resolve_or_none()
 
     # --- Beat --------------------------------------------------------------------------------------------------------
     def _beat_ready(self, sender: Any = None, **_: Any) -> None:
@@ -250,9 +250,9 @@ class Installed:
         if telemetry is None:
             return
         self._declare()
-        Serving(telemetry).begin()
+        WorkerProcess(telemetry).begin()
         scheduler = sender.scheduler
-        tick, pause = scheduler.tick, float(getattr(scheduler, "max_interval", 300) or 300) + SILENCE
+        tick, pause = scheduler.tick, float(getattr(scheduler, "max_interval", 300) or 300) + HEARTBEAT_TIMEOUT
 
         def ticked(*args: Any, **kwargs: Any) -> Any:
             heartbeat("celery-beat", every=pause)
@@ -266,7 +266,9 @@ class Installed:
         for entry in dict(self._app.conf.beat_schedule or {}).values():
             entries.setdefault(str(entry.get("task")), []).append(entry.get("schedule"))
         for task, schedules in entries.items():
-            planned = _planned(task, schedules[0], str(self._app.timezone)) if len(schedules) == 1 else None
+            planned = (
+                _schedule_of_beat_entry(task, schedules[0], str(self._app.timezone)) if len(schedules) == 1 else None
+            )
             if planned is not None:
                 declare(planned)
 
@@ -275,13 +277,13 @@ def _trigger(word: Any) -> Trigger:
     return Trigger.TIMER if word == Trigger.TIMER.value else Trigger.QUEUE
 
 
-def _planned(task: str, when: Any, zone: str) -> Schedule | None:
+def _schedule_of_beat_entry(task: str, when: Any, zone: str) -> JobSchedule | None:
     """The schedule of a beat entry, where it is one of cron's or an interval."""
     try:
         if isinstance(when, crontab):
             fields = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
-            return Schedule(task, " ".join(str(getattr(when, f"_orig_{field}")) for field in fields), zone)
+            return JobSchedule(task, " ".join(str(getattr(when, f"_orig_{field}")) for field in fields), zone)
         interval = every(when).run_every if isinstance(when, int | float) else getattr(when, "run_every", when)
-        return Schedule(task, interval)
+        return JobSchedule(task, interval)
     except (ConfigurationError, AttributeError, TypeError):
         return None

@@ -15,9 +15,9 @@ from faststream.exceptions import AckMessage, NackMessage, RejectMessage, SkipMe
 
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.work.consumers import consumer
-from connectsoft_obs.work.found import found
 from connectsoft_obs.work.producers import Producer
-from connectsoft_obs.work.serving import Serving
+from connectsoft_obs.work.registry import resolve_or_none
+from connectsoft_obs.work.worker_process import WorkerProcess
 
 SYSTEMS = {"rabbit": "rabbitmq", "confluent": "kafka"}
 """`messaging.system` of FastStream's brokers; others are called what their package is called."""
@@ -41,10 +41,10 @@ def install(target: Any, **settings: Any) -> None:
         return
     if target.broker is not None:
         install(target.broker)
-    serving: list[Serving] = []
+    serving: list[WorkerProcess] = []
 
     async def begin() -> None:
-        serving.append(Serving(resolve(**settings)))
+        serving.append(WorkerProcess(resolve(**settings)))
         serving[-1].begin()
 
     async def drain() -> None:
@@ -62,12 +62,12 @@ def install(target: Any, **settings: Any) -> None:
 
 def _middleware(system: str) -> Callable[..., BaseMiddleware[Any, Any]]:
     def make(message: Any, /, *, context: Any) -> BaseMiddleware[Any, Any]:
-        return Observed(message, context=context, system=system)
+        return ObservabilityMiddleware(message, context=context, system=system)
 
     return make
 
 
-class Observed(BaseMiddleware[Any, Any]):
+class ObservabilityMiddleware(BaseMiddleware[Any, Any]):
     """The middleware of one message."""
 
     def __init__(self, message: Any, /, *, context: Any, system: str) -> None:
@@ -78,7 +78,7 @@ class Observed(BaseMiddleware[Any, Any]):
         """Process a message, observed; what a handler raises to say what becomes of it is raised on."""
         taken = consumer(self._subscribed(msg), system=self._system, rejects=_REJECTED)
         acknowledged = None
-        with taken.processing(_delivered(msg)):
+        with taken.span_name(_delivered(msg)):
             try:
                 return await call_next(msg)
             except AckMessage as verdict:
@@ -89,7 +89,9 @@ class Observed(BaseMiddleware[Any, Any]):
         """Publish a message, observed."""
         exchange = str(getattr(getattr(cmd, "exchange", None), "name", "") or "")
         count = max(1, len(getattr(cmd, "batch_bodies", ()) or ()))
-        with Producer(found(), exchange or str(cmd.destination or "faststream"), self._system, count) as headers:
+        with Producer(
+            resolve_or_none(), exchange or str(cmd.destination or "faststream"), self._system, count
+        ) as headers:
             cmd.headers = {**(cmd.headers or {}), **headers}
             return await call_next(cmd)
 

@@ -21,11 +21,11 @@ from connectsoft_obs.health import Health, Probe
 from connectsoft_obs.telemetry import Telemetry, resolve
 
 SERVICE = "grpc.health.v1.Health"
-LOOK = 0.5
+POLL_INTERVAL = 0.5
 """Seconds between two looks of a `Watch` at what it watches."""
 
 
-class Serving(IntEnum):
+class ServingStatus(IntEnum):
     """HealthCheckResponse.ServingStatus."""
 
     UNKNOWN = 0
@@ -72,25 +72,25 @@ class _State:
         self._health = health
         self._probes = {probe.value: probe for probe in Probe} | dict.fromkeys(["", *services], Probe.READINESS)
 
-    def of(self, service: str) -> Serving:
+    def of(self, service: str) -> ServingStatus:
         probe = self._probes.get(service)
         if probe is None:
-            return Serving.SERVICE_UNKNOWN
-        return Serving.SERVING if self._health.report(probe).passes else Serving.NOT_SERVING
+            return ServingStatus.SERVICE_UNKNOWN
+        return ServingStatus.SERVING if self._health.report(probe).passes else ServingStatus.NOT_SERVING
 
-    def check(self, service: str, context: Any) -> Serving:
+    def check(self, service: str, context: Any) -> ServingStatus:
         status = self.of(service)
-        if status is Serving.SERVICE_UNKNOWN:
+        if status is ServingStatus.SERVICE_UNKNOWN:
             context.abort(grpc.StatusCode.NOT_FOUND, f"there is no service {service[:200]!r}")
         return status
 
-    async def check_async(self, service: str, context: Any) -> Serving:
+    async def check_async(self, service: str, context: Any) -> ServingStatus:
         status = self.of(service)
-        if status is Serving.SERVICE_UNKNOWN:
+        if status is ServingStatus.SERVICE_UNKNOWN:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no service {service[:200]!r}")
         return status
 
-    def watch(self, service: str, context: Any) -> Iterator[Serving]:
+    def watch(self, service: str, context: Any) -> Iterator[ServingStatus]:
         ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         if not context.add_callback(lambda: ended.put(None)):
             return
@@ -100,21 +100,21 @@ class _State:
                 told = status
                 yield status
             try:
-                ended.get(timeout=LOOK)
+                ended.get(timeout=POLL_INTERVAL)
             except queue.Empty:
                 continue
             return
 
-    async def watch_async(self, service: str, _: Any) -> AsyncIterator[Serving]:
+    async def watch_async(self, service: str, _: Any) -> AsyncIterator[ServingStatus]:
         told = None
         while True:  # the server cancels it when the client leaves
             if (status := self.of(service)) is not told:
                 told = status
                 yield status
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(POLL_INTERVAL)
 
 
-def _response(status: Serving) -> bytes:
+def _response(status: ServingStatus) -> bytes:
     """HealthCheckResponse: field 1, a varint, absent when 0."""
     return bytes((0x08, status)) if status else b""
 

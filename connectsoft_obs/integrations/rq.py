@@ -14,18 +14,18 @@ from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
 from connectsoft_obs.telemetry import resolve
-from connectsoft_obs.work.found import found
 from connectsoft_obs.work.heartbeats import heartbeat
 from connectsoft_obs.work.producers import Producer
-from connectsoft_obs.work.queued import queued, retried
-from connectsoft_obs.work.serving import Serving, flush_child
+from connectsoft_obs.work.registry import resolve_or_none
+from connectsoft_obs.work.task_queue import mark_retried, task_run
+from connectsoft_obs.work.worker_process import WorkerProcess, flush_child
 
 SYSTEM = "redis"
 KEY = "connectsoft_obs"
 """Where what the sender says is kept in a job's `meta`."""
 
 ATTEMPT = "connectsoft-attempt"
-SILENCE = 60.0
+HEARTBEAT_TIMEOUT = 60.0
 """Seconds that a worker may be silent beyond the time it waits for a job."""
 
 _MARK = "_connectsoft_obs"
@@ -42,7 +42,7 @@ class ObservedJob(Job):
         """Perform it, observed."""
         headers = dict(self.meta.get(KEY) or {})
         attempt = int(headers.pop(ATTEMPT, 1))
-        run = queued(
+        run = task_run(
             str(self.func_name),
             source=(SYSTEM, str(self.origin)),
             identifier=self.id,
@@ -57,13 +57,13 @@ class ObservedJob(Job):
                 except BaseException as error:
                     run.struck = isinstance(error, JobTimeoutException)
                     if self.should_retry:
-                        self._again(retried(run, self.id), attempt)
+                        self._again(mark_retried(run, self.id), attempt)
                     raise
                 if isinstance(result, Retry):
-                    self._again(retried(run, self.id), attempt)
+                    self._again(mark_retried(run, self.id), attempt)
                 return result
         finally:
-            telemetry = found()
+            telemetry = resolve_or_none()
             if telemetry is not None and not telemetry.serving:  # a work horse, which ends without saying goodbye
                 flush_child(telemetry)
 
@@ -91,7 +91,7 @@ def _install_queue(queue: Any) -> None:
     enqueue = queue.enqueue_job
 
     def enqueue_job(job: Any, *args: Any, **kwargs: Any) -> Any:
-        with Producer(found(), str(queue.name), SYSTEM) as headers:
+        with Producer(resolve_or_none(), str(queue.name), SYSTEM) as headers:
             job.meta[KEY] = headers
             return enqueue(job, *args, **kwargs)
 
@@ -99,7 +99,7 @@ def _install_queue(queue: Any) -> None:
 
 
 def _install_worker(worker: Any, settings: dict[str, Any]) -> None:
-    serving = Serving(resolve(**settings))
+    serving = WorkerProcess(resolve(**settings))
     serving.share()
     owner = os.getpid()
     worker.job_class = ObservedJob
@@ -108,7 +108,7 @@ def _install_worker(worker: Any, settings: dict[str, Any]) -> None:
         install(queue)
     beat, teardown, stop = worker.heartbeat, worker.teardown, worker.request_stop
     killed = worker._work_horse_killed_handler  # noqa: SLF001  the constructor's argument, kept under this name
-    every = float(worker.worker_ttl) + SILENCE
+    every = float(worker.worker_ttl) + HEARTBEAT_TIMEOUT
 
     def beating(*args: Any, **kwargs: Any) -> Any:
         if os.getpid() == owner:
@@ -128,7 +128,7 @@ def _install_worker(worker: Any, settings: dict[str, Any]) -> None:
     def horse_killed(job: Any, *rest: Any) -> None:
         headers = dict(job.meta.get(KEY) or {})
         attempt = int(headers.pop(ATTEMPT, 1))
-        run = queued(str(job.func_name), identifier=job.id, headers=headers, attempt=attempt)
+        run = task_run(str(job.func_name), identifier=job.id, headers=headers, attempt=attempt)
         if run.begin():
             run.retried = bool(job.should_retry)
             run.end(WorkHorseKilled(f"the work horse of job {job.id} was killed"))

@@ -11,8 +11,8 @@ from typing import Any
 from azure.servicebus import ServiceBusMessage, ServiceBusMessageBatch
 from azure.servicebus.aio import ServiceBusSender as AsyncSender
 
-from connectsoft_obs.work.found import found
 from connectsoft_obs.work.producers import Producer
+from connectsoft_obs.work.registry import resolve_or_none
 
 SYSTEM = "servicebus"
 _MARK = "_connectsoft_obs"
@@ -37,7 +37,7 @@ def install(sender: Any, **settings: Any) -> None:
 
 def _sync(sender: Any, send: Any) -> Any:
     def sending(messages: Any, *args: Any, **kwargs: Any) -> Any:
-        with Producer(found(), str(sender.entity_name), SYSTEM, _count(messages)) as headers:
+        with Producer(resolve_or_none(), str(sender.entity_name), SYSTEM, _count(messages)) as headers:
             _carry(messages, headers)
             return send(messages, *args, **kwargs)
 
@@ -46,7 +46,7 @@ def _sync(sender: Any, send: Any) -> Any:
 
 def _async(sender: Any, send: Any) -> Any:
     async def sending(messages: Any, *args: Any, **kwargs: Any) -> Any:
-        with Producer(found(), str(sender.entity_name), SYSTEM, _count(messages)) as headers:
+        with Producer(resolve_or_none(), str(sender.entity_name), SYSTEM, _count(messages)) as headers:
             _carry(messages, headers)
             return await send(messages, *args, **kwargs)
 

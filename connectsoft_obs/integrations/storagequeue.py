@@ -11,8 +11,8 @@ from typing import Any
 
 from azure.storage.queue.aio import QueueClient as AsyncQueueClient
 
-from connectsoft_obs.work.found import found
 from connectsoft_obs.work.producers import Producer
+from connectsoft_obs.work.registry import resolve_or_none
 
 SYSTEM = "azure_storage_queue"
 _MARK = "_connectsoft_obs"
@@ -31,11 +31,11 @@ def install(client: Any, **settings: Any) -> None:
     send, name = client.send_message, str(client.queue_name)
 
     def sending(*args: Any, **kwargs: Any) -> Any:
-        with Producer(found(), name, SYSTEM):
+        with Producer(resolve_or_none(), name, SYSTEM):
             return send(*args, **kwargs)
 
     async def sending_async(*args: Any, **kwargs: Any) -> Any:
-        with Producer(found(), name, SYSTEM):
+        with Producer(resolve_or_none(), name, SYSTEM):
             return await send(*args, **kwargs)
 
     client.send_message = sending_async if isinstance(client, AsyncQueueClient) else sending

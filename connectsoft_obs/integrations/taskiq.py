@@ -13,12 +13,12 @@ from taskiq import TaskiqMessage, TaskiqMiddleware, TaskiqResult
 
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.vocabulary import Trigger
-from connectsoft_obs.work.delivery import CARRIED
-from connectsoft_obs.work.found import found
+from connectsoft_obs.work.message import CARRIED
 from connectsoft_obs.work.producers import Producer
-from connectsoft_obs.work.queued import queued, retried
+from connectsoft_obs.work.registry import resolve_or_none
 from connectsoft_obs.work.run import Run
-from connectsoft_obs.work.serving import Serving
+from connectsoft_obs.work.task_queue import mark_retried, task_run
+from connectsoft_obs.work.worker_process import WorkerProcess
 
 SYSTEMS = {"taskiq_redis": "redis", "taskiq_aio_pika": "rabbitmq", "taskiq_nats": "nats", "taskiq_aio_kafka": "kafka",
            "taskiq_aio_sqs": "aws_sqs"}  # fmt: skip
@@ -41,7 +41,7 @@ def install(broker: Any, **settings: Any) -> None:
     if getattr(broker, _MARK, False):
         return
     setattr(broker, _MARK, True)
-    broker.add_middlewares(Observed(settings))
+    broker.add_middlewares(ObservabilityMiddleware(settings))
     kick = broker.kick
 
     async def kicked(message: Any) -> None:
@@ -60,7 +60,7 @@ def install(broker: Any, **settings: Any) -> None:
     broker.kick = kicked
 
 
-class Observed(TaskiqMiddleware):
+class ObservabilityMiddleware(TaskiqMiddleware):
     """The middleware. Safe for any number of tasks at once."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -68,12 +68,12 @@ class Observed(TaskiqMiddleware):
         self._settings = settings
         self._runs: dict[str, Run] = {}
         self._errors: dict[str, BaseException] = {}
-        self._serving: Serving | None = None
+        self._serving: WorkerProcess | None = None
 
     def startup(self) -> None:
         """A worker begins; whoever only kicks tasks has no endpoints of ours."""
         if self.broker.is_worker_process and self._serving is None:
-            self._serving = Serving(resolve(**self._settings))
+            self._serving = WorkerProcess(resolve(**self._settings))
             self._serving.begin()
 
     def shutdown(self) -> None:
@@ -85,8 +85,8 @@ class Observed(TaskiqMiddleware):
     def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
         """A task is about to be kicked: give it what to carry."""
         run = self._runs.get(message.task_id)
-        headers = {} if run is None else retried(run, message.task_id)
-        producer = Producer(found(), self._queue(), self._system())
+        headers = {} if run is None else mark_retried(run, message.task_id)
+        producer = Producer(resolve_or_none(), self._queue(), self._system())
         message.labels.update({**headers, **producer.begin()})
         _sending.set(producer)
         return message
@@ -94,7 +94,7 @@ class Observed(TaskiqMiddleware):
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
         """A task begins, in the asyncio task that runs it."""
         labels = message.labels
-        run = queued(
+        run = task_run(
             message.task_name,
             source=(self._system(), self._queue()),
             identifier=message.task_id,

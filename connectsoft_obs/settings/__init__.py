@@ -3,5 +3,5 @@
 from connectsoft_obs.settings.fields import PREFIX as PREFIX
 from connectsoft_obs.settings.fields import Settings as Settings
 from connectsoft_obs.settings.fields import variable as variable
-from connectsoft_obs.settings.load import load as load
-from connectsoft_obs.settings.load import warnings as warnings
+from connectsoft_obs.settings.loader import load_settings as load_settings
+from connectsoft_obs.settings.loader import unknown_variables as unknown_variables

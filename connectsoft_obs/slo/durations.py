@@ -57,7 +57,7 @@ def iso(length: float) -> str:
     return "PT" + ("".join(parts) or "0S")
 
 
-def spoken(length: float) -> str:
+def humanize(length: float) -> str:
     """A length as one says it, in its two largest units: `4 min 19 s`, `2 d 2 h`, `850 ms`."""
     if length < 1:
         return f"{length * 1000:.3g} ms"

@@ -26,7 +26,7 @@ KNOWN: Final[Mapping[str, Metric]] = {
 }
 """Histograms whose labels and boundaries we know, by OpenTelemetry name."""
 
-Where: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+Matchers: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 """Which measurements count: attribute names, each with the values it may have."""
 
 _STATUS = re.compile(r"[1-5](xx|\d\d)")
@@ -38,7 +38,7 @@ class Errors(StrEnum):
     """What a failed event is to an indicator with a threshold."""
 
     BAD = "bad"
-    APART = "apart"
+    SEPARATE = "apart"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class Events:
     """
 
     instrument: str = REQUEST_DURATION.name
-    where: Where = ()
+    where: Matchers = ()
     threshold: float | None = None
     errors: Errors = Errors.BAD
     quantile: float | None = None
@@ -68,7 +68,7 @@ class Events:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if self.errors is Errors.APART and self.threshold is None:
+        if self.errors is Errors.SEPARATE and self.threshold is None:
             raise ConfigurationError(
                 "errors='apart'", "without a threshold only errors can be bad", "Give a threshold, or leave errors out."
             )
@@ -147,7 +147,7 @@ class OutageLimit:
     allowed: int = 0
     page_after: float = 120.0
     outage_when: float = 0.5
-    where: Where = ()
+    where: Matchers = ()
     kind = "outage_limit"
 
     def __post_init__(self) -> None:
@@ -198,7 +198,7 @@ class Ratio:
 Indicator: TypeAlias = Events | Freshness | OutageLimit | Ratio
 
 
-def word(kind: type[Word], value: str, place: str) -> Word:
+def enum_member(kind: type[Word], value: str, place: str) -> Word:
     """One of the words of a kind.
 
     Raises:
@@ -211,13 +211,13 @@ def word(kind: type[Word], value: str, place: str) -> Word:
         raise ConfigurationError(f"{place} = {value!r}", "there is no such word", f"There are {words}.") from None
 
 
-def where(
+def matchers(
     *,
     routes: Iterable[str] = (),
     methods: Iterable[str] = (),
     job: str = "",
     destination: str = "",
-) -> Where:
+) -> Matchers:
     """Which measurements count, by the attributes that people name."""
     named = {
         HTTP_ROUTE: tuple(routes),

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.slo.durations import DAY, MINUTE, prometheus, seconds
-from connectsoft_obs.slo.indicators import Events, Indicator, OutageLimit, word
+from connectsoft_obs.slo.indicators import Events, Indicator, OutageLimit, enum_member
 from connectsoft_obs.vocabulary import Severity
 
 RUNBOOKS = "https://company.connectsoft.dev/ops/runbooks"
@@ -44,7 +44,7 @@ class Alerting:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        object.__setattr__(self, "severity", word(Severity, self.severity, "severity"))
+        object.__setattr__(self, "severity", enum_member(Severity, self.severity, "severity"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class SLO:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Composite:
+class CompositeSLO:
     """A promise that is kept while all of several are.
 
     Args:
@@ -133,7 +133,7 @@ class Composite:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promises:
+class ServiceSLOs:
     """Everything one service promises, and what its rules need to know about it.
 
     Args:
@@ -159,7 +159,7 @@ class Promises:
 
     service: str
     slos: tuple[SLO, ...]
-    composites: tuple[Composite, ...] = ()
+    composites: tuple[CompositeSLO, ...] = ()
     source: Source = Source.EVENTS
     selector: str = ""
     team: str = ""
@@ -176,7 +176,7 @@ class Promises:
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         _checked_name(self.service, "a service's name")
-        object.__setattr__(self, "source", word(Source, self.source, "source"))
+        object.__setattr__(self, "source", enum_member(Source, self.source, "source"))
         object.__setattr__(self, "period", _checked_period(self.period))
         if not 1 <= self.interval <= MINUTE or (5 * MINUTE) % self.interval:
             raise ConfigurationError(
@@ -194,11 +194,11 @@ class Promises:
                 _refuse_between_boundaries(slo.name, slo.sli, self.source)
 
     @property
-    def all(self) -> tuple[SLO | Composite, ...]:
+    def all(self) -> tuple[SLO | CompositeSLO, ...]:
         """Promises and composites."""
         return (*self.slos, *self.composites)
 
-    def id(self, promise: SLO | Composite) -> str:
+    def id(self, promise: SLO | CompositeSLO) -> str:
         """What identifies a promise in rules: the service and its name."""
         return f"{self.service}-{promise.name}"
 
@@ -206,7 +206,7 @@ class Promises:
         """Seconds over which a promise holds."""
         return round(slo.period or self.period)
 
-    def runbook_of(self, promise: SLO | Composite) -> str:
+    def runbook_of(self, promise: SLO | CompositeSLO) -> str:
         """Address of a promise's runbook."""
         own = promise.runbook if isinstance(promise, SLO) else ""
         return own or f"{self.runbook_base.rstrip('/')}/{self.id(promise).lower()}.html"
@@ -223,7 +223,7 @@ class Promises:
         known = ", ".join(slo.name for slo in self.slos)
         raise ConfigurationError(f"{name!r}", f"{self.service} has no such promise", f"It has {known}.")
 
-    def replace(self, **changes: object) -> Promises:
+    def replace(self, **changes: object) -> ServiceSLOs:
         """The same with something changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 

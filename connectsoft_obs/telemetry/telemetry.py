@@ -10,29 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
 
-from connectsoft_obs import network
 from connectsoft_obs.context import Propagation
-from connectsoft_obs.export import Pipeline
-from connectsoft_obs.forks import renew
-from connectsoft_obs.health import Declared, Health
+from connectsoft_obs.export import BatchProcessor
+from connectsoft_obs.health import CheckRegistry, Health
 from connectsoft_obs.health import declared as declared_so_far
-from connectsoft_obs.identity import Identity, identify
-from connectsoft_obs.ledger import Ledger
+from connectsoft_obs.identity import ResourceIdentity, identify
+from connectsoft_obs.internal_telemetry import InternalTelemetry
+from connectsoft_obs.process import export_switch
+from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.settings import Settings
-from connectsoft_obs.signals.logs import LogStream, Output
+from connectsoft_obs.signals.logs import LogPipeline, StdoutWriter
 from connectsoft_obs.signals.logs.levels import INFO, WARNING
-from connectsoft_obs.signals.logs.overrides import Overrides
-from connectsoft_obs.signals.metrics import DEFINED, Garbage, Meters, Metrics
-from connectsoft_obs.signals.metrics.foreign.client import warn_of_plain_families
-from connectsoft_obs.signals.metrics.foreign.sdk import warn_of_instruments
+from connectsoft_obs.signals.logs.runtime_levels import RuntimeLevels
+from connectsoft_obs.signals.metrics import DEFINED, GcMetrics, MetricRegistry, OtelMeterBridge
+from connectsoft_obs.signals.metrics.bridges.otel_sdk import warn_of_instruments
+from connectsoft_obs.signals.metrics.bridges.prometheus_client import warn_of_plain_families
 from connectsoft_obs.signals.tracing import Tracing
-from connectsoft_obs.telemetry.exports import Exports
-from connectsoft_obs.telemetry.numbers import Numbers
+from connectsoft_obs.telemetry.exporters import Exporters
+from connectsoft_obs.telemetry.health_metrics import HealthMetrics
 from connectsoft_obs.vocabulary import BUILD_INFO, SCOPE, SLO_EVENTS, ExporterState, Metric, Outcome
 
 if TYPE_CHECKING:
-    from connectsoft_obs.slo import Objectives
-    from connectsoft_obs.slo.events import Count
+    from connectsoft_obs.slo import EventCounter
+    from connectsoft_obs.slo.event_counter import BoundCounter
 
 
 class Telemetry:
@@ -57,60 +57,64 @@ class Telemetry:
         *,
         environ: Mapping[str, str] | None = None,
         exports: bool | None = None,
-        output: Output | None = None,
-        declared: Declared | None = None,
+        output: StdoutWriter | None = None,
+        declared: CheckRegistry | None = None,
     ) -> None:
         environ = os.environ if environ is None else environ
         self.settings = settings
-        self.identity: Identity = identify(settings, environ)
+        self.identity: ResourceIdentity = identify(settings, environ)
         self.started: float = time.time()
-        self.ledger: Ledger = Ledger()
+        self.internal_telemetry: InternalTelemetry = InternalTelemetry()
         boundaries, objectives = _promises(settings)
-        self.metrics: Metrics = Metrics(
-            settings.series_limit, thresholds=boundaries, defined=DEFINED, once=self.ledger.once
+        self.metrics: MetricRegistry = MetricRegistry(
+            settings.cardinality_limit, thresholds=boundaries, defined=DEFINED, once=self.internal_telemetry.warn_once
         )
-        self.slos: Objectives | None = (
+        self.slos: EventCounter | None = (
             None if objectives is None else objectives(self.metrics.family(SLO_EVENTS).number)
         )
-        self.meters: Meters = Meters(
-            self._attributes, lambda error: self.ledger.error("metrics.meter", error), self.ledger
+        self.meters: OtelMeterBridge = OtelMeterBridge(
+            self._attributes,
+            lambda error: self.internal_telemetry.record_error("metrics.meter", error),
+            self.internal_telemetry,
         )
-        self._garbage = Garbage(self.metrics)
-        self.output: Output = output or Output(self.ledger)
-        self.logs: LogStream = LogStream(settings, self.identity.attributes, self._counter, self.ledger, self.output)
-        self.overrides: Overrides | None = (
-            Overrides(self.identity.service, self.logs.levels, settings.loggers_timeout, self._announce)
+        self._garbage = GcMetrics(self.metrics)
+        self.output: StdoutWriter = output or StdoutWriter(self.internal_telemetry)
+        self.logs: LogPipeline = LogPipeline(
+            settings, self.identity.attributes, self._counter, self.internal_telemetry, self.output
+        )
+        self.overrides: RuntimeLevels | None = (
+            RuntimeLevels(self.identity.service, self.logs.levels, settings.loggers_override_ttl, self._announce)
             if settings.loggers_path
             else None
         )
-        self.ledger.attach(self.metrics.add, lambda message, facts: self.say(WARNING, message, facts))
-        self.tracing: Tracing = Tracing(settings, self._attributes, self.ledger)
+        self.internal_telemetry.attach(self.metrics.add, lambda message, facts: self.log(WARNING, message, facts))
+        self.tracing: Tracing = Tracing(settings, self._attributes, self.internal_telemetry)
         self.propagation: Propagation = Propagation(settings)
         self.health: Health = Health(
             settings,
             self.identity,
             declared or declared_so_far(),
-            self.ledger,
-            self.say,
-            Numbers(self.metrics),
+            self.internal_telemetry,
+            self.log,
+            HealthMetrics(self.metrics),
             environ,
         )
-        self.exports: Exports | None = (
-            Exports(
+        self.exports: Exporters | None = (
+            Exporters(
                 settings,
                 self._attributes,
                 self.tracing,
                 self.metrics,
                 self.meters,
                 self.logs,
-                ledger=self.ledger,
-                say=self.say,
+                internal_telemetry=self.internal_telemetry,
+                say=self.log,
             )
-            if (network.allowed if exports is None else exports)
+            if (export_switch.exports_allowed if exports is None else exports)
             else None
         )
         for line in self.pipelines():
-            self.health.advise(f"export-{line.name}", partial(_unreachable, line))
+            self.health.add_advisory(f"export-{line.name}", partial(_unreachable, line))
         self.serving: bool = False
         self._successor: Telemetry | None = None
         self.instrumented: list[str] = []
@@ -118,9 +122,9 @@ class Telemetry:
         self._at_beginning: list[Callable[[], None]] = []
         self._at_end: list[Callable[[], None]] = []
         self._tell_build()
-        renew(self)
+        register_fork_handler(self)
 
-    def say(
+    def log(
         self,
         level: int,
         message: str,
@@ -131,7 +135,7 @@ class Telemetry:
         if level >= WARNING or not self.settings.disabled:
             self.logs.emit(level, message, facts, SCOPE, error)
 
-    def promised(self, metric: Metric, labels: Mapping[str, str], outcome: Outcome) -> Count | None:
+    def slo_counter(self, metric: Metric, labels: Mapping[str, str], outcome: Outcome) -> BoundCounter | None:
         """What to call with the duration of each event of one kind; None where no promise counts it."""
         return None if self.slos is None else self.slos.bind(metric, labels, outcome)
 
@@ -152,7 +156,7 @@ class Telemetry:
                 try:
                     call()
                 except Exception as failure:  # noqa: BLE001  a part of ours that fails leaves the others whole
-                    self.ledger.error("telemetry.serve", failure)
+                    self.internal_telemetry.record_error("telemetry.serve", failure)
             self._garbage.start()
             self.output.start()
             if self.overrides is not None:
@@ -161,13 +165,13 @@ class Telemetry:
                 self.exports.start()
                 self._tell_start(self.exports)
 
-    def rest(self, timeout: float | None = None) -> bool:
+    def stop_serving(self, timeout: float | None = None) -> bool:
         """The process serves no more: `flush`, and from here on lines are written at once, until `serve()` again."""
         seconds = self.settings.shutdown_timeout if timeout is None else timeout
         sent = self.flush(seconds)
         if left := {line.name: line.waiting for line in self.pipelines() if line.waiting}:
             # The server may end the process by a signal right after this: nobody could ask for a counter then.
-            self.say(WARNING, "stopping with telemetry that could not be sent", {"waiting": left, "timeout": seconds})
+            self.log(WARNING, "stopping with telemetry that could not be sent", {"waiting": left, "timeout": seconds})
         self.serving = False
         return self.logs.stop(min(seconds, 1.0)) and sent
 
@@ -197,20 +201,20 @@ class Telemetry:
         self.metrics.leave()
         return self.logs.stop(min(seconds, 1.0)) and sent
 
-    def replaced_by(self, successor: Telemetry) -> None:
+    def hand_over_to(self, successor: Telemetry) -> None:
         """Another one takes over; whoever holds this one flushes and shuts down that one from here on."""
         self.shutdown(1.0)
         self._successor = successor
 
-    def at_beginning(self, call: Callable[[], None]) -> None:
+    def on_serve(self, call: Callable[[], None]) -> None:
         """Have something called when the process begins to serve; what it raises is counted."""
         self._at_beginning.append(call)
 
-    def at_end(self, close: Callable[[], None]) -> None:
+    def on_shutdown(self, close: Callable[[], None]) -> None:
         """Have something called at the beginning of `shutdown()`; it must not raise."""
         self._at_end.append(close)
 
-    def pipelines(self) -> list[Pipeline[Any]]:
+    def pipelines(self) -> list[BatchProcessor[Any]]:
         """The ways out that have a destination."""
         return [] if self.exports is None else list(self.exports.pipelines)
 
@@ -220,45 +224,46 @@ class Telemetry:
     def _attributes(self) -> Mapping[str, Any]:
         return self.identity.attributes
 
-    def _tell_start(self, exports: Exports) -> None:
+    def _tell_start(self, exports: Exporters) -> None:
         """One line: what is on, what is not, and where it goes."""
         facts = {"exports": exports.addresses, "instrumented": self.instrumented}
-        self.say(INFO, "observability is on", facts)
+        self.log(INFO, "observability is on", facts)
         if exports.unsent:
-            self.say(WARNING, exports.unsent)
+            self.log(WARNING, exports.unsent)
         for name, problem in self.not_instrumented.items():
-            self.say(WARNING, f"calls of {name} are not traced", {"reason": problem})
+            self.log(WARNING, f"calls of {name} are not traced", {"reason": problem})
 
     def _share(self) -> None:
-        if self.metrics.share(self.identity.service, directory=self.settings.metrics_dir):
-            warn_of_plain_families(self.ledger)
+        if self.metrics.join_workers(self.identity.service, directory=self.settings.metrics_multiprocess_dir):
+            warn_of_plain_families(self.internal_telemetry)
             if self.meters.used():
-                warn_of_instruments(self.ledger)
+                warn_of_instruments(self.internal_telemetry)
 
     def _tell_build(self) -> None:
         attributes = self.identity.attributes
         labels = tuple(str(attributes.get(label, "")) for label in BUILD_INFO.labels)
         self.metrics.family(BUILD_INFO).number(*labels).set(1)
 
-    def forked(self) -> None:
+    def after_fork_in_child(self) -> None:
         """In a forked child: a process of its own, that does not serve yet."""
         self.identity = self.identity.for_this_process()
         self._garbage.stop()  # its next collection would make a child that records nothing record something
-        self.metrics.forked()
-        self.meters.forked()
+        self.metrics.after_fork_in_child()
+        self.meters.after_fork_in_child()
         self._at_end = []
         self.serving = False
 
 
-def _promises(settings: Settings) -> tuple[Mapping[str, tuple[float, ...]], Callable[[Any], Objectives] | None]:
+def _promises(settings: Settings) -> tuple[Mapping[str, tuple[float, ...]], Callable[[Any], EventCounter] | None]:
     """Bucket boundaries that promises need, and what makes their counters; a service without any loads nothing."""
-    if not settings.slos:
+    source = settings.slo_file or settings.objectives
+    if not source:
         return {}, None
-    from connectsoft_obs.slo import Objectives, promised, thresholds
+    from connectsoft_obs.slo import EventCounter, load_any, required_buckets
 
-    slos = promised(settings.slos, "this-service").slos
-    return thresholds(slos), partial(Objectives, slos)
+    slos = load_any(source, "this-service").slos
+    return required_buckets(slos), partial(EventCounter, slos)
 
 
-def _unreachable(line: Pipeline[Any]) -> str:
+def _unreachable(line: BatchProcessor[Any]) -> str:
     return "" if line.state is ExporterState.CLOSED else "what is sent does not arrive"

@@ -6,35 +6,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from connectsoft_obs.testing.captured_telemetry import Captured as Captured
+    from connectsoft_obs.testing.captured_telemetry import MetricValue as MetricValue
     from connectsoft_obs.testing.clock import Clock as Clock
     from connectsoft_obs.testing.clock import frozen_clock as frozen_clock
-    from connectsoft_obs.testing.contract import assert_probe_contract as assert_probe_contract
     from connectsoft_obs.testing.conventions import Finding as Finding
     from connectsoft_obs.testing.conventions import assert_conventions as assert_conventions
     from connectsoft_obs.testing.conventions import findings as findings
     from connectsoft_obs.testing.ids import fixed_ids as fixed_ids
-    from connectsoft_obs.testing.isolation import capture as capture
-    from connectsoft_obs.testing.seen import Measured as Measured
-    from connectsoft_obs.testing.seen import Seen as Seen
+    from connectsoft_obs.testing.probe_contract import assert_probe_contract as assert_probe_contract
+    from connectsoft_obs.testing.telemetry_capture import capture as capture
 
 _PLACES = {
+    "Captured": "captured_telemetry",
     "Clock": "clock",
     "Finding": "conventions",
-    "Measured": "seen",
-    "Seen": "seen",
+    "MetricValue": "captured_telemetry",
     "assert_conventions": "conventions",
-    "assert_probe_contract": "contract",
-    "capture": "isolation",
+    "assert_probe_contract": "probe_contract",
+    "capture": "telemetry_capture",
     "findings": "conventions",
     "fixed_ids": "ids",
     "frozen_clock": "clock",
 }
 
 __all__ = [
+    "Captured",
     "Clock",
     "Finding",
-    "Measured",
-    "Seen",
+    "MetricValue",
     "assert_conventions",
     "assert_probe_contract",
     "capture",

@@ -12,10 +12,9 @@ from typing import Final
 from connectsoft_obs.errors import ConfigurationError
 
 _MODULES: Final = (
-    "asgi.conversation", "asgi.exchange", "asgi.requests",
-    "signals.logs.stream", "signals.metrics.series", "signals.tracing.provider", "signals.tracing.span",
-    "work.delivery", "work.expected", "work.heartbeats", "work.limits", "work.models", "work.producers",
-    "work.run",
+    "asgi.instrumentation", "asgi.request", "asgi.websocket",
+    "signals.logs.pipeline", "signals.metrics.series", "signals.tracing.provider", "signals.tracing.span",
+    "work.genai", "work.heartbeats", "work.message", "work.producers", "work.run", "work.schedule_metrics", "work.wrappers",
 )  # fmt: skip
 """Where what is reported takes its time from: by names of their own, so that asking the clock costs nothing more."""
 

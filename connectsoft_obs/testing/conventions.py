@@ -16,7 +16,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
-from connectsoft_obs.testing.seen import Seen
+from connectsoft_obs.testing.captured_telemetry import Captured
 from connectsoft_obs.vocabulary import DIMENSIONS, ERROR_TYPE, HTTP_METHOD, URL_PATH, URL_SCHEME, attributes
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([._][a-z0-9]+)*")
@@ -56,7 +56,7 @@ class Finding:
         return f"{self.what}: {self.where}: {self.detail}"
 
 
-def assert_conventions(seen: Seen, *, own: tuple[str, ...] = ()) -> None:
+def assert_conventions(seen: Captured, *, own: tuple[str, ...] = ()) -> None:
     """Fail with every finding when a name, type or required attribute is not as the conventions have it.
 
     Args:
@@ -70,7 +70,7 @@ def assert_conventions(seen: Seen, *, own: tuple[str, ...] = ()) -> None:
     assert not found, "\n".join(["the conventions are not kept:", *(f"  {finding}" for finding in found)])
 
 
-def findings(seen: Seen, *, own: tuple[str, ...] = ()) -> list[Finding]:
+def findings(seen: Captured, *, own: tuple[str, ...] = ()) -> list[Finding]:
     """What is not as the conventions have it; empty when all is."""
     found = [finding for span in seen.spans for finding in _span(span, own)]
     snapshots = [] if seen.telemetry is None else seen.telemetry.metrics.snapshots()

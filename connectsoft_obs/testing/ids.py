@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from connectsoft_obs.signals.tracing import ids
+from connectsoft_obs.signals.tracing import id_generator
 
 
 @contextmanager
@@ -18,8 +18,8 @@ def fixed_ids(seed: int = 0) -> Iterator[None]:
     Args:
         seed: which ids.
     """
-    ids.fix(seed)
+    id_generator.seed(seed)
     try:
         yield
     finally:
-        ids.fix(None)
+        id_generator.seed(None)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectsoft_obs import network
+from connectsoft_obs.process import export_switch
 
 if TYPE_CHECKING:
-    from connectsoft_obs.testing.seen import Seen
+    from connectsoft_obs.testing.captured_telemetry import Captured
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,13 +23,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """No telemetry leaves a test run unless it says so."""
-    network.allowed = bool(config.getini("obs_exports"))
+    export_switch.exports_allowed = bool(config.getini("obs_exports"))
 
 
 @pytest.fixture
-def obs_capture() -> Iterator[Seen]:
+def obs_capture() -> Iterator[Captured]:
     """What the test reports: spans, lines, metrics; isolated from other tests and from the network."""
-    from connectsoft_obs.testing.isolation import capture
+    from connectsoft_obs.testing.telemetry_capture import capture
 
     with capture() as seen:
         yield seen

@@ -6,8 +6,8 @@ exist only where there is no standard one.
 """
 
 from .attributes import *
+from .enums import *
 from .metrics import *
 from .process import *
 from .prometheus import *
-from .rules import *
-from .words import *
+from .slo import *

@@ -102,5 +102,5 @@ DIMENSIONS: Final = {
 INTEGERS: Final = frozenset({HTTP_STATUS})
 """Labels whose attribute is an integer over OTLP; all others are strings."""
 
-OPEN_LABELS: Final = frozenset({HTTP_ROUTE, MESSAGING_DESTINATION, GEN_AI_REQUEST_MODEL})
+UNBOUNDED_LABELS: Final = frozenset({HTTP_ROUTE, MESSAGING_DESTINATION, GEN_AI_REQUEST_MODEL})
 """Labels that a capped family blanks; the closed ones stay, so that objectives do not under-count."""

@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import Final
 
 from .attributes import *
+from .enums import ExporterState, HealthState
 from .prometheus import prometheus_name, unit_word
-from .words import ExporterState, HealthState
 
 
 class Instrument(StrEnum):
@@ -21,7 +21,7 @@ class Instrument(StrEnum):
     STATE = "state"
 
 
-class Merge(StrEnum):
+class MultiprocessMode(StrEnum):
     """What the gauges of one service's workers add up to; counters and histograms always sum, the dead included.
 
     SUM, MAX and MIN are over the living; LATEST is the maximum that any worker ever set, the dead included: a moment
@@ -67,7 +67,7 @@ class Metric:
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
-    merge: Merge = Merge.SUM
+    merge: MultiprocessMode = MultiprocessMode.SUM
     states: tuple[str, ...] = ()
 
     @property
@@ -77,16 +77,18 @@ class Metric:
         return f"{base}_{word}" if word and not base.endswith(f"_{word}") else base
 
     @property
-    def outlives(self) -> bool:
+    def survives_worker(self) -> bool:
         """Whether what a worker recorded stays when the worker has ended."""
-        return self.instrument in (Instrument.COUNTER, Instrument.HISTOGRAM) or self.merge is Merge.LATEST
+        return self.instrument in (Instrument.COUNTER, Instrument.HISTOGRAM) or self.merge is MultiprocessMode.LATEST
 
 
 def _seconds(name: str, help_: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Metric:
     return Metric(name, Instrument.HISTOGRAM, "s", help_, labels, buckets)
 
 
-def _moment(name: str, help_: str, labels: tuple[str, ...], merge: Merge = Merge.LATEST) -> Metric:
+def _moment(
+    name: str, help_: str, labels: tuple[str, ...], merge: MultiprocessMode = MultiprocessMode.LATEST
+) -> Metric:
     return Metric(name, Instrument.GAUGE, "s", help_, labels, merge=merge)
 
 
@@ -125,7 +127,10 @@ JOB_NEXT_EXPECTED = _moment(
     "connectsoft.job.next_expected.timestamp", "When a job is next due, grace included, Unix time.", (JOB_NAME,)
 )
 JOB_HEARTBEAT = _moment(
-    "connectsoft.job.heartbeat.timestamp", "When a loop last reported progress, Unix time.", (JOB_NAME,), Merge.MIN
+    "connectsoft.job.heartbeat.timestamp",
+    "When a loop last reported progress, Unix time.",
+    (JOB_NAME,),
+    MultiprocessMode.MIN,
 )
 PROCESS_DURATION = _seconds(
     "messaging.process.duration", "Duration of processing operation.", _MESSAGE, REQUEST_BUCKETS
@@ -200,7 +205,7 @@ GC_UNCOLLECTABLE = Metric(
 )  # fmt: skip
 BUILD_INFO = Metric(
     "connectsoft.build.info", U, "1", "What is running; the value is always 1.",
-    (SERVICE_VERSION, REVISION, "process.runtime.version", "telemetry.distro.version"), merge=Merge.MAX,
+    (SERVICE_VERSION, REVISION, "process.runtime.version", "telemetry.distro.version"), merge=MultiprocessMode.MAX,
 )  # fmt: skip
 SLO_EVENTS = Metric(
     "connectsoft.slo.events", C, "{event}", "Number of good and bad events of an objective.", (SLO_NAME, SLO_OUTCOME)
@@ -219,7 +224,7 @@ MODEL_TOKENS = Metric(
 
 CLOSED_LABELS: Final = (
     frozenset(label for value in list(globals().values()) if isinstance(value, Metric) for label in value.labels)
-    - OPEN_LABELS
+    - UNBOUNDED_LABELS
 )
 """Labels of ours whose values are few; all others, those of users among them, are open."""
 

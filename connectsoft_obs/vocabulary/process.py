@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from .metrics import Instrument, Merge, Metric
+from .metrics import Instrument, Metric, MultiprocessMode
 
 PER_PROCESS: Final = ("process_", "python_gc_")
 """How the families of one process begin that say nothing of the workers beside it."""
 
 
-def _gauge(name: str, unit: str, help_: str, merge: Merge = Merge.SUM) -> Metric:
+def _gauge(name: str, unit: str, help_: str, merge: MultiprocessMode = MultiprocessMode.SUM) -> Metric:
     return Metric(name, Instrument.GAUGE, unit, help_, merge=merge)
 
 
@@ -22,7 +22,7 @@ PROCESS_CPU = Metric("process.cpu", Instrument.COUNTER, "s", "Total user and sys
 PROCESS_RESIDENT_MEMORY = _gauge("process.resident_memory", "By", "Resident memory size in bytes.")
 PROCESS_VIRTUAL_MEMORY = _gauge("process.virtual_memory", "By", "Virtual memory size in bytes.")
 PROCESS_START_TIME = _gauge(
-    "process.start_time", "s", "Start time of the process since unix epoch in seconds.", Merge.MIN
+    "process.start_time", "s", "Start time of the process since unix epoch in seconds.", MultiprocessMode.MIN
 )
 PROCESS_OPEN_FDS = _gauge("process.open_fds", "", "Number of open file descriptors.")
 PROCESS_MAX_FDS = _gauge("process.max_fds", "", "Maximum number of open file descriptors.")

@@ -1,16 +1,16 @@
 """Work outside requests: jobs, messages, and the processes that do them."""
 
-from connectsoft_obs.work.blocks import operation as operation
-from connectsoft_obs.work.blocks import skip as skip
 from connectsoft_obs.work.consumers import Consumer as Consumer
 from connectsoft_obs.work.consumers import consumer as consumer
-from connectsoft_obs.work.decorator import job as job
+from connectsoft_obs.work.genai import GenAiCall as GenAiCall
+from connectsoft_obs.work.genai import genai_call as genai_call
 from connectsoft_obs.work.heartbeats import Heartbeat as Heartbeat
 from connectsoft_obs.work.heartbeats import heartbeat as heartbeat
-from connectsoft_obs.work.models import ModelCall as ModelCall
-from connectsoft_obs.work.models import model_call as model_call
+from connectsoft_obs.work.jobs import job as job
+from connectsoft_obs.work.jobs import operation as operation
+from connectsoft_obs.work.jobs import skip as skip
 from connectsoft_obs.work.producers import Producer as Producer
 from connectsoft_obs.work.producers import producer as producer
 from connectsoft_obs.work.run import Run as Run
-from connectsoft_obs.work.workers import Worker as Worker
-from connectsoft_obs.work.workers import worker as worker
+from connectsoft_obs.work.worker_process import Worker as Worker
+from connectsoft_obs.work.worker_process import worker as worker

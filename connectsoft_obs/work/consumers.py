@@ -7,18 +7,17 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.ledger import failed
+from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.telemetry import Telemetry, current
-from connectsoft_obs.work import arrive
-from connectsoft_obs.work.arrival import ALONE, Arrival
-from connectsoft_obs.work.delivery import Pick, read
-from connectsoft_obs.work.found import found
-from connectsoft_obs.work.messages import MessageRecord, message_record
-from connectsoft_obs.work.names import checked, named
+from connectsoft_obs.work import inbound
+from connectsoft_obs.work.inbound import NO_INBOUND, InboundContext
+from connectsoft_obs.work.message import Accessor, read
+from connectsoft_obs.work.message_recorder import MessageRecorder, message_recorder
+from connectsoft_obs.work.options import RunOptions, resolve_name, validate_name
+from connectsoft_obs.work.registry import resolve_or_none
 from connectsoft_obs.work.run import Run
-from connectsoft_obs.work.serving import adopt_loop
-from connectsoft_obs.work.steps import observed
-from connectsoft_obs.work.terms import Terms
+from connectsoft_obs.work.worker_process import use_running_loop
+from connectsoft_obs.work.wrappers import wrap
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,8 +26,8 @@ def consumer(
     destination: str,
     *,
     system: str,
-    headers: Pick | None = None,
-    sent: Pick | None = None,
+    headers: Accessor | None = None,
+    sent: Accessor | None = None,
     message: str | None = None,
     timeout: float | None = None,
     rejects: type[BaseException] | tuple[type[BaseException], ...] = (),
@@ -58,12 +57,12 @@ def consumer(
     """
     where = "consumer"
     return Consumer(
-        checked(where, destination),
-        checked(where, system),
+        validate_name(where, destination),
+        validate_name(where, system),
         headers,
         sent,
         message,
-        Terms.checked(where, timeout, rejects),
+        RunOptions.checked(where, timeout, rejects),
         telemetry,
     )
 
@@ -75,10 +74,10 @@ class Consumer:
         self,
         destination: str,
         system: str,
-        headers: Pick | None,
-        sent: Pick | None,
+        headers: Accessor | None,
+        sent: Accessor | None,
         message: str | None,
-        terms: Terms,
+        terms: RunOptions,
         telemetry: Telemetry | None,
     ) -> None:
         self._destination = destination
@@ -88,7 +87,7 @@ class Consumer:
         self._message = message
         self._terms = terms
         self._given = telemetry
-        self._record: MessageRecord | None = None
+        self._record: MessageRecorder | None = None
 
     def __call__(self, function: F) -> F:
         """Observe each call of a function that processes a message.
@@ -98,21 +97,21 @@ class Consumer:
         """
         if isinstance(function, classmethod | staticmethod):
             return type(function)(self(function.__func__))
-        named("consumer", None, function)
+        resolve_name("consumer", None, function)
         position, name = _argument(function, self._message)
 
         def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
-            return self.processing(args[position] if position < len(args) else kwargs.get(name))
+            return self.span_name(args[position] if position < len(args) else kwargs.get(name))
 
-        return observed(function, run, self._terms.timeout)  # type: ignore[return-value]
+        return wrap(function, run, self._terms.timeout)  # type: ignore[return-value]
 
-    def processing(self, message: Any) -> Run:
+    def span_name(self, message: Any) -> Run:
         """The processing of a message, or of a list of them, as a context manager. Never raises."""
         try:
             return self._run(message)
         except Exception as failure:  # noqa: BLE001  ours; the message is processed without us
-            failed("work.open", failure)
-            return Run(None, ALONE, self._terms)
+            record_internal_error("work.start", failure)
+            return Run(None, NO_INBOUND, self._terms)
 
     def _run(self, message: Any) -> Run:
         telemetry = self._given or current()
@@ -120,27 +119,27 @@ class Consumer:
         if record is None or record.telemetry is not telemetry:
             record = self._bind()
         if record is None:
-            return Run(None, ALONE, self._terms)
+            return Run(None, NO_INBOUND, self._terms)
         try:
             arrival = self._arrival(record, message)
         except Exception as failure:  # noqa: BLE001  ours, or a `headers` function that fails; the message is processed
-            record.telemetry.ledger.error("work.message", failure)
-            arrival = Arrival(count=len(message)) if isinstance(message, list) else ALONE
+            record.telemetry.internal_telemetry.record_error("work.message", failure)
+            arrival = InboundContext(count=len(message)) if isinstance(message, list) else NO_INBOUND
         return Run(record, arrival, self._terms)
 
-    def _bind(self) -> MessageRecord | None:
-        telemetry = self._given or found()
+    def _bind(self) -> MessageRecorder | None:
+        telemetry = self._given or resolve_or_none()
         if telemetry is None or telemetry.settings.disabled:
             return None
-        adopt_loop(telemetry)
-        self._record = message_record(telemetry, self._system, self._destination)
+        use_running_loop(telemetry)
+        self._record = message_recorder(telemetry, self._system, self._destination)
         return self._record
 
-    def _arrival(self, record: MessageRecord, message: Any) -> Arrival:
+    def _arrival(self, record: MessageRecorder, message: Any) -> InboundContext:
         if isinstance(message, list):
             several = [read(one, self._headers, self._sent) for one in message]
-            return arrive.batch(record.telemetry, several)
-        return arrive.single(record.telemetry, read(message, self._headers, self._sent), self._system)
+            return inbound.from_batch(record.telemetry, several)
+        return inbound.from_message(record.telemetry, read(message, self._headers, self._sent), self._system)
 
 
 def _argument(function: Callable[..., Any], wanted: str | None) -> tuple[int, str]:

@@ -23,12 +23,12 @@ _FACTS: Final = {
 _NONE: Final[Mapping[str, Any]] = {}
 
 
-def of(body: Any) -> Mapping[str, Any]:
+def parse(body: Any) -> Mapping[str, Any]:
     """The fields of an envelope, from JSON text or a mapping; nothing when it is not one."""
     if body is None:
         return _NONE
     if is_mapping(body):
-        return body if is_one(body) else _NONE
+        return body if is_envelope(body) else _NONE
     if isinstance(body, str):
         body = body.encode("utf-8", "replace") if len(body) <= LARGEST else b""
     if not isinstance(body, bytes) or len(body) > LARGEST or _MARK not in body:
@@ -37,7 +37,7 @@ def of(body: Any) -> Mapping[str, Any]:
         found = orjson.loads(body)
     except ValueError:
         return _NONE
-    return found if isinstance(found, dict) and is_one(found) else _NONE
+    return found if isinstance(found, dict) and is_envelope(found) else _NONE
 
 
 def is_mapping(value: Any) -> TypeGuard[Mapping[Any, Any]]:
@@ -45,12 +45,12 @@ def is_mapping(value: Any) -> TypeGuard[Mapping[Any, Any]]:
     return type(value) is dict or isinstance(value, Mapping)
 
 
-def is_one(body: Mapping[Any, Any]) -> bool:
+def is_envelope(body: Mapping[Any, Any]) -> bool:
     """Whether a mapping has the fields that every envelope has."""
     return "eventId" in body and "eventType" in body and "traceId" in body
 
 
-def facts(envelope: Mapping[str, Any]) -> dict[str, str]:
+def bound_attributes(envelope: Mapping[str, Any]) -> dict[str, str]:
     """The dimensions of an envelope under their attribute names; values that are no ids are left out."""
     return {name: value for key, name in _FACTS.items() if (value := _valid(envelope.get(key))) is not None}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from connectsoft_obs.telemetry import Telemetry, resolve
 from connectsoft_obs.vocabulary import JOB_HEARTBEAT
-from connectsoft_obs.work.running import running
+from connectsoft_obs.work.registry import registry_of
 
 if TYPE_CHECKING:
     from connectsoft_obs.work.run import Run
@@ -73,7 +73,7 @@ class Heartbeat:
 _loop: ContextVar[Heartbeat | None] = ContextVar("connectsoft-obs-loop", default=None)
 
 
-def occupied(run: Run) -> Heartbeat | None:
+def enclosing_heartbeat(run: Run) -> Heartbeat | None:
     """The loop that a run with a deadline was begun in, which is alive until then."""
     loop = _loop.get()
     if loop is not None:
@@ -94,12 +94,12 @@ def heartbeat(name: str, *, every: float) -> Heartbeat:
         every: seconds between two beats, at the most.
     """
     telemetry = resolve()
-    loops = running(telemetry).loops
+    loops = registry_of(telemetry).loops
     loop = loops.get(name)
     if loop is None:
         loop = Heartbeat(telemetry, name, every)
         if len(loops) < _LOOPS:
             loop = loops.setdefault(name, loop)
-            telemetry.health.watch(f"loop:{name}", loop.problem)
+            telemetry.health.add_liveness_watch(f"loop:{name}", loop.problem)
     loop.every = every
     return loop.beat()

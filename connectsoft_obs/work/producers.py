@@ -12,10 +12,16 @@ from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import SpanKind
 
-from connectsoft_obs.context import current, inject
-from connectsoft_obs.ledger import failed
+from connectsoft_obs.context import current_operation, inject
+from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.operations import exception_outcome
-from connectsoft_obs.signals.tracing import NO_SHARED, Shared, Span, Unsampled, shared
+from connectsoft_obs.signals.tracing import (
+    NO_ENCODED_ATTRIBUTES,
+    EncodedAttributes,
+    NonRecordingSpan,
+    Span,
+    encode_common_attributes,
+)
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import (
     ERROR_TYPE,
@@ -29,8 +35,8 @@ from connectsoft_obs.vocabulary import (
     TENANT_ID,
     TENANT_MESSAGE_HEADER,
 )
-from connectsoft_obs.work.found import found
-from connectsoft_obs.work.names import checked
+from connectsoft_obs.work.options import validate_name
+from connectsoft_obs.work.registry import resolve_or_none
 
 SEND = "send"
 
@@ -51,11 +57,11 @@ def producer(destination: str, *, system: str, count: int = 1, telemetry: Teleme
     Raises:
         ConfigurationError: a name that cannot be a label.
     """
-    destination, system = checked("producer", destination), checked("producer", system)
+    destination, system = validate_name("producer", destination), validate_name("producer", system)
     try:
-        given = telemetry or found()
+        given = telemetry or resolve_or_none()
     except Exception as failure:  # noqa: BLE001  ours; the message is sent without us
-        failed("work.open", failure)
+        record_internal_error("work.start", failure)
         given = None
     return Producer(given, destination, system, count)
 
@@ -82,10 +88,10 @@ class Producer:
         self._count = count
         self._token: Token[Context] | None = None
         self._context: Context | None = None
-        self._span: Span | Unsampled | None = None
+        self._span: Span | NonRecordingSpan | None = None
 
     @property
-    def span(self) -> Span | Unsampled | None:
+    def create_span(self) -> Span | NonRecordingSpan | None:
         """Its span, while it is open."""
         return self._span
 
@@ -122,7 +128,7 @@ class Producer:
             headers |= self._dimensions()
         except Exception as failure:  # noqa: BLE001  ours; the message is sent without what we would have added
             if telemetry is not None:
-                telemetry.ledger.error("work.producer", failure)
+                telemetry.internal_telemetry.record_error("work.producer", failure)
         return headers
 
     def end(self, error: BaseException | None) -> None:
@@ -134,13 +140,13 @@ class Producer:
         try:
             self._close(telemetry, span, error)
         except Exception as failure:  # noqa: BLE001  ours; the message is sent, or not, as it is
-            telemetry.ledger.error("work.producer", failure)
+            telemetry.internal_telemetry.record_error("work.producer", failure)
 
     def _open(self, telemetry: Telemetry) -> None:
         here = get_current()
         parent = trace.get_current_span(here).get_span_context()
         self._wall_ns, self._start_ns = time_ns(), perf_counter_ns()
-        self._span = telemetry.tracing.tracer.open(
+        self._span = telemetry.tracing.tracer.start_fast(
             f"send {self._destination}",
             SpanKind.PRODUCER,
             parent if parent.is_valid else None,
@@ -148,13 +154,13 @@ class Producer:
             lambda: _attributes(self._system, self._destination).items,
             here,
         )
-        operation = current()
-        for name, value in ((operation.facts if operation is not None else None) or {}).items():
+        operation = current_operation()
+        for name, value in ((operation.bound_attributes if operation is not None else None) or {}).items():
             if name in telemetry.settings.baggage_keys:
                 here = baggage.set_baggage(name, str(value), here)
         self._context = trace.set_span_in_context(self._span, here)
 
-    def _close(self, telemetry: Telemetry, span: Span | Unsampled, error: BaseException | None) -> None:
+    def _close(self, telemetry: Telemetry, span: Span | NonRecordingSpan, error: BaseException | None) -> None:
         name = "" if error is None else exception_outcome(error)[1]
         sent = telemetry.metrics.family(SENT_MESSAGES)
         sent.number(self._system, SEND, self._destination, name).add(self._count)
@@ -162,16 +168,16 @@ class Producer:
             own: dict[str, Any] = {ERROR_TYPE: name} if name else {}
             if self._count != 1:
                 own[MESSAGING_BATCH_COUNT] = self._count
-            operation = current()
-            if operation is not None and operation.facts:
-                own |= operation.facts
+            operation = current_operation()
+            if operation is not None and operation.bound_attributes:
+                own |= operation.bound_attributes
             end_ns = self._wall_ns + perf_counter_ns() - self._start_ns
             fixed = _attributes(self._system, self._destination)
-            span.finish(span.title, fixed, NO_SHARED, own, isinstance(error, Exception), end_ns)
+            span.finish(span.title, fixed, NO_ENCODED_ATTRIBUTES, own, isinstance(error, Exception), end_ns)
 
     def _dimensions(self) -> dict[str, str]:
-        operation = current()
-        tenant = (operation.facts or {}).get(TENANT_ID) if operation is not None else None
+        operation = current_operation()
+        tenant = (operation.bound_attributes or {}).get(TENANT_ID) if operation is not None else None
         return {} if tenant is None else {TENANT_MESSAGE_HEADER: str(tenant)}
 
 
@@ -183,14 +189,14 @@ def _moment(now_ns: int) -> datetime:
     return _EPOCH + timedelta(microseconds=now_ns // 1000)
 
 
-_known: dict[tuple[str, str], Shared] = {}
+_known: dict[tuple[str, str], EncodedAttributes] = {}
 
 
-def _attributes(system: str, destination: str) -> Shared:
+def _attributes(system: str, destination: str) -> EncodedAttributes:
     """What all spans of a destination have in common."""
     known = _known.get((system, destination))
     if known is None:
-        known = shared(
+        known = encode_common_attributes(
             {
                 MESSAGING_SYSTEM: system,
                 MESSAGING_OPERATION: SEND,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import Link, SpanContext, SpanKind
 
-from connectsoft_obs.context import CORRELATION, OPERATION, SPAN, runtime, within
-from connectsoft_obs.operations import Operation, exception_name, told
+from connectsoft_obs.context import CORRELATION, OPERATION, SPAN, context_with, otel_context
+from connectsoft_obs.operations import Operation, already_logged, exception_name
 from connectsoft_obs.signals.logs import NOTHING
-from connectsoft_obs.signals.logs.cleaning import printed
-from connectsoft_obs.signals.tracing import NO_SHARED, Span, Unsampled, digits
+from connectsoft_obs.signals.logs.sanitizer import safe_str
+from connectsoft_obs.signals.tracing import NO_ENCODED_ATTRIBUTES, NonRecordingSpan, Span, digits
 from connectsoft_obs.vocabulary import (
     CORRELATION_ID,
     EXCEPTION_MESSAGE,
@@ -24,13 +24,13 @@ from connectsoft_obs.vocabulary import (
     SKIP_REASON,
     Outcome,
 )
-from connectsoft_obs.work import attempts
-from connectsoft_obs.work.arrival import ALONE, Arrival
-from connectsoft_obs.work.heartbeats import Heartbeat, occupied
-from connectsoft_obs.work.terms import EARLY_NS, NO_TERMS, Terms
+from connectsoft_obs.work import retry_links
+from connectsoft_obs.work.heartbeats import Heartbeat, enclosing_heartbeat
+from connectsoft_obs.work.inbound import NO_INBOUND, InboundContext
+from connectsoft_obs.work.options import EARLY_NS, NO_TERMS, RunOptions
 
 if TYPE_CHECKING:
-    from connectsoft_obs.work.record import Ending, Record
+    from connectsoft_obs.work.recorder import BoundOutcome, RunRecorder
 
 _BAD = (Outcome.FAILURE, Outcome.TIMEOUT)
 _SUCCESS = Outcome.SUCCESS  # a look-up less
@@ -44,16 +44,18 @@ class Run(Operation):
 
     __slots__ = ("_record", "_token", "arrival", "context", "loop", "reason", "retried", "span", "start_ns", "struck", "terms", "wall_ns")  # fmt: skip
 
-    def __init__(self, record: Record | None, arrival: Arrival = ALONE, terms: Terms = NO_TERMS) -> None:
+    def __init__(
+        self, record: RunRecorder | None, arrival: InboundContext = NO_INBOUND, terms: RunOptions = NO_TERMS
+    ) -> None:
         self.name: str = "" if record is None else record.name  # what Operation's constructor does, without the call
         self.correlation_id: str | None = None
-        self.facts: dict[str, Any] | None = None
+        self.bound_attributes: dict[str, Any] | None = None
         self.outcome: Outcome | None = None
         self.error_type: str | None = None
         self._record = record
         self._token: Token[Context] | None = None
-        self.arrival: Arrival = arrival
-        self.terms: Terms = terms
+        self.arrival: InboundContext = arrival
+        self.terms: RunOptions = terms
         self.reason: str | None = None
         self.retried: bool = False
         self.struck: bool = False
@@ -61,12 +63,12 @@ class Run(Operation):
         self.start_ns: int = 0
         self.context: Context | None = None
         self.loop: Heartbeat | None = None
-        self.span: Span | Unsampled
+        self.span: Span | NonRecordingSpan
 
     def __enter__(self) -> Run:
         """Begin the run, and make it current."""
         if self.begin():
-            self._token = runtime.attach(self.context)  # type: ignore[arg-type]
+            self._token = otel_context.attach(self.context)  # type: ignore[arg-type]
         return self
 
     def __exit__(
@@ -76,9 +78,9 @@ class Run(Operation):
         token, self._token = self._token, None
         if token is not None:
             try:
-                runtime.reset(token)
+                otel_context.reset(token)
             except ValueError:
-                runtime.detach(token)
+                otel_context.detach(token)
         self.end(error)
 
     def begin(self) -> bool:
@@ -93,7 +95,7 @@ class Run(Operation):
             self.start_ns = perf_counter_ns()
             self.context = None
             record.running.runs.discard(self)
-            record.telemetry.ledger.error("work.begin", failure)
+            record.telemetry.internal_telemetry.record_error("work.begin", failure)
             self._record = None
             return False
         return True
@@ -115,30 +117,30 @@ class Run(Operation):
             return
         elapsed_ns = perf_counter_ns() - self.start_ns
         try:
-            record.left(self)
+            record.on_leave(self)
             if self.loop is not None:
                 self.loop.runs.discard(self)
             self._close(record, error, elapsed_ns)
         except Exception as failure:  # noqa: BLE001  ours; the work is done and stays as it was
-            record.telemetry.ledger.error("work.end", failure)
+            record.telemetry.internal_telemetry.record_error("work.end", failure)
         self.context = None  # it holds this run: together they would wait for the garbage collector
         running = record.running
         running.runs.discard(self)  # last of all: a process that does nothing may be ended
         if running.after is not None:
             running.after(self)
 
-    def forget(self) -> None:
+    def discard(self) -> None:
         """End it without a trace: another process knows what became of it, and tells."""
         record, self._record = self._record, None
         token, self._token = self._token, None
         if token is not None:
             detach(token)
         if record is not None:
-            record.left(self)
+            record.on_leave(self)
             record.running.runs.discard(self)
         self.context = None
 
-    def began_earlier(self, seconds: float) -> None:
+    def backdate_start(self, seconds: float) -> None:
         """It has been running for so long already when it is begun here."""
         self.start_ns -= int(seconds * 1e9)
         self.wall_ns -= int(seconds * 1e9)
@@ -146,7 +148,7 @@ class Run(Operation):
     def warn(self, message: str) -> None:
         """Say once that the code around this run cannot be observed as it looks."""
         if (record := self._record) is not None:
-            record.telemetry.ledger.once(("work", self.name), message, {"operation": self.name})
+            record.telemetry.internal_telemetry.warn_once(("work", self.name), message, {"operation": self.name})
 
     @property
     def deadline_ns(self) -> int | None:
@@ -159,17 +161,17 @@ class Run(Operation):
         deadline = self.deadline_ns
         return deadline is not None and perf_counter_ns() >= deadline - EARLY_NS
 
-    def _open(self, record: Record) -> None:
+    def _open(self, record: RunRecorder) -> None:
         arrival = self.arrival
-        here = runtime.here()
-        if arrival is not ALONE:
+        here = otel_context.get_current()
+        if arrival is not NO_INBOUND:
             here = self._arrive(arrival, here)
         elif (enclosing := here.get(OPERATION)) is not None:
             self._inherit(enclosing)
         parent = _span_context(here) if SPAN in here else None
         local = parent is not None and not parent.is_remote
         self.wall_ns, self.start_ns = time_ns(), perf_counter_ns()
-        self.span = record.tracer.open(
+        self.span = record.tracer.start_fast(
             record.title,
             record.inside if local else SpanKind.CONSUMER,
             parent,
@@ -179,13 +181,13 @@ class Run(Operation):
             [Link(context) for context in arrival.links] if arrival.links else (),
             arrival.root_id,
         )
-        self.context = within(self, self.span, here)
+        self.context = context_with(self, self.span, here)
         if self.terms.timeout is not None:
-            self.loop = occupied(self)
+            self.loop = enclosing_heartbeat(self)
         record.running.runs.add(self)
-        record.began(self)
+        record.on_start(self)
 
-    def _arrive(self, arrival: Arrival, here: Context) -> Context:
+    def _arrive(self, arrival: InboundContext, here: Context) -> Context:
         """The context to begin in, for a run that somebody asked for."""
         base, enclosing = arrival.base, here.get(OPERATION)
         if enclosing is not None and not arrival.explicit:
@@ -199,21 +201,21 @@ class Run(Operation):
             self.correlation_id = str(given)
         if arrival.correlation_id is not None:
             self.correlation_id = arrival.correlation_id
-        if arrival.facts:
-            self.facts = {**(self.facts or {}), **arrival.facts}
+        if arrival.bound_attributes:
+            self.bound_attributes = {**(self.bound_attributes or {}), **arrival.bound_attributes}
         return here
 
     def _inherit(self, enclosing: object) -> None:
         if isinstance(enclosing, Operation):
-            self.facts, self.correlation_id = enclosing.facts, enclosing.correlation_id
+            self.bound_attributes, self.correlation_id = enclosing.bound_attributes, enclosing.correlation_id
 
-    def _close(self, record: Record, error: BaseException | None, elapsed_ns: int) -> None:
+    def _close(self, record: RunRecorder, error: BaseException | None, elapsed_ns: int) -> None:
         retried = self.retried
-        ordinary = error is None and self.arrival is ALONE and self.reason is None and self.terms.timeout is None
+        ordinary = error is None and self.arrival is NO_INBOUND and self.reason is None and self.terms.timeout is None
         if ordinary and not retried:  # nearly every run; there is nothing to find out
             outcome, name = _SUCCESS, None
         else:
-            outcome, name = self.terms.verdict(error, elapsed_ns, self.reason is not None, self.struck)
+            outcome, name = self.terms.outcome(error, elapsed_ns, self.reason is not None, self.struck)
             retried = retried or (outcome in _BAD and 0 < self.arrival.attempt < self.arrival.most)
         self.outcome = outcome
         self.error_type = name
@@ -222,26 +224,28 @@ class Run(Operation):
         span = self.span
         if ending.duration is not None:
             if record.exemplars and span.flags & 1:
-                ending.duration.exemplified(seconds, span.ids, now)
+                ending.duration.observe_with_exemplar(seconds, span.ids, now)
             else:
                 ending.duration.observe(seconds)
             if ending.count is not None:
                 ending.count(seconds)
-            record.settled(self, outcome, now)
+            record.on_finish(self, outcome, now)
         if type(span) is Span:
-            own = None if ordinary and self.correlation_id is None and not self.facts else self._own()
-            span.finish(record.title, ending.shared, NO_SHARED, own, ending.bad, now)
+            own = None if ordinary and self.correlation_id is None and not self.bound_attributes else self._own()
+            span.finish(record.title, ending.shared, NO_ENCODED_ATTRIBUTES, own, ending.bad, now)
         if retried:
-            attempts.remember(record.title, span.get_span_context())
+            retry_links.store_attempt(record.title, span.get_span_context())
         if ending.form is not None and error is None and self.reason is None:
             if ending.level >= record.quiet and self.context is not None:
                 logs = record.telemetry.logs
-                more = None if self.arrival is ALONE else logs.clean(self._said())
-                logs.fill(ending.form, self.context, digits(span), ending.level, now, self, (seconds,), NOTHING, more)
+                more = None if self.arrival is NO_INBOUND else logs.clean(self._log_fields())
+                logs.write_templated(
+                    ending.form, self.context, digits(span), ending.level, now, self, (seconds,), NOTHING, more
+                )
         else:
-            self._tell(record, ending, error, seconds)
+            self._log_outcome(record, ending, error, seconds)
 
-    def _said(self) -> dict[str, Any]:
+    def _log_fields(self) -> dict[str, Any]:
         """What came along that is of this run alone."""
         arrival = self.arrival
         own = {} if arrival.own is None else dict(arrival.own)
@@ -251,30 +255,32 @@ class Run(Operation):
 
     def _own(self) -> dict[str, Any]:
         """Span attributes that only this run has."""
-        own = self._said()
+        own = self._log_fields()
         if self.reason is not None:
             own[SKIP_REASON] = self.reason
         if self.correlation_id is not None:
             own[CORRELATION_ID] = self.correlation_id
-        if self.facts:
-            own |= self.facts
+        if self.bound_attributes:
+            own |= self.bound_attributes
         return own
 
-    def _tell(self, record: Record, ending: Ending, error: BaseException | None, seconds: float) -> None:
+    def _log_outcome(
+        self, record: RunRecorder, ending: BoundOutcome, error: BaseException | None, seconds: float
+    ) -> None:
         """Write the line; an exception is in the line of the operation that it left first, once it is final."""
-        fresh = ending.bad and ending.duration is not None and error is not None and not told(error)
+        fresh = ending.bad and ending.duration is not None and error is not None and not already_logged(error)
         if ending.level < record.quiet and not fresh:
             return
         fields = {**ending.fields, record.durations.metric.name: seconds}
-        fields |= self._said()
+        fields |= self._log_fields()
         if self.reason is not None:
             fields[SKIP_REASON] = self.reason
         if fresh:
             fields["otel.event.name"] = record.event
         elif ending.bad and error is not None:
-            fields |= {EXCEPTION_TYPE: exception_name(error), EXCEPTION_MESSAGE: printed(error, str)}
+            fields |= {EXCEPTION_TYPE: exception_name(error), EXCEPTION_MESSAGE: safe_str(error, str)}
         assert self.context is not None
-        record.telemetry.logs.emit_in(
+        record.telemetry.logs.emit_with_context(
             self.context, ending.level, ending.message, fields, record.logger, error if fresh else None
         )
 

@@ -15,7 +15,7 @@ SLACK = 30.0
 """Seconds that a scheduler's clock may be ahead: a run that begins so little before its time is the run of that time."""
 
 
-class Schedule:
+class JobSchedule:
     """The times at which a job is due.
 
     Args:
@@ -66,20 +66,20 @@ class Schedule:
         return due + self.grace
 
 
-_declared: dict[str, Schedule] = {}
+_declared: dict[str, JobSchedule] = {}
 
 
-def declare(schedule: Schedule) -> None:
+def declare(schedule: JobSchedule) -> None:
     """A job has a schedule; declared again (after a reload) the new one counts."""
     _declared[schedule.job] = schedule
 
 
-def declared() -> list[Schedule]:
+def declared() -> list[JobSchedule]:
     """Every schedule that code has declared so far."""
     return list(_declared.values())
 
 
-def schedule_of(job: str) -> Schedule | None:
+def schedule_of(job: str) -> JobSchedule | None:
     """The schedule of a job, if it has one."""
     return _declared.get(job)
 

@@ -16,7 +16,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError, ResponseError
 
 import connectsoft_obs as obs
-from connectsoft_obs.health import dependencies, machine
+from connectsoft_obs.health import dependency_checks, host_checks
 
 STREAM, GROUP, DEAD, ME = "audit-events", "audit-ingest", "audit-events-dead", socket.gethostname()
 TRAIL = Path(os.environ.get("AUDIT_TRAIL", "audit.jsonl"))
@@ -38,8 +38,8 @@ age = obs.histogram(
 )
 backlog = obs.gauge("audit.backlog", unit="{event}", merge="max", help="Number of events not yet processed.")
 
-obs.readiness_check("broker", scope="shared", interval=1.0)(dependencies.redis(broker))
-obs.readiness_check("trail")(machine.disk(str(TRAIL.resolve().parent), least=10_000_000))
+obs.readiness_check("broker", scope="shared", interval=1.0)(dependency_checks.redis(broker))
+obs.readiness_check("trail")(host_checks.disk(str(TRAIL.resolve().parent), least=10_000_000))
 
 
 @obs.consumer(STREAM, system="redis", headers=lambda entry: entry[1], rejects=ValueError, timeout=5.0)
@@ -105,7 +105,7 @@ async def join() -> None:
 
 async def main() -> None:
     """Consume until the platform says to stop; a broker that is away is waited for."""
-    async with obs.worker(service="audit-ingest", slos=str(Path(__file__).with_name("slo.toml"))) as worker:
+    async with obs.worker(service="audit-ingest", slo_file=str(Path(__file__).with_name("slo.toml"))) as worker:
         while not worker.draining:
             obs.heartbeat("consume", every=30)
             try:

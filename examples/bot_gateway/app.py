@@ -16,7 +16,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 import connectsoft_obs as obs
-from connectsoft_obs.health import dependencies
+from connectsoft_obs.health import dependency_checks
 
 SAAS = os.environ.get("SAAS_URL", "http://127.0.0.1:8003")
 PASSED_ON = ("authorization", "x-tenant-id")
@@ -24,7 +24,7 @@ client = httpx.AsyncClient(timeout=5)
 log = obs.get_logger("bot")
 
 # Not critical: without it the bot says that it is sorry, which it could not if it were out of rotation.
-obs.readiness_check("saas", critical=False)(dependencies.url(f"{SAAS}/health/ready", client))
+obs.readiness_check("saas", critical=False)(dependency_checks.url(f"{SAAS}/health/ready", client))
 
 
 async def messages(request: Request) -> Response:
@@ -64,4 +64,6 @@ async def lifespan(_: Starlette) -> AsyncIterator[None]:
 app = Starlette(
     routes=[Route("/messages", messages, methods=["POST"]), WebSocketRoute("/chat", chat)], lifespan=lifespan
 )
-app.add_middleware(obs.ObservabilityMiddleware, service="bot-gateway", slos=str(Path(__file__).with_name("slo.toml")))
+app.add_middleware(
+    obs.ObservabilityMiddleware, service="bot-gateway", slo_file=str(Path(__file__).with_name("slo.toml"))
+)

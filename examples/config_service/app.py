@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import connectsoft_obs as obs
-from connectsoft_obs.health import dependencies
+from connectsoft_obs.health import dependency_checks
 
 FRESH = float(os.environ.get("CONFIG_FRESH", "5"))
 
@@ -37,7 +37,7 @@ reads = obs.counter("config.reads", unit="{read}", labels=("config.source",), he
 
 # Critical: a new instance has an empty cache, so without the store it must not get traffic. It is shared by all
 # instances, and all leave rotation with it; say so, and a line at the start reminds the operator.
-obs.readiness_check("store", scope="shared", interval=1.0)(dependencies.redis(store))
+obs.readiness_check("store", scope="shared", interval=1.0)(dependency_checks.redis(store))
 
 
 async def read(request: Request) -> Response:
@@ -83,5 +83,5 @@ async def lifespan(_: Starlette) -> AsyncIterator[None]:
 routes = [Route("/config/{key}", read, methods=["GET"]), Route("/config/{key}", write, methods=["PUT"])]
 app = Starlette(routes=routes, lifespan=lifespan)
 app.add_middleware(
-    obs.ObservabilityMiddleware, service="config-service", slos=str(Path(__file__).with_name("slo.toml"))
+    obs.ObservabilityMiddleware, service="config-service", slo_file=str(Path(__file__).with_name("slo.toml"))
 )

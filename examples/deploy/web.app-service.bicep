@@ -18,7 +18,7 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
       healthCheckPath: '/health/ready'
       appSettings: [
         { name: 'OTEL_SERVICE_NAME', value: name }
-        { name: 'CONNECTSOFT_OBS_GRACE_PERIOD', value: '20' }
+        { name: 'CONNECTSOFT_OBS_TERMINATION_GRACE_PERIOD', value: '20' }
         { name: 'WEBSITE_HEALTHCHECK_MAXPINGFAILURES', value: '2' }
         { name: 'WEBSITE_WARMUP_PATH', value: '/health/startup' }
         { name: 'WEBSITE_WARMUP_STATUSES', value: '200' }

@@ -21,7 +21,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError, ResponseError
 
 import connectsoft_obs as obs
-from connectsoft_obs.health import dependencies
+from connectsoft_obs.health import dependency_checks
 
 STREAM, GROUP, ME = "factory-runs", "factory", socket.gethostname()
 ATTEMPTS = 3
@@ -38,7 +38,7 @@ broker = Redis.from_url(
     retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
 )
 log = obs.get_logger("factory")
-obs.readiness_check("broker", scope="shared", interval=1.0)(dependencies.redis(broker))
+obs.readiness_check("broker", scope="shared", interval=1.0)(dependency_checks.redis(broker))
 
 
 class RefusedError(Exception):
@@ -83,13 +83,13 @@ async def plan(wish: dict[str, Any]) -> None:
 async def generate(model: str, attempt: int) -> str:
     """Ask the model; a refusal that is tried again is a retry and no failure."""
     obs.bind(agent_id="developer", skill_id="generate")
-    with obs.model_call("example-1", provider="example") as call:
+    with obs.genai_call("example-1", provider="example") as call:
         if model == "slow":
             await asyncio.sleep(3600)
         if model == "broken" or (model == "refused once" and attempt == 1):
             message = "the model refused"
             raise RefusedError(message)
-        call.used(input_tokens=1200, output_tokens=345)
+        call.set_usage(input_tokens=1200, output_tokens=345)
     return uuid.uuid4().hex
 
 
@@ -120,8 +120,8 @@ async def join() -> None:
 
 async def main() -> None:
     """Run until the platform says to stop; a run that has begun is waited for."""
-    promises = str(Path(__file__).with_name("slo.toml"))
-    async with obs.worker(service="factory-runs", slos=promises, drain_timeout=TIMEOUT + 5) as worker:
+    slo_file = str(Path(__file__).with_name("slo.toml"))
+    async with obs.worker(service="factory-runs", slo_file=slo_file, drain_timeout=TIMEOUT + 5) as worker:
         while not worker.draining:
             obs.heartbeat("consume", every=30)
             try:

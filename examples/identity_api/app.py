@@ -34,7 +34,9 @@ sign_ins = obs.counter(
     "identity.sign_ins", unit="{attempt}", labels=("identity.result",), help="Number of attempts to sign in."
 )
 app = FastAPI(title="Identity")
-app.add_middleware(obs.ObservabilityMiddleware, service="identity-api", slos=str(Path(__file__).with_name("slo.toml")))
+app.add_middleware(
+    obs.ObservabilityMiddleware, service="identity-api", slo_file=str(Path(__file__).with_name("slo.toml"))
+)
 
 
 class SignIn(BaseModel):

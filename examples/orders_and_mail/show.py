@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from connectsoft_obs.demo import picture
+from connectsoft_obs.demo import render
 from connectsoft_obs.demo.collector import Collector
 
 HERE = Path(__file__).parent
@@ -72,8 +72,8 @@ def main() -> int:
     print(
         "\n".join(f"  {outcome:<12}{number:.0f}   expected {DELIVERED[outcome]}" for outcome, number in counted.items())
     )
-    print("\nTRACE (over OTLP, from both services)\n" + "\n".join(picture.tree(collector.last_trace())))
-    print("\nLOGS OF THE MAILER\n" + "\n".join(picture.lines(said.splitlines(), 6)))
+    print("\nTRACE (over OTLP, from both services)\n" + "\n".join(render.tree(collector.last_trace())))
+    print("\nLOGS OF THE MAILER\n" + "\n".join(render.lines(said.splitlines(), 6)))
     return 0 if counted == DELIVERED else 1
 
 

@@ -19,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
 import connectsoft_obs as obs
-from connectsoft_obs.health import dependencies
+from connectsoft_obs.health import dependency_checks
 
 IDENTITY = os.environ.get("IDENTITY_URL", "http://127.0.0.1:8001")
 CONFIG = os.environ.get("CONFIG_URL", "http://127.0.0.1:8002")
@@ -42,9 +42,9 @@ created = obs.counter(
     help="Number of projects created, by the tenants that are named in CONNECTSOFT_OBS_METRIC_TENANTS.",
 )
 
-obs.readiness_check("broker", scope="shared")(dependencies.redis(broker))
-obs.readiness_check("identity", critical=False)(dependencies.url(f"{IDENTITY}/health/ready", client))
-obs.readiness_check("config", critical=False)(dependencies.url(f"{CONFIG}/health/ready", client))
+obs.readiness_check("broker", scope="shared")(dependency_checks.redis(broker))
+obs.readiness_check("identity", critical=False)(dependency_checks.url(f"{IDENTITY}/health/ready", client))
+obs.readiness_check("config", critical=False)(dependency_checks.url(f"{CONFIG}/health/ready", client))
 
 
 @asynccontextmanager
@@ -61,7 +61,7 @@ app.add_middleware(
     service="saas-api",
     tenant_header="X-Tenant-Id",  # on the span and on every line of the request from here on
     metric_tenants=("acme",),  # the others are counted as _OTHER
-    slos=str(Path(__file__).with_name("slo.toml")),
+    slo_file=str(Path(__file__).with_name("slo.toml")),
 )
 
 

@@ -294,7 +294,7 @@ def test_a_mounted_application_does_not_answer_a_second_time() -> None:
 
 
 def test_paths_move_and_aliases_are_switched_off() -> None:
-    with capture(), TestClient(app(live_path="/livez", live_alias="", metrics_path="")) as client:
+    with capture(), TestClient(app(liveness_path="/livez", liveness_path_alias="", metrics_path="")) as client:
         assert client.get("/livez").status_code == 200
         assert [client.get(path).status_code for path in ("/health/live", "/alive", "/metrics")] == [404, 404, 404]
 
@@ -351,10 +351,10 @@ def test_two_services_in_one_process_need_two_telemetries() -> None:
 
 
 def test_a_telemetry_can_be_passed_explicitly() -> None:
-    from connectsoft_obs.settings import load
+    from connectsoft_obs.settings import load_settings
 
     with capture() as seen:
-        own = obs.Telemetry(load({}, service="mine"), exports=False)
+        own = obs.Telemetry(load_settings({}, service="mine"), exports=False)
         made = Starlette()
         made.add_middleware(obs.ObservabilityMiddleware, telemetry=own)
         TestClient(made).get("/")

@@ -15,9 +15,9 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import connectsoft_obs as obs
-from connectsoft_obs.asgi.lines import ACCESS
+from connectsoft_obs.asgi.access_log import ACCESS
 from connectsoft_obs.context import w3c
-from connectsoft_obs.testing import Seen, capture
+from connectsoft_obs.testing import Captured, capture
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -37,14 +37,14 @@ async def own_id(request: Request) -> PlainTextResponse:
     return PlainTextResponse("", headers={"X-Correlation-ID": "mine"})
 
 
-def ask(headers: Any = None, path: str = "/onward", **options: Any) -> tuple[Any, Seen]:
+def ask(headers: Any = None, path: str = "/onward", **options: Any) -> tuple[Any, Captured]:
     app = Starlette(routes=[Route("/onward", onward), Route("/boom", boom), Route("/own", own_id)])
     app.add_middleware(obs.ObservabilityMiddleware, service="correlation", **options)
     with capture() as seen:
         return TestClient(app, raise_server_exceptions=False).get(path, headers=headers), seen
 
 
-def parent(seen: Seen) -> tuple[str, str | None]:
+def parent(seen: Captured) -> tuple[str, str | None]:
     [span] = [one for one in seen.spans if one.kind is trace.SpanKind.SERVER]  # client libraries may trace too
     context = span.get_span_context()
     assert context is not None

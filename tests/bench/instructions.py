@@ -30,14 +30,14 @@ _BY_THE_CLOCK = {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_METRIC_EXPORT_INTER
 
 async def drive(name: str, count: int) -> None:
     """Handle `count` requests after a warm-up that both runs have in common."""
-    from child import receive, scope, send
+    from variant_process import receive, scope, send
 
     if name.startswith("ours"):
-        from connectsoft_obs.signals.logs import output
+        from connectsoft_obs.signals.logs import stdout_writer
         from connectsoft_obs.signals.metrics import series
 
-        output.PAUSE *= SLOWED
-        series.FRESH *= SLOWED
+        stdout_writer.PAUSE *= SLOWED
+        series.EXEMPLAR_MIN_INTERVAL_NS *= SLOWED
     app = build(name)
     for number in range(FEW + count):
         if number == FEW:  # whether a collection of everything falls into a run or not is chance

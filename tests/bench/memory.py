@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from sink import collector
-from wire import Served
+from throughput import Served
 
 NAMES = ("bare", "ours")
 _SLICE = 5

@@ -29,8 +29,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 import connectsoft_obs as obs
-from connectsoft_obs.settings import load
-from connectsoft_obs.signals.metrics import Metrics
+from connectsoft_obs.settings import load_settings
+from connectsoft_obs.signals.metrics import MetricRegistry
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import ACTIVE_REQUESTS, REQUEST_BUCKETS, REQUEST_DURATION
 
@@ -49,11 +49,11 @@ Variants = dict[str, Callable[[], Any]]
 
 def recorders() -> Variants:
     """One recorded request, by whom."""
-    metrics = Metrics(2000)
+    metrics = MetricRegistry(2000)
     duration, active = metrics.family(REQUEST_DURATION), metrics.family(ACTIVE_REQUESTS)
     ours, gauge = duration.histogram(*LABELS), active.number("GET", "http")
-    shared = Metrics(2000)
-    shared.share("bench", os.getpid(), tempfile.mkdtemp())
+    shared = MetricRegistry(2000)
+    shared.join_workers("bench", os.getpid(), tempfile.mkdtemp())
     theirs, their_gauge = (
         shared.family(REQUEST_DURATION).histogram(*LABELS),
         shared.family(ACTIVE_REQUESTS).number("GET", "http"),
@@ -134,8 +134,8 @@ def middlewares() -> Variants:
 
     bare = Starlette(routes=[Route("/items/{id}", endpoint)])
     quiet = {"service": "bench", "access_log": "off", "traces_sampler": "always_off"}
-    silent = Telemetry(load({}, **quiet), exports=False)
-    devnull = Telemetry(load({}, service="bench"), exports=False)
+    silent = Telemetry(load_settings({}, **quiet), exports=False)
+    devnull = Telemetry(load_settings({}, service="bench"), exports=False)
     devnull.output.write = lambda line, urgent: None  # type: ignore[method-assign]
     apps: dict[str, Any] = {
         "bare application": bare,

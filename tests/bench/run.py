@@ -22,17 +22,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import export_stall
 import imports
 import inprocess
 import instructions
 import job
+import latency
 import memory
-import openloop
-import page
-import pythons
+import python_versions
+import report
 import scaling
-import stall
-import wire
+import throughput
 from variants import VARIANTS
 
 KEPT = Path(__file__).parents[2] / "docs" / "explanation" / "performance.json"
@@ -122,9 +122,9 @@ def short() -> int:
 
 def inside(rounds: int) -> dict[str, dict[str, float]]:
     """What is said within a request."""
-    import line  # its peers are not there where a run is only compared with the last one
+    import log_line  # its peers are not there where a run is only compared with the last one
 
-    found: dict[str, dict[str, float]] = line.ratios(rounds)
+    found: dict[str, dict[str, float]] = log_line.ratios(rounds)
     return found
 
 
@@ -138,15 +138,15 @@ def parts(rounds: int, others: list[str]) -> dict[str, Callable[[], Any]]:
     few = max(3, rounds // 2)
     return {
         "in process": lambda: inprocess.measure(list(VARIANTS), rounds, 1500),
-        "server": lambda: wire.measure(_ON_A_SERVER, few, 3),
-        "workers": lambda: wire.workers(few, 3),
-        "open loop": lambda: openloop.measure(openloop.NAMES, 2 * rounds, 3),
+        "server": lambda: throughput.measure(_ON_A_SERVER, few, 3),
+        "workers": lambda: throughput.workers(few, 3),
+        "open loop": lambda: latency.measure(latency.NAMES, 2 * rounds, 3),
         "instructions": lambda: instructions.per_request(["bare", *_COUNTED]),
-        **({"pythons": lambda: pythons.measure(others)} if others else {}),
+        **({"pythons": lambda: python_versions.measure(others)} if others else {}),
         "scaling": lambda: scaling.measure(rounds),
         "pieces": lambda: scaling.pieces(rounds),
         "inside": lambda: inside(rounds),
-        "stall": lambda: stall.measure(4 * rounds),
+        "stall": lambda: export_stall.measure(4 * rounds),
         "job": lambda: job.measure(3 * rounds, 1500),
         "memory": lambda: memory.measure(1_000_000),
         "import": lambda: imports.ratio(imports.SERVICE, imports.DEPENDENCIES, 3 * rounds),
@@ -182,7 +182,7 @@ def main() -> int:
         missed += became == "missed"
         print(f"{became:<16} {what}: {figure:.2f}, goal {limit:.2f}, noise {noise:.2f}")
     if options.write:
-        page.write(options.write, found, verdict)
+        report.write(options.write, found, verdict)
     return missed
 
 

@@ -49,7 +49,7 @@ def series(count: int, by: str) -> Any:
         import connectsoft_obs as obs
         from connectsoft_obs.vocabulary import REQUEST_DURATION
 
-        family = obs.configure(service="bench", instrument="none").metrics.family(REQUEST_DURATION)
+        family = obs.configure(service="bench", instrumentations="none").metrics.family(REQUEST_DURATION)
         blank = [""] * (len(family.metric.labels) - 1)
         for number in range(count // 15):  # a histogram is fifteen lines of a page
             family.histogram(*blank, f"/filler/{number}").observe(0.01)
@@ -82,9 +82,9 @@ def observed(app: Any, by: str) -> Any:
         import connectsoft_obs as obs
 
         if hasattr(app, "add_middleware"):
-            app.add_middleware(obs.ObservabilityMiddleware, service="bench", instrument="none")
+            app.add_middleware(obs.ObservabilityMiddleware, service="bench", instrumentations="none")
             return app
-        return obs.ObservabilityMiddleware(app, service="bench", instrument="none")
+        return obs.ObservabilityMiddleware(app, service="bench", instrumentations="none")
     if by == PEER:
         from opentelemetry import trace
         from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware

@@ -32,7 +32,7 @@ from prometheus_client import multiprocess, values
 from prometheus_client.openmetrics import exposition as client_openmetrics
 from support.process import uvicorn
 
-from connectsoft_obs.signals.metrics import Metrics
+from connectsoft_obs.signals.metrics import MetricRegistry
 from connectsoft_obs.signals.metrics.exposition import Exposition
 from connectsoft_obs.vocabulary import REQUEST_BUCKETS, REQUEST_DURATION, prometheus_name
 
@@ -45,7 +45,7 @@ def never() -> None:
     """No pause: nobody waits, and what is measured is work."""
 
 
-def record_ours(metrics: Metrics, series: int) -> None:
+def record_ours(metrics: MetricRegistry, series: int) -> None:
     """Histograms that make this many lines."""
     family = metrics.family(REQUEST_DURATION)
     for number in range(max(1, series // LINES)):
@@ -94,9 +94,11 @@ def seconds(variants: dict[str, Callable[[], bytes]]) -> dict[str, tuple[float, 
     return {name: (statistics.median(found[1:]), sizes[name]) for name, found in times.items()}
 
 
-def page_of(metrics: Metrics, exposition: Exposition, exemplars: bool = False) -> bytes:
+def page_of(metrics: MetricRegistry, exposition: Exposition, exemplars: bool = False) -> bytes:
     """Our page."""
-    wanted = [found for found in metrics.everyone(never, exemplars) if found.metric.name == REQUEST_DURATION.name]
+    wanted = [
+        found for found in metrics.collect_all_workers(never, exemplars) if found.metric.name == REQUEST_DURATION.name
+    ]
     return "".join(exposition.families(wanted, never)).encode()
 
 
@@ -120,12 +122,12 @@ def _row(series: int, workers: int) -> str:
         REQUEST_DURATION.family, REQUEST_DURATION.help, names, buckets=REQUEST_BUCKETS, registry=None
     )
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    metrics = Metrics(100_000)
+    metrics = MetricRegistry(100_000)
     if workers > 1:
-        metrics.share("bench", os.getpid(), str(PLACE))
+        metrics.join_workers("bench", os.getpid(), str(PLACE))
 
     def child() -> None:
-        metrics.forked()
+        metrics.after_fork_in_child()
         record_ours(metrics, series)
         record_theirs(histogram, series)
 
@@ -153,13 +155,13 @@ def generations() -> None:
     """The second table."""
     print("\nafter generations of workers: time and files as multiples of those after none, 2,000 series")
     first: dict[str, tuple[float, int]] = {}
-    metrics = Metrics(100_000)
-    metrics.share("bench", os.getpid(), str(PLACE))
+    metrics = MetricRegistry(100_000)
+    metrics.join_workers("bench", os.getpid(), str(PLACE))
     record_ours(metrics, 2000)
     exposition, done = Exposition(False), 0
 
     def generation() -> None:
-        metrics.forked()
+        metrics.after_fork_in_child()
         record_ours(metrics, 2000)
 
     for number in (0, 10, 100, 1000):
@@ -185,8 +187,8 @@ def worst(seconds_each: float = 8.0) -> None:
     }
     times: dict[str, list[float]] = {name: [] for name in paths}
     windows: dict[str, list[float]] = {name: [] for name in paths}
-    env = {"CONNECTSOFT_OBS_ACCESS_LOG": "off", "CONNECTSOFT_OBS_SERIES_LIMIT": "100000"}
-    with uvicorn("many:app", env=env) as service:
+    env = {"CONNECTSOFT_OBS_ACCESS_LOG": "off", "CONNECTSOFT_OBS_CARDINALITY_LIMIT": "100000"}
+    with uvicorn("many_series:app", env=env) as service:
         service.ready()
         client = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
         for _ in range(4):

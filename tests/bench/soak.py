@@ -24,13 +24,13 @@ sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 
 import httpx
 from sink import collector
-from support.faulty import Faulty
+from support.faulty_collector import Faulty
 from support.process import Service, free_port
-from support.watching import children, percentile, used
+from support.process_stats import children, percentile, used
 
 APPS = Path(__file__).parent.parent / "apps"
 FAULTS = ("refuse", "hang", "503", "429:1", "400", "413", "garbage", "cut", "reset", "slow:10")
-"""What `support.faulty` can do, each for a tenth of the run."""
+"""What `support.faulty_collector` can do, each for a tenth of the run."""
 
 PROBES = 10
 """Requests beside the load, for each sample."""
@@ -100,7 +100,7 @@ class Soak:
 
     def plot(self, path: Path) -> None:
         """Memory, latency and queues over time, as PNG."""
-        from chart import panels  # a picture needs matplotlib, a run does not
+        from charts import panels  # a picture needs matplotlib, a run does not
 
         memory = {f"worker {number}": points for number, points in enumerate(self.rss.values(), 1)}
         shown = [
@@ -125,7 +125,7 @@ def main() -> int:
     port = free_port()
     with Faulty(FAULTS[0]) if options.faults else collector() as to:
         faulty, endpoint = (to, to.url) if isinstance(to, Faulty) else (None, to)
-        command = [sys.executable, "-m", "uvicorn", "watched:app", "--app-dir", str(APPS), "--port", str(port)]
+        command = [sys.executable, "-m", "uvicorn", "four_signals:app", "--app-dir", str(APPS), "--port", str(port)]
         environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_METRIC_EXPORT_INTERVAL": "10000"}
         with Service([*command, "--workers", "2", "--no-access-log"], port, environment) as service:
             service.ready()

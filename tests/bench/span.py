@@ -19,9 +19,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind
 
 import connectsoft_obs as obs
-from connectsoft_obs.context.current import within
+from connectsoft_obs.context.current import context_with
 from connectsoft_obs.operations import Operation
-from connectsoft_obs.signals.tracing import encode
+from connectsoft_obs.signals.tracing import otlp_encoder
 
 KIND: dict[str, Any] = {
     "http.request.method": "GET", "url.scheme": "http", "http.route": "/items/{item_id}",
@@ -43,11 +43,11 @@ def cases() -> dict[str, dict[str, Callable[[], Any]]]:
     """What is compared: name of the comparison to name of the side to what it does once."""
     telemetry = obs.Telemetry(obs.Settings(), exports=False)
     ours, theirs = telemetry.tracing.tracer, OTHERS
-    shared = encode.shared(KIND, "GET /items/{item_id}", SpanKind.SERVER)
-    around = encode.shared(AROUND)
+    shared = otlp_encoder.encode_common_attributes(KIND, "GET /items/{item_id}", SpanKind.SERVER)
+    around = otlp_encoder.encode_common_attributes(AROUND)
 
     def our_span() -> Any:
-        span: Any = ours.open("GET", SpanKind.SERVER, None, time.time_ns())
+        span: Any = ours.start_fast("GET", SpanKind.SERVER, None, time.time_ns())
         span.finish("GET /items/{item_id}", shared, around, dict(OWN), False, time.time_ns())
         return span
 
@@ -59,7 +59,7 @@ def cases() -> dict[str, dict[str, Callable[[], Any]]]:
         return span
 
     own, other = our_span(), their_span()
-    attach(within(Operation("GET /items/{item_id}"), trace.INVALID_SPAN, Context()))
+    attach(context_with(Operation("GET /items/{item_id}"), trace.INVALID_SPAN, Context()))
 
     def named_work() -> None:
         with obs.operation("resize"):
@@ -77,7 +77,7 @@ def cases() -> dict[str, dict[str, Callable[[], Any]]]:
         "operation() against a span alone": {"ours": named_work, "OpenTelemetry SDK": named_span},
         "a span, thirteen attributes": {"ours": our_span, "OpenTelemetry SDK": their_span},
         "its bytes": {
-            "ours": lambda: encode.span(own),
+            "ours": lambda: otlp_encoder.span(own),
             "official encoder": lambda: encode_spans([other]).SerializeToString(),
         },
     }

@@ -54,7 +54,7 @@ def fastapi(**options: Any) -> Any:
 def _ours(app: Any, **settings: Any) -> Any:
     import connectsoft_obs as obs
 
-    app.add_middleware(obs.ObservabilityMiddleware, service="bench", instrument="none", **settings)
+    app.add_middleware(obs.ObservabilityMiddleware, service="bench", instrumentations="none", **settings)
     return app
 
 

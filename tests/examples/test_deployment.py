@@ -20,7 +20,7 @@ CONTAINER_APPS = [path for path in FILES if path.name.endswith("container-apps.b
 APP_SERVICES = [path for path in FILES if path.name.endswith("app-service.bicep")]
 UNITS = [path for path in FILES if path.suffix == ".service"]
 DEFAULTS = Settings()
-PATHS = {DEFAULTS.startup_path, DEFAULTS.ready_path, DEFAULTS.live_path}
+PATHS = {DEFAULTS.startup_path, DEFAULTS.readiness_path, DEFAULTS.liveness_path}
 LIMITS = {
     "initialDelaySeconds": (1, 60),
     "periodSeconds": (1, 240),
@@ -41,7 +41,7 @@ def needed(path: Path, delay: float) -> float:
         return 60 + 5 + DEFAULTS.shutdown_timeout
     if "worker" in path.name:
         return DEFAULTS.drain_timeout + DEFAULTS.shutdown_timeout
-    return delay + DEFAULTS.longest_request + DEFAULTS.shutdown_timeout + 2
+    return delay + DEFAULTS.max_request_duration + DEFAULTS.shutdown_timeout + 2
 
 
 def documents(path: Path) -> Iterator[dict[str, Any]]:
@@ -73,7 +73,7 @@ def test_pods_are_probed_where_the_package_answers_and_are_given_the_time_that_a
     probes = {kind: container[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")}
     assert {probe["httpGet"]["path"] for probe in probes.values()} == PATHS
     assert {probe["httpGet"]["port"] for probe in probes.values()} == {port["name"]}
-    assert probes["liveness"]["httpGet"]["path"] == DEFAULTS.live_path, "a dependency must not restart pods"
+    assert probes["liveness"]["httpGet"]["path"] == DEFAULTS.liveness_path, "a dependency must not restart pods"
     assert spec["terminationGracePeriodSeconds"] >= needed(path, 10)
     assert deployment["spec"]["selector"]["matchLabels"].items() <= (
         deployment["spec"]["template"]["metadata"]["labels"].items()
@@ -100,13 +100,13 @@ def test_container_apps_stay_within_the_limits_of_their_probes(path: Path) -> No
 def test_app_service_looks_at_what_the_service_says(path: Path) -> None:
     text = path.read_text()
     settings = dict(re.findall(r"\{ name: '(\w+)', value: '([^']*)' \}", text))
-    assert f"healthCheckPath: '{DEFAULTS.ready_path}'" in text
+    assert f"healthCheckPath: '{DEFAULTS.readiness_path}'" in text
     assert settings["WEBSITE_WARMUP_PATH"] in PATHS
     assert settings["WEBSITE_SWAP_WARMUP_PING_PATH"] in PATHS
     assert settings["WEBSITE_WARMUP_STATUSES"] == settings["WEBSITE_SWAP_WARMUP_PING_STATUSES"] == "200"
     assert 2 <= int(settings["WEBSITE_HEALTHCHECK_MAXPINGFAILURES"]) <= 10
     assert needed(path, 2) <= int(settings["WEBSITES_CONTAINER_STOP_TIME_LIMIT"]) <= 120
-    assert settings["CONNECTSOFT_OBS_GRACE_PERIOD"] == settings["WEBSITES_CONTAINER_STOP_TIME_LIMIT"]
+    assert settings["CONNECTSOFT_OBS_TERMINATION_GRACE_PERIOD"] == settings["WEBSITES_CONTAINER_STOP_TIME_LIMIT"]
     assert ("webSocketsEnabled: true" in text) == (path.parent.parent.name == "bot_gateway")
 
 
@@ -119,5 +119,7 @@ def test_units_wait_for_the_start_and_for_the_end(path: Path) -> None:
     assert int(found["WatchdogSec"]) > 0
     delay = float(found.get("CONNECTSOFT_OBS_DRAIN_DELAY", 0))
     assert int(found["TimeoutStopSec"]) >= needed(path, delay)
-    assert int(found["TimeoutStopSec"]) == int(found.get("CONNECTSOFT_OBS_GRACE_PERIOD") or found["TimeoutStopSec"])
+    assert int(found["TimeoutStopSec"]) == int(
+        found.get("CONNECTSOFT_OBS_TERMINATION_GRACE_PERIOD") or found["TimeoutStopSec"]
+    )
     assert found["ExecStart"].startswith(found["WorkingDirectory"])

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from opentelemetry import context
-from support.probing import becomes
 from support.process import wait_for
+from support.service_client import becomes
 
 import connectsoft_obs as obs
 from connectsoft_obs.health import Check, Probe
-from connectsoft_obs.health.states import CheckState
+from connectsoft_obs.health.check_state import CheckState
 from connectsoft_obs.vocabulary import HealthState
 
 HEALTHY, DEGRADED, UNHEALTHY = HealthState

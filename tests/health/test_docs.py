@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from connectsoft_obs.endpoints import Endpoints
-from connectsoft_obs.health.budget import LIMITS, MARGIN
+from connectsoft_obs.endpoints import EndpointRouter
+from connectsoft_obs.health.shutdown_budget import LIMITS, MARGIN
 from connectsoft_obs.identity import Platform
 from connectsoft_obs.settings import Settings, variable
 from connectsoft_obs.telemetry import Telemetry
@@ -29,7 +29,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 def needed(drain: float) -> float:
     settings = Settings()
-    return drain + settings.longest_request + settings.shutdown_timeout + MARGIN
+    return drain + settings.max_request_duration + settings.shutdown_timeout + MARGIN
 
 
 @pytest.mark.parametrize("text", [HEALTH, RESTARTS], ids=PAGES[:2])
@@ -51,7 +51,7 @@ def test_every_variable_exists_and_every_link_leads_somewhere(page: str) -> None
 
 
 def test_every_path_that_a_platform_is_given_is_answered() -> None:
-    answered = Endpoints(Telemetry(Settings(), exports=False)).paths
+    answered = EndpointRouter(Telemetry(Settings(), exports=False)).paths
     given = re.findall(r"path: '?(/[a-z/]+)", DEPLOYMENT) + re.findall(
         r"(?:_PATH', value|Path): '(/[a-z/]+)'", DEPLOYMENT
     )

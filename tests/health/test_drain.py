@@ -12,12 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
-from support.asgi_servers import HOOKED, serve
+from support.asgi_server_commands import HOOKED, serve
 from support.process import Service, uvicorn, wait_for
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from connectsoft_obs.asgi.exchange import closing
+from connectsoft_obs.asgi.request import closing
 
 DELAY = 1.5
 
@@ -43,7 +43,7 @@ SHORT = ("uvicorn", "uvicorn-workers", "gunicorn", "granian")
     "server", [server if server in SHORT else pytest.param(server, marks=pytest.mark.full) for server in HOOKED]
 )
 def test_readiness_is_red_at_once_and_requests_are_served_for_the_delay(server: str) -> None:
-    with serve(server, "lived:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": str(DELAY)}) as service:
+    with serve(server, "lifecycle:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": str(DELAY)}) as service:
         service.ready()
         workers = 2 if server in ("uvicorn-workers", "gunicorn") else 1
         wait_for(lambda: len({httpx.get(f"{service.url}/hello").text for _ in range(20)}) == workers, 10, "all workers")
@@ -72,7 +72,7 @@ def test_readiness_is_red_at_once_and_requests_are_served_for_the_delay(server: 
 
 
 def test_a_request_that_is_being_served_when_the_delay_ends_is_served() -> None:
-    with uvicorn("lived:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": "0.5"}) as service:
+    with uvicorn("lifecycle:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": "0.5"}) as service:
         service.ready()
         term(service)
         answer = httpx.get(f"{service.url}/slow?seconds=1.5", timeout=5)
@@ -81,7 +81,7 @@ def test_a_request_that_is_being_served_when_the_delay_ends_is_served() -> None:
 
 
 def test_a_stream_hears_of_the_drain_and_ends_when_it_likes() -> None:
-    with uvicorn("lived:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": "2"}) as service:
+    with uvicorn("lifecycle:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": "2"}) as service:
         service.ready()
         with httpx.stream("GET", f"{service.url}/stream") as answer:
             lines = answer.iter_lines()
@@ -93,7 +93,7 @@ def test_a_stream_hears_of_the_drain_and_ends_when_it_likes() -> None:
 
 @pytest.mark.parametrize("server", ["uvicorn", "gunicorn", "granian"])
 def test_a_conversation_goes_on_through_the_drain_and_ends_with_the_servers_own_stop(server: str) -> None:
-    with serve(server, "lived:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": str(DELAY)}) as service:
+    with serve(server, "lifecycle:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": str(DELAY)}) as service:
         service.ready()
         with connect(f"{service.url.replace('http', 'ws')}/talk") as socket:
             socket.send("before")
@@ -113,7 +113,7 @@ def test_a_conversation_goes_on_through_the_drain_and_ends_with_the_servers_own_
 @pytest.mark.parametrize("server", ["uvicorn", "granian", pytest.param("gunicorn-asgi", marks=pytest.mark.full)])
 def test_a_second_sigterm_skips_the_wait_but_not_one_that_comes_with_the_first(server: str) -> None:
     """Systemd and a supervisor both send the first one."""
-    with serve(server, "lived:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": "20"}) as service:
+    with serve(server, "lifecycle:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": "20"}) as service:
         service.ready()
         worker = int(httpx.get(f"{service.url}/hello").text)
         os.kill(worker, signal.SIGTERM)
@@ -128,7 +128,7 @@ def test_a_second_sigterm_skips_the_wait_but_not_one_that_comes_with_the_first(s
 
 @pytest.mark.parametrize("server", ["uvicorn", "granian-asyncio"])
 def test_sigint_skips_the_wait(server: str) -> None:
-    with serve(server, "lived:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": "20"}) as service:
+    with serve(server, "lifecycle:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": "20"}) as service:
         service.ready()
         worker = int(httpx.get(f"{service.url}/hello").text)
         began = term(service)
@@ -140,7 +140,7 @@ def test_sigint_skips_the_wait(server: str) -> None:
 
 
 def test_sigint_alone_never_waits() -> None:
-    with uvicorn("lived:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": "20"}) as service:
+    with uvicorn("lifecycle:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": "20"}) as service:
         service.ready()
         began = time.monotonic()
         service.stop(signal.SIGINT)
@@ -150,7 +150,7 @@ def test_sigint_alone_never_waits() -> None:
 
 
 def test_without_a_platform_nothing_waits() -> None:
-    with uvicorn("lived:app") as service:
+    with uvicorn("lifecycle:app") as service:
         service.ready()
         began = time.monotonic()
         service.stop()
@@ -159,7 +159,7 @@ def test_without_a_platform_nothing_waits() -> None:
 
 def test_a_process_that_was_never_ready_stops_at_once(tmp_path: Any) -> None:
     env = {"CONNECTSOFT_OBS_DRAIN_DELAY": "20", "CHECKS": "task", "TASK_FILE": str(tmp_path / "never")}
-    with uvicorn("lived:app", env=env) as service:
+    with uvicorn("lifecycle:app", env=env) as service:
         service.ready("/hello")
         began = term(service)
         service.process.wait(10)
@@ -175,7 +175,7 @@ signal.signal(signal.SIGTERM, lambda *_: os._exit(42))
 async def main():
     health = obs.configure(service="a", drain_delay=0.3).health
     health.start()
-    assert health.take_sigterm()
+    assert health.install_sigterm_delay()
     print("blocked", flush=True)
     end = time.monotonic() + 30
     while time.monotonic() < end:
@@ -200,7 +200,7 @@ signal.signal(signal.SIGTERM, lambda *_: os._exit(42))
 async def main():
     health = obs.configure(service="a", drain_delay=0.5).health
     health.start()
-    assert health.take_sigterm()
+    assert health.install_sigterm_delay()
     before = signal.getsignal(signal.SIGTERM)
     def theirs(signum, frame):
         print("theirs", flush=True)
@@ -234,7 +234,7 @@ async def main():
     loop.add_signal_handler(signal.SIGUSR1, lambda: others.append(time.monotonic()))
     health = obs.configure(service="a", drain_delay=0.5, log_level="critical").health
     health.start()
-    assert health.take_sigterm()
+    assert health.install_sigterm_delay()
     began = time.monotonic()
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGUSR1)
@@ -257,7 +257,7 @@ loop.close()
 
 
 def test_workers_that_are_not_told_of_sigterm_say_so_at_start() -> None:
-    with serve("hypercorn", "lived:app", env={"KUBERNETES_SERVICE_HOST": "10.0.0.1"}) as service:
+    with serve("hypercorn", "lifecycle:app", env={"KUBERNETES_SERVICE_HOST": "10.0.0.1"}) as service:
         service.ready()
         service.stop()
     [line] = [line for line in service.lines if line["severity"] == "WARN"]
@@ -267,7 +267,7 @@ def test_workers_that_are_not_told_of_sigterm_say_so_at_start() -> None:
 
 
 def test_idle_connections_of_http_1_0_and_1_1_are_closed_by_the_first_answer_in_a_drain() -> None:
-    with uvicorn("lived:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": "5"}) as service:
+    with uvicorn("lifecycle:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": "5"}) as service:
         service.ready()
         with socket.create_connection(("127.0.0.1", service.port), 5) as connection:
             request = b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -290,7 +290,7 @@ def test_the_handshake_of_a_websocket_keeps_its_upgrade() -> None:
 
 
 def test_the_application_s_own_connection_header_stays() -> None:
-    from connectsoft_obs.asgi.exchange import closing
+    from connectsoft_obs.asgi.request import closing
 
     message: dict[str, Any] = {
         "type": "http.response.start",

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.probing import becomes
 from support.process import wait_for
+from support.service_client import becomes
 
 import connectsoft_obs as obs
-from connectsoft_obs.health.reasons import redacted
+from connectsoft_obs.health.reason_redaction import redact_text
 
 TOKEN = "a-long-random-token"
 SECRET = "hunter2"
@@ -180,7 +180,7 @@ def test_health_is_readiness_with_everything_there_is_to_know(life: Any) -> None
     with life() as (client, seen):
         body = becomes(client, 200, "/health")
         assert set(body["entries"]) == {"db", "db-liveness", "warm"}
-        seen.telemetry.health.advise("export-traces", lambda: "what is sent does not arrive")
+        seen.telemetry.health.add_advisory("export-traces", lambda: "what is sent does not arrive")
         body = client.get("/health").json()
         assert body["status"] == "Degraded"
         assert body["entries"]["export-traces"]["status"] == "Degraded"
@@ -208,7 +208,7 @@ def test_an_answer_that_is_kept_never_outlives_what_it_says(life: Any) -> None:
             obs.mark_ready()
             assert ready() == 200
         problem = ""
-        health.watch("part", lambda: problem)
+        health.add_liveness_watch("part", lambda: problem)
         assert client.get("/health/live").status_code == 200
         problem = "dead"
         assert client.get("/health/live").status_code == 503
@@ -243,7 +243,7 @@ def test_a_kept_answer_without_reasons_is_not_given_to_those_who_may_see_them_no
 
 
 def test_paths_move_with_their_settings_and_switch_off(life: Any) -> None:
-    with life(ready_path="/ready", live_alias="") as (client, _):
+    with life(readiness_path="/ready", liveness_path_alias="") as (client, _):
         assert client.get("/ready").status_code == 200
         assert client.get("/health/ready").status_code == 404
         assert client.get("/alive").status_code == 404
@@ -265,22 +265,22 @@ def test_paths_move_with_their_settings_and_switch_off(life: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_shown_reason_gives_access_to_nothing(reason: str, shown: str) -> None:
-    assert redacted(reason).replace("*** ***", "***") == shown
+    assert redact_text(reason).replace("*** ***", "***") == shown
 
 
 @given(st.text(max_size=300), st.text(alphabet=st.characters(codec="ascii", categories=["L", "N"]), min_size=8))
 def test_no_password_of_an_address_survives_whatever_is_around_it(around: str, password: str) -> None:
-    shown = redacted(f"{around} redis://user:{password}@cache:6379/0")
+    shown = redact_text(f"{around} redis://user:{password}@cache:6379/0")
     assert f"{password}@" not in shown
 
 
 @example(b"&".join([b"exclude=a"] * 200))
 @given(st.binary(max_size=200))
 def test_any_query_gets_an_answer(query: bytes) -> None:
-    from connectsoft_obs.endpoints import Asked
-    from connectsoft_obs.endpoints.report import page
+    from connectsoft_obs.endpoints import EndpointRequest
+    from connectsoft_obs.endpoints.health_response import page
     from connectsoft_obs.health import Phase, Probe, Report
     from connectsoft_obs.vocabulary import HealthState
 
-    answered = page(Report(Probe.READINESS, HealthState.HEALTHY, (), Phase.READY), Asked("GET", query), True)
+    answered = page(Report(Probe.READINESS, HealthState.HEALTHY, (), Phase.READY), EndpointRequest("GET", query), True)
     assert answered.status == 200

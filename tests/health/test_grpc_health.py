@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from support.process import wait_for
 
 import connectsoft_obs as obs
-from connectsoft_obs.integrations.grpc_health import Serving, _request, _response, add_health
+from connectsoft_obs.integrations.grpc_health import ServingStatus, _request, _response, add_health
 
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
 
@@ -65,7 +65,7 @@ def test_check_answers_from_the_same_state(address: str) -> None:
         obs.mark_unready("maintenance")
         assert [status(name) for name in names] == [NOT_SERVING] * 3 + [SERVING] * 2
         obs.mark_ready()
-        obs.mark_broken("corrupt")
+        obs.fail_liveness("corrupt")
         assert [status(name) for name in names] == [SERVING] * 3 + [NOT_SERVING, SERVING]
 
 
@@ -130,6 +130,6 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
         return
 
 
-@pytest.mark.parametrize("status", list(Serving))
-def test_answers_are_written_as_the_official_message_is(status: Serving) -> None:
+@pytest.mark.parametrize("status", list(ServingStatus))
+def test_answers_are_written_as_the_official_message_is(status: ServingStatus) -> None:
     assert _response(status) == health_pb2.HealthCheckResponse(status=int(status)).SerializeToString()

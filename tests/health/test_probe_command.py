@@ -126,7 +126,7 @@ def test_help_is_not_an_error(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command_asks_a_real_service() -> None:
-    with uvicorn("lived:app") as service:
+    with uvicorn("lifecycle:app") as service:
         service.ready()
         command = [sys.executable, "-m", "connectsoft_obs", "probe", f"{service.url}/health/ready"]
         assert subprocess.run(command, timeout=10, check=False).returncode == 0

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from support.asgi_servers import HOOKED, serve
+from support.asgi_server_commands import HOOKED, serve
+from support.load_balancer import Background, Clients, Proxy, lasting_port
 from support.process import Service, wait_for
-from support.rolling import Background, Clients, Proxy, lasting_port
 
 DELAY = 2.5
 """Seconds served after SIGTERM: two of the proxy's periods and a little."""
@@ -65,13 +65,13 @@ def after_pre_stop(instance: Service, proxy: Proxy) -> None:
 
 
 def test_no_request_fails_while_two_instances_restart_in_turn() -> None:
-    requests, failed, said = restarted("uvicorn", "lived:app", 1, terminate)
+    requests, failed, said = restarted("uvicorn", "lifecycle:app", 1, terminate)
     assert requests > 800
     assert failed == 0, said
 
 
 def test_without_us_requests_fail_at_each_restart() -> None:
-    requests, failed, said = restarted("uvicorn", "lived:bare", 1, terminate)
+    requests, failed, said = restarted("uvicorn", "lifecycle:bare", 1, terminate)
     assert requests > 500
     assert failed > 10, said
 
@@ -79,7 +79,7 @@ def test_without_us_requests_fail_at_each_restart() -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("server", HOOKED)
 def test_no_request_fails_on_any_server_in_ten_restarts_of_each_instance(server: str) -> None:
-    requests, failed, said = restarted(server, "lived:app", 10, terminate)
+    requests, failed, said = restarted(server, "lifecycle:app", 10, terminate)
     print(f"{server}: with us {failed} of {requests} requests failed {said}")
     assert failed == 0, said
 
@@ -87,7 +87,7 @@ def test_no_request_fails_on_any_server_in_ten_restarts_of_each_instance(server:
 @pytest.mark.full
 @pytest.mark.parametrize("server", [*HOOKED, "hypercorn"])
 def test_without_us_requests_fail_on_every_server(server: str) -> None:
-    requests, failed, said = restarted(server, "lived:bare", 10, terminate)
+    requests, failed, said = restarted(server, "lifecycle:bare", 10, terminate)
     print(f"{server}: without us {failed} of {requests} requests failed {said}")
     assert failed > 0, said
 
@@ -95,6 +95,6 @@ def test_without_us_requests_fail_on_every_server(server: str) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("server", ["hypercorn", "hypercorn-trio"])
 def test_on_hypercorn_the_pre_stop_line_of_the_docs_does_it(server: str) -> None:
-    requests, failed, said = restarted(server, "lived:app", 10, after_pre_stop)
+    requests, failed, said = restarted(server, "lifecycle:app", 10, after_pre_stop)
     print(f"{server}: with preStop {failed} of {requests} requests failed {said}")
     assert failed == 0, said

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
-from support.probing import becomes
 from support.process import uvicorn, wait_for
+from support.service_client import becomes
 
 import connectsoft_obs as obs
 
@@ -25,7 +25,7 @@ def statuses(client: Any) -> tuple[int, ...]:
 @pytest.mark.parametrize("lifespan", ["auto", "off"])
 def test_on_a_real_server_the_port_is_open_while_tasks_run(lifespan: str, tmp_path: Path) -> None:
     env = {"CHECKS": "task", "TASK_FILE": str(tmp_path / "done")}
-    with uvicorn("lived:app", "--lifespan", lifespan, env=env) as service:
+    with uvicorn("lifecycle:app", "--lifespan", lifespan, env=env) as service:
         service.ready("/hello")
         with httpx.Client(base_url=service.url) as client:
             assert statuses(client) == (200, 503, 503)
@@ -147,7 +147,7 @@ def test_a_failing_dependency_does_not_hold_up_startup(life: Any) -> None:
 
 def test_startup_grace_keeps_readiness_red_for_a_while(life: Any) -> None:
     began = time.monotonic()
-    with life(startup_grace=0.5) as (client, seen):
+    with life(startup_grace_period=0.5) as (client, seen):
         assert statuses(client) == (200, 200, 503)
         becomes(client, 200)
         assert time.monotonic() - began > 0.5

@@ -54,7 +54,7 @@ def test_a_service_is_ready_after_its_tasks_and_stopping_before_its_stop(
         "CHECKS": "task",
         "TASK_FILE": str(tmp_path / "done"),
     }
-    with uvicorn("lived:app", env=env) as service:
+    with uvicorn("lifecycle:app", env=env) as service:
         service.ready("/hello")
         assert systemd.hear() == []
         (tmp_path / "done").touch()
@@ -72,14 +72,14 @@ def test_a_service_is_ready_after_its_tasks_and_stopping_before_its_stop(
 def test_the_watchdog_is_fed_while_liveness_is_green(tmp_path: Path) -> None:
     systemd = Manager(str(tmp_path / "notify"))
     environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000", "WATCHDOG_PID": str(os.getpid())}
-    from connectsoft_obs.settings import load
+    from connectsoft_obs.settings import load_settings
 
-    telemetry = obs.Telemetry(load({}, service="a", log_level="critical"), exports=False, environ=environ)
+    telemetry = obs.Telemetry(load_settings({}, service="a", log_level="critical"), exports=False, environ=environ)
     telemetry.health.start()
     began = time.monotonic()
     wait_for(lambda: systemd.hear().count("WATCHDOG=1") >= 5, 5)
     assert 0.3 < time.monotonic() - began < 2  # every half of what is allowed
-    telemetry.health.mark_broken("by hand")
+    telemetry.health.fail_liveness("by hand")
     time.sleep(0.15)
     number = systemd.hear().count("WATCHDOG=1")
     time.sleep(0.4)
@@ -113,7 +113,7 @@ def test_a_heartbeat_file_is_written_while_liveness_is_green_and_goes_with_the_s
         wait_for(lambda: not path.exists(), 5)
     with capture(service="a", heartbeat_file=str(path)) as seen:
         health = seen.telemetry.health  # type: ignore[union-attr]
-        health.mark_broken("x")
+        health.fail_liveness("x")
         health.start()
         time.sleep(0.3)
         assert not path.exists()

@@ -6,8 +6,8 @@ import sys
 import threading
 from typing import Any
 
-from support.probing import becomes
 from support.process import wait_for
+from support.service_client import becomes
 
 import connectsoft_obs as obs
 from connectsoft_obs.health import Phase, Probe, Transition
@@ -45,12 +45,12 @@ def test_a_transition_is_one_line_one_count_and_one_call(life: Any) -> None:
         Transition(Probe.READINESS, HEALTHY, UNHEALTHY, "unready: cache is cold", Phase.READY),
         Transition(Probe.READINESS, UNHEALTHY, HEALTHY, "marked ready", Phase.READY),
     ]
-    assert {call[1] for call in heard} == {"obs-health-told"}
+    assert {call[1] for call in heard} == {"obs-health-notify"}
 
 
 def test_mark_broken_fails_liveness_and_nothing_else_until_the_restart(life: Any) -> None:
     with life() as (client, seen):
-        obs.mark_broken("the index is corrupt")
+        obs.fail_liveness("the index is corrupt")
         assert client.get("/health/live").status_code == 503
         assert client.get("/health/ready").status_code == 200
         obs.mark_ready()
@@ -62,7 +62,7 @@ def test_mark_broken_fails_liveness_and_nothing_else_until_the_restart(life: Any
 def test_a_dead_vital_part_fails_liveness_by_its_name(life: Any) -> None:
     problem = ""
     with life(environment="development") as (client, seen):
-        seen.telemetry.health.watch("consumer", lambda: problem)
+        seen.telemetry.health.add_liveness_watch("consumer", lambda: problem)
         assert client.get("/health/live").json()["entries"] == {}
         problem = "its thread has ended"
         body = becomes(client, 503, "/health/live")
@@ -74,7 +74,7 @@ def test_a_dead_vital_part_fails_liveness_by_its_name(life: Any) -> None:
 
 def test_a_question_about_a_vital_part_that_fails_restarts_nothing(life: Any) -> None:
     with life() as (client, seen):
-        seen.telemetry.health.watch("odd", lambda: 1 / 0)
+        seen.telemetry.health.add_liveness_watch("odd", lambda: 1 / 0)
         assert client.get("/health/live").status_code == 200
 
 
@@ -133,7 +133,7 @@ def test_a_change_that_several_threads_see_at_once_is_told_once(life: Any) -> No
 
                 def settle(health: Any = health, over: threading.Event = over) -> None:
                     while not over.is_set():
-                        health.settle()
+                        health.evaluate()
 
                 threads = [threading.Thread(target=settle) for _ in range(3)]
                 for thread in threads:

@@ -17,7 +17,7 @@ from support.process import APPS, wait_for
 import connectsoft_obs as obs
 from connectsoft_obs.integrations import apscheduler
 from connectsoft_obs.testing import capture
-from connectsoft_obs.testing.seen import Seen
+from connectsoft_obs.testing.captured_telemetry import Captured
 
 
 def fine(number: int = 1) -> int:
@@ -34,7 +34,7 @@ async def async_fine() -> None:
     await asyncio.sleep(0)
 
 
-def counted(seen: Seen, job: str, outcome: str = "success") -> int:
+def counted(seen: Captured, job: str, outcome: str = "success") -> int:
     if seen.telemetry is None:  # nothing has been reported yet
         return 0
     return seen.metric("connectsoft.job.duration", connectsoft_job_name=job, connectsoft_outcome=outcome).count

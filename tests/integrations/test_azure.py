@@ -19,7 +19,7 @@ import connectsoft_obs as obs
 from connectsoft_obs.integrations import servicebus as servicebus_integration
 from connectsoft_obs.integrations import storagequeue
 from connectsoft_obs.testing import capture
-from connectsoft_obs.testing.seen import Seen
+from connectsoft_obs.testing.captured_telemetry import Captured
 
 
 class Poison(Exception):
@@ -53,7 +53,7 @@ def work_off(receiver: Any, expected: int) -> list[str]:
     return said
 
 
-def whole(seen: Seen) -> None:
+def whole(seen: Captured) -> None:
     """One trace from whoever sent to whoever processed; what came again is linked."""
     web = seen.span("run web").context.trace_id
     processed = [span for span in seen.spans if span.name == "process audit-events"]

@@ -19,7 +19,7 @@ from support.process import APPS, Service, free_port
 from support.scripts import run
 
 import connectsoft_obs as obs
-from connectsoft_obs.context.threads import ContextExecutor, carry_context
+from connectsoft_obs.context.executor import ContextExecutor, carry_context
 from connectsoft_obs.testing import capture
 
 log = obs.get_logger("app")
@@ -177,8 +177,19 @@ def test_executor_threads_are_correlated_on_both_loops_unless_switched_off(loop:
     from support.process import wait_for
 
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "talk:app", "--app-dir", str(APPS), "--port", str(port), "--loop", loop]
-    with Service(command, port, {"CONNECTSOFT_OBS_THREAD_CONTEXT": setting}) as service:
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "chatty_logging:app",
+        "--app-dir",
+        str(APPS),
+        "--port",
+        str(port),
+        "--loop",
+        loop,
+    ]
+    with Service(command, port, {"CONNECTSOFT_OBS_PROPAGATE_CONTEXT_TO_THREADS": setting}) as service:
         service.ready()
         httpx.get(f"{service.url}/elsewhere")
         wait_for(lambda: "from a background task" in service.said, 5)
@@ -191,7 +202,7 @@ def test_executor_threads_are_correlated_on_both_loops_unless_switched_off(loop:
 def test_a_uvloop_executor_of_the_application_stays() -> None:
     code = """
 import asyncio, concurrent.futures, uvloop
-from connectsoft_obs.context.threads import carry_context
+from connectsoft_obs.context.executor import carry_context
 async def main():
     loop = asyncio.get_running_loop()
     loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(thread_name_prefix="mine"))

@@ -95,7 +95,7 @@ def test_it_is_off_unless_a_path_is_set_and_refused_without_a_token() -> None:
 
 
 def test_only_the_token_opens_it_and_nonsense_is_refused() -> None:
-    settings = {"loggers_path": "/loggers", "details_token": "correct-horse", "loggers_timeout": 60.0}
+    settings = {"loggers_path": "/loggers", "details_token": "correct-horse", "loggers_override_ttl": 60.0}
     with capture(service="levels", **settings) as seen, TestClient(app_with()) as client:
         for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic correct-horse"}):
             refused = client.put("/loggers/talk?level=debug", headers=headers)
@@ -162,7 +162,7 @@ LONG = [pytest.param(name, marks=pytest.mark.full) for name in ("uvicorn", "gran
 
 @pytest.mark.parametrize("server", ["gunicorn", *LONG])
 def test_it_reaches_every_worker(server: str) -> None:
-    with ALL[server]("talk:app", workers=3, env=ON) as service:
+    with ALL[server]("chatty_logging:app", workers=3, env=ON) as service:
         service.ready()
         # The supervisor of some servers answers with the first worker; the others are told by their start-up lines.
         wait_for(lambda: len(of(service, "observability is on")) == 3, 15, "three workers")
@@ -177,7 +177,10 @@ def test_it_reaches_every_worker(server: str) -> None:
 @pytest.mark.full
 def test_it_reaches_no_other_service_of_the_same_name_and_no_later_start() -> None:
     """Workers share nothing but their parent, and that is what tells them from all others."""
-    with ALL["uvicorn"]("talk:app", workers=2, env=ON) as one, ALL["uvicorn"]("talk:app", workers=2, env=ON) as other:
+    with (
+        ALL["uvicorn"]("chatty_logging:app", workers=2, env=ON) as one,
+        ALL["uvicorn"]("chatty_logging:app", workers=2, env=ON) as other,
+    ):
         for service in (one, other):
             service.ready()
         wait_for(
@@ -186,7 +189,7 @@ def test_it_reaches_no_other_service_of_the_same_name_and_no_later_start() -> No
         httpx.put(f"{one.url}/loggers/talk?level=debug&seconds=600", headers=TOKEN).raise_for_status()
         wait_for(lambda: len(of(one, "log level was set at run time")) == 2, 10, "each worker says so itself")
         one.stop()
-        with ALL["uvicorn"]("talk:app", workers=2, env=ON) as later:
+        with ALL["uvicorn"]("chatty_logging:app", workers=2, env=ON) as later:
             later.ready()
             for service in (other, later):
                 for _ in range(5):

@@ -61,7 +61,7 @@ def test_a_record_equals_the_line_field_by_field(sink: Any, protocol: str, profi
             "CONNECTSOFT_OBS_LOG_PROFILE": profile,
             "PYTHONWARNINGS": "default",
         }
-        with uvicorn("talk:app", env=env) as service:
+        with uvicorn("chatty_logging:app", env=env) as service:
             service.ready()
             for path in ("/say", "/elsewhere", "/boom", "/unraised", "/errors?times=30"):
                 httpx.get(service.url + path, headers={"x-token": "t"})
@@ -89,7 +89,7 @@ def test_a_record_equals_the_line_field_by_field(sink: Any, protocol: str, profi
 
 def test_nothing_is_sent_unless_it_is_asked_for() -> None:
     with HttpSink() as collector:
-        with uvicorn("talk:app", env={"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}) as service:
+        with uvicorn("chatty_logging:app", env={"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}) as service:
             service.ready()
             httpx.get(f"{service.url}/say")
             service.stop()
@@ -102,7 +102,7 @@ def test_what_exporters_say_about_a_dead_collector_is_never_exported_itself() ->
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}", "OTEL_LOGS_EXPORTER": "otlp"}
     code = """
 import logging, time, connectsoft_obs as obs
-telemetry = obs.configure(service="x", log_delay=0.02)
+telemetry = obs.configure(service="x", log_schedule_delay=0.02)
 telemetry.serve()
 logging.getLogger("opentelemetry.exporter.otlp").warning("transient error")
 logging.getLogger("orders").warning("ours")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.situations import SITUATIONS, told
+from support.log_format_cases import SITUATIONS, told
 
 from connectsoft_obs.signals.logs.profiles import PROFILES
 
@@ -89,7 +89,7 @@ def test_the_eleven_dimensions_of_the_factory_are_on_a_line(monkeypatch: pytest.
     operation, context = stage.request()
     bound = ("execution", "tenant", "project", "module", "agent", "skill", "artifact", "workflow")
     operation.bind({f"{word}_id": f"{word}-1" for word in bound})
-    stage.stream.emit_in(context, 20, "an agent ran")
+    stage.stream.emit_with_context(context, 20, "an agent ran")
     line = json.loads(stage.written.getvalue().splitlines()[-1])
     assert {key: line[key] for key in ("traceId", "environment", "version")} == {
         "traceId": "4bf92f3577b34da6a3ce929d0e0e4736", "environment": "production", "version": "1.4.0",

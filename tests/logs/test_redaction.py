@@ -13,9 +13,9 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 import connectsoft_obs as obs
-from connectsoft_obs.settings import Settings, load
-from connectsoft_obs.signals.logs.cleaning import Cleaning
+from connectsoft_obs.settings import Settings, load_settings
 from connectsoft_obs.signals.logs.redaction import Redaction, card
+from connectsoft_obs.signals.logs.sanitizer import Sanitizer
 from connectsoft_obs.testing import capture
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
@@ -26,7 +26,7 @@ def cleaned(fields: dict[str, Any], **given: Any) -> tuple[dict[str, Any], float
     """Fields after cleaning, and how many values were redacted."""
     counted: list[float] = []
     result = dict(fields)
-    Cleaning(load({}, **given), counted.append).fields(result)
+    Sanitizer(load_settings({}, **given), counted.append).fields(result)
     return result, sum(counted)
 
 
@@ -163,7 +163,7 @@ def test_more_words_patterns_and_addresses_by_setting() -> None:
 @pytest.mark.parametrize(("pattern", "why"), [("(", "not a regular expression"), ("x*", "matches an empty text")])
 def test_a_pattern_that_cannot_work_is_refused_at_start_up(pattern: str, why: str) -> None:
     with pytest.raises(obs.ConfigurationError, match=why):
-        load({"CONNECTSOFT_OBS_REDACT_PATTERN": pattern})
+        load_settings({"CONNECTSOFT_OBS_REDACT_PATTERN": pattern})
 
 
 def test_every_place_of_a_line_is_cleaned_and_counted() -> None:
@@ -234,7 +234,7 @@ def test_the_cost_of_a_hostile_text_grows_with_its_length_only(unit: str) -> Non
         best = float("inf")
         for _ in range(3):
             began = time.perf_counter()
-            redaction.text(text)
+            redaction.redact_text(text)
             best = min(best, time.perf_counter() - began)
         return best
 

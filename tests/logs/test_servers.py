@@ -18,7 +18,7 @@ from support.webservers import ALL
 @pytest.fixture(scope="module", params=list(ALL))
 def said(request: pytest.FixtureRequest) -> Any:
     """A service after one request of each kind; what it wrote, as lines."""
-    with ALL[request.param]("talk:app", env={"PYTHONWARNINGS": "default"}) as service:
+    with ALL[request.param]("chatty_logging:app", env={"PYTHONWARNINGS": "default"}) as service:
         service.ready()
         codes = [httpx.get(service.url + path).status_code for path in ("/say", "/sync", "/elsewhere", "/boom")]
         codes.append(httpx.get(f"{service.url}/unraised").status_code)
@@ -111,7 +111,7 @@ def test_lifecycle_lines_of_the_server_join_the_stream(said: Any, request: pytes
 
 
 def test_two_workers_of_uvicorn_add_nothing() -> None:
-    with ALL["uvicorn"]("talk:app", workers=2) as service:
+    with ALL["uvicorn"]("chatty_logging:app", workers=2) as service:
         service.ready()
         for _ in range(20):
             assert httpx.get(f"{service.url}/say").status_code == 200
@@ -123,9 +123,9 @@ def test_two_workers_of_uvicorn_add_nothing() -> None:
 
 
 def test_a_reload_adds_nothing(tmp_path: Path) -> None:
-    source = tmp_path / "watched.py"
+    source = tmp_path / "four_signals.py"
     source.write_text("")
-    with ALL["uvicorn"]("talk:app", "--reload", "--reload-dir", str(tmp_path)) as service:
+    with ALL["uvicorn"]("chatty_logging:app", "--reload", "--reload-dir", str(tmp_path)) as service:
         service.ready()
         assert httpx.get(f"{service.url}/say").status_code == 200
         source.write_text("# changed")

@@ -128,7 +128,7 @@ logging.getLogger("library").info("standard")
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_processors_of_the_application_stay_and_end_in_our_stream(name: str, when: str) -> None:
     configuration = CONFIGURATIONS[name]
-    late = f"{configuration}\nfrom connectsoft_obs.telemetry import join, resolve\njoin(resolve())"
+    late = f"{configuration}\nfrom connectsoft_obs.telemetry import install_log_hooks, resolve\ninstall_log_hooks(resolve())"
     program = PROGRAM.format(
         before="", first=configuration if when == "before" else "", second=late if when == "after" else ""
     )

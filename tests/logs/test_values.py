@@ -18,7 +18,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.situations import Stage
+from support.log_format_cases import Stage
 
 MAX_LINE, MAX_VALUE = 65536, 8192
 

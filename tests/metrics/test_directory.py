@@ -11,13 +11,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.children import Child
-from support.pages import scrape
+from support.exposition import scrape
+from support.forked_workers import Child
 from support.process import APPS, Service, free_port, gunicorn, uvicorn
 
-from connectsoft_obs.signals.metrics import Metrics
-from connectsoft_obs.signals.metrics.shared import meet, places
-from connectsoft_obs.signals.metrics.shared.supervisor import born
+from connectsoft_obs.signals.metrics import MetricRegistry
+from connectsoft_obs.signals.metrics.multiprocess import candidate_dirs, find_or_create
+from connectsoft_obs.signals.metrics.multiprocess.supervisor import process_start_time
 
 CODE = "import signal; print('up', flush=True); signal.pause()"
 
@@ -38,22 +38,28 @@ class Supervisor:
 
 def test_workers_of_one_start_come_to_the_same_place_and_others_do_not(tmp_path: Path) -> None:
     with Supervisor() as one, Supervisor() as two:
-        place = meet("shop", one, [tmp_path])
+        place = find_or_create("shop", one, [tmp_path])
         assert place is not None
-        assert meet("shop", one, [tmp_path]) == place
-        others = {meet("bank", one, [tmp_path]), meet("shop", two, [tmp_path]), meet("Shop", one, [tmp_path])}
+        assert find_or_create("shop", one, [tmp_path]) == place
+        others = {
+            find_or_create("bank", one, [tmp_path]),
+            find_or_create("shop", two, [tmp_path]),
+            find_or_create("Shop", one, [tmp_path]),
+        }
         assert len({place, *others} - {None}) == 4
         assert json.loads((place / "supervisor.json").read_text())["pid"] == one
 
 
 def test_a_pid_that_is_used_again_is_another_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from connectsoft_obs.signals.metrics.shared import directory
+    from connectsoft_obs.signals.metrics.multiprocess import directory
 
     with Supervisor() as pid:
-        first = meet("shop", pid, [tmp_path])
-        real = born(pid)
-        monkeypatch.setattr(directory, "born", lambda asked: f"{real}1" if asked == pid else born(asked))
-        second = meet("shop", pid, [tmp_path])
+        first = find_or_create("shop", pid, [tmp_path])
+        real = process_start_time(pid)
+        monkeypatch.setattr(
+            directory, "process_start_time", lambda asked: f"{real}1" if asked == pid else process_start_time(asked)
+        )
+        second = find_or_create("shop", pid, [tmp_path])
     assert first is not None
     assert second is not None
     assert first != second
@@ -62,44 +68,44 @@ def test_a_pid_that_is_used_again_is_another_start(tmp_path: Path, monkeypatch: 
 
 def test_a_start_that_is_over_is_removed_by_the_next(tmp_path: Path) -> None:
     with Supervisor() as gone:
-        over = meet("shop", gone, [tmp_path])
+        over = find_or_create("shop", gone, [tmp_path])
         assert over is not None
         (over / "1-dead.cells").write_bytes(b"")
     with Supervisor() as living:
-        busy = meet("bank", living, [tmp_path])
+        busy = find_or_create("bank", living, [tmp_path])
         with Supervisor() as pid:
-            assert meet("shop", pid, [tmp_path])
+            assert find_or_create("shop", pid, [tmp_path])
     assert not over.exists()
     assert busy is not None
     assert busy.exists(), "its supervisor was there"
 
 
 def test_a_worker_that_outlives_its_supervisor_keeps_its_place(tmp_path: Path) -> None:
-    metrics = Metrics(2000)
+    metrics = MetricRegistry(2000)
     with Supervisor() as pid:
-        assert metrics.share("shop", pid, str(tmp_path))
+        assert metrics.join_workers("shop", pid, str(tmp_path))
     assert metrics.workers is not None
     with Supervisor() as another:
-        meet("shop", another, [tmp_path])
+        find_or_create("shop", another, [tmp_path])
     assert metrics.workers.directory.exists()
     metrics.leave()
     with Supervisor() as another:
-        meet("shop", another, [tmp_path])
+        find_or_create("shop", another, [tmp_path])
     assert not metrics.workers.directory.exists()
 
 
 def test_another_namespace_is_left_alone_for_a_day(tmp_path: Path) -> None:
     """Containers of one pod share /dev/shm but not their pids: a supervisor that cannot be seen is not a dead one."""
     with Supervisor() as pid:
-        place = meet("shop", pid, [tmp_path])
+        place = find_or_create("shop", pid, [tmp_path])
         assert place is not None
         who = json.loads((place / "supervisor.json").read_text())
         (place / "supervisor.json").write_text(json.dumps({**who, "machine": "another boot pid:[1]"}))
     with Supervisor() as pid:
-        meet("bank", pid, [tmp_path])
+        find_or_create("bank", pid, [tmp_path])
         assert place.exists()
         os.utime(place, (1, 1))
-        meet("bank", pid, [tmp_path])
+        find_or_create("bank", pid, [tmp_path])
         assert not place.exists()
 
 
@@ -113,10 +119,10 @@ def test_a_folder_that_somebody_else_could_write_to_is_not_used(tmp_path: Path) 
     (link / name).symlink_to(tmp_path)
     (file / name).write_text("")
     with Supervisor() as pid:
-        assert meet("shop", pid, [open_to_all, link, file]) is None
+        assert find_or_create("shop", pid, [open_to_all, link, file]) is None
         good = tmp_path / "good"
         good.mkdir()
-        found = meet("shop", pid, [open_to_all, link, file, good])
+        found = find_or_create("shop", pid, [open_to_all, link, file, good])
         assert found is not None
         assert found.is_relative_to(good)
         assert stat.S_IMODE(found.stat().st_mode) == 0o700
@@ -128,29 +134,29 @@ def test_a_folder_of_somebody_else_is_not_used(tmp_path: Path) -> None:
     place.mkdir(0o700)
     os.chown(place, 12345, 12345)
     with Supervisor() as pid:
-        assert meet("shop", pid, [tmp_path]) is None
+        assert find_or_create("shop", pid, [tmp_path]) is None
 
 
 def test_the_next_place_is_taken_where_the_first_cannot_be_written_to(tmp_path: Path) -> None:
     read_only = Path("/proc")  # writable by nobody, root included
     with Supervisor() as pid:
-        found = meet("shop", pid, [read_only, tmp_path])
+        found = find_or_create("shop", pid, [read_only, tmp_path])
         assert found is not None
         assert found.is_relative_to(tmp_path)
-        assert meet("shop", pid, [read_only]) is None
+        assert find_or_create("shop", pid, [read_only]) is None
 
 
 def test_workers_agree_even_when_a_better_place_turns_up_later(tmp_path: Path) -> None:
     better, worse = tmp_path / "better", tmp_path / "worse"
     worse.mkdir()
     with Supervisor() as pid:
-        first = meet("shop", pid, [better, worse])
+        first = find_or_create("shop", pid, [better, worse])
         better.mkdir()
-        assert meet("shop", pid, [better, worse]) == first
+        assert find_or_create("shop", pid, [better, worse]) == first
 
 
 def test_memory_is_preferred_to_a_disk() -> None:
-    found = places()
+    found = candidate_dirs()
     assert found[-1] == Path(os.environ.get("TMPDIR", "/tmp"))
     if Path("/dev/shm").is_dir():
         assert found[0] == Path("/dev/shm")
@@ -158,19 +164,19 @@ def test_memory_is_preferred_to_a_disk() -> None:
 
 def test_a_process_that_is_gone_supervises_nobody(tmp_path: Path) -> None:
     child = Child(lambda: None)
-    assert born(child.pid) is None
-    assert meet("shop", child.pid, [tmp_path]) is None
+    assert process_start_time(child.pid) is None
+    assert find_or_create("shop", child.pid, [tmp_path]) is None
 
 
 def test_a_single_process_shares_nothing(tmp_path: Path) -> None:
-    with uvicorn("shop:app", env={"CONNECTSOFT_OBS_METRICS_DIR": str(tmp_path)}) as service:
+    with uvicorn("shop:app", env={"CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path)}) as service:
         service.ready()
         scrape(service.url)
         assert list(tmp_path.iterdir()) == []
 
 
 def test_two_services_started_from_one_shell_do_not_mix(tmp_path: Path) -> None:
-    env = {"CONNECTSOFT_OBS_METRICS_DIR": str(tmp_path)}
+    env = {"CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path)}
     with gunicorn("shop:app", env=env) as shop, gunicorn("orders:app", "--preload", env=env) as orders:
         shop.ready()
         orders.ready()
@@ -192,7 +198,7 @@ def test_two_services_started_from_one_shell_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_without_a_place_each_worker_shows_its_own_and_says_so_once() -> None:
-    with gunicorn("shop:app", env={"CONNECTSOFT_OBS_METRICS_DIR": "/proc"}) as service:
+    with gunicorn("shop:app", env={"CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": "/proc"}) as service:
         service.ready()
         scrape(service.url)
         scrape(service.url)
@@ -200,7 +206,7 @@ def test_without_a_place_each_worker_shows_its_own_and_says_so_once() -> None:
         service.stop()
     assert 1 <= len(warnings) <= 2, "one a worker"
     assert warnings[0]["severity"] == "WARN"
-    assert warnings[0]["setting"] == "CONNECTSOFT_OBS_METRICS_DIR"
+    assert warnings[0]["setting"] == "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR"
     assert service.process.returncode == 0
 
 

@@ -44,6 +44,6 @@ def test_every_block_says_its_language_and_every_link_leads_somewhere(page: str)
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         assert ((DOCS / page).parent / link).exists(), link
     variables = {word for word in re.findall(r"`(CONNECTSOFT_OBS_\w+)`", text)}
-    from connectsoft_obs.settings.load import _VARIABLES
+    from connectsoft_obs.settings.loader import _VARIABLES
 
     assert variables <= _VARIABLES.keys()

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 from opentelemetry import trace
+from support.exposition import scrape
 from support.otlp import HttpSink, attributes
-from support.pages import scrape
 from support.process import uvicorn, wait_for
 
 import connectsoft_obs as obs
@@ -238,18 +238,18 @@ def test_a_definition_that_breaks_a_rule_is_refused_with_what_to_do_instead(
 
 
 def test_a_wrong_setting_elsewhere_does_not_make_recording_raise(monkeypatch: pytest.MonkeyPatch) -> None:
-    from connectsoft_obs.telemetry.process import Slot, pop, push
+    from connectsoft_obs.telemetry.global_state import TelemetryHolder, pop_capture, push_capture
     from connectsoft_obs.telemetry.telemetry import Telemetry
 
-    monkeypatch.setenv("CONNECTSOFT_OBS_SERIES_LIMIT", "many")
-    broken = Slot(Telemetry)
-    push(broken)
+    monkeypatch.setenv("CONNECTSOFT_OBS_CARDINALITY_LIMIT", "many")
+    broken = TelemetryHolder(Telemetry)
+    push_capture(broken)
     try:
         plain.add(1)
         level.set(1, tank="a")
         duration.record(1)
     finally:
-        pop(broken)
+        pop_capture(broken)
     assert broken.telemetry is None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from connectsoft_obs.vocabulary.table import metrics_table
+from connectsoft_obs.vocabulary.reference_table import metrics_table
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "metrics.md"
 START, END = "<!-- generated from connectsoft_obs.vocabulary -->\n", "<!-- end -->\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.pages import scrape
+from support.exposition import scrape
 from support.process import Service, granian, gunicorn, hypercorn, uvicorn, wait_for
 
 COUNT = "http_server_request_duration_seconds_count"
@@ -28,7 +28,7 @@ SERVERS: dict[str, Callable[..., Service]] = {
 @pytest.fixture
 def shared(tmp_path: Path) -> dict[str, str]:
     """A place of its own for the files of the workers."""
-    return {"CONNECTSOFT_OBS_METRICS_DIR": str(tmp_path)}
+    return {"CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path)}
 
 
 def order(url: str, **query: str) -> int:
@@ -110,7 +110,7 @@ def _keeps_what_a_killed_worker_counted(service: Service, shared: dict[str, str]
 
 
 def _has_file(shared: dict[str, str], pid: int) -> bool:
-    return any(Path(shared["CONNECTSOFT_OBS_METRICS_DIR"]).rglob(f"{pid}-*.cells"))
+    return any(Path(shared["CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR"]).rglob(f"{pid}-*.cells"))
 
 
 def _scraped(service: Service) -> bool:

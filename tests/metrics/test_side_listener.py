@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import httpx
-from support.pages import page, scrape
+from support.exposition import page, scrape
 from support.process import free_port, gunicorn, uvicorn, wait_for
 
 
@@ -47,7 +47,7 @@ def test_every_endpoint_is_on_it() -> None:
 
 def test_it_passes_to_another_worker_when_its_own_is_killed(tmp_path: Path) -> None:
     port = free_port()
-    env = {"OTEL_EXPORTER_PROMETHEUS_PORT": str(port), "CONNECTSOFT_OBS_METRICS_DIR": str(tmp_path)}
+    env = {"OTEL_EXPORTER_PROMETHEUS_PORT": str(port), "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path)}
     with gunicorn("shop:app", workers=2, env=env) as service:
         service.ready()
         for _ in range(20):

@@ -13,15 +13,15 @@ import pytest
 from opentelemetry.exporter.prometheus import _mapping as exporter
 from opentelemetry.semconv.schemas import Schemas
 
-from connectsoft_obs.signals.metrics import rules
+from connectsoft_obs.signals.metrics import validation
 from connectsoft_obs.vocabulary import (
     CLOSED_LABELS,
     DIMENSIONS,
     METRICS,
-    OPEN_LABELS,
     PROCESS_CPU,
     REQUEST_DURATION,
     SCHEMA_URL,
+    UNBOUNDED_LABELS,
     UNIT_WORDS,
     ErrorType,
     Instrument,
@@ -182,15 +182,15 @@ def test_b07_the_other_error_is_that_of_the_convention() -> None:
 
 def test_open_and_closed_labels_are_all_labels() -> None:
     used = {label for metric in METRICS for label in metric.labels}
-    assert used == (CLOSED_LABELS | OPEN_LABELS) & used
-    assert not CLOSED_LABELS & OPEN_LABELS
+    assert used == (CLOSED_LABELS | UNBOUNDED_LABELS) & used
+    assert not CLOSED_LABELS & UNBOUNDED_LABELS
 
 
 def test_users_cannot_add_to_any_namespace_of_standard_metrics() -> None:
     incubating = importlib.import_module("opentelemetry.semconv._incubating.metrics").__path__
     spaces = {module.name.removesuffix("_metrics") for module in pkgutil.iter_modules(incubating)}
-    assert {space.partition(".")[0] for space in spaces} <= rules._NAMESPACES
-    assert {name.partition(".")[0] for name in STANDARD_METRICS} <= rules._NAMESPACES
+    assert {space.partition(".")[0] for space in spaces} <= validation._NAMESPACES
+    assert {name.partition(".")[0] for name in STANDARD_METRICS} <= validation._NAMESPACES
     assert opentelemetry.semconv is not None
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.children import Child
+from support.forked_workers import Child
 
-from connectsoft_obs.signals.metrics import Metrics, Snapshot
-from connectsoft_obs.signals.metrics.shared import archive
+from connectsoft_obs.signals.metrics import MetricRegistry, Snapshot
+from connectsoft_obs.signals.metrics.multiprocess import archive
 from connectsoft_obs.vocabulary import (
     ACTIVE_REQUESTS,
     BUILD_INFO,
@@ -24,8 +24,8 @@ from connectsoft_obs.vocabulary import (
     LOG_RECORDS,
     REQUEST_DURATION,
     Instrument,
-    Merge,
     Metric,
+    MultiprocessMode,
 )
 
 ITEMS = ("GET", "http", "200", "/items/{id}", "", "1.1")
@@ -39,23 +39,23 @@ class Said(list[str]):
 
 
 @pytest.fixture
-def metrics(tmp_path: Path) -> Iterator[Metrics]:
+def metrics(tmp_path: Path) -> Iterator[MetricRegistry]:
     """One worker's numbers, shared in a directory of the test's own; the test is the supervisor."""
-    made = Metrics(2000, once=Said().once)
-    assert made.share("shop", os.getpid(), str(tmp_path))
+    made = MetricRegistry(2000, once=Said().once)
+    assert made.join_workers("shop", os.getpid(), str(tmp_path))
     yield made
     made.leave()
 
 
-def together(metrics: Metrics) -> dict[str, Snapshot]:
-    return {snapshot.metric.name: snapshot for snapshot in metrics.everyone()}
+def together(metrics: MetricRegistry) -> dict[str, Snapshot]:
+    return {snapshot.metric.name: snapshot for snapshot in metrics.collect_all_workers()}
 
 
-def worker(metrics: Metrics, work: Any, stay: bool = False) -> Child:
+def worker(metrics: MetricRegistry, work: Any, stay: bool = False) -> Child:
     """A worker forked from this one that does some work, and ends or stays."""
 
     def run() -> None:
-        metrics.forked()
+        metrics.after_fork_in_child()
         work()
 
     child = Child(run, stay)
@@ -63,21 +63,21 @@ def worker(metrics: Metrics, work: Any, stay: bool = False) -> Child:
     return child
 
 
-def place(metrics: Metrics) -> Path:
+def place(metrics: MetricRegistry) -> Path:
     assert metrics.workers is not None
     return metrics.workers.directory
 
 
-def own_file(metrics: Metrics) -> str:
+def own_file(metrics: MetricRegistry) -> str:
     assert metrics.workers is not None
     return metrics.workers.store.name
 
 
-def files(metrics: Metrics) -> list[str]:
+def files(metrics: MetricRegistry) -> list[str]:
     return sorted(os.listdir(place(metrics)))
 
 
-def test_counters_and_histograms_sum_over_the_living_and_the_dead(metrics: Metrics) -> None:
+def test_counters_and_histograms_sum_over_the_living_and_the_dead(metrics: MetricRegistry) -> None:
     metrics.add(LOG_RECORDS, ("info",), 5)
     requests = metrics.family(REQUEST_DURATION).histogram(*ITEMS)
     requests.observe(0.2)
@@ -101,15 +101,15 @@ def test_counters_and_histograms_sum_over_the_living_and_the_dead(metrics: Metri
     assert [name for name in files(metrics) if name.endswith(".cells")] == [own_file(metrics)]
 
 
-def test_each_worker_keeps_its_own_share_apart(metrics: Metrics) -> None:
+def test_each_worker_keeps_its_own_share_apart(metrics: MetricRegistry) -> None:
     metrics.add(LOG_RECORDS, ("info",), 5)
     with worker(metrics, lambda: metrics.add(LOG_RECORDS, ("info",), 10), stay=True):
         [own] = [s for s in metrics.snapshots() if s.metric is LOG_RECORDS]
         assert own.series == {("info",): 5}
 
 
-def test_gauges_add_up_by_what_they_mean(metrics: Metrics) -> None:
-    highest = Metric("pool.peak", Instrument.GAUGE, "{connection}", "Peak.", merge=Merge.MAX)
+def test_gauges_add_up_by_what_they_mean(metrics: MetricRegistry) -> None:
+    highest = Metric("pool.peak", Instrument.GAUGE, "{connection}", "Peak.", merge=MultiprocessMode.MAX)
 
     def work(active: int, moment: float) -> None:
         metrics.family(ACTIVE_REQUESTS).number("GET", "http").set(active)
@@ -138,21 +138,21 @@ def test_gauges_add_up_by_what_they_mean(metrics: Metrics) -> None:
     assert seen[CHECK_STATUS.name].series == {("postgres", "readiness"): 0}
 
 
-def test_what_only_another_worker_has_is_on_the_page_of_each(metrics: Metrics) -> None:
+def test_what_only_another_worker_has_is_on_the_page_of_each(metrics: MetricRegistry) -> None:
     own = Metric("orders.placed", Instrument.COUNTER, "{order}", "Orders.", ("tier",))
     with worker(metrics, lambda: metrics.family(own).number("gold").add(3), stay=True):
         assert own.name not in {snapshot.metric.name for snapshot in metrics.snapshots()}
         assert together(metrics)["orders.placed"] == Snapshot(own, {("gold",): 3})
 
 
-def test_a_forked_child_that_records_nothing_costs_nothing(metrics: Metrics) -> None:
+def test_a_forked_child_that_records_nothing_costs_nothing(metrics: MetricRegistry) -> None:
     metrics.add(LOG_RECORDS, ("info",), 5)
     with worker(metrics, lambda: metrics.snapshots(), stay=True):
         assert len([name for name in files(metrics) if name.endswith(".cells")]) == 1
         assert together(metrics)[LOG_RECORDS.name].series == {("info",): 5}
 
 
-def test_a_child_never_writes_into_the_numbers_of_its_parent(metrics: Metrics) -> None:
+def test_a_child_never_writes_into_the_numbers_of_its_parent(metrics: MetricRegistry) -> None:
     number = metrics.family(LOG_RECORDS).number("info")
     requests = metrics.family(REQUEST_DURATION).histogram(*ITEMS)
     requests.exemplify(requests.observe(0.2), 0.2, 1, 1)
@@ -171,7 +171,7 @@ def test_a_child_never_writes_into_the_numbers_of_its_parent(metrics: Metrics) -
     assert together(metrics)[LOG_RECORDS.name].series == {("info",): 105, ("error",): 1}
 
 
-def test_a_child_of_a_child_counts_too(metrics: Metrics) -> None:
+def test_a_child_of_a_child_counts_too(metrics: MetricRegistry) -> None:
     def work() -> None:
         metrics.add(LOG_RECORDS, ("info",), 1)
         worker(metrics, lambda: metrics.add(LOG_RECORDS, ("info",), 10))
@@ -180,7 +180,7 @@ def test_a_child_of_a_child_counts_too(metrics: Metrics) -> None:
     assert together(metrics)[LOG_RECORDS.name].series == {("info",): 11}
 
 
-def test_a_child_that_outlives_its_parent_does_not_keep_it_alive(metrics: Metrics) -> None:
+def test_a_child_that_outlives_its_parent_does_not_keep_it_alive(metrics: MetricRegistry) -> None:
     """Flock is shared with forked children; a child that still held its parent's would make a dead worker look alive."""
     reading, writing = os.pipe()
 
@@ -201,7 +201,7 @@ def test_a_child_that_outlives_its_parent_does_not_keep_it_alive(metrics: Metric
 
 
 @pytest.mark.parametrize("generations", [100, pytest.param(1000, marks=pytest.mark.full)])
-def test_generations_of_workers_leave_one_archive_and_every_count(metrics: Metrics, generations: int) -> None:
+def test_generations_of_workers_leave_one_archive_and_every_count(metrics: MetricRegistry, generations: int) -> None:
     requests = metrics.family(REQUEST_DURATION)
     sizes = []
 
@@ -214,7 +214,7 @@ def test_generations_of_workers_leave_one_archive_and_every_count(metrics: Metri
 
     def generation(number: int) -> Callable[[], None]:
         def run() -> None:
-            metrics.forked()
+            metrics.after_fork_in_child()
             work(number)
 
         return run
@@ -233,7 +233,7 @@ def test_generations_of_workers_leave_one_archive_and_every_count(metrics: Metri
     assert newest == set(range(generations - 6, generations + 1))
 
 
-def test_workers_that_come_and_go_unscraped_do_not_pile_up(metrics: Metrics) -> None:
+def test_workers_that_come_and_go_unscraped_do_not_pile_up(metrics: MetricRegistry) -> None:
     for _ in range(40):
         worker(metrics, lambda: metrics.add(LOG_RECORDS, ("info",), 1))
     assert len([name for name in files(metrics) if name.endswith(".cells")]) <= 10
@@ -241,8 +241,8 @@ def test_workers_that_come_and_go_unscraped_do_not_pile_up(metrics: Metrics) -> 
 
 
 def test_the_archive_keeps_the_cap_and_the_totals(tmp_path: Path) -> None:
-    metrics = Metrics(20)
-    assert metrics.share("shop", os.getpid(), str(tmp_path))
+    metrics = MetricRegistry(20)
+    assert metrics.join_workers("shop", os.getpid(), str(tmp_path))
     for generation in range(10):
         worker(
             metrics,
@@ -262,7 +262,7 @@ def test_the_archive_keeps_the_cap_and_the_totals(tmp_path: Path) -> None:
     metrics.leave()
 
 
-def test_another_build_of_the_service_is_fitted_in(metrics: Metrics) -> None:
+def test_another_build_of_the_service_is_fitted_in(metrics: MetricRegistry) -> None:
     """Workers of one master may run two builds for a while: after a reload, or when recycled during a deployment."""
     new = Metric("report.duration", Instrument.HISTOGRAM, "s", "New.", ("kind", "tier"), (0.1, 1.0, 10.0))
     old = Metric("report.duration", Instrument.HISTOGRAM, "s", "Old.", ("kind",), (0.5, 1.0, 5.0))
@@ -289,7 +289,7 @@ def test_another_build_of_the_service_is_fitted_in(metrics: Metrics) -> None:
 @pytest.mark.parametrize("step", ["write_bytes", "replace", "unlink"])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_folding_that_is_killed_at_any_step_neither_loses_nor_doubles(
-    metrics: Metrics, step: str, after: bool, monkeypatch: pytest.MonkeyPatch
+    metrics: MetricRegistry, step: str, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(3):
         worker(metrics, lambda number=number: metrics.add(LOG_RECORDS, ("info",), 10**number))
@@ -305,7 +305,7 @@ def test_a_folding_that_is_killed_at_any_step_neither_loses_nor_doubles(
             return done
 
         setattr(Path, step, dies)
-        archive.fold(place(metrics), os.getppid(), 2000, lambda: None, lambda error: None)
+        archive.compact(place(metrics), os.getppid(), 2000, lambda: None, lambda error: None)
 
     assert Child(killed).status == signal.SIGKILL
     assert together(metrics)[LOG_RECORDS.name].series == {("info",): 111_111}
@@ -313,7 +313,9 @@ def test_a_folding_that_is_killed_at_any_step_neither_loses_nor_doubles(
     assert [name for name in files(metrics) if name.endswith(".cells")] == [own_file(metrics)]
 
 
-def test_an_archive_that_cannot_be_written_loses_nothing(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_cannot_be_written_loses_nothing(
+    metrics: MetricRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(3):
         worker(metrics, lambda number=number: metrics.add(LOG_RECORDS, ("info",), 10**number))
 
@@ -328,12 +330,12 @@ def test_an_archive_that_cannot_be_written_loses_nothing(metrics: Metrics, monke
     assert len([name for name in files(metrics) if name.endswith(".cells")]) == 1
 
 
-def test_scrapes_and_foldings_at_once_never_show_less_or_more(metrics: Metrics) -> None:
+def test_scrapes_and_foldings_at_once_never_show_less_or_more(metrics: MetricRegistry) -> None:
     """Every reader sees every count, whatever others fold meanwhile: a counter that goes back is a reset to Prometheus."""
     deadline = time.monotonic() + 4
 
     def reader() -> None:
-        metrics.forked()
+        metrics.after_fork_in_child()
         metrics.add(LOG_RECORDS, ("debug",), 1)  # joins
         last = 0.0
         while time.monotonic() < deadline:
@@ -350,12 +352,12 @@ def test_scrapes_and_foldings_at_once_never_show_less_or_more(metrics: Metrics) 
     assert together(metrics)[LOG_RECORDS.name].series[("info",)] == written
 
 
-def test_garbage_in_a_file_is_told_of_and_spoils_nothing_else(metrics: Metrics) -> None:
-    from connectsoft_obs.signals.metrics.shared import records
+def test_garbage_in_a_file_is_told_of_and_spoils_nothing_else(metrics: MetricRegistry) -> None:
+    from connectsoft_obs.signals.metrics.multiprocess import file_format
 
     worker(metrics, lambda: metrics.add(LOG_RECORDS, ("info",), 3))
-    content = bytearray(records.FIRST)
-    records.write(memoryview(content), 0, records.DEFINITION, 0, b"{not json", 0)
+    content = bytearray(file_format.FIRST)
+    file_format.write(memoryview(content), 0, file_format.DEFINITION, 0, b"{not json", 0)
     (place(metrics) / "4194301-bad.cells").write_bytes(content)
     (place(metrics) / "4194302-short.cells").write_bytes(b"abc")
     (place(metrics) / "4194303-random.cells").write_bytes(os.urandom(5000))
@@ -368,8 +370,8 @@ def test_garbage_in_a_file_is_told_of_and_spoils_nothing_else(metrics: Metrics) 
 def test_files_that_somebody_removed_are_made_again_with_what_the_living_hold(tmp_path: Path) -> None:
     """RemoveIPC: systemd removes the files in /dev/shm of a user that logs out, whoever still has them open."""
     said = Said()
-    metrics = Metrics(2000, once=said.once)
-    assert metrics.share("shop", os.getpid(), str(tmp_path))
+    metrics = MetricRegistry(2000, once=said.once)
+    assert metrics.join_workers("shop", os.getpid(), str(tmp_path))
     metrics.add(LOG_RECORDS, ("info",), 5)
     shutil.rmtree(place(metrics).parent)
     assert together(metrics)[LOG_RECORDS.name].series == {("info",): 5}
@@ -380,16 +382,18 @@ def test_files_that_somebody_removed_are_made_again_with_what_the_living_hold(tm
     metrics.leave()
 
 
-def test_no_page_is_better_than_one_with_numbers_missing(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_page_is_better_than_one_with_numbers_missing(
+    metrics: MetricRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A page with some workers missing looks like a reset of every counter; Prometheus just tries again after none."""
     assert metrics.workers is not None
     changing = iter(range(1000))
     monkeypatch.setattr(metrics.workers, "_archive_identity", lambda: (next(changing), 0))
     with pytest.raises(TimeoutError):
-        metrics.everyone()
+        metrics.collect_all_workers()
 
 
-def test_a_signal_handler_may_record_while_its_thread_admits_a_series(metrics: Metrics) -> None:
+def test_a_signal_handler_may_record_while_its_thread_admits_a_series(metrics: MetricRegistry) -> None:
     def handler(*_: object) -> None:
         metrics.add(LOG_RECORDS, (f"from a handler {time.monotonic_ns()}",), 1)
 
@@ -403,7 +407,7 @@ def test_a_signal_handler_may_record_while_its_thread_admits_a_series(metrics: M
         signal.signal(signal.SIGALRM, before)
     series = together(metrics)[LOG_RECORDS.name].series
     assert sum(count for (level,), count in series.items() if level.startswith("level")) == 1500
-    copy = Metrics(2000)
-    assert copy.share("shop", os.getpid(), str(place(metrics).parent.parent))
+    copy = MetricRegistry(2000)
+    assert copy.join_workers("shop", os.getpid(), str(place(metrics).parent.parent))
     assert together(copy)[LOG_RECORDS.name].series == series, "and what others read is whole"
     copy.leave()

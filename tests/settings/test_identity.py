@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from connectsoft_obs.identity import Platform, detect, identify
-from connectsoft_obs.settings import load
+from connectsoft_obs.settings import load_settings
 
 APP = {
     "CONTAINER_APP_NAME": "orders",
@@ -93,7 +93,7 @@ def test_each_platform_is_told_from_its_variables(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    identity = identify(load(environ), environ)
+    identity = identify(load_settings(environ), environ)
     assert identity.platform is platform
     assert identity.service == service
     assert expected.items() <= identity.attributes.items()
@@ -119,25 +119,27 @@ def test_a_terminal_started_by_systemd_is_not_a_service() -> None:
     ],
 )
 def test_environment_words_are_the_standard_ones_and_others_are_kept(given: str | None, expected: str) -> None:
-    identity = identify(load({}, environment=given), {})
+    identity = identify(load_settings({}, environment=given), {})
     assert identity.environment == identity.attributes["deployment.environment.name"] == expected
 
 
 def test_the_dotnet_variable_names_the_environment_when_nothing_else_does() -> None:
-    assert identify(load({}), {"DOTNET_ENVIRONMENT": "Staging"}).environment == "staging"
-    assert identify(load({}, environment="test"), {"ASPNETCORE_ENVIRONMENT": "Production"}).environment == "test"
+    assert identify(load_settings({}), {"DOTNET_ENVIRONMENT": "Staging"}).environment == "staging"
+    assert (
+        identify(load_settings({}, environment="test"), {"ASPNETCORE_ENVIRONMENT": "Production"}).environment == "test"
+    )
 
 
 def test_what_operators_set_wins_over_what_the_platform_says() -> None:
     environ = {**POD, "OTEL_RESOURCE_ATTRIBUTES": "k8s.pod.name=mine,connectsoft.revision=r9"}
-    identity = identify(load(environ, service="named"), environ)
+    identity = identify(load_settings(environ, service="named"), environ)
     assert identity.service == "named"
     assert identity.attributes["k8s.pod.name"] == "mine"
     assert identity.revision == "r9"
 
 
 def test_the_instance_id_is_a_uuid_of_its_own_in_a_forked_process() -> None:
-    identity = identify(load({}), {})
+    identity = identify(load_settings({}), {})
     child = identity.for_this_process()
     assert uuid.UUID(identity.instance).version == 4
     assert child.instance != identity.instance
@@ -145,7 +147,7 @@ def test_the_instance_id_is_a_uuid_of_its_own_in_a_forked_process() -> None:
 
 
 def test_the_host_architecture_is_a_word_of_the_convention() -> None:
-    assert identify(load({}), {}).attributes["host.arch"] in {
+    assert identify(load_settings({}), {}).attributes["host.arch"] in {
         "amd64",
         "arm32",
         "arm64",

@@ -55,7 +55,7 @@ def test_so_do_jobs_messages_model_calls_and_spans_of_opentelemetry() -> None:
                 clock.advance(1)
             clock.advance(2)
             asyncio.run(consume({"headers": headers}))
-            with obs.model_call("example-1", provider="example"):
+            with obs.genai_call("example-1", provider="example"):
                 clock.advance(4)
             with tracer.start_as_current_span("theirs") as span:
                 clock.advance(8)

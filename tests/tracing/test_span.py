@@ -18,16 +18,16 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from connectsoft_obs.settings import load
+from connectsoft_obs.settings import load_settings
 from connectsoft_obs.signals.tracing import Provider, Span
-from connectsoft_obs.signals.tracing.sampling import sampler, shortcut
+from connectsoft_obs.signals.tracing.sampling import fast_sampler, sampler
 
 RESOURCE = Resource({"service.name": "contract"})
 
 
 def ours(limits: sdk.SpanLimits | None = None) -> tuple[Provider, InMemorySpanExporter]:
-    settings_ = load({})
-    provider = Provider(lambda: RESOURCE, sampler(settings_), shortcut(settings_), limits or sdk.SpanLimits())
+    settings_ = load_settings({})
+    provider = Provider(lambda: RESOURCE, sampler(settings_), fast_sampler(settings_), limits or sdk.SpanLimits())
     return provider, _exporting(provider)
 
 
@@ -205,19 +205,19 @@ def test_the_shortcut_decides_as_the_sampler_does(
     name: str, based: bool, trace_id: int, parent: bool | None, share: str
 ) -> None:
     full = f"parentbased_{name}" if based else name
-    chosen = load({"OTEL_TRACES_SAMPLER": full, "OTEL_TRACES_SAMPLER_ARG": share})
+    chosen = load_settings({"OTEL_TRACES_SAMPLER": full, "OTEL_TRACES_SAMPLER_ARG": share})
     context = None
     if parent is not None:
         above = SpanContext(trace_id, 1, True, TraceFlags(int(parent)))
         context = trace.set_span_in_context(trace.NonRecordingSpan(above))
     decision = sampler(chosen).should_sample(context, trace_id, "n").decision
     ids = trace_id.to_bytes(16, "big") + bytes(8)
-    assert shortcut(chosen)(ids, parent) == decision.is_sampled()  # type: ignore[no-untyped-call]
+    assert fast_sampler(chosen)(ids, parent) == decision.is_sampled()  # type: ignore[no-untyped-call]
 
 
 def test_samplers_are_the_ones_the_variable_names() -> None:
     def made(name: str) -> Any:
-        return sampler(load({"OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": "0.25"}))
+        return sampler(load_settings({"OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": "0.25"}))
 
     assert made("always_on") is ALWAYS_ON
     assert made("always_off") is ALWAYS_OFF

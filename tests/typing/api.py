@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 
 import connectsoft_obs as obs
-from connectsoft_obs.testing import Seen, capture
+from connectsoft_obs.testing import Captured, capture
 
 app = Starlette()
 app.add_middleware(obs.ObservabilityMiddleware, service="orders-api")
@@ -44,6 +44,6 @@ with obs.operation("import-orders", parent=obs.extract(headers)) as run:
     run.bind({"rows": 3})
 
 with capture(service="orders-api") as seen:
-    assert_type(seen, Seen)
+    assert_type(seen, Captured)
 assert_type(seen.metric("http.server.request.duration").count, int)
 assert_type(obs.Outcome.SUCCESS.good, bool | None)

@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 import connectsoft_obs as obs
 from connectsoft_obs.testing import capture
-from connectsoft_obs.testing.seen import Seen
+from connectsoft_obs.testing.captured_telemetry import Captured
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE}-{SPAN}-01"
@@ -47,7 +47,7 @@ def ingest(message: Any) -> Any:
     return message
 
 
-def process(message: Any, **arguments: Any) -> Seen:
+def process(message: Any, **arguments: Any) -> Captured:
     with capture(**arguments) as seen:
         assert ingest(message) is message
     return seen
@@ -132,8 +132,8 @@ def test_the_policy_is_a_setting_and_so_is_what_is_old() -> None:
     sent = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=30)
     message = Message({"traceparent": PARENT}, timestamp=sent)
     assert process(message).spans[0].parent is not None
-    assert process(message, message_parent="link").spans[0].parent is None
-    assert process(message, message_parent_age=10).spans[0].parent is None
+    assert process(message, message_trace_continuation="link").spans[0].parent is None
+    assert process(message, message_trace_max_age=10).spans[0].parent is None
 
 
 def test_where_the_inside_is_not_trusted_a_message_is_linked_and_brings_nothing() -> None:
@@ -346,7 +346,7 @@ def test_the_message_is_found_wherever_it_is_passed() -> None:
         second(None, message)
         second(None, event=message)
         by_name(event=message)
-        with obs.consumer("block", system="rabbitmq").processing(message):
+        with obs.consumer("block", system="rabbitmq").span_name(message):
             pass
     assert [span.parent is not None for span in seen.spans] == [True] * 6
 

@@ -14,7 +14,7 @@ from opentelemetry.trace import StatusCode
 
 import connectsoft_obs as obs
 from connectsoft_obs.testing import capture
-from connectsoft_obs.testing.seen import Seen
+from connectsoft_obs.testing.captured_telemetry import Captured
 
 
 class Broken(Exception):
@@ -79,7 +79,7 @@ def raising(error: BaseException) -> Callable[[], Any]:
     return act
 
 
-def counted(seen: Seen, outcome: str, error: str = "") -> None:
+def counted(seen: Captured, outcome: str, error: str = "") -> None:
     """One run, in every signal, and nothing in flight."""
     [span] = seen.spans
     attributes = dict(span.attributes or {})

@@ -16,8 +16,8 @@ import pytest
 import connectsoft_obs as obs
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.testing import capture
-from connectsoft_obs.testing.seen import Seen
-from connectsoft_obs.work.schedule import Schedule
+from connectsoft_obs.testing.captured_telemetry import Captured
+from connectsoft_obs.work.schedule import JobSchedule
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -26,7 +26,7 @@ def berlin(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=BERLIN).timestamp()
 
 
-def expected(seen: Seen, job: str) -> float:
+def expected(seen: Captured, job: str) -> float:
     return seen.metric("connectsoft.job.next_expected.timestamp", connectsoft_job_name=job).value
 
 
@@ -62,11 +62,11 @@ def test_a_run_moves_what_is_expected_when_it_begins_and_a_failure_is_a_run() ->
 
 
 def test_a_run_that_begins_a_little_early_is_the_run_of_that_time() -> None:
-    daily = Schedule("daily", "0 2 * * *", "Europe/Berlin", 900)
+    daily = JobSchedule("daily", "0 2 * * *", "Europe/Berlin", 900)
     assert daily.expected_after(berlin("2026-06-01T01:59:59")) == berlin("2026-06-02T02:15:00")
     assert daily.expected_after(berlin("2026-06-01T02:00:01")) == berlin("2026-06-02T02:15:00")
     assert daily.expected_after(berlin("2026-06-01T01:00:00")) == berlin("2026-06-01T02:15:00")
-    minutely = Schedule("minutely", "* * * * *", "UTC", 10)
+    minutely = JobSchedule("minutely", "* * * * *", "UTC", 10)
     assert minutely.expected_after(1_000_000_020.0 - 0.5) == 1_000_000_080.0 + 10
     assert minutely.expected_after(1_000_000_020.0 + 0.5) == 1_000_000_080.0 + 10
 
@@ -86,11 +86,11 @@ def test_a_run_that_begins_a_little_early_is_the_run_of_that_time() -> None:
     ],
 )
 def test_clock_changes(when: str, begun: str, due: str) -> None:
-    assert Schedule("job", when, "Europe/Berlin", 0).due_after(berlin(begun)) == berlin(due)
+    assert JobSchedule("job", when, "Europe/Berlin", 0).due_after(berlin(begun)) == berlin(due)
 
 
 def test_a_job_of_every_hour_runs_every_hour_through_clock_changes() -> None:
-    hourly = Schedule("job", "0 * * * *", "Europe/Berlin", 0)
+    hourly = JobSchedule("job", "0 * * * *", "Europe/Berlin", 0)
     for start in ("2026-03-28T22:00:00", "2026-10-24T22:00:00"):
         moment = berlin(start)
         for _ in range(8):
@@ -106,11 +106,11 @@ def test_what_is_known_survives_the_process(tmp_path: Path) -> None:
     def nightly() -> None:
         pass
 
-    with capture(state_file=str(file)) as first:
+    with capture(schedule_state_file=str(file)) as first:
         nightly()
         before = expected(first, "nightly")
         ran = first.metric("connectsoft.job.last_success.timestamp", connectsoft_job_name="nightly").value
-    with capture(state_file=str(file)) as second:
+    with capture(schedule_state_file=str(file)) as second:
         resolve()
         assert expected(second, "nightly") == before
         for name in ("last_run", "last_success"):
@@ -127,7 +127,7 @@ def test_a_run_that_was_missed_while_the_process_was_away_is_missed_when_it_is_b
     def nightly() -> None:
         pass
 
-    with capture(state_file=str(file)) as seen:
+    with capture(schedule_state_file=str(file)) as seen:
         resolve()
         assert expected(seen, "nightly") < time.time()
         nightly()
@@ -141,9 +141,9 @@ def test_an_async_job_writes_its_state_off_the_event_loop(tmp_path: Path) -> Non
     async def nightly() -> None:
         await asyncio.sleep(0)
 
-    from connectsoft_obs.work.expected import expected as of
+    from connectsoft_obs.work.schedule_metrics import expected as of
 
-    with capture(state_file=str(file)):
+    with capture(schedule_state_file=str(file)):
         asyncio.run(nightly())
         state = of(resolve()).state
         assert state is not None
@@ -160,7 +160,7 @@ def test_a_file_that_cannot_be_read_is_told_and_changes_nothing(tmp_path: Path, 
     def nightly() -> str:
         return "done"
 
-    with capture(state_file=str(file)) as seen:
+    with capture(schedule_state_file=str(file)) as seen:
         assert nightly() == "done"
         assert expected(seen, "nightly") > time.time()
     assert json.loads(file.read_text())["nightly"]["last_run"] == pytest.approx(time.time(), abs=60)
@@ -171,20 +171,20 @@ def test_a_folder_that_cannot_be_written_is_told_and_changes_nothing(tmp_path: P
     def nightly() -> str:
         return "done"
 
-    with capture(state_file=str(tmp_path / "missing" / "state.json")) as seen:
+    with capture(schedule_state_file=str(tmp_path / "missing" / "state.json")) as seen:
         assert nightly() == "done"
     assert seen.metric("connectsoft.obs.errors", connectsoft_obs_where="work.state").value >= 1
 
 
 WRITES = """
 import pathlib, sys
-from connectsoft_obs.ledger import Ledger
-from connectsoft_obs.work.state import State
+from connectsoft_obs.internal_telemetry import InternalTelemetry
+from connectsoft_obs.work.schedule_metrics import ScheduleStateFile
 
-state = State(pathlib.Path(sys.argv[1]), Ledger())
+state = ScheduleStateFile(pathlib.Path(sys.argv[1]), InternalTelemetry())
 sys.stdin.readline()
 for number in range(40):
-    state.note(sys.argv[2], began=float(number))
+    state.record(sys.argv[2], began=float(number))
 """
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import click
 
 from connectsoft_obs.cli.slo.files import export, generate, import_, preset, runbook
-from connectsoft_obs.cli.slo.look import diff, explain, lint
-from connectsoft_obs.cli.slo.server import gate, report
-from connectsoft_obs.cli.slo.trial import test
+from connectsoft_obs.cli.slo.inspect import diff, explain, lint
+from connectsoft_obs.cli.slo.promtool import test
+from connectsoft_obs.cli.slo.status import gate, report
 from connectsoft_obs.errors import ObsError
 
 

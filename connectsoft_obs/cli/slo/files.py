@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from connectsoft_obs.cli.slo.sources import promised, sources
+from connectsoft_obs.cli.slo.inputs import load_declarations, sources
 from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.ops.slo.importers import import_document
+from connectsoft_obs.ops.slo.targets.registry import TARGETS, generated
 from connectsoft_obs.slo import presets
-from connectsoft_obs.slo.files import written
-from connectsoft_obs.slo.migrate import migrated
-from connectsoft_obs.slo.targets.files import TARGETS, generated
+from connectsoft_obs.slo.loader import to_toml
 
 _DEFAULT = ("prometheus", "grafana", "runbook")
 
@@ -27,7 +27,7 @@ _DEFAULT = ("prometheus", "grafana", "runbook")
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 when a file is not what would be written.")
 def generate(source: tuple[str, ...], service: str, target: tuple[str, ...], output: Path, check: bool) -> int:
     """Write rules, dashboards, runbooks and more: the same bytes for the same promises."""
-    made = promised(source, service)
+    made = load_declarations(source, service)
     chosen = tuple(TARGETS) if "all" in target else target
     files: dict[str, str] = {}
     for one in chosen:
@@ -41,7 +41,7 @@ def generate(source: tuple[str, ...], service: str, target: tuple[str, ...], out
 @click.option("--output", "-o", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Directory.")
 def runbook(source: tuple[str, ...], service: str, name: str | None, output: Path) -> int:
     """Write runbook skeletons. Files that exist are kept: people have filled them in."""
-    made = promised(source, service)
+    made = load_declarations(source, service)
     pages = generated("runbook", made)
     if name is not None:
         slo_id = made[0].id(made[0].named(name)).lower()
@@ -65,8 +65,8 @@ def import_(file: Path, service: str, output: Path | None) -> int:
         documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(str(file), f"it is not YAML: {error}", "Give a file of one of the tools.") from None
-    found = migrated(documents, service)
-    files = {f"{promises.service}.slo.toml": written(promises) for promises in found}
+    found = import_document(documents, service)
+    files = {f"{promises.service}.slo.toml": to_toml(promises) for promises in found}
     if output is not None:
         return _write(files, output)
     click.echo("\n".join(files.values()), nl=False)
@@ -78,7 +78,7 @@ def import_(file: Path, service: str, output: Path | None) -> int:
 @click.option("--format", "form", type=click.Choice(["openslo"]), default="openslo", show_default=True, help="Format.")
 def export(source: tuple[str, ...], service: str, form: str) -> None:
     """Write promises in another tool's format on standard output; what it cannot say travels in annotations."""
-    click.echo("---\n".join(generated(form, promised(source, service)).values()), nl=False)
+    click.echo("---\n".join(generated(form, load_declarations(source, service)).values()), nl=False)
 
 
 @click.command()

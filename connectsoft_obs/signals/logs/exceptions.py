@@ -8,13 +8,13 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from connectsoft_obs.operations import exception_name
-from connectsoft_obs.signals.logs.cleaning import printed
+from connectsoft_obs.signals.logs.sanitizer import safe_str
 from connectsoft_obs.vocabulary import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE
 
-reported: Final[ContextVar[BaseException | None]] = ContextVar("connectsoft-obs-reported", default=None)
+logged_exceptions: Final[ContextVar[BaseException | None]] = ContextVar("connectsoft-obs-reported", default=None)
 """The exception that an adapter has told about before raising it on; the server's own line about it says nothing new."""
 
-loop_told: Final[ContextVar[bool]] = ContextVar("connectsoft-obs-loop-told", default=False)
+logged_by_loop_handler: Final[ContextVar[bool]] = ContextVar("connectsoft-obs-loop-told", default=False)
 """Whether an event loop's handler runs after our line about the same thing; asyncio's own would be its second."""
 
 
@@ -22,8 +22,8 @@ def exception_fields(error: BaseException) -> dict[str, Any]:
     """Type, message and stack trace of an exception, as OpenTelemetry names them (semantic conventions 1.44.0)."""
     return {
         EXCEPTION_TYPE: exception_name(error),
-        EXCEPTION_MESSAGE: printed(error, str),
-        EXCEPTION_STACKTRACE: printed(error, _stack),
+        EXCEPTION_MESSAGE: safe_str(error, str),
+        EXCEPTION_STACKTRACE: safe_str(error, _stack),
     }
 
 
@@ -38,14 +38,14 @@ def was_reported(record: logging.LogRecord) -> bool:
     that is in them.
     """
     if record.name == "asyncio":
-        return loop_told.get()
-    told = reported.get()
+        return logged_by_loop_handler.get()
+    told = logged_exceptions.get()
     if told is None or record.levelno < logging.ERROR:
         return False
     if record.exc_info:
         same = record.exc_info[1] is told
     else:  # Granian's has the stack trace in its text, whose end is the exception itself
-        same = printed(record.msg, str).rstrip().endswith(f"{type(told).__name__}: {printed(told, str)}".rstrip())
+        same = safe_str(record.msg, str).rstrip().endswith(f"{type(told).__name__}: {safe_str(told, str)}".rstrip())
     if same:
-        reported.set(None)
+        logged_exceptions.set(None)
     return same

@@ -13,10 +13,17 @@ DEBUG, INFO, WARNING, ERROR, CRITICAL = (
     logging.ERROR,
     logging.CRITICAL,
 )
-NAMES: Final = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR, "critical": CRITICAL}
-WORDS: Final = {DEBUG: "DEBUG", INFO: "INFO", WARNING: "WARN", ERROR: "ERROR", CRITICAL: "FATAL"}
-NUMBERS: Final = {DEBUG: 5, INFO: 9, WARNING: 13, ERROR: 17, CRITICAL: 21}
-SPELLINGS: Final = {**NAMES, "warn": WARNING, "exception": ERROR, "err": ERROR, "fatal": CRITICAL, "msg": INFO}
+LEVEL_BY_NAME: Final = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR, "critical": CRITICAL}
+SEVERITY_TEXT: Final = {DEBUG: "DEBUG", INFO: "INFO", WARNING: "WARN", ERROR: "ERROR", CRITICAL: "FATAL"}
+SEVERITY_NUMBER: Final = {DEBUG: 5, INFO: 9, WARNING: 13, ERROR: 17, CRITICAL: 21}
+LEVEL_ALIASES: Final = {
+    **LEVEL_BY_NAME,
+    "warn": WARNING,
+    "exception": ERROR,
+    "err": ERROR,
+    "fatal": CRITICAL,
+    "msg": INFO,
+}
 ROOT: Final = "root"
 """What the logger above all others is called in settings and by operators."""
 
@@ -49,7 +56,7 @@ class Levels:
         self.known: dict[str, int] = {}
         """What `of` said before, by logger."""
 
-    def of(self, logger: str) -> int:
+    def effective_level(self, logger: str) -> int:
         """The lowest level this logger writes."""
         return self.known.get(logger) or self._look_up(logger)
 

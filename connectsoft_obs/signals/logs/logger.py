@@ -8,16 +8,16 @@ from typing import Any
 import structlog
 from opentelemetry.context import get_current
 
-from connectsoft_obs.ledger import failed
-from connectsoft_obs.signals.logs.cleaning import printed
-from connectsoft_obs.signals.logs.events import exception_of, formatted, said
-from connectsoft_obs.signals.logs.levels import CRITICAL, DEBUG, ERROR, INFO, NAMES, SPELLINGS, WARNING
-from connectsoft_obs.signals.logs.stream import LogStream
+from connectsoft_obs.internal_telemetry import record_internal_error
+from connectsoft_obs.signals.logs.levels import CRITICAL, DEBUG, ERROR, INFO, LEVEL_ALIASES, LEVEL_BY_NAME, WARNING
+from connectsoft_obs.signals.logs.pipeline import LogPipeline
+from connectsoft_obs.signals.logs.sanitizer import safe_str
+from connectsoft_obs.signals.logs.structlog_events import exception_of, formatted, from_event_dict
 
-Current = Callable[[], LogStream]
+Current = Callable[[], LogPipeline]
 Processors = Sequence[Callable[[Any, str, Any], Any]]
 
-_METHODS = {number: name for name, number in NAMES.items()}
+_METHODS = {number: name for name, number in LEVEL_BY_NAME.items()}
 # What structlog.contextvars.bind_contextvars() has ever bound; while nothing was, nobody needs to look for it.
 _EVER_BOUND: Any = getattr(structlog.contextvars, "_CONTEXT_VARS", True)
 
@@ -90,7 +90,7 @@ class Logger:
 
     def log(self, level: int | str, event: Any = "", *args: Any, **fields: Any) -> None:
         """Write a line of any level."""
-        number = SPELLINGS.get(level.lower(), INFO) if isinstance(level, str) else level
+        number = LEVEL_ALIASES.get(level.lower(), INFO) if isinstance(level, str) else level
         self._write(number, event, args, fields)
 
     warn = warning
@@ -138,15 +138,15 @@ class Logger:
 
     def get_effective_level(self) -> int:
         """The lowest level that would be written, as the standard library numbers them."""
-        return self._stream().levels.of(self._name)
+        return self._stream().levels.effective_level(self._name)
 
     def _write(self, level: int, event: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
         try:
             stream = self._stream()
-            if level < stream.levels.of(self._name):
+            if level < stream.levels.effective_level(self._name):
                 return
         except Exception as failure:  # noqa: BLE001  a log call never fails the caller
-            failed("logs", failure)
+            record_internal_error("logs", failure)
             return
         if type(event) is str and not event and "event" in fields:
             event = fields.pop("event")  # as structlog's own loggers take it by its name
@@ -161,10 +161,10 @@ class Logger:
         try:
             self._say(stream, level, event, args, fields)
         except Exception as failure:  # noqa: BLE001  a log call never fails the caller
-            failed("logs", failure)
+            record_internal_error("logs", failure)
 
-    def _say(self, stream: LogStream, level: int, event: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
-        message = event if type(event) is str else printed(event, str)
+    def _say(self, stream: LogPipeline, level: int, event: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
+        message = event if type(event) is str else safe_str(event, str)
         if args:
             message = formatted(message, args)
         error = None
@@ -185,5 +185,5 @@ class Logger:
         except structlog.DropEvent:
             return None
         # A renderer at the end has made text of it; the fields it was made of say more.
-        found = said(method, result if isinstance(result, Mapping) else kept)
+        found = from_event_dict(method, result if isinstance(result, Mapping) else kept)
         return found.message, found.fields if found.error is None else {**found.fields, "exc_info": found.error}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from connectsoft_obs.signals.logs.levels import CRITICAL, DEBUG, ERROR, INFO, WARNING, WORDS
+from connectsoft_obs.signals.logs.levels import CRITICAL, DEBUG, ERROR, INFO, SEVERITY_TEXT, WARNING
 from connectsoft_obs.vocabulary import (
     DIMENSIONS,
     ENVIRONMENT,
@@ -51,7 +51,7 @@ class Profile:
     sampled: str = ""
     operation: str = ""
     trace_prefix: str = ""
-    words: Mapping[int, str] = field(default_factory=lambda: WORDS)
+    words: Mapping[int, str] = field(default_factory=lambda: SEVERITY_TEXT)
     resource: Mapping[str, str] = field(default_factory=dict)
     always: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)

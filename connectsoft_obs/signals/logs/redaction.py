@@ -116,7 +116,7 @@ class Redaction:
             return False
         return _SECRET_KEY.search(whole) is not None or _SECRET_KEY.search("_".join(words)) is not None
 
-    def suspicious(self, text: str) -> bool:
+    def looks_secret(self, text: str) -> bool:
         """Whether a text must be looked at: a cheap question that is true for every text with a secret."""
         if "=" in text or ":" in text or (self._emails and "@" in text):
             return True
@@ -128,7 +128,7 @@ class Redaction:
                 return True
         return self._own is not None and self._own.search(text) is not None
 
-    def text(self, text: str) -> tuple[str, int]:
+    def redact_text(self, text: str) -> tuple[str, int]:
         """The text without its secrets, and how many there were."""
         low, found = text.lower(), 0
         for parts, expression, replace in _RULES:

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from opentelemetry.context import get_current
 
-from connectsoft_obs.ledger import failed
-from connectsoft_obs.signals.logs.cleaning import printed
+from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.signals.logs.exceptions import was_reported
 from connectsoft_obs.signals.logs.levels import ROOT, Levels
 from connectsoft_obs.signals.logs.logger import Current
-from connectsoft_obs.signals.logs.structured import structured
-from connectsoft_obs.signals.logs.terminals import writes_to_terminal
+from connectsoft_obs.signals.logs.sanitizer import safe_str
+from connectsoft_obs.signals.logs.std_streams import writes_to_terminal
+from connectsoft_obs.signals.logs.structlog_bridge import pending_structlog_event
 from connectsoft_obs.vocabulary import CODE_STACK
 
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
@@ -49,17 +49,17 @@ class Handler(logging.Handler):
         try:
             self._write(record)
         except Exception as failure:  # noqa: BLE001  a log call never fails the caller
-            failed("logs", failure)
+            record_internal_error("logs", failure)
 
     def _write(self, record: logging.LogRecord) -> None:
         stream, name = self._stream(), record.name
-        if record.levelno < stream.levels.of(name):
+        if record.levelno < stream.levels.effective_level(name):
             return
         error = record.exc_info[1] if record.exc_info else None
         if name.startswith(_SERVERS) and was_reported(record):
-            stream.repeated()
+            stream.count_duplicate()
             return
-        if (said := structured(record.msg)) is not None:
+        if (said := pending_structlog_event(record.msg)) is not None:
             stream.write(get_current(), record.levelno, said.message, said.fields, name, said.error or error)
             return
         fields: dict[str, Any] = {}
@@ -74,11 +74,11 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:  # noqa: BLE001  arguments that do not fit the message
-        return f"{printed(record.msg, str)} {printed(record.args)}"
+        return f"{safe_str(record.msg, str)} {safe_str(record.args)}"
 
 
 @dataclass(slots=True)
-class TakenOver:
+class StdlibTakeover:
     """What a take-over changed, for the line that says so, and to undo it."""
 
     removed: list[tuple[logging.Logger, logging.Handler]] = field(default_factory=list)
@@ -103,14 +103,14 @@ class TakenOver:
             logger.propagate = True
 
 
-def take_over(stream: Current, levels: Levels) -> TakenOver:
+def install_handlers(stream: Current, levels: Levels) -> StdlibTakeover:
     """Send the standard library's loggers and the servers' through the stream; doing it again changes nothing.
 
     Handlers that write to standard output and error are replaced, because every line would be there twice; other
     handlers stay, and so do levels that somebody set. The servers' access logs end: ours says the same; HTTP clients
     that write a line for each call, query and all, write warnings only, unless somebody set a level for them.
     """
-    done = TakenOver()
+    done = StdlibTakeover()
     root = logging.getLogger()
     access = [logging.getLogger(name) for name in _ACCESS]
     # All are looked at before any is changed: gunicorn's and uvicorn's loggers share one list of handlers.
@@ -133,7 +133,7 @@ def take_over(stream: Current, levels: Levels) -> TakenOver:
             done.added.append((logger, ours))
     if any(logger is root for logger, _ in done.added) and root.level == _UNCONFIGURED:
         done.levels[root] = root.level
-        root.setLevel(levels.of(ROOT))
+        root.setLevel(levels.effective_level(ROOT))
     done.silenced = [logger for logger in access if logger.propagate]
     for logger in done.silenced:
         logger.propagate = False

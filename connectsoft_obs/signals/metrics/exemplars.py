@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from connectsoft_obs.signals.metrics.cells import MARK
+from connectsoft_obs.signals.metrics.storage import EXEMPLAR_BYTES
 
 write: Callable[[Any, int, int, float, bytes, int], None] = struct.Struct("=qd24sq").pack_into
 _read = struct.Struct("=qd16s8sq").iter_unpack
@@ -52,9 +52,11 @@ def newest(one: bytes, other: bytes) -> bytes:
         return one
     chosen = bytearray(one)
     for position in later:
-        chosen[position * MARK : (position + 1) * MARK] = other[position * MARK : (position + 1) * MARK]
+        chosen[position * EXEMPLAR_BYTES : (position + 1) * EXEMPLAR_BYTES] = other[
+            position * EXEMPLAR_BYTES : (position + 1) * EXEMPLAR_BYTES
+        ]
     return bytes(chosen)
 
 
 def _times(marks: bytes) -> list[int]:
-    return [*memoryview(marks).cast("q")[:: MARK // 8].tolist()]
+    return [*memoryview(marks).cast("q")[:: EXEMPLAR_BYTES // 8].tolist()]

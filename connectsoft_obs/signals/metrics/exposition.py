@@ -12,7 +12,7 @@ from itertools import accumulate
 
 from connectsoft_obs.signals.metrics.exemplars import Exemplar
 from connectsoft_obs.signals.metrics.families import Snapshot
-from connectsoft_obs.signals.metrics.series import Distribution
+from connectsoft_obs.signals.metrics.series import HistogramData
 from connectsoft_obs.vocabulary import Instrument, Metric, prometheus_name, unit_word
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -84,7 +84,7 @@ class Exposition:
         buckets = [f'{start}{edge}"}} {count}\n' for edge in edges]
         return "".join([*buckets, f"{family}_count{braces} %d\n{family}_sum{braces} %s\n"])
 
-    def _distribution(self, content: Distribution) -> tuple[object, ...]:
+    def _distribution(self, content: HistogramData) -> tuple[object, ...]:
         cells = content.cells
         running = list(accumulate(cells[1:]))
         if not self._openmetrics:

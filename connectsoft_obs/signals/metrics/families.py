@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from connectsoft_obs.signals.metrics.cells import Marks, Store
-from connectsoft_obs.signals.metrics.firewall import Firewall, clean
-from connectsoft_obs.signals.metrics.series import Child, Histogram, Inherited, Number, read
-from connectsoft_obs.vocabulary import Instrument, Merge, Metric
+from connectsoft_obs.signals.metrics.cardinality_limit import CardinalityLimiter, clean
+from connectsoft_obs.signals.metrics.series import Child, ForkedSeries, Histogram, NumberSeries, read
+from connectsoft_obs.signals.metrics.storage import ExemplarSlots, Storage
+from connectsoft_obs.vocabulary import Instrument, Metric, MultiprocessMode
 
 
 class Family:
@@ -27,11 +27,11 @@ class Family:
         overflow: told the metric for each measurement beyond the limit, or each child made for one.
     """
 
-    def __init__(self, metric: Metric, store: Store, limit: int, overflow: Callable[[Metric], None]) -> None:
+    def __init__(self, metric: Metric, store: Storage, limit: int, overflow: Callable[[Metric], None]) -> None:
         self.metric = metric
         self.children: dict[tuple[str, ...], Child] = {}
         self._store = store
-        self._firewall = Firewall(metric, limit)
+        self._firewall = CardinalityLimiter(metric, limit)
         self._overflow = overflow
         self._lock = threading.RLock()  # a signal handler may record while its thread admits a series
         self._open: Callable[[], None] | None = None
@@ -40,10 +40,10 @@ class Family:
         """The series of these label values, in the order of the definition; `""` is an absent label."""
         return self.children.get(values) or self._admit(values)
 
-    def number(self, *values: str) -> Number:
+    def number(self, *values: str) -> NumberSeries:
         """`child` of a counter or gauge."""
         found = self.child(values)
-        assert isinstance(found, Number)
+        assert isinstance(found, NumberSeries)
         return found
 
     def histogram(self, *values: str) -> Histogram:
@@ -52,14 +52,14 @@ class Family:
         assert isinstance(found, Histogram)
         return found
 
-    def move(self, store: Store) -> None:
+    def migrate(self, store: Storage) -> None:
         """Let every series go on in another store, with what it holds."""
         with self._lock:
             self._store, self._open = store, None
             for values, child in self.children.items():
                 before = child.cells
                 cells = store.cells(self.metric, values, len(before))
-                if isinstance(before, Inherited):
+                if isinstance(before, ForkedSeries):
                     for position, value in enumerate(before.tolist()):
                         cells[position] = value
                     child.cells = cells
@@ -72,16 +72,16 @@ class Family:
                     marks[:] = child.marks
                     child.marks = marks
 
-    def inherit(self, open_: Callable[[], None]) -> None:
+    def reset_in_child(self, open_: Callable[[], None]) -> None:
         """In a forked child: begin at zero, with the gauges that describe what the child has inherited."""
         self._lock = threading.RLock()
         self._open = open_
         metric = self.metric
         sums = metric.instrument in (Instrument.COUNTER, Instrument.HISTOGRAM)
-        kept = not sums and (metric.instrument is not Instrument.UPDOWN or metric.merge is not Merge.SUM)
+        kept = not sums and (metric.instrument is not Instrument.UPDOWN or metric.merge is not MultiprocessMode.SUM)
         for child in self.children.values():
             values = [*child.cells.tolist()] if kept else [0.0] * len(child.cells)
-            child.cells = Inherited(child, values, open_)
+            child.cells = ForkedSeries(child, values, open_)
             if isinstance(child, Histogram):
                 child.marks = None
 
@@ -103,9 +103,9 @@ class Family:
         if metric.instrument is Instrument.HISTOGRAM:
             cells = self._store.cells(metric, values, len(metric.buckets) + 2)
             return Histogram(cells, metric.buckets, partial(self._room, values))
-        return Number(self._store.cells(metric, values, 1))
+        return NumberSeries(self._store.cells(metric, values, 1))
 
-    def _room(self, values: tuple[str, ...]) -> Marks:
+    def _room(self, values: tuple[str, ...]) -> ExemplarSlots:
         with self._lock:
             child = self.children.get(values)
             if isinstance(child, Histogram) and child.marks is not None:

@@ -13,19 +13,19 @@ from typing import Any, Protocol
 from opentelemetry import trace
 
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.ledger import Ledger, failed
+from connectsoft_obs.internal_telemetry import InternalTelemetry, record_internal_error
 from connectsoft_obs.settings import Settings
-from connectsoft_obs.signals.metrics.registry import Metrics
-from connectsoft_obs.signals.metrics.rules import check_buckets, check_labels, check_name
+from connectsoft_obs.signals.metrics.registry import MetricRegistry
 from connectsoft_obs.signals.metrics.series import Child
 from connectsoft_obs.signals.metrics.series import Histogram as Series
+from connectsoft_obs.signals.metrics.validation import check_buckets, check_labels, check_name
 from connectsoft_obs.vocabulary import (
     REQUEST_BUCKETS,
     TENANT_ID,
     ErrorType,
     Instrument,
-    Merge,
     Metric,
+    MultiprocessMode,
     prometheus_name,
 )
 
@@ -38,15 +38,15 @@ DEFINED: dict[str, Metric] = {}
 """The metrics of users in this process, by name."""
 
 
-class Owner(Protocol):
+class InstrumentHost(Protocol):
     """What an instrument needs of a Telemetry."""
 
-    metrics: Metrics
-    ledger: Ledger
+    metrics: MetricRegistry
+    internal_telemetry: InternalTelemetry
     settings: Settings
 
 
-Resolve = Callable[[], Owner]
+Resolve = Callable[[], InstrumentHost]
 
 
 class _Recorder:
@@ -59,9 +59,9 @@ class _Recorder:
             name: index for index, label in enumerate(metric.labels) for name in (label, prometheus_name(label))
         }
         self._tenant = metric.labels.index(TENANT_ID) if TENANT_ID in metric.labels else None
-        self._known: tuple[Owner | None, dict[Any, Child]] = (None, {})
+        self._known: tuple[InstrumentHost | None, dict[Any, Child]] = (None, {})
 
-    def _child(self, owner: Owner, attributes: Mapping[str, Any] | None, labels: dict[str, Any]) -> Child:
+    def _child(self, owner: InstrumentHost, attributes: Mapping[str, Any] | None, labels: dict[str, Any]) -> Child:
         known, children = self._known
         if owner is not known:
             children = {}
@@ -72,13 +72,13 @@ class _Recorder:
         except TypeError:  # a value that cannot be a key
             return self._bind(owner, {}, key)
 
-    def _bind(self, owner: Owner, children: dict[Any, Child], key: tuple[tuple[str, Any], ...]) -> Child:
+    def _bind(self, owner: InstrumentHost, children: dict[Any, Child], key: tuple[tuple[str, Any], ...]) -> Child:
         values = [""] * len(self.metric.labels)
         for label, value in key:
             index = self._names.get(label)
             if index is None:
                 allowed = ", ".join(self.metric.labels) or "none"
-                owner.ledger.error(
+                owner.internal_telemetry.record_error(
                     "metrics.label", KeyError(f"{self.metric.name} has no label {label}, only {allowed}")
                 )
             elif value is not None:
@@ -91,13 +91,13 @@ class _Recorder:
             children[key] = child
         return child
 
-    def _owner(self) -> Owner | None:
+    def _owner(self) -> InstrumentHost | None:
         try:
             return self._resolve()
         except ConfigurationError:  # the middleware or `configure()` says so; who records must not fail for it
             return None
         except Exception as failure:  # noqa: BLE001  ours
-            failed("metrics.instrument", failure)
+            record_internal_error("metrics.instrument", failure)
             return None
 
 
@@ -117,7 +117,7 @@ class Counter(_Recorder):
                 raise ValueError(f"{self.metric.name} cannot grow by {amount}")
             child.cells[0] += amount
         except Exception as error:  # noqa: BLE001  ours; who counts must not fail for it
-            owner.ledger.error("metrics.counter", error)
+            owner.internal_telemetry.record_error("metrics.counter", error)
 
 
 class Gauge(_Recorder):
@@ -130,7 +130,7 @@ class Gauge(_Recorder):
         try:
             self._child(owner, attributes, labels).cells[0] = value
         except Exception as error:  # noqa: BLE001  ours; who measures must not fail for it
-            owner.ledger.error("metrics.gauge", error)
+            owner.internal_telemetry.record_error("metrics.gauge", error)
 
     def add(self, amount: float = 1, attributes: Mapping[str, Any] | None = None, /, **labels: Any) -> None:
         """Add to it, or take away: `open_files.add(-1)`."""
@@ -139,7 +139,7 @@ class Gauge(_Recorder):
         try:
             self._child(owner, attributes, labels).cells[0] += amount
         except Exception as error:  # noqa: BLE001  ours; who measures must not fail for it
-            owner.ledger.error("metrics.gauge", error)
+            owner.internal_telemetry.record_error("metrics.gauge", error)
 
 
 class Histogram(_Recorder):
@@ -162,10 +162,10 @@ class Histogram(_Recorder):
             if span.trace_flags.sampled and owner.settings.exemplar_filter != "always_off":
                 child.exemplify(bucket, value, span.trace_id, span.span_id)
         except Exception as error:  # noqa: BLE001  ours; who measures must not fail for it
-            owner.ledger.error("metrics.histogram", error)
+            owner.internal_telemetry.record_error("metrics.histogram", error)
 
 
-def define(
+def register(
     instrument: Instrument,
     name: str,
     unit: str,
@@ -173,7 +173,7 @@ def define(
     labels: Iterable[str],
     *,
     buckets: Sequence[float] | None = None,
-    merge: str | Merge = Merge.SUM,
+    merge: str | MultiprocessMode = MultiprocessMode.SUM,
 ) -> Metric:
     """Check a definition and keep it; the same one again is the same metric.
 
@@ -186,9 +186,9 @@ def define(
     if instrument is Instrument.HISTOGRAM:
         bounds = check_buckets(name, _DEFAULT_BUCKETS.get(unit, COUNT_BUCKETS) if buckets is None else buckets)
     try:
-        meaning = Merge(merge)
+        meaning = MultiprocessMode(merge)
     except ValueError:
-        words = ", ".join(Merge)
+        words = ", ".join(MultiprocessMode)
         raise ConfigurationError(f"{name} with merge={merge!r}", f"it is none of {words}", "Choose one.") from None
     made = Metric(name, instrument, unit, help_ or f"{name}, as the application counts it.", allowed, bounds, meaning)
     for known in [*DEFINED.values()]:

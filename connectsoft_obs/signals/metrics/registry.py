@@ -9,18 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from connectsoft_obs.signals.metrics.cells import Memory, Store
+from connectsoft_obs.signals.metrics.aggregation import WorkerTotals
+from connectsoft_obs.signals.metrics.cooperative import no_pause
 from connectsoft_obs.signals.metrics.families import Family, Snapshot, snapshot
-from connectsoft_obs.signals.metrics.pauses import never
-from connectsoft_obs.signals.metrics.shared import Workers, meet, places, supervisor
-from connectsoft_obs.signals.metrics.totals import Totals
+from connectsoft_obs.signals.metrics.multiprocess import (
+    WorkerGroup,
+    candidate_dirs,
+    find_or_create,
+    supervisor_identity,
+)
+from connectsoft_obs.signals.metrics.storage import Memory, Storage
 from connectsoft_obs.vocabulary import DROPPED, ERRORS, LOG_RECORDS, METRICS, OVERFLOW, Instrument, Metric
 
-Once = Callable[[tuple[str, str], str, dict[str, Any]], None]
+WarnOnce = Callable[[tuple[str, str], str, dict[str, Any]], None]
 _UNCOUNTED = frozenset({OVERFLOW.name, DROPPED.name, ERRORS.name, LOG_RECORDS.name})
 
 
-class Metrics:
+class MetricRegistry:
     """Every metric of the vocabulary, and those that users add. Thread-safe; recording never waits.
 
     Args:
@@ -34,13 +39,13 @@ class Metrics:
     def __init__(
         self,
         limit: int,
-        store: Store | None = None,
+        store: Storage | None = None,
         thresholds: Mapping[str, tuple[float, ...]] | None = None,
         defined: Mapping[str, Metric] | None = None,
-        once: Once | None = None,
+        once: WarnOnce | None = None,
     ) -> None:
         self.started_ns: int = time.time_ns()
-        self.workers: Workers | None = None
+        self.workers: WorkerGroup | None = None
         self.limit = limit
         self._store = store or Memory()
         self._thresholds = thresholds or {}
@@ -49,7 +54,7 @@ class Metrics:
         self._families: dict[str, Family] = {}
         self._sharing = threading.RLock()
         self._reading = threading.Lock()
-        self._parent: Workers | None = None
+        self._parent: WorkerGroup | None = None
         self._place: tuple[str, int, str | None] | None = None
         self._unopened = False
         for metric in METRICS:
@@ -63,7 +68,7 @@ class Metrics:
         """Add to a counter or gauge."""
         self.family(metric).number(*labels).add(amount)
 
-    def snapshots(self, pause: Callable[[], None] = never, exemplars: bool = True) -> list[Snapshot]:
+    def snapshots(self, pause: Callable[[], None] = no_pause, exemplars: bool = True) -> list[Snapshot]:
         """What every family of this process holds now; `pause` is called between series."""
         for metric in list(self._defined.values()):
             family = self.family(metric)
@@ -73,22 +78,22 @@ class Metrics:
                 family.child(())
         return [snapshot(family, pause, exemplars) for family in list(self._families.values())]
 
-    def everyone(self, pause: Callable[[], None] = never, exemplars: bool = True) -> list[Snapshot]:
+    def collect_all_workers(self, pause: Callable[[], None] = no_pause, exemplars: bool = True) -> list[Snapshot]:
         """What all workers of the service hold together; the same as `snapshots()` where there is one process."""
         workers = self.workers
         if workers is None:
             return self.snapshots(pause, exemplars)
 
-        def own() -> Totals:
-            return Totals.of(self.snapshots(pause, exemplars))
+        def own() -> WorkerTotals:
+            return WorkerTotals.merge(self.snapshots(pause, exemplars))
 
         with self._reading:
             if workers.removed():
                 workers = self._again(workers)
-            return own().snapshots() if workers is None else workers.everyone(own, pause, exemplars).snapshots()
+            return own().snapshots() if workers is None else workers.collect_all(own, pause, exemplars).snapshots()
 
     # --- Several processes -------------------------------------------------------------------------------------------
-    def share(self, service: str, over: int | None = None, directory: str | None = None) -> bool:
+    def join_workers(self, service: str, over: int | None = None, directory: str | None = None) -> bool:
         """Count together with the other workers of the service from now on; True where this process does.
 
         Args:
@@ -96,24 +101,24 @@ class Metrics:
             over: pid of the process that starts its workers; found out by default, and nothing is shared without one.
             directory: where to meet, instead of the places that are tried by default.
         """
-        over = supervisor() if over is None else over
+        over = supervisor_identity() if over is None else over
         self._open()
         with self._sharing:
             if self.workers is not None or over is None:
                 return self.workers is not None
             self._place = (service, over, directory)
-            candidates: Sequence[Path] = places() if directory is None else [Path(directory)]
-            found = meet(service, over, candidates)
+            candidates: Sequence[Path] = candidate_dirs() if directory is None else [Path(directory)]
+            found = find_or_create(service, over, candidates)
             if found is not None:
                 try:
-                    self._join(Workers(found, over, self.limit, self._failed))
+                    self._join(WorkerGroup(found, over, self.limit, self._failed))
                 except OSError as error:
                     self._failed(error)
             if self.workers is None:
                 self._tell(
                     "metrics.directory",
                     "metrics of the workers cannot be added up; /metrics shows those of the worker that answers",
-                    {"tried": ", ".join(map(str, candidates)), "setting": "CONNECTSOFT_OBS_METRICS_DIR"},
+                    {"tried": ", ".join(map(str, candidates)), "setting": "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR"},
                 )
             return self.workers is not None
 
@@ -122,7 +127,7 @@ class Metrics:
         if self.workers is not None:
             self.workers.leave()
 
-    def forked(self) -> None:
+    def after_fork_in_child(self) -> None:
         """In a forked child: numbers of its own that begin at zero, shared with the parent's where the parent shares."""
         self.started_ns = time.time_ns()
         self._sharing = threading.RLock()
@@ -133,7 +138,7 @@ class Metrics:
             self._parent = parent
         self._unopened = True
         for family in self._families.values():
-            family.inherit(self._open)
+            family.reset_in_child(self._open)
 
     def _open(self) -> None:
         """In a forked child that begins to record: get cells."""
@@ -150,29 +155,29 @@ class Metrics:
                 self._move(Memory())
             self._unopened = False
 
-    def _again(self, lost: Workers) -> Workers | None:
+    def _again(self, lost: WorkerGroup) -> WorkerGroup | None:
         """Meet the others anew, with what this worker holds, where somebody removed its file."""
         self._tell(
             "metrics.removed",
             "files that the workers share were removed; what ended workers had counted is lost",
-            {"directory": str(lost.directory), "setting": "CONNECTSOFT_OBS_METRICS_DIR"},
+            {"directory": str(lost.directory), "setting": "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR"},
         )
         with self._sharing:
             if self.workers is lost and self._place is not None:
                 self.workers = None
                 lost.leave()
-                if not self.share(*self._place):
+                if not self.join_workers(*self._place):
                     self._move(Memory())
             return self.workers
 
-    def _join(self, workers: Workers) -> None:
+    def _join(self, workers: WorkerGroup) -> None:
         self._move(workers.store)
         self.workers = workers
 
-    def _move(self, store: Store) -> None:
+    def _move(self, store: Storage) -> None:
         self._store = store
         for family in self._families.values():
-            family.move(store)
+            family.migrate(store)
 
     def _add_family(self, metric: Metric) -> Family:
         self._open()
@@ -192,7 +197,7 @@ class Metrics:
         self._tell(
             f"metrics.overflow.{metric.name}",
             f"{metric.name} has too many series; further ones share series without its open labels",
-            {"metric": metric.name, "limit": self.limit, "setting": "CONNECTSOFT_OBS_SERIES_LIMIT"},
+            {"metric": metric.name, "limit": self.limit, "setting": "CONNECTSOFT_OBS_CARDINALITY_LIMIT"},
         )
 
     def _failed(self, error: Exception) -> None:

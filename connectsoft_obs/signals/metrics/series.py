@@ -8,23 +8,23 @@ from time import time_ns
 from typing import TypeAlias
 
 from connectsoft_obs.signals.metrics import exemplars
-from connectsoft_obs.signals.metrics.cells import MARK, Cells, Marks
 from connectsoft_obs.signals.metrics.exemplars import Exemplar
+from connectsoft_obs.signals.metrics.storage import EXEMPLAR_BYTES, Cells, ExemplarSlots
 
 _write = exemplars.write
 
-FRESH = 10_000_000
+EXEMPLAR_MIN_INTERVAL_NS = 10_000_000
 """Nanoseconds for which the trace of a bucket is as good as a newer one; keeping one costs as much as the rest of a
 measurement (tests/bench/record.py), and whoever reads it comes every few seconds."""
 
 
-class Number:
+class NumberSeries:
     """A counter, an up-down counter or a gauge. Safe from any thread."""
 
     __slots__ = ("cells",)
 
     def __init__(self, cells: Cells) -> None:
-        self.cells: Cells | Inherited = cells
+        self.cells: Cells | ForkedSeries = cells
 
     def add(self, amount: float = 1.0) -> None:
         """Add to it."""
@@ -48,12 +48,12 @@ class Histogram:
 
     __slots__ = ("bounds", "cells", "kept", "marks", "room")
 
-    def __init__(self, cells: Cells, bounds: tuple[float, ...], room: Callable[[], Marks]) -> None:
-        self.cells: Cells | Inherited = cells
+    def __init__(self, cells: Cells, bounds: tuple[float, ...], room: Callable[[], ExemplarSlots]) -> None:
+        self.cells: Cells | ForkedSeries = cells
         self.bounds: tuple[float, ...] = bounds
-        self.marks: Marks | None = None
+        self.marks: ExemplarSlots | None = None
         self.kept: list[int] = []
-        self.room: Callable[[], Marks] = room
+        self.room: Callable[[], ExemplarSlots] = room
 
     def observe(self, value: float) -> int:
         """Count a value; gives back its bucket, for `exemplify`."""
@@ -64,7 +64,7 @@ class Histogram:
         cells[0] += value
         return bucket
 
-    def exemplified(self, value: float, ids: bytes, when: int) -> None:
+    def observe_with_exemplar(self, value: float, ids: bytes, when: int) -> None:
         """Count a value, and keep its trace if that of its bucket is older than FRESH.
 
         `ids` are the trace's and the span's, `when` is in nanoseconds since 1970.
@@ -77,9 +77,9 @@ class Histogram:
         if marks is None:
             marks = self._opened()
         kept = self.kept
-        if not 0 <= when - kept[bucket] < FRESH:
+        if not 0 <= when - kept[bucket] < EXEMPLAR_MIN_INTERVAL_NS:
             kept[bucket] = when
-            _write(marks, bucket * MARK, when, value, ids, when)
+            _write(marks, bucket * EXEMPLAR_BYTES, when, value, ids, when)
 
     def exemplify(self, bucket: int, value: float, trace_id: int, span_id: int) -> None:
         """Keep a trace that fell into a bucket; the latest one stays."""
@@ -88,18 +88,18 @@ class Histogram:
             marks = self._opened()
         when = time_ns()
         ids = trace_id.to_bytes(16, "big") + span_id.to_bytes(8, "big")
-        _write(marks, bucket * MARK, when, value, ids, when)
+        _write(marks, bucket * EXEMPLAR_BYTES, when, value, ids, when)
 
-    def _opened(self) -> Marks:
+    def _opened(self) -> ExemplarSlots:
         self.kept = [0] * (len(self.bounds) + 1)
         marks = self.marks = self.room()
         return marks
 
 
-Child: TypeAlias = Number | Histogram
+Child: TypeAlias = NumberSeries | Histogram
 
 
-class Inherited:
+class ForkedSeries:
     """Stands in a forked child for the cells of a series until the child first records anything.
 
     The cells themselves belong to the parent. `open` gives every series of the child cells of its own, so that a child
@@ -130,14 +130,14 @@ class Inherited:
         return list(self._values)
 
     def _cells(self) -> Cells:
-        if isinstance(self._child.cells, Inherited):
+        if isinstance(self._child.cells, ForkedSeries):
             self._open()
         cells = self._child.cells
-        assert not isinstance(cells, Inherited)
+        assert not isinstance(cells, ForkedSeries)
         return cells
 
 
-class Distribution:
+class HistogramData:
     """What a histogram holds at one moment.
 
     Args:
@@ -172,10 +172,10 @@ class Distribution:
         return exemplars.read(self.marks) if self.marks else (None,) * (len(self.cells) - 1)
 
 
-def read(child: Child, with_exemplars: bool = True) -> float | Distribution:
+def read(child: Child, with_exemplars: bool = True) -> float | HistogramData:
     """What a series holds now."""
     if type(child) is Histogram:
         marks = child.marks if with_exemplars else None
-        return Distribution(child.cells.tolist(), b"" if marks is None else marks.tobytes())
+        return HistogramData(child.cells.tolist(), b"" if marks is None else marks.tobytes())
     cells = child.cells
-    return cells.tolist()[0] if isinstance(cells, Inherited) else cells[0]
+    return cells.tolist()[0] if isinstance(cells, ForkedSeries) else cells[0]

@@ -1,16 +1,16 @@
 """Traces: spans of our own behind OpenTelemetry's interfaces."""
 
-from connectsoft_obs.signals.tracing.delegate import DelegatingProvider as DelegatingProvider
-from connectsoft_obs.signals.tracing.encode import shared as shared
+from connectsoft_obs.signals.tracing.global_provider import ProxyTracerProvider as ProxyTracerProvider
+from connectsoft_obs.signals.tracing.otlp_encoder import encode_common_attributes as encode_common_attributes
 from connectsoft_obs.signals.tracing.provider import SAMPLED as SAMPLED
 from connectsoft_obs.signals.tracing.provider import Provider as Provider
 from connectsoft_obs.signals.tracing.provider import Tracer as Tracer
-from connectsoft_obs.signals.tracing.readable import FLAGS as FLAGS
-from connectsoft_obs.signals.tracing.readable import NO_SHARED as NO_SHARED
-from connectsoft_obs.signals.tracing.readable import Row as Row
-from connectsoft_obs.signals.tracing.readable import Shared as Shared
-from connectsoft_obs.signals.tracing.readable import digits as digits
-from connectsoft_obs.signals.tracing.readable import hexadecimal as hexadecimal
+from connectsoft_obs.signals.tracing.span import NonRecordingSpan as NonRecordingSpan
 from connectsoft_obs.signals.tracing.span import Span as Span
-from connectsoft_obs.signals.tracing.span import Unsampled as Unsampled
+from connectsoft_obs.signals.tracing.span_data import FLAGS as FLAGS
+from connectsoft_obs.signals.tracing.span_data import NO_ENCODED_ATTRIBUTES as NO_ENCODED_ATTRIBUTES
+from connectsoft_obs.signals.tracing.span_data import EncodedAttributes as EncodedAttributes
+from connectsoft_obs.signals.tracing.span_data import FixedAttributes as FixedAttributes
+from connectsoft_obs.signals.tracing.span_data import digits as digits
+from connectsoft_obs.signals.tracing.span_data import hexadecimal as hexadecimal
 from connectsoft_obs.signals.tracing.tracing import Tracing as Tracing

@@ -15,12 +15,12 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationInfo, InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceState
 
-from connectsoft_obs.ledger import failed
-from connectsoft_obs.signals.tracing import ids
-from connectsoft_obs.signals.tracing.entering import start_as_current_span
-from connectsoft_obs.signals.tracing.ids import bits
-from connectsoft_obs.signals.tracing.sampling import Decide
-from connectsoft_obs.signals.tracing.span import Span, Unsampled
+from connectsoft_obs.internal_telemetry import record_internal_error
+from connectsoft_obs.signals.tracing import id_generator
+from connectsoft_obs.signals.tracing.current_span import start_as_current_span
+from connectsoft_obs.signals.tracing.id_generator import bits
+from connectsoft_obs.signals.tracing.sampling import FastSampler
+from connectsoft_obs.signals.tracing.span import NonRecordingSpan, Span
 
 SAMPLED, RANDOM = 0x01, 0x02
 _new = object.__new__
@@ -57,7 +57,7 @@ class Tracer(trace.Tracer):
         scope = self.instrumentation_scope
         return InstrumentationInfo(scope.name, scope.version, scope.schema_url)
 
-    def open(  # noqa: PLR0917  positional on purpose: keywords cost on the request path
+    def start_fast(  # noqa: PLR0917  positional on purpose: keywords cost on the request path
         self,
         name: str,
         kind: SpanKind,
@@ -67,7 +67,7 @@ class Tracer(trace.Tracer):
         context: Context | None = None,
         links: Sequence[Link] = (),
         root_id: int = 0,
-    ) -> Span | Unsampled:
+    ) -> Span | NonRecordingSpan:
         """A started span, recording or not; `attributes` is called only when a sampler or processor will look.
 
         What the request path uses. `start_span` is the same with OpenTelemetry's arguments. `root_id` is the trace id of
@@ -82,12 +82,16 @@ class Tracer(trace.Tracer):
             plain = False
             sampled: bool | None = None
             if parent is not None:
-                own, flags, state = ids.within(parent.trace_id), parent.trace_flags & RANDOM, parent.trace_state
+                own, flags, state = (
+                    id_generator.new_child_ids(parent.trace_id),
+                    parent.trace_flags & RANDOM,
+                    parent.trace_state,
+                )
                 sampled = bool(parent.trace_flags & SAMPLED)
             elif root_id:
-                own, flags = ids.within(root_id), 0
+                own, flags = id_generator.new_child_ids(root_id), 0
             else:
-                own, flags = ids.root(), RANDOM
+                own, flags = id_generator.new_root_ids(), RANDOM
             initial = attributes() if attributes is not None and provider.watched else None
             if provider.decide is not None:
                 record = keep = provider.decide(own, sampled)
@@ -100,7 +104,7 @@ class Tracer(trace.Tracer):
                 initial = dict(decision.attributes or {})
             flags |= SAMPLED if keep else 0
             if not record:
-                return Unsampled(own, flags, state)
+                return NonRecordingSpan(own, flags, state)
         # Filled in from here: the SDK's constructor exists to forbid spans without a tracer, and a call of a class whose
         # `__new__` and `__init__` are Python costs as much as all of this (tests/bench/span.py).
         span: Span = _new(Span)
@@ -135,7 +139,7 @@ class Tracer(trace.Tracer):
                 name, context, kind, attributes, links, start_time, (record_exception, set_status_on_exception)
             )
         except Exception as failure:  # noqa: BLE001  ours, or a sampler of somebody's; what is traced goes on
-            failed("tracing.start", failure)
+            record_internal_error("tracing.start", failure)
             return trace.INVALID_SPAN
 
     def _started(
@@ -151,7 +155,9 @@ class Tracer(trace.Tracer):
         parent: SpanContext | None = trace.get_current_span(context).get_span_context()
         if parent is not None and not parent.is_valid:
             parent = None
-        span = self.open(name, kind, parent, start_time or time_ns(), lambda: attributes or {}, context, links or ())
+        span = self.start_fast(
+            name, kind, parent, start_time or time_ns(), lambda: attributes or {}, context, links or ()
+        )
         if isinstance(span, Span):
             if attributes and not self.provider.watched:
                 span.set_attributes(attributes)
@@ -176,7 +182,7 @@ class Provider(sdk.TracerProvider):
         self,
         resource: Callable[[], Resource],
         sampler: Sampler,
-        decide: Decide | None,
+        decide: FastSampler | None,
         limits: sdk.SpanLimits,
         keeps_all: bool = False,
     ) -> None:

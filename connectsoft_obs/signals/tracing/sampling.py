@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import (
 
 from connectsoft_obs.settings import Settings
 
-Decide: TypeAlias = Callable[[bytes, bool | None], bool]
+FastSampler: TypeAlias = Callable[[bytes, bool | None], bool]
 """Ids and whether the parent is sampled (None without a parent) to whether this span is."""
 
 
@@ -35,15 +35,15 @@ def sampler(settings: Settings) -> Sampler:
     return ParentBased(root) if name.startswith("parentbased") else root
 
 
-def keeps_all(settings: Settings) -> bool:
+def is_always_on(settings: Settings) -> bool:
     """Whether the sampler that settings name records every trace that begins here."""
     return settings.traces_sampler.endswith("always_on")
 
 
-def shortcut(settings: Settings) -> Decide:
+def fast_sampler(settings: Settings) -> FastSampler:
     """The decision of the sampler that settings name, without asking it."""
     name = settings.traces_sampler
-    if keeps_all(settings):
+    if is_always_on(settings):
         share = 1 << 64
     elif name.endswith("always_off"):
         share = 0

@@ -20,21 +20,21 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
 
-from connectsoft_obs.ledger import failed
+from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.operations import exception_name
-from connectsoft_obs.signals.tracing.readable import Readable, Shared, hexadecimal
+from connectsoft_obs.signals.tracing.span_data import EncodedAttributes, SpanData, hexadecimal
 from connectsoft_obs.vocabulary import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE
 
 
-class Span(Readable):
+class Span(SpanData):
     """A recording span. Methods may be called from any thread; after the end they do nothing, as the API has it."""
 
     # --- What adapters use -------------------------------------------------------------------------------------------
     def finish(
         self,
         title: str,
-        shared: Shared,
-        around: Shared,
+        shared: EncodedAttributes,
+        around: EncodedAttributes,
         own: dict[str, Any] | None,
         failed: bool,
         end_ns: int,
@@ -49,8 +49,8 @@ class Span(Readable):
             return
         if self.plain or not self.renamed:
             self.title: str = title
-        self.shared: Shared = shared
-        self.around: Shared = around
+        self.shared: EncodedAttributes = shared
+        self.around: EncodedAttributes = around
         self.own: dict[str, Any] | None = own
         self.row: tuple[Any, ...] | None = row
         if failed and self.status_code is StatusCode.UNSET:
@@ -147,13 +147,13 @@ class Span(Readable):
         try:
             recorded = {
                 EXCEPTION_TYPE: exception_name(exception),
-                EXCEPTION_MESSAGE: _printed(exception),
+                EXCEPTION_MESSAGE: _safe_str(exception),
                 EXCEPTION_STACKTRACE: "".join(traceback.format_exception(exception)),
                 "exception.escaped": str(escaped),
             }
             self.add_event("exception", {**recorded, **(attributes or {})}, timestamp)
         except Exception as failure:  # noqa: BLE001  ours
-            failed("tracing.exception", failure)
+            record_internal_error("tracing.exception", failure)
 
     def end(self, end_time: int | None = None) -> None:
         """End it, at `end_time` nanoseconds or now, and hand it to whoever exports spans."""
@@ -173,7 +173,7 @@ class Span(Readable):
             if record:
                 self.record_exception(exc_val, escaped=True)
             if mark:
-                self.set_status(Status(StatusCode.ERROR, f"{type(exc_val).__name__}: {_printed(exc_val)}"))
+                self.set_status(Status(StatusCode.ERROR, f"{type(exc_val).__name__}: {_safe_str(exc_val)}"))
         self.end()
 
     def _attributes_of_user(self) -> BoundedAttributes:
@@ -187,14 +187,14 @@ class Span(Readable):
         return self._user
 
 
-def _printed(error: BaseException) -> str:
+def _safe_str(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:  # noqa: BLE001  a broken __str__ of somebody's exception
         return "<unprintable>"
 
 
-class Unsampled(trace.NonRecordingSpan):
+class NonRecordingSpan(trace.NonRecordingSpan):
     """A span that is not recorded but still names its trace, for log lines and outgoing headers."""
 
     # Not the constructor of its class, which wants a context that nearly nobody asks for.

@@ -10,16 +10,16 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
 
 from connectsoft_obs import __version__
-from connectsoft_obs.export import Pile, envelope, piles
-from connectsoft_obs.ledger import Ledger, failed
+from connectsoft_obs.export import Chunk, chunks, otlp_request
+from connectsoft_obs.internal_telemetry import InternalTelemetry, record_internal_error
 from connectsoft_obs.settings import Settings
-from connectsoft_obs.signals.tracing import encode
+from connectsoft_obs.signals.tracing import otlp_encoder
 from connectsoft_obs.signals.tracing.provider import SAMPLED, Provider, Tracer
-from connectsoft_obs.signals.tracing.sampling import keeps_all, sampler, shortcut
+from connectsoft_obs.signals.tracing.sampling import fast_sampler, is_always_on, sampler
 from connectsoft_obs.signals.tracing.span import Span
 from connectsoft_obs.vocabulary import SCHEMA_URL, SCOPE, Signal
 
-_before, _ordinary = envelope.BEFORE, envelope.ORDINARY
+_before, _ordinary = otlp_request.ITEM_PREFIX, otlp_request.DEFAULT_SCOPE
 
 
 class Tracing:
@@ -31,17 +31,19 @@ class Tracing:
         ledger: told what fails.
     """
 
-    def __init__(self, settings: Settings, attributes: Callable[[], Mapping[str, Any]], ledger: Ledger) -> None:
+    def __init__(
+        self, settings: Settings, attributes: Callable[[], Mapping[str, Any]], internal_telemetry: InternalTelemetry
+    ) -> None:
         self._attributes = attributes
-        self._ledger = ledger
+        self._internal_telemetry = internal_telemetry
         self._known: tuple[Mapping[str, Any] | None, Resource] = (None, Resource.get_empty())
         own = settings.sampler
         self.provider: Provider = Provider(
             self._resource,
             own or sampler(settings),
-            None if own is not None else shortcut(settings),
+            None if own is not None else fast_sampler(settings),
             SpanLimits(),
-            own is None and keeps_all(settings),
+            own is None and is_always_on(settings),
         )
         self.tracer: Tracer = self.provider.get_tracer(SCOPE, __version__, SCHEMA_URL)
 
@@ -53,22 +55,22 @@ class Tracing:
                 try:
                     put(span)
                 except Exception as failure:  # noqa: BLE001  ours; who ends a span must not fail for it
-                    failed("tracing.export", failure)
+                    record_internal_error("tracing.export", failure)
 
         self.provider.export_to(export)
 
-    def encoded(self, spans: Sequence[Span]) -> list[Pile]:
+    def encoded(self, spans: Sequence[Span]) -> list[Chunk]:
         """Finished spans as they travel; one that cannot be encoded is counted as dropped."""
         scopes: dict[tuple[str, str, str | None], list[bytes]] = {}
-        encode_span = encode.span
+        encode_span = otlp_encoder.span
         for span in spans:
             try:
                 encoded = encode_span(span)
                 size = len(encoded)
-                before = _before[size] if size < _ordinary else envelope.before(size)
+                before = _before[size] if size < _ordinary else otlp_request.item_prefix(size)
             except Exception as error:  # noqa: BLE001  the others are not to blame
-                self._ledger.error("tracing.encode", error)
-                self._ledger.dropped(Signal.TRACES, "internal_error")
+                self._internal_telemetry.record_error("tracing.encode", error)
+                self._internal_telemetry.count_dropped(Signal.TRACES, "internal_error")
                 continue
             scope = span.tracer.scope
             parts = scopes.get(scope)
@@ -76,19 +78,19 @@ class Tracing:
                 parts = scopes[scope] = []
             parts.append(before)
             parts.append(encoded)
-        return [Pile(scope, len(parts) // 2, b"".join(parts)) for scope, parts in scopes.items()]
+        return [Chunk(scope, len(parts) // 2, b"".join(parts)) for scope, parts in scopes.items()]
 
     def readable(self, spans: Sequence[Span]) -> list[ReadableSpan]:
         """Frozen copies, as the SDK hands them to exporters."""
         return [span.readable() for span in spans]
 
-    def pack(self, spans: Sequence[Pile]) -> bytes:
+    def pack(self, spans: Sequence[Chunk]) -> bytes:
         """One ExportTraceServiceRequest."""
-        scopes = piles.contents(spans).items()
+        scopes = chunks.chunk_bytes(spans).items()
         parts = chain.from_iterable(
-            envelope.scope(name, version, schema, content) for (name, version, schema), content in scopes
+            otlp_request.scope(name, version, schema, content) for (name, version, schema), content in scopes
         )
-        return envelope.request(self._attributes(), SCHEMA_URL, parts)
+        return otlp_request.request(self._attributes(), SCHEMA_URL, parts)
 
     def _resource(self) -> Resource:
         attributes = self._attributes()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.slo.model import Promises
-from connectsoft_obs.slo.tables import promises
+from connectsoft_obs.slo.model import ServiceSLOs
+from connectsoft_obs.slo.serialization import from_dict
 
 PRESETS = ("audit", "bot", "config", "factory", "identity", "saas")
 
@@ -22,7 +22,7 @@ def text(name: str) -> str:
     return resources.files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
 
 
-def preset(name: str) -> Promises:
+def preset(name: str) -> ServiceSLOs:
     """The promises of a platform.
 
     Raises:
@@ -30,4 +30,4 @@ def preset(name: str) -> Promises:
     """
     import tomllib
 
-    return promises(tomllib.loads(text(name)))
+    return from_dict(tomllib.loads(text(name)))

@@ -23,7 +23,7 @@ resource app 'Microsoft.App/containerApps@2024-03-01' = {
           env: [
             { name: 'OTEL_SERVICE_NAME', value: name }
             { name: 'FACTORY_TIMEOUT', value: '60' }
-            { name: 'CONNECTSOFT_OBS_GRACE_PERIOD', value: '80' }
+            { name: 'CONNECTSOFT_OBS_TERMINATION_GRACE_PERIOD', value: '80' }
             { name: 'OTEL_RESOURCE_ATTRIBUTES', value: 'service.version=${release}' }
           ]
           probes: [

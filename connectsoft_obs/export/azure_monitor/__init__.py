@@ -1,0 +1,1 @@
+"""Export to Azure Monitor Application Insights (extra `azure`)."""

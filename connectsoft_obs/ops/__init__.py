@@ -1,0 +1,1 @@
+"""Operator tooling: commands that people and pipelines run. No service imports it."""

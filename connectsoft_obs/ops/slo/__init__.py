@@ -1,0 +1,1 @@
+"""Rules, alerts, dashboards, runbooks and reports generated from SLO declarations."""

@@ -1,0 +1,6 @@
+"""Dashboards of Grafana, as JSON to import."""
+
+from connectsoft_obs.ops.slo.targets.grafana.platform import platform_dashboard as platform_dashboard
+from connectsoft_obs.ops.slo.targets.grafana.red import red_dashboard as red_dashboard
+from connectsoft_obs.ops.slo.targets.grafana.slos import slo_dashboard as slo_dashboard
+from connectsoft_obs.ops.slo.targets.grafana.workers import worker_dashboard as worker_dashboard

@@ -1,0 +1,1 @@
+"""One policy for secrets, for every place where telemetry leaves the process."""

@@ -1,0 +1,183 @@
+"""What a setting's text may say: how each kind of value is read and what it refuses."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+Reader: TypeAlias = Callable[[Any], Any]
+"""Turns an environment variable's text, or an argument, into the setting's value; ValueError says why it cannot."""
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off", ""})
+
+
+def text(value: Any) -> str:
+    """Any text, spaces around it removed."""
+    if not isinstance(value, str):
+        raise ValueError(f"it must be text, not {type(value).__name__}")
+    return value.strip()
+
+
+def boolean(value: Any) -> bool:
+    """`true` or `false` (also 1/0, yes/no, on/off), whatever the case."""
+    if isinstance(value, bool):
+        return value
+    word = text(value).lower()
+    if word not in _TRUE and word not in _FALSE:
+        raise ValueError("it is neither true nor false")
+    return word in _TRUE
+
+
+def number(*, low: float = 0.0, high: float = math.inf) -> Reader:
+    """A finite number within bounds."""
+
+    def read(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError("it is not a number")
+        try:
+            result = float(value)
+        except ValueError:
+            raise ValueError("it is not a number") from None
+        if not math.isfinite(result) or not low <= result <= high:
+            bounds = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
+            raise ValueError(f"it is not a number {bounds}")
+        return result
+
+    return read
+
+
+seconds: Reader = number()
+
+
+def milliseconds(value: Any) -> float:
+    """Milliseconds as OpenTelemetry's variables have them, or seconds when given as an argument; held as seconds."""
+    return float(seconds(value)) / 1000 if isinstance(value, str) else float(seconds(value))
+
+
+def integer(*, low: int = 0, high: int = 2**31) -> Reader:
+    """A whole number within bounds."""
+
+    def read(value: Any) -> int:
+        result = number(low=low, high=high)(value)
+        if result != int(result):
+            raise ValueError("it is not a whole number")
+        return int(result)
+
+    return read
+
+
+def one_of(*words: str) -> Reader:
+    """One of a few words, whatever the case."""
+
+    def read(value: Any) -> str:
+        word = text(value).lower()
+        if word not in words:
+            raise ValueError(f"it is none of {', '.join(words)}")
+        return word
+
+    return read
+
+
+def string_list(value: Any) -> tuple[str, ...]:
+    """Words separated by commas, or a sequence of words."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, Iterable):
+        raise ValueError("it is not a list of words")
+    return tuple(word for word in (text(item) for item in value) if word)
+
+
+def any_of(*allowed: str) -> Reader:
+    """Several of a few words, separated by commas."""
+    one = one_of(*allowed)
+    return lambda value: tuple(dict.fromkeys(one(word) for word in string_list(value)))
+
+
+def key_values(value: Any) -> Mapping[str, str]:
+    """`key=value` pairs separated by commas, percent-decoded as the OpenTelemetry specification has it, or a mapping."""
+    if isinstance(value, Mapping):
+        return {text(key): str(item) for key, item in value.items()}
+    found = {}
+    for item in string_list(value):
+        key, equals, content = item.partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"{item!r} is not a key=value pair")
+        found[key.strip()] = unquote(content.strip())
+    return found
+
+
+_LEVELS = one_of("debug", "info", "warning", "error", "critical")
+
+
+def levels(value: Any) -> Mapping[str, str]:
+    """`logger=level` pairs separated by commas, or a mapping."""
+    return {name: _LEVELS(word) for name, word in key_values(value).items()}
+
+
+def pattern(value: Any) -> re.Pattern[str]:
+    """A regular expression that matches no empty text."""
+    try:
+        compiled = value if isinstance(value, re.Pattern) else re.compile(text(value))
+        empty = compiled.search("")
+    except (re.error, TypeError) as error:
+        raise ValueError(f"it is not a regular expression for text: {error}") from None
+    if empty is not None:
+        raise ValueError("it matches an empty text, and so everywhere")
+    return compiled
+
+
+def networks(value: Any) -> tuple[Network, ...]:
+    """IP networks or addresses separated by commas; `*` is every network."""
+    found: list[Network] = []
+    for word in string_list(value):
+        if word == "*":
+            found += [ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")]
+            continue
+        try:
+            found.append(ipaddress.ip_network(word, strict=False))
+        except ValueError:
+            raise ValueError(f"{word!r} is not an IP network such as 10.0.0.0/8") from None
+    return tuple(found)
+
+
+def path(value: Any) -> str:
+    """An absolute URL path, or nothing for an endpoint that is switched off."""
+    result = text(value)
+    if result and not result.startswith("/"):
+        raise ValueError("a path starts with /")
+    return result
+
+
+def url(value: Any) -> str:
+    """An `http://`, `https://`, `grpc://` or `unix:` address, or a bare host:port for gRPC."""
+    result = text(value)
+    if not result:
+        return result
+    scheme, separator, rest = result.partition("://")
+    if separator and (scheme not in ("http", "https", "grpc", "grpcs", "unix") or not rest.strip("/")):
+        raise ValueError("it is not an address such as http://collector:4318")
+    return result
+
+
+def sampler(value: Any) -> Any:
+    """An object that decides about traces as OpenTelemetry's samplers do."""
+    if not callable(getattr(value, "should_sample", None)):
+        raise ValueError("it has no should_sample method")
+    return value
+
+
+def objectives(value: Any) -> tuple[Any, ...]:
+    """SLO objects, one or several; they are validated when the Telemetry is created."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def passthrough(value: Any) -> Any:
+    """Whatever it is."""
+    return value

@@ -1,0 +1,154 @@
+"""A call of a generative model: a span and the two metrics of OpenTelemetry's `gen_ai` convention.
+
+That convention is in development (as of 1.41, since then in a repository of its own): names may change with a minor
+version of this package, as they do there. Prompts and answers are never recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import Token
+from time import perf_counter_ns
+from types import TracebackType
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.trace import Span, SpanKind, StatusCode
+
+from connectsoft_obs.context import current_operation
+from connectsoft_obs.operations import exception_outcome
+from connectsoft_obs.telemetry import Telemetry
+from connectsoft_obs.vocabulary import (
+    ERROR_TYPE,
+    GEN_AI_FINISH_REASONS,
+    GEN_AI_INPUT_TOKENS,
+    GEN_AI_OPERATION,
+    GEN_AI_OUTPUT_TOKENS,
+    GEN_AI_PROVIDER,
+    GEN_AI_REQUEST_MODEL,
+    GEN_AI_RESPONSE_ID,
+    GEN_AI_RESPONSE_MODEL,
+    MODEL_DURATION,
+    MODEL_TOKENS,
+)
+from connectsoft_obs.work.options import validate_name
+from connectsoft_obs.work.registry import resolve_or_none
+
+INPUT, OUTPUT = "input", "output"
+
+
+def genai_call(model: str, *, provider: str, operation: str = "chat", telemetry: Telemetry | None = None) -> GenAiCall:
+    """Observe a call of a generative model: `with obs.model_call("gpt-5", provider="azure.ai.openai") as call: ...`.
+
+    A span `chat {model}` of kind CLIENT, `gen_ai.client.operation.duration` in seconds, and
+    `gen_ai.client.token.usage` for what `call.used()` says. Prompts and answers are not recorded. Facts of what runs
+    now (`obs.bind(agent_id=...)`) are on the span. For a streamed answer, keep the block open until the last piece. In
+    sync and async code alike; what the block raises is raised. The convention is in development: names may change.
+
+    Args:
+        model: name of the model that is asked; static, a metric label.
+        provider: `openai`, `azure.ai.openai`, `anthropic`, ... as `gen_ai.provider.name` has them.
+        operation: `chat`, `embeddings`, `text_completion`, ... as `gen_ai.operation.name` has them.
+        telemetry: the Telemetry to use instead of the process's own.
+
+    Raises:
+        ConfigurationError: a name that cannot be a label.
+    """
+    where = "model_call"
+    return GenAiCall(
+        telemetry or resolve_or_none(),
+        validate_name(where, model),
+        validate_name(where, provider),
+        validate_name(where, operation),
+    )
+
+
+class GenAiCall:
+    """One call, as a context manager. One instance is one call."""
+
+    __slots__ = ("_begun_ns", "_names", "_span", "_telemetry", "_token", "_usage")
+
+    def __init__(self, telemetry: Telemetry | None, model: str, provider: str, operation: str) -> None:
+        self._telemetry = telemetry
+        self._names = (operation, provider, model)
+        self._usage: dict[str, int] = {}
+        self._span: Span | None = None
+        self._token: Token[Context] | None = None
+        self._begun_ns = 0
+
+    def __enter__(self) -> GenAiCall:
+        """Begin, and make its span current."""
+        try:
+            if self._telemetry is not None:
+                self._open(self._telemetry)
+        except Exception as failure:  # noqa: BLE001  ours; the model is asked without us
+            self._failed(failure)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        """End; the exception, if there is one, is raised on."""
+        token, self._token = self._token, None
+        if token is not None:
+            detach(token)
+        span, self._span = self._span, None
+        if span is None or self._telemetry is None:
+            return
+        try:
+            self._close(self._telemetry, span, error)
+        except Exception as failure:  # noqa: BLE001  ours; the model has answered, or not
+            self._failed(failure)
+
+    def set_usage(self, *, input_tokens: int | None = None, output_tokens: int | None = None) -> None:
+        """Say how many tokens the provider has counted, both together or one after the other; the last number counts."""
+        for kind, number in ((INPUT, input_tokens), (OUTPUT, output_tokens)):
+            if isinstance(number, int) and number >= 0:
+                self._usage[kind] = number
+
+    def set_response(
+        self, *, model: str | None = None, identifier: str | None = None, finish_reasons: Sequence[str] = ()
+    ) -> None:
+        """Say what the answer says of itself, for the span: the model that answered, its id, why it ended."""
+        if self._span is None:
+            return
+        bound_attributes = {
+            GEN_AI_RESPONSE_MODEL: model,
+            GEN_AI_RESPONSE_ID: identifier,
+            GEN_AI_FINISH_REASONS: tuple(finish_reasons) or None,
+        }
+        self._span.set_attributes({name: value for name, value in bound_attributes.items() if value is not None})
+
+    def _open(self, telemetry: Telemetry) -> None:
+        operation, provider, model = self._names
+        attributes: dict[str, Any] = {
+            GEN_AI_OPERATION: operation,
+            GEN_AI_PROVIDER: provider,
+            GEN_AI_REQUEST_MODEL: model,
+        }
+        running = current_operation()
+        if running is not None and running.bound_attributes:
+            attributes = {**running.bound_attributes, **attributes}
+        span = telemetry.tracing.tracer.start_span(f"{operation} {model}", kind=SpanKind.CLIENT, attributes=attributes)
+        self._begun_ns = perf_counter_ns()
+        self._span = span
+        self._token = attach(trace.set_span_in_context(span))
+
+    def _close(self, telemetry: Telemetry, span: Span, error: BaseException | None) -> None:
+        seconds = (perf_counter_ns() - self._begun_ns) / 1e9
+        name = "" if error is None else exception_outcome(error)[1]
+        if name:
+            span.set_attribute(ERROR_TYPE, name)
+        if isinstance(error, Exception):
+            span.set_status(StatusCode.ERROR)
+        for kind, attribute in ((INPUT, GEN_AI_INPUT_TOKENS), (OUTPUT, GEN_AI_OUTPUT_TOKENS)):
+            if (number := self._usage.get(kind)) is not None:
+                span.set_attribute(attribute, number)
+                telemetry.metrics.family(MODEL_TOKENS).histogram(*self._names, kind).observe(number)
+        telemetry.metrics.family(MODEL_DURATION).histogram(*self._names, name).observe(seconds)
+        span.end()
+
+    def _failed(self, failure: Exception) -> None:
+        if self._telemetry is not None:
+            self._telemetry.internal_telemetry.record_error("work.genai", failure)
