@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from connectsoft_obs._version import __version__ as __version__
+
 TYPE_CHECKING = False  # as type checkers read it; importing `typing` would double the start of `connectsoft-obs probe`
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from connectsoft_obs.vocabulary import Outcome
     from connectsoft_obs.work import consumer, genai_call, heartbeat, job, operation, producer, skip, worker
 
-__version__ = "0.1.0"
 
 _PLACES = {
     "ConfigurationError": "errors",

@@ -1,95 +1,129 @@
-"""What could not be kept and what went wrong inside: one counter and one log line a kind, never an exception."""
+"""Counts dropped telemetry and internal errors, and logs the first of each kind. Never raises."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
+from connectsoft_obs.process.threads import set_error_reporter
+from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.vocabulary import DROPPED, ERRORS, Metric, Signal
 
-Count = Callable[[Metric, tuple[str, ...], float], None]
-Say = Callable[[str, dict[str, Any]], None]
+AddToCounter = Callable[[Metric, tuple[str, ...], float], None]
+LogWarning = Callable[[str, dict[str, Any]], None]
+
+_MAX_PENDING = 1000
+_MAX_ERROR_TEXT = 500
 
 
 class InternalTelemetry:
-    """Counts losses and internal errors, and says each kind once.
+    """Counters and warnings of one Telemetry about itself.
 
-    Entries made before `attach()` are kept and handed over then. Safe from any thread; no method raises.
+    Counts made before `attach()` are kept and added then. Safe from any thread; no method raises.
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Metric, tuple[str, ...], float]] | None = []
-        self._count: Count | None = None
-        self._say: Say | None = None
-        self._said: dict[tuple[str, str], object] = {}
+        self._pending: list[tuple[Metric, tuple[str, ...], float]] | None = []
+        self._add_to_counter: AddToCounter | None = None
+        self._log_warning: LogWarning | None = None
+        self._warned: dict[tuple[str, str], object] = {}
 
-    def attach(self, count: Count, say: Say) -> None:
-        """Where entries go from now on: a metric to add to, a log to write the first of each kind to."""
-        self._count, self._say = count, say
-        waiting, self._waiting = self._waiting or [], None
-        for metric, labels, number in waiting:
-            count(metric, labels, number)
+    def attach(self, add_to_counter: AddToCounter, log_warning: LogWarning) -> None:
+        """Set the counter function and the log function, and add the counts that are pending."""
+        self._add_to_counter, self._log_warning = add_to_counter, log_warning
+        pending, self._pending = self._pending or [], None
+        for metric, labels, number in pending:
+            add_to_counter(metric, labels, number)
 
     def count_dropped(self, signal: Signal, reason: str, number: float = 1) -> None:
-        """Telemetry that was not kept: `connectsoft.obs.dropped`."""
+        """Count dropped telemetry items in `connectsoft.obs.dropped`."""
         self._add(DROPPED, (signal.value, reason), number)
 
     def record_error(self, where: str, error: BaseException) -> None:
-        """A step of ours that raised: `connectsoft.obs.errors`, and one line for each place and class."""
+        """Count an internal error in `connectsoft.obs.errors`; log the first of each place and exception class."""
         self._add(ERRORS, (where,), 1)
-        facts = {"where": where, "error": f"{type(error).__name__}: {_text(error)}"}
+        text = safe_str(error, str)[:_MAX_ERROR_TEXT]
         self.warn_once(
-            (where, type(error).__name__), "connectsoft_obs failed internally; the application is not affected", facts
+            (where, type(error).__name__),
+            "connectsoft_obs failed internally; the application is not affected",
+            {"where": where, "error": f"{type(error).__name__}: {text}"},
         )
 
-    def warn_once(self, kind: tuple[str, str], message: str, facts: dict[str, Any]) -> None:
-        """Write a warning unless this kind was written before."""
-        if self._say is None:
+    def guard(self, where: str) -> Guard:
+        """A context manager that records exceptions of its block instead of raising them. For code off the hot path."""
+        return Guard(where, self.record_error)
+
+    def warn_once(self, kind: tuple[str, str], message: str, fields: dict[str, Any]) -> None:
+        """Log a warning unless one of this kind was logged before."""
+        if self._log_warning is None:
             return
-        mine = object()
-        if self._said.setdefault(kind, mine) is not mine:  # one step, so that of two threads one says it
+        marker = object()
+        if self._warned.setdefault(kind, marker) is not marker:  # atomic: of two threads only one logs
             return
         try:
-            self._say(message, facts)
-        except Exception:  # noqa: BLE001  the log itself may be what is broken; the counter has it
-            self._add(ERRORS, ("ledger",), 1)
+            self._log_warning(message, fields)
+        except Exception:  # noqa: BLE001  logging itself may be broken; the counter still shows the error
+            self._add(ERRORS, ("internal_telemetry",), 1)
 
     def _add(self, metric: Metric, labels: tuple[str, ...], number: float) -> None:
-        if self._count is None:
-            if self._waiting is not None and len(self._waiting) < 1000:
-                self._waiting.append((metric, labels, number))
+        if self._add_to_counter is None:
+            if self._pending is not None and len(self._pending) < _MAX_PENDING:
+                self._pending.append((metric, labels, number))
             return
         try:
-            self._count(metric, labels, number)
-        except Exception:  # noqa: BLE001, S110  nothing is left to report it to
+            self._add_to_counter(metric, labels, number)
+        except Exception:  # noqa: BLE001, S110  there is nowhere left to report it
             pass
 
 
-def set_current_getter(current: Callable[[], InternalTelemetry | None]) -> None:
-    """How the ledger of the process is found, for `failed`."""
-    global _current
-    _current = current
+class Guard:
+    """Passes exceptions of a `with` block to `record` and suppresses them; lets BaseException through."""
+
+    __slots__ = ("_record", "_where")
+
+    def __init__(self, where: str, record: Callable[[str, BaseException], None]) -> None:
+        self._where = where
+        self._record = record
+
+    def __enter__(self) -> None:
+        """Enter the block."""
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> bool:
+        """Record an Exception and suppress it."""
+        if not isinstance(exc_val, Exception):
+            return False
+        self._record(self._where, exc_val)
+        return True
+
+
+def set_current_getter(getter: Callable[[], InternalTelemetry | None]) -> None:
+    """Set the function that returns the InternalTelemetry of the process."""
+    global _get_current
+    _get_current = getter
 
 
 def record_internal_error(where: str, error: BaseException) -> None:
-    """Account for a step of ours that raised, in whatever ledger is in force. For where no Telemetry is at hand."""
+    """Record an internal error where no Telemetry is at hand; in the InternalTelemetry of the process, if there is one."""
     try:
-        internal_telemetry = _current()
+        internal_telemetry = _get_current()
         if internal_telemetry is not None:
             internal_telemetry.record_error(where, error)
-    except Exception:  # noqa: BLE001, S110  finding the ledger is what failed
+    except Exception:  # noqa: BLE001, S110  the getter itself failed
         pass
 
 
-def _nobody() -> InternalTelemetry | None:
+def guard(where: str) -> Guard:
+    """Like `InternalTelemetry.guard`, for code that has no Telemetry at hand."""
+    return Guard(where, record_internal_error)
+
+
+def _no_telemetry() -> InternalTelemetry | None:
     return None
 
 
-_current: Callable[[], InternalTelemetry | None] = _nobody
+_get_current: Callable[[], InternalTelemetry | None] = _no_telemetry
 
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)[:500]
-    except Exception:  # noqa: BLE001  a broken __str__ of somebody's exception
-        return "<unprintable>"
+set_error_reporter(record_internal_error)

@@ -8,19 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-REDACTED = ["REDACTED"]
-_SECRET = frozenset(
-    {
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "set-cookie",
-        "x-api-key",
-        "x-auth-token",
-        "api-key",
-        "x-csrf-token",
-    }
-)
+from connectsoft_obs.redaction import REDACTED, RedactionPolicy
+
+_REDACTED_VALUES = [REDACTED]
 
 
 class HeaderCapture:
@@ -30,12 +20,17 @@ class HeaderCapture:
         prefix: what stands before the name of the attribute.
         names: headers to record, in any case.
         secrets: more headers whose values are replaced.
+        policy: decides which other headers are secret by their name.
     """
 
-    def __init__(self, prefix: str, names: Iterable[str], secrets: Iterable[str]) -> None:
-        secret = _SECRET | {name.lower() for name in secrets}
+    def __init__(self, prefix: str, names: Iterable[str], secrets: Iterable[str], policy: RedactionPolicy) -> None:
+        listed = {name.lower() for name in secrets}
         self._wanted = {
-            name.lower().encode("latin-1"): (f"{prefix}{name.lower()}", name.lower() in secret) for name in names
+            name.lower().encode("latin-1"): (
+                f"{prefix}{name.lower()}",
+                name.lower() in listed or policy.is_secret_key(name),
+            )
+            for name in names
         }
 
     def __bool__(self) -> bool:
@@ -49,7 +44,7 @@ class HeaderCapture:
             if wanted is not None:
                 attribute, secret = wanted
                 if secret:
-                    found[attribute] = REDACTED
+                    found[attribute] = _REDACTED_VALUES
                 else:
                     found.setdefault(attribute, []).append(value[:8192].decode("latin-1"))
         return found

@@ -65,8 +65,12 @@ class RequestInstrumentation:
         self.recorder: RequestRecorder = RequestRecorder(telemetry, route, self._addresses)
         secrets = settings.sanitized_headers
         # None instead of what would answer "nothing": asking costs, and is asked of each request.
-        self._request_headers = HeaderCapture(HTTP_REQUEST_HEADER, settings.request_headers, secrets) or None
-        self._response_headers = HeaderCapture(HTTP_RESPONSE_HEADER, settings.response_headers, secrets) or None
+        self._request_headers = (
+            HeaderCapture(HTTP_REQUEST_HEADER, settings.request_headers, secrets, telemetry.logs.redaction) or None
+        )
+        self._response_headers = (
+            HeaderCapture(HTTP_RESPONSE_HEADER, settings.response_headers, secrets, telemetry.logs.redaction) or None
+        )
         self._behind_proxies = bool(settings.trusted_proxies)
         self._tenant = settings.tenant_header.lower().encode() if settings.tenant_header else None
         self._trust = settings.trust_inbound

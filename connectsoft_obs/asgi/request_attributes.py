@@ -10,7 +10,6 @@ from typing import Any
 
 from connectsoft_obs.asgi.forwarded import NOTHING, Forwarded, ForwardedInfo
 from connectsoft_obs.asgi.types import Scope
-from connectsoft_obs.asgi.url_redaction import redact_query
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs import EncodedFields, LogPipeline
 from connectsoft_obs.signals.tracing import EncodedAttributes, encode_common_attributes
@@ -56,6 +55,7 @@ class RequestAttributeCache:
 
     def __init__(self, settings: Settings, logs: LogPipeline) -> None:
         self._forwarded = Forwarded(settings.trusted_proxies)
+        self._redact_query = logs.redaction.redact_query
         self._shown_keys = frozenset(settings.url_query_allowlist)
         self._logs = logs
         self.known: dict[tuple[Any, ...], ClientAttributes] = {}
@@ -81,7 +81,7 @@ class RequestAttributeCache:
 
     def query(self, raw: bytes) -> str:
         """A query without secrets."""
-        return redact_query(raw, self._shown_keys)
+        return self._redact_query(raw, self._shown_keys)
 
     def _met(self, key: tuple[Any, ...], said: ForwardedInfo) -> ClientAttributes:
         peer, host, agent = key[:3]

@@ -13,15 +13,18 @@ import orjson
 
 from connectsoft_obs.endpoints.messages import JSON, NOT_FOUND, EndpointRequest, EndpointResponse
 from connectsoft_obs.health import Entry, Report
-from connectsoft_obs.health.reason_redaction import redact_text
 from connectsoft_obs.health.report import LIFECYCLE, reported
+from connectsoft_obs.redaction import RedactionPolicy
 from connectsoft_obs.vocabulary import HealthState
 
 TEXT = "text/plain; charset=utf-8"
+_MAX_REASON = 500
 _WORDS = {state: state.value.capitalize() for state in HealthState}
 
 
-def page(report: Report, asked: EndpointRequest, details: bool, only: str = "") -> EndpointResponse:
+def page(
+    report: Report, asked: EndpointRequest, details: bool, policy: RedactionPolicy, only: str = ""
+) -> EndpointResponse:
     """Answer a question.
 
     `?exclude=name` (again and again, or with commas) leaves checks out of the verdict; an unknown name is noted and
@@ -31,6 +34,7 @@ def page(report: Report, asked: EndpointRequest, details: bool, only: str = "") 
         report: what is known.
         asked: the question.
         details: whether reasons may be in the answer.
+        policy: replaces secrets in reasons.
         only: the one check it is about.
     """
     if only:
@@ -38,6 +42,9 @@ def page(report: Report, asked: EndpointRequest, details: bool, only: str = "") 
         if not entries:
             return NOT_FOUND
         report = reported(report.probe, entries, report.phase)
+    if details:
+        entries = [entry._replace(reason=shown_reason(entry.reason, policy)) for entry in report.entries]
+        report = report._replace(entries=tuple(entries))
     query = _query(asked.query) if asked.query else {}
     excluded = {name for value in query.get("exclude", ()) for name in value.split(",") if name}
     unknown = sorted(excluded - {entry.name for entry in report.entries})
@@ -57,6 +64,12 @@ def is_plain(asked: EndpointRequest) -> bool:
     return not asked.query and not _wants_text(asked)
 
 
+def shown_reason(reason: str, policy: RedactionPolicy) -> str:
+    """A reason without secrets, cut to `_MAX_REASON` characters."""
+    text = policy.redact_text(reason[: 4 * _MAX_REASON])
+    return text if len(text) <= _MAX_REASON else text[: _MAX_REASON - 3] + "..."
+
+
 def _wants_text(asked: EndpointRequest) -> bool:
     return asked.headers.get(b"accept", b"").startswith(b"text/plain")
 
@@ -73,7 +86,7 @@ def _json(report: Report, details: bool, excluded: set[str], unknown: list[str])
     for entry in report.entries:
         content: dict[str, Any] = {"status": _WORDS[entry.state], "duration": timespan(entry.duration)}
         if details and entry.reason:
-            content["description"] = redact_text(entry.reason)
+            content["description"] = entry.reason
         data = _data(entry) if details else {}
         if entry.name in excluded:
             data["excluded"] = True
@@ -115,7 +128,7 @@ def _line(entry: Entry, details: bool, excluded: bool) -> str:
     if entry.state is HealthState.HEALTHY:
         return f"[+]{entry.name} ok"
     word = "failed" if entry.state is HealthState.UNHEALTHY else "degraded"
-    reason = redact_text(" ".join(entry.reason.split())) if details else "reason withheld"
+    reason = " ".join(entry.reason.split()) if details else "reason withheld"
     return f"[{'-' if entry.state is HealthState.UNHEALTHY else '!'}]{entry.name} {word}: {reason}"
 
 

@@ -18,6 +18,7 @@ from connectsoft_obs.endpoints.messages import (
 from connectsoft_obs.endpoints.metrics_page import MetricsPage
 from connectsoft_obs.health import Probe, Report
 from connectsoft_obs.internal_telemetry import InternalTelemetry
+from connectsoft_obs.redaction import RedactionPolicy
 from connectsoft_obs.telemetry import Telemetry
 
 Page = Callable[[EndpointRequest], EndpointResponse]
@@ -40,16 +41,23 @@ class EndpointRouter:
         self._access = AccessPolicy(settings, telemetry.identity.environment == "development")
         health = telemetry.health
         internal_telemetry = telemetry.internal_telemetry
-        live = _ProbePage(partial(health.report, Probe.LIVENESS), self._access, internal_telemetry, health.version)
-        ready = _ProbePage(partial(health.report, Probe.READINESS), self._access, internal_telemetry, health.version)
-        startup = _ProbePage(partial(health.report, Probe.STARTUP), self._access, internal_telemetry, health.version)
+        policy = telemetry.logs.redaction
+        live = _ProbePage(
+            partial(health.report, Probe.LIVENESS), self._access, policy, internal_telemetry, health.version
+        )
+        ready = _ProbePage(
+            partial(health.report, Probe.READINESS), self._access, policy, internal_telemetry, health.version
+        )
+        startup = _ProbePage(
+            partial(health.report, Probe.STARTUP), self._access, policy, internal_telemetry, health.version
+        )
         pages_by_setting: dict[str, Page] = {
             "liveness_path": live,
             "liveness_path_alias": live,
             "readiness_path": ready,
             "startup_path": startup,
             "startup_path_alias": startup,
-            "health_path": _ProbePage(health.full_report, self._access, internal_telemetry),
+            "health_path": _ProbePage(health.full_report, self._access, policy, internal_telemetry),
             "metrics_path": self._metrics,
             "info_path": self._info,
         }
@@ -121,12 +129,14 @@ class _ProbePage:
         self,
         report: Callable[[], Report],
         access: AccessPolicy,
+        policy: RedactionPolicy,
         internal_telemetry: InternalTelemetry,
         moment: Callable[[], object] | None = None,
     ) -> None:
         self._report = report
         self._internal_telemetry = internal_telemetry
         self._access = access
+        self._policy = policy
         self._moment = moment
         self._kept: tuple[object, EndpointResponse] | None = None
 
@@ -140,11 +150,11 @@ class _ProbePage:
     def _answered(self, asked: EndpointRequest) -> EndpointResponse:
         details = self._access.details(asked)
         if self._moment is None or details or not health_response.is_plain(asked):
-            return health_response.page(self._report(), asked, details)
+            return health_response.page(self._report(), asked, details, self._policy)
         moment, kept = self._moment(), self._kept
         if kept is not None and kept[0] == moment:
             return kept[1]
-        answered = health_response.page(self._report(), asked, details)
+        answered = health_response.page(self._report(), asked, details, self._policy)
         self._kept = (moment, answered)
         return answered
 
@@ -152,6 +162,6 @@ class _ProbePage:
         """The page of one of its checks."""
 
         def page(asked: EndpointRequest) -> EndpointResponse:
-            return health_response.page(self._report(), asked, self._access.details(asked), name)
+            return health_response.page(self._report(), asked, self._access.details(asked), self._policy, name)
 
         return page

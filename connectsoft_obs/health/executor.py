@@ -15,6 +15,7 @@ from connectsoft_obs.context.suppression import suppressed_context
 from connectsoft_obs.health.checks import Function
 from connectsoft_obs.health.event_loop import LoopRunner
 from connectsoft_obs.health.thread_pool import DaemonThreadPool
+from connectsoft_obs.redaction import safe_str
 
 Done = Callable[["CheckRun", BaseException | None], None]
 
@@ -135,10 +136,7 @@ def timeout_message(seconds: float) -> str:
 
 def describe_exception(error: BaseException) -> str:
     """An exception as a reason."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  a broken __str__ of somebody's exception
-        text = "<unprintable>"
+    text = safe_str(error, str)
     name = type(error).__name__
     return text if text.startswith("timed out after ") else f"{name}: {text}" if text else name
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from connectsoft_obs import __version__
+from connectsoft_obs._version import __version__
 from connectsoft_obs.identity.platforms import Platform, detect
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.vocabulary import (

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from connectsoft_obs.redaction import RedactionPolicy
 from connectsoft_obs.settings import parsers
 from connectsoft_obs.settings.parsers import Network, Reader
 
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
 PREFIX = "CONNECTSOFT_OBS_"
 
 
-def _set(default: Any, reader: Reader, help_: str, *, env: str | None = None) -> Any:
-    """A field; `env` names the standard variable where one exists, else the variable is CONNECTSOFT_OBS_<FIELD>."""
-    metadata = {"reader": reader, "env": env, "help": help_}
+def _set(default: Any, reader: Reader, help_: str, *, env: str | None = None, secret: bool = False) -> Any:
+    """A field of `Settings`.
+
+    `env` names the standard variable where one exists, else the variable is CONNECTSOFT_OBS_<FIELD>. The value of a
+    `secret` field is never quoted in errors or logs.
+    """
+    metadata = {"reader": reader, "env": env, "help": help_, "secret": secret}
     factory: Callable[[], Any] | None = default if callable(default) else None
     return field(default_factory=factory, metadata=metadata) if factory else field(default=default, metadata=metadata)
 
@@ -70,7 +75,7 @@ class Settings:
         "http/protobuf", parsers.one_of("http/protobuf", "grpc"), "OTLP transport", env="OTEL_EXPORTER_OTLP_PROTOCOL"
     )
     otlp_headers: Mapping[str, str] = _set(
-        dict, parsers.key_values, "headers of every export", env="OTEL_EXPORTER_OTLP_HEADERS"
+        dict, parsers.key_values, "headers of every export", env="OTEL_EXPORTER_OTLP_HEADERS", secret=True
     )
     otlp_timeout: float = _set(
         10.0, parsers.milliseconds, "one export, retries included", env="OTEL_EXPORTER_OTLP_TIMEOUT"
@@ -98,6 +103,7 @@ class Settings:
         parsers.text,
         "Application Insights resource that everything is sent to, by the extra [azure]",
         env="APPLICATIONINSIGHTS_CONNECTION_STRING",
+        secret=True,
     )
     span_max_queue_size: int = _set(
         8192, parsers.integer(low=1), "spans waiting at most", env="OTEL_BSP_MAX_QUEUE_SIZE"
@@ -178,7 +184,7 @@ class Settings:
     metrics_multiprocess_dir: str | None = _set(
         None, parsers.text, "directory in which the workers of a service meet; memory or the temporary one by default"
     )
-    metrics_token: str | None = _set(None, parsers.text, "bearer token that /metrics demands of everybody")
+    metrics_token: str | None = _set(None, parsers.text, "bearer token that /metrics demands of everybody", secret=True)
     prometheus_host: str | None = _set(
         None, parsers.text, "address of the side listener", env="OTEL_EXPORTER_PROMETHEUS_HOST"
     )
@@ -210,7 +216,9 @@ class Settings:
     )
     redact_emails: bool = _set(False, parsers.boolean, "replace e-mail addresses in log lines too")
     log_tenant_id: str = _set("plain", parsers.one_of("plain", "hash"), "how log lines show tenant ids")
-    log_tenant_key: str | None = _set(None, parsers.text, "key of the tenant ids' hash; the same in all services")
+    log_tenant_key: str | None = _set(
+        None, parsers.text, "key of the tenant ids' hash; the same in all services", secret=True
+    )
     propagate_context_to_threads: bool = _set(
         True, parsers.boolean, "carry the trace into run_in_executor threads, where no executor was set"
     )
@@ -281,7 +289,9 @@ class Settings:
         "", parsers.path, "log levels at run time, for holders of the details token; off unless set"
     )
     loggers_override_ttl: float = _set(900.0, parsers.number(low=1), "longest time a level set at run time stays")
-    details_token: str | None = _set(None, parsers.text, "bearer token that opens details, /metrics and /info")
+    details_token: str | None = _set(
+        None, parsers.text, "bearer token that opens details, /metrics and /info", secret=True
+    )
     details_networks: tuple[Network, ...] = _set((), parsers.networks, "peers that see details, /metrics and /info")
     metrics_public: bool = _set(False, parsers.boolean, "show /metrics and /info to requests that come through a proxy")
 
@@ -303,6 +313,10 @@ class Settings:
     )
     heartbeat_file: str | None = _set(None, parsers.text, "file written every 5 s while liveness is green")
     liveness_stall: float = _set(30.0, parsers.number(low=1), "stall of the event loop that turns liveness red")
+
+    def redaction_policy(self) -> RedactionPolicy:
+        """A policy for secrets that includes `redact_keys`, `redact_emails` and `redact_pattern`."""
+        return RedactionPolicy(self.redact_keys, self.redact_emails, self.redact_pattern)
 
 
 def variable(name: str, env: str | None) -> str:

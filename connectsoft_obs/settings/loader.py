@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.redaction import DEFAULT_POLICY, safe_str
+from connectsoft_obs.settings import parsers
 from connectsoft_obs.settings.fields import PREFIX, Settings, variable
 from connectsoft_obs.vocabulary import ENVIRONMENT, SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_VERSION, Signal
 
@@ -18,7 +21,6 @@ _IDENTITY = {
     "version": SERVICE_VERSION,
     "environment": ENVIRONMENT,
 }
-_SECRET = frozenset({"azure_connection_string", "details_token", "log_tenant_key"})
 _OTLP = [name for name in _FIELDS if name.startswith("otlp_") and name != "otlp_overrides"]
 
 
@@ -35,11 +37,11 @@ def load_settings(environ: Mapping[str, str], **arguments: Any) -> Settings:
         if name not in _FIELDS:
             raise _unknown(name)
         if value is not None:
-            values[name] = _read(name, value, f"{name}={value!r}")
+            values[name] = _read(name, value, name)
     for name, field in _FIELDS.items():
         env = variable(name, field.metadata["env"])
         if env and (content := environ.get(env)):
-            values[name] = _read(name, content, f"{env}={content!r}")
+            values[name] = _read(name, content, env)
     _attributes_over_arguments(values, environ, arguments)
     overrides = {signal.value: _signal(environ, signal) for signal in Signal}
     values["otlp_overrides"] = {**values.get("otlp_overrides", {}), **{k: v for k, v in overrides.items() if v}}
@@ -59,15 +61,37 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _read(name: str, value: Any, given: str) -> Any:
-    field = _FIELDS[name]
+def _read(name: str, value: Any, source: str) -> Any:
+    """The value of a setting, parsed; `source` is the variable or the argument that it comes from."""
+    metadata = _FIELDS[name].metadata
     try:
-        return field.metadata["reader"](value)
+        return metadata["reader"](value)
     except ValueError as error:
-        shown = given if name not in _SECRET else f"{given.partition('=')[0]}=..."
+        reason = "it cannot be parsed" if metadata["secret"] and _quotes(str(error), value) else str(error)
         raise ConfigurationError(
-            shown, str(error), f"Set {field.metadata['help']!r} to a value that can work."
+            quote_setting(name, value, source),
+            DEFAULT_POLICY.redact_text(reason),
+            f"Set {source} to {parsers.expected(metadata['reader'])}.",
         ) from None
+
+
+def quote_setting(name: str, value: Any, source: str = "") -> str:
+    """`source=value` for error texts: `...` instead of the value of a secret setting, other values redacted.
+
+    Args:
+        name: the setting.
+        value: what it was set to.
+        source: the environment variable, or "" for the argument.
+    """
+    if _FIELDS[name].metadata["secret"]:
+        return f"{source or name}=..."
+    return f"{source or name}={DEFAULT_POLICY.redact_text(safe_str(value))}"
+
+
+def _quotes(message: str, value: Any) -> bool:
+    """Whether an error message repeats a part of the value."""
+    words = re.findall(r"[^\s,=:;'\"]{4,}", value if isinstance(value, str) else safe_str(value))
+    return any(word in message for word in words)
 
 
 def _attributes_over_arguments(
@@ -79,7 +103,7 @@ def _attributes_over_arguments(
         if attribute in attributes and not (name == "service" and environ.get("OTEL_SERVICE_NAME")):
             values[name] = attributes[attribute]
     if arguments.get("resource_attributes"):
-        given = _read("resource_attributes", arguments["resource_attributes"], "resource_attributes=...")
+        given = _read("resource_attributes", arguments["resource_attributes"], "resource_attributes")
         values["resource_attributes"] = {**given, **attributes}
 
 
@@ -90,7 +114,7 @@ def _signal(environ: Mapping[str, str], signal: Signal) -> dict[str, Any]:
         general = variable(name, _FIELDS[name].metadata["env"])
         env = general.replace("OTLP_", f"OTLP_{signal.value.upper()}_", 1)
         if content := environ.get(env):
-            found[name] = _read(name, content, f"{env}={content!r}")
+            found[name] = _read(name, content, env)
     return found
 
 

@@ -6,7 +6,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote
 
 Reader: TypeAlias = Callable[[Any], Any]
@@ -14,10 +14,28 @@ Reader: TypeAlias = Callable[[Any], Any]
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off", ""})
 
 
+def expecting(description: str) -> Callable[[F], F]:
+    """Decorator that describes which values a parser accepts, for "Set NAME to ..." in error texts."""
+
+    def describe(parser: F) -> F:
+        vars(parser)["expected"] = description
+        return parser
+
+    return describe
+
+
+def expected(parser: Reader) -> str:
+    """Which values a parser accepts, as a noun phrase."""
+    return str(getattr(parser, "expected", "a valid value"))
+
+
+@expecting("text")
 def text(value: Any) -> str:
     """Any text, spaces around it removed."""
     if not isinstance(value, str):
@@ -25,6 +43,7 @@ def text(value: Any) -> str:
     return value.strip()
 
 
+@expecting("true or false")
 def boolean(value: Any) -> bool:
     """`true` or `false` (also 1/0, yes/no, on/off), whatever the case."""
     if isinstance(value, bool):
@@ -37,7 +56,9 @@ def boolean(value: Any) -> bool:
 
 def number(*, low: float = 0.0, high: float = math.inf) -> Reader:
     """A finite number within bounds."""
+    bounds = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
 
+    @expecting(f"a number {bounds}")
     def read(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError("it is not a number")
@@ -46,7 +67,6 @@ def number(*, low: float = 0.0, high: float = math.inf) -> Reader:
         except ValueError:
             raise ValueError("it is not a number") from None
         if not math.isfinite(result) or not low <= result <= high:
-            bounds = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
             raise ValueError(f"it is not a number {bounds}")
         return result
 
@@ -56,6 +76,7 @@ def number(*, low: float = 0.0, high: float = math.inf) -> Reader:
 seconds: Reader = number()
 
 
+@expecting("a number of milliseconds in a variable, of seconds in an argument")
 def milliseconds(value: Any) -> float:
     """Milliseconds as OpenTelemetry's variables have them, or seconds when given as an argument; held as seconds."""
     return float(seconds(value)) / 1000 if isinstance(value, str) else float(seconds(value))
@@ -64,6 +85,7 @@ def milliseconds(value: Any) -> float:
 def integer(*, low: int = 0, high: int = 2**31) -> Reader:
     """A whole number within bounds."""
 
+    @expecting(f"a whole number from {low} to {high}")
     def read(value: Any) -> int:
         result = number(low=low, high=high)(value)
         if result != int(result):
@@ -76,6 +98,7 @@ def integer(*, low: int = 0, high: int = 2**31) -> Reader:
 def one_of(*words: str) -> Reader:
     """One of a few words, whatever the case."""
 
+    @expecting(f"one of {', '.join(words)}")
     def read(value: Any) -> str:
         word = text(value).lower()
         if word not in words:
@@ -85,6 +108,7 @@ def one_of(*words: str) -> Reader:
     return read
 
 
+@expecting("values separated by commas")
 def string_list(value: Any) -> tuple[str, ...]:
     """Words separated by commas, or a sequence of words."""
     if isinstance(value, str):
@@ -96,19 +120,25 @@ def string_list(value: Any) -> tuple[str, ...]:
 
 def any_of(*allowed: str) -> Reader:
     """Several of a few words, separated by commas."""
-    one = one_of(*allowed)
-    return lambda value: tuple(dict.fromkeys(one(word) for word in string_list(value)))
+    parse_one = one_of(*allowed)
+
+    @expecting(f"one or more of {', '.join(allowed)}, separated by commas")
+    def read(value: Any) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(parse_one(word) for word in string_list(value)))
+
+    return read
 
 
+@expecting("key=value pairs separated by commas")
 def key_values(value: Any) -> Mapping[str, str]:
     """`key=value` pairs separated by commas, percent-decoded as the OpenTelemetry specification has it, or a mapping."""
     if isinstance(value, Mapping):
         return {text(key): str(item) for key, item in value.items()}
     found = {}
-    for item in string_list(value):
+    for position, item in enumerate(string_list(value), 1):
         key, equals, content = item.partition("=")
         if not equals or not key.strip():
-            raise ValueError(f"{item!r} is not a key=value pair")
+            raise ValueError(f"entry {position} is not a key=value pair")  # not quoted: it may be a secret
         found[key.strip()] = unquote(content.strip())
     return found
 
@@ -116,11 +146,13 @@ def key_values(value: Any) -> Mapping[str, str]:
 _LEVELS = one_of("debug", "info", "warning", "error", "critical")
 
 
+@expecting("logger=level pairs separated by commas")
 def levels(value: Any) -> Mapping[str, str]:
     """`logger=level` pairs separated by commas, or a mapping."""
     return {name: _LEVELS(word) for name, word in key_values(value).items()}
 
 
+@expecting("a regular expression that does not match the empty text")
 def pattern(value: Any) -> re.Pattern[str]:
     """A regular expression that matches no empty text."""
     try:
@@ -133,6 +165,7 @@ def pattern(value: Any) -> re.Pattern[str]:
     return compiled
 
 
+@expecting("IP networks such as 10.0.0.0/8, separated by commas")
 def networks(value: Any) -> tuple[Network, ...]:
     """IP networks or addresses separated by commas; `*` is every network."""
     found: list[Network] = []
@@ -147,6 +180,7 @@ def networks(value: Any) -> tuple[Network, ...]:
     return tuple(found)
 
 
+@expecting("a path that starts with /, or nothing to switch the endpoint off")
 def path(value: Any) -> str:
     """An absolute URL path, or nothing for an endpoint that is switched off."""
     result = text(value)
@@ -155,6 +189,7 @@ def path(value: Any) -> str:
     return result
 
 
+@expecting("a URL such as http://collector:4318")
 def url(value: Any) -> str:
     """An `http://`, `https://`, `grpc://` or `unix:` address, or a bare host:port for gRPC."""
     result = text(value)
@@ -166,6 +201,7 @@ def url(value: Any) -> str:
     return result
 
 
+@expecting("an object with a should_sample method")
 def sampler(value: Any) -> Any:
     """An object that decides about traces as OpenTelemetry's samplers do."""
     if not callable(getattr(value, "should_sample", None)):
@@ -173,6 +209,7 @@ def sampler(value: Any) -> Any:
     return value
 
 
+@expecting("SLO objects of connectsoft_obs.slo")
 def objectives(value: Any) -> tuple[Any, ...]:
     """SLO objects, one or several; they are validated when the Telemetry is created."""
     return tuple(value) if isinstance(value, list | tuple) else (value,)

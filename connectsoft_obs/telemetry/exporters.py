@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from connectsoft_obs import __version__
+from connectsoft_obs._version import __version__
 from connectsoft_obs.export import (
     ApplicationInsightsDestination,
     BatchProcessor,

@@ -16,7 +16,7 @@ from connectsoft_obs import context
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.internal_telemetry import InternalTelemetry, set_current_getter
 from connectsoft_obs.process.fork_safety import register_fork_handler
-from connectsoft_obs.settings import Settings, load_settings, unknown_variables
+from connectsoft_obs.settings import Settings, load_settings, quote_setting, unknown_variables
 from connectsoft_obs.signals import logs
 from connectsoft_obs.signals.logs.levels import ERROR, INFO, WARNING, Levels
 from connectsoft_obs.signals.metrics import DelegatingMeterProvider, OtelMeterBridge
@@ -97,8 +97,8 @@ class TelemetryHolder:
             there, here = getattr(self.telemetry.settings, name), getattr(wanted, name)
             if there != here:
                 raise ConfigurationError(
-                    f"{name}={here!r}",
-                    f"this process already reports with {name}={there!r}",
+                    quote_setting(name, here),
+                    f"this process already reports with {quote_setting(name, there)}",
                     "Say it in one place, or give the second application its own with telemetry=Telemetry(...).",
                 )
 

@@ -8,9 +8,6 @@ from typing import Final
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 SCOPE: Final = "connectsoft_obs"
 
-REDACTED: Final = "REDACTED"
-"""What stands in place of a secret, as the OpenTelemetry convention has it for queries."""
-
 
 class Outcome(StrEnum):
     """How an operation ended: the single definition of success.

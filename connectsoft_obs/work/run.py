@@ -13,8 +13,8 @@ from opentelemetry.trace import Link, SpanContext, SpanKind
 
 from connectsoft_obs.context import CORRELATION, OPERATION, SPAN, context_with, otel_context
 from connectsoft_obs.operations import Operation, already_logged, exception_name
+from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.signals.logs import NOTHING
-from connectsoft_obs.signals.logs.sanitizer import safe_str
 from connectsoft_obs.signals.tracing import NO_ENCODED_ATTRIBUTES, NonRecordingSpan, Span, digits
 from connectsoft_obs.vocabulary import (
     CORRELATION_ID,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import time
 
@@ -18,6 +17,7 @@ import orjson
 
 from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.process import threads
+from connectsoft_obs.process.file_lock import FileLock
 from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.telemetry import Telemetry, current, on_configured
 from connectsoft_obs.vocabulary import JOB_LAST_RUN, JOB_LAST_SUCCESS, JOB_NEXT_EXPECTED
@@ -94,7 +94,7 @@ class ScheduleStateFile:
         if not new:
             return
         try:
-            with _locked(self._path):
+            with FileLock(self._path.with_name(f".{self._path.name}.lock"), wait=True):
                 with suppress(Exception):  # what cannot be read is written anew
                     new = _later(self._read(), new)
                 _replace(self._path, orjson.dumps(new, option=orjson.OPT_INDENT_2))
@@ -129,19 +129,6 @@ def _replace(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Alone among the processes that share a file; where the system has no such locks, alone in this process."""
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    with path.with_name(f".{path.name}.lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 class ScheduleMetrics:

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 import connectsoft_obs as obs
 from connectsoft_obs.settings import Settings, load_settings
-from connectsoft_obs.signals.logs.redaction import Redaction, card
+from connectsoft_obs.redaction import RedactionPolicy, is_card_number
 from connectsoft_obs.signals.logs.sanitizer import Sanitizer
 from connectsoft_obs.testing import capture
 
@@ -114,9 +114,9 @@ def test_texts_without(text: str) -> None:
 def test_cards_are_told_by_prefix_length_and_check_digit() -> None:
     good = ["4111111111111111", "4222222222222", "5555555555554444", "2223003122003222", "378282246310005", "6011111111111117",
             "3530111333300000", "30569309025904", "6212345678901232"]  # fmt: skip
-    assert [number for number in good if not card(number)] == []
-    assert not [number for number in good if card(str(int(number) + 1))]
-    assert not card("1111111111111117")
+    assert [number for number in good if not is_card_number(number)] == []
+    assert not [number for number in good if is_card_number(str(int(number) + 1))]
+    assert not is_card_number("1111111111111117")
     assert cleaned({"number": 4111111111111111}) == ({"number": "REDACTED"}, 1)
     assert cleaned({"number": 4111111111111112, "ns": 1795508700123456789, "n": -4111111111111111})[1] == 0
 
@@ -227,7 +227,7 @@ def test_no_surroundings_hide_a_password_or_a_bearer_token(secret: str, around: 
      "conn_str", "pass" "word" " ", "1 ", "secret: '", "x=y;"],
 )  # fmt: skip
 def test_the_cost_of_a_hostile_text_grows_with_its_length_only(unit: str) -> None:
-    redaction = Redaction(Settings(redact_emails=True))
+    redaction = RedactionPolicy(emails=True)
 
     def seconds(length: int) -> float:
         text = (unit * length)[:length]

@@ -12,12 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 from support.exposition import scrape
-from support.forked_workers import Child
+from support.forked_workers import ForkedProcess
 from support.process import APPS, Service, free_port, gunicorn, uvicorn
 
 from connectsoft_obs.signals.metrics import MetricRegistry
 from connectsoft_obs.signals.metrics.multiprocess import candidate_dirs, find_or_create
-from connectsoft_obs.signals.metrics.multiprocess.supervisor import process_start_time
+from connectsoft_obs.process.identity import process_start_time
 
 CODE = "import signal; print('up', flush=True); signal.pause()"
 
@@ -163,14 +163,14 @@ def test_memory_is_preferred_to_a_disk() -> None:
 
 
 def test_a_process_that_is_gone_supervises_nobody(tmp_path: Path) -> None:
-    child = Child(lambda: None)
+    child = ForkedProcess(lambda: None)
     assert process_start_time(child.pid) is None
     assert find_or_create("shop", child.pid, [tmp_path]) is None
 
 
 def test_a_single_process_shares_nothing(tmp_path: Path) -> None:
     with uvicorn("shop:app", env={"CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path)}) as service:
-        service.ready()
+        service.wait_until_ready()
         scrape(service.url)
         assert list(tmp_path.iterdir()) == []
 
@@ -178,8 +178,8 @@ def test_a_single_process_shares_nothing(tmp_path: Path) -> None:
 def test_two_services_started_from_one_shell_do_not_mix(tmp_path: Path) -> None:
     env = {"CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path)}
     with gunicorn("shop:app", env=env) as shop, gunicorn("orders:app", "--preload", env=env) as orders:
-        shop.ready()
-        orders.ready()
+        shop.wait_until_ready()
+        orders.wait_until_ready()
         for _ in range(10):
             httpx.get(f"{shop.url}/order")
         for _ in range(20):
@@ -192,17 +192,17 @@ def test_two_services_started_from_one_shell_do_not_mix(tmp_path: Path) -> None:
         # The next start begins anew, and removes what the one before has left.
         shop.stop()
         with gunicorn("shop:app", env=env) as again:
-            again.ready()
+            again.wait_until_ready()
             assert scrape(again.url).value(total) == 0
             assert len(list(root.iterdir())) == 2
 
 
 def test_without_a_place_each_worker_shows_its_own_and_says_so_once() -> None:
     with gunicorn("shop:app", env={"CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": "/proc"}) as service:
-        service.ready()
+        service.wait_until_ready()
         scrape(service.url)
         scrape(service.url)
-        warnings = [line for line in service.lines if "cannot be added up" in line["message"]]
+        warnings = [line for line in service.json_lines if "cannot be added up" in line["message"]]
         service.stop()
     assert 1 <= len(warnings) <= 2, "one a worker"
     assert warnings[0]["severity"] == "WARN"
@@ -220,10 +220,10 @@ def test_on_a_read_only_root_file_system_workers_meet_in_shared_memory() -> None
     server = [sys.executable, "-m", "uvicorn", "shop:app", "--app-dir", str(APPS), "--port", str(port)]
     script = f'{read_only} && ! touch /tmp/probe && exec "$@"'
     with Service([*contained, script, "--", *server, "--workers", "2"], port) as service:
-        service.ready()
+        service.wait_until_ready()
         pids = {httpx.get(f"{service.url}/order").json()["pid"] for _ in range(40)}
         assert scrape(service.url).value("orders_placed_total") == 40
         assert scrape(service.url).value("orders_placed_total") == 40
-        assert "cannot be added up" not in service.said
+        assert "cannot be added up" not in service.output
         [directory] = Path("/dev/shm").glob(f"connectsoft-obs-*/shop-*/{min(pids)}-*.cells")
         assert directory.parent.name.startswith("shop-")

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, TextIO
 
+from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.signals.logs.exceptions import logged_by_loop_handler
 from connectsoft_obs.signals.logs.levels import CRITICAL, ERROR, WARNING
 from connectsoft_obs.signals.logs.logger import Current
-from connectsoft_obs.signals.logs.sanitizer import safe_str
 from connectsoft_obs.vocabulary import ASYNCIO_SOURCE, CODE_FILE, CODE_LINE, THREAD_NAME
 
 _FLUSH: Final = 2.0

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from connectsoft_obs.operations import exception_name
-from connectsoft_obs.signals.logs.sanitizer import safe_str
+from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.vocabulary import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE
 
 logged_exceptions: Final[ContextVar[BaseException | None]] = ContextVar("connectsoft-obs-reported", default=None)

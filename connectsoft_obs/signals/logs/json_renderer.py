@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import orjson
 
-from connectsoft_obs.signals.logs.sanitizer import TRUNCATION_MARK, safe_str
+from connectsoft_obs.redaction import safe_str
+from connectsoft_obs.signals.logs.sanitizer import TRUNCATION_MARK
 
 MAX_LINE: Final = 65536
 """Bytes of a line, its newline included; ContainerLogV2's limit."""

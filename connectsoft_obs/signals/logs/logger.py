@@ -9,9 +9,9 @@ import structlog
 from opentelemetry.context import get_current
 
 from connectsoft_obs.internal_telemetry import record_internal_error
+from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.signals.logs.levels import CRITICAL, DEBUG, ERROR, INFO, LEVEL_ALIASES, LEVEL_BY_NAME, WARNING
 from connectsoft_obs.signals.logs.pipeline import LogPipeline
-from connectsoft_obs.signals.logs.sanitizer import safe_str
 from connectsoft_obs.signals.logs.structlog_events import exception_of, formatted, from_event_dict
 
 Current = Callable[[], LogPipeline]

@@ -12,6 +12,7 @@ from opentelemetry.context import Context, get_current
 from connectsoft_obs.context import OPERATION, SPAN, ambient_bindings
 from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.operations import Operation
+from connectsoft_obs.redaction import RedactionPolicy, safe_str
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs.console import Console
 from connectsoft_obs.signals.logs.exceptions import exception_fields
@@ -21,7 +22,7 @@ from connectsoft_obs.signals.logs.levels import LEVEL_BY_NAME, WARNING, Levels, 
 from connectsoft_obs.signals.logs.line_template import EncodedFields, HexIds, LineTemplate, TraceIds, ids_in, ids_of
 from connectsoft_obs.signals.logs.profiles import PROFILES
 from connectsoft_obs.signals.logs.rate_limit import Event, RateLimiter
-from connectsoft_obs.signals.logs.sanitizer import Sanitizer, safe_str
+from connectsoft_obs.signals.logs.sanitizer import Sanitizer
 from connectsoft_obs.signals.logs.stdout_writer import StdoutWriter
 from connectsoft_obs.vocabulary import (
     CORRELATION_ID,
@@ -70,7 +71,8 @@ class LogPipeline:
         self.output = output
         self._internal_telemetry = internal_telemetry
         self._counts = {level: counter(LOG_RECORDS, (word,)) for level, word in _WORDS.items()}
-        self._cleaning = Sanitizer(settings, counter(LOG_REDACTIONS, ()))
+        self.redaction: RedactionPolicy = settings.redaction_policy()
+        self._cleaning = Sanitizer(settings, counter(LOG_REDACTIONS, ()), self.redaction)
         self._rate_limiter = RateLimiter(settings, self._summarise, output.later)
         self._limited = self._rate_limiter.lowest
         name = settings.log_profile or ("console" if output.terminal else "otel")

@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 
 from connectsoft_obs.operations import exception_name
 from connectsoft_obs.process.fork_safety import register_fork_handler
+from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs.levels import CRITICAL, ERROR
-from connectsoft_obs.signals.logs.sanitizer import safe_str
 
 WINDOW: Final = 1.0
 """Seconds in which lines are counted."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import stat
 import tempfile
 import threading
 import time
@@ -22,6 +21,8 @@ from urllib.parse import quote, unquote
 
 from connectsoft_obs.process import threads
 from connectsoft_obs.process.fork_safety import register_fork_handler
+from connectsoft_obs.process.identity import process_start_time
+from connectsoft_obs.process.private_dir import private_dir
 from connectsoft_obs.signals.logs.levels import INFO, LEVEL_BY_NAME, ROOT, Levels
 
 PERIOD: Final = 1.0
@@ -164,16 +165,7 @@ class RuntimeLevels:
     def _directory(self) -> Path:
         """The workers' directory; only this user may look into it, because whoever can write there sets levels."""
         if self._place is None:
-            user = str(os.getuid()) if hasattr(os, "getuid") else "user"
-            mine = Path(tempfile.gettempdir()) / f"connectsoft-obs-{user}"
-            mine.mkdir(mode=0o700, exist_ok=True)
-            about = mine.lstat()
-            if hasattr(os, "getuid") and (
-                about.st_uid != os.getuid() or about.st_mode & 0o077 or stat.S_ISLNK(about.st_mode)
-            ):
-                message = f"{mine} belongs to somebody else"
-                raise PermissionError(message)
-            place = mine / f"levels-{_worker_group_key(self._service)}"
+            place = private_dir(Path(tempfile.gettempdir())) / f"levels-{_worker_group_key(self._service)}"
             place.mkdir(mode=0o700, exist_ok=True)
             self._place = place
         return self._place
@@ -182,7 +174,5 @@ class RuntimeLevels:
 def _worker_group_key(service: str) -> str:
     """Tells the workers of one start of a service from all other processes: same service, same parent."""
     parent = os.getppid() if hasattr(os, "getppid") else 0
-    began = ""
-    with suppress(OSError, IndexError):  # Linux: field 22 of what the kernel says about the parent
-        began = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
-    return hashlib.blake2b(f"{service} {parent} {began}".encode(), digest_size=8).hexdigest()
+    started = process_start_time(parent) or ""
+    return hashlib.blake2b(f"{service} {parent} {started}".encode(), digest_size=8).hexdigest()

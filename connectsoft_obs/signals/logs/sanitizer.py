@@ -17,9 +17,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from connectsoft_obs.redaction import REDACTED, RedactionPolicy, is_card_number, safe_str
 from connectsoft_obs.settings import Settings
-from connectsoft_obs.signals.logs.redaction import Redaction, card
-from connectsoft_obs.vocabulary import EXCEPTION_STACKTRACE, REDACTED, TENANT_ID
+from connectsoft_obs.vocabulary import EXCEPTION_STACKTRACE, TENANT_ID
 
 MAX_VALUE: Final = 8192
 """Characters of a value; Azure's limit. What is cut ends in MARK."""
@@ -42,11 +42,14 @@ class Sanitizer:
 
     Args:
         settings: what else is secret, and how tenants are shown.
-        redacted: told how many values were replaced.
+        redacted: called with the number of replaced values.
+        policy: what is a secret; by default that of the settings.
     """
 
-    def __init__(self, settings: Settings, redacted: Callable[[float], None]) -> None:
-        self._redaction = Redaction(settings)
+    def __init__(
+        self, settings: Settings, redacted: Callable[[float], None], policy: RedactionPolicy | None = None
+    ) -> None:
+        self._policy = policy or settings.redaction_policy()
         self._redacted = redacted
         self._tenants = settings.log_tenant_id == "hash"
         self._tenant_key = (settings.log_tenant_key or "").encode()[:64]
@@ -92,8 +95,8 @@ class Sanitizer:
     def _checked(self, text: str) -> str:
         if not text.isascii():
             text = text.encode("utf-8", "replace").decode()  # half of a surrogate pair is no text
-        if self._redaction.looks_secret(text):
-            text, found = self._redaction.redact_text(text)
+        if self._policy.may_contain_secret(text):
+            text, found = self._policy.redact_counted(text)
             if found:
                 self._redacted(found)
         if len(text) <= _KEPT_LENGTH:
@@ -120,7 +123,7 @@ class Sanitizer:
 
     def _kind(self, key: Any) -> int:
         text = key if isinstance(key, str) else safe_str(key, str)
-        if self._redaction.secret(text):
+        if self._policy.is_secret_key(text):
             kind = _SECRET
         elif self._tenants and text in {TENANT_ID, "tenant_id", "tenantId"}:
             kind = _TENANT
@@ -145,7 +148,7 @@ class Sanitizer:
 
     def _integer(self, value: int) -> int | str:
         digits = str(value) if abs(value) < 10**19 else ""
-        if value > 0 and digits and card(digits):
+        if value > 0 and digits and is_card_number(digits):
             self._redacted(1)
             return REDACTED
         return value if -(2**63) <= value < 2**63 else safe_str(value, str)[:MAX_VALUE]
@@ -206,7 +209,7 @@ class Sanitizer:
         items = list(value)
         if len(items) == 2 and isinstance(items[0], str | bytes):  # a header, as a pair
             name = items[0].decode("latin-1") if isinstance(items[0], bytes) else items[0]
-            if self._redaction.secret(name):
+            if self._policy.is_secret_key(name):
                 return [self.text(name), self._under(name, items[1])]
         found = []
         for item in items:
@@ -215,14 +218,6 @@ class Sanitizer:
                 break
             found.append(self._nested(item, depth + 1, left))
         return found
-
-
-def safe_str(value: Any, how: Callable[[Any], str] = repr) -> str:
-    """Text of any object, also of one whose own text fails."""
-    try:
-        return str(how(value))
-    except Exception:  # noqa: BLE001  somebody's broken __repr__
-        return f"<unprintable {type(value).__name__}>"
 
 
 def _no_number(value: float) -> str:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from opentelemetry.context import Context
 
+from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.signals.logs.levels import SEVERITY_NUMBER, SEVERITY_TEXT, standard
 from connectsoft_obs.signals.logs.line_template import TraceIds
 from connectsoft_obs.signals.logs.otlp_encoder import about_exports
-from connectsoft_obs.signals.logs.sanitizer import safe_str
 from connectsoft_obs.vocabulary import EXCEPTION_MESSAGE, SCHEMA_URL
 
 if TYPE_CHECKING:

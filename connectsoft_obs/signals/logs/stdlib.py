@@ -9,10 +9,10 @@ from typing import Any, Final
 from opentelemetry.context import get_current
 
 from connectsoft_obs.internal_telemetry import record_internal_error
+from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.signals.logs.exceptions import was_reported
 from connectsoft_obs.signals.logs.levels import ROOT, Levels
 from connectsoft_obs.signals.logs.logger import Current
-from connectsoft_obs.signals.logs.sanitizer import safe_str
 from connectsoft_obs.signals.logs.std_streams import writes_to_terminal
 from connectsoft_obs.signals.logs.structlog_bridge import pending_structlog_event
 from connectsoft_obs.vocabulary import CODE_STACK

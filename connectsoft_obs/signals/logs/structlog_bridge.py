@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.signals.logs.levels import INFO, LEVEL_ALIASES
 from connectsoft_obs.signals.logs.logger import Current, Logger
-from connectsoft_obs.signals.logs.sanitizer import safe_str
 from connectsoft_obs.signals.logs.std_streams import is_standard
 from connectsoft_obs.signals.logs.structlog_events import StructlogEvent, from_event_dict
 

@@ -7,8 +7,8 @@ import traceback
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.signals.logs.levels import INFO, LEVEL_ALIASES
-from connectsoft_obs.signals.logs.sanitizer import safe_str
 from connectsoft_obs.vocabulary import CODE_STACK, EXCEPTION_STACKTRACE
 
 _THEIRS: Final = ("timestamp", "level", "level_number", "logger", "_record", "_from_structlog")

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from connectsoft_obs.process.identity import read_proc_stat
 from connectsoft_obs.signals.metrics.families import Snapshot
-from connectsoft_obs.signals.metrics.multiprocess.supervisor import stat
 from connectsoft_obs.vocabulary import (
     PROCESS_CPU,
     PROCESS_MAX_FDS,
@@ -34,7 +34,7 @@ _ATTEMPTS = 5
 def threads() -> list[Snapshot]:
     """Threads of this process; nothing where there is no /proc."""
     with suppress(OSError):
-        return [_one(PROCESS_THREADS, float(stat("self")[_THREADS]))]
+        return [_one(PROCESS_THREADS, float(read_proc_stat("self")[_THREADS]))]
     return []
 
 
@@ -70,7 +70,7 @@ def _one(metric: Metric, value: float) -> Snapshot:
 
 def _fields(pid: int) -> list[str] | None:
     with suppress(OSError):
-        return stat(pid)
+        return read_proc_stat(pid)
     return None
 
 

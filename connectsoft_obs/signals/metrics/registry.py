@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from connectsoft_obs.process.identity import supervisor_pid
 from connectsoft_obs.signals.metrics.aggregation import WorkerTotals
 from connectsoft_obs.signals.metrics.cooperative import no_pause
 from connectsoft_obs.signals.metrics.families import Family, Snapshot, snapshot
@@ -16,7 +17,6 @@ from connectsoft_obs.signals.metrics.multiprocess import (
     WorkerGroup,
     candidate_dirs,
     find_or_create,
-    supervisor_identity,
 )
 from connectsoft_obs.signals.metrics.storage import Memory, Storage
 from connectsoft_obs.vocabulary import DROPPED, ERRORS, LOG_RECORDS, METRICS, OVERFLOW, Instrument, Metric
@@ -101,7 +101,7 @@ class MetricRegistry:
             over: pid of the process that starts its workers; found out by default, and nothing is shared without one.
             directory: where to meet, instead of the places that are tried by default.
         """
-        over = supervisor_identity() if over is None else over
+        over = supervisor_pid() if over is None else over
         self._open()
         with self._sharing:
             if self.workers is not None or over is None:

@@ -14,6 +14,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.util._decorator import _agnosticcontextmanager
 
+from connectsoft_obs.redaction import safe_str
+
 
 @_agnosticcontextmanager
 def start_as_current_span(  # noqa: PLR0913, PLR0917  OpenTelemetry's own signature
@@ -38,12 +40,5 @@ def start_as_current_span(  # noqa: PLR0913, PLR0917  OpenTelemetry's own signat
         except Exception as error:
             if set_status_on_exception:
                 with suppress(Exception):  # the application's exception goes on, whatever a span makes of it
-                    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {_text(error)}"))
+                    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {safe_str(error, str)}"))
             raise
-
-
-def _text(error: Exception) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001  somebody's broken __str__
-        return "<unprintable>"

@@ -22,6 +22,7 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlag
 
 from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.operations import exception_name
+from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.signals.tracing.span_data import EncodedAttributes, SpanData, hexadecimal
 from connectsoft_obs.vocabulary import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE
 
@@ -147,7 +148,7 @@ class Span(SpanData):
         try:
             recorded = {
                 EXCEPTION_TYPE: exception_name(exception),
-                EXCEPTION_MESSAGE: _safe_str(exception),
+                EXCEPTION_MESSAGE: safe_str(exception, str),
                 EXCEPTION_STACKTRACE: "".join(traceback.format_exception(exception)),
                 "exception.escaped": str(escaped),
             }
@@ -173,7 +174,7 @@ class Span(SpanData):
             if record:
                 self.record_exception(exc_val, escaped=True)
             if mark:
-                self.set_status(Status(StatusCode.ERROR, f"{type(exc_val).__name__}: {_safe_str(exc_val)}"))
+                self.set_status(Status(StatusCode.ERROR, f"{type(exc_val).__name__}: {safe_str(exc_val, str)}"))
         self.end()
 
     def _attributes_of_user(self) -> BoundedAttributes:
@@ -185,13 +186,6 @@ class Span(SpanData):
             self.touched = True
             self.plain = False
         return self._user
-
-
-def _safe_str(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001  a broken __str__ of somebody's exception
-        return "<unprintable>"
 
 
 class NonRecordingSpan(trace.NonRecordingSpan):

@@ -9,7 +9,7 @@ from typing import Any
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
 
-from connectsoft_obs import __version__
+from connectsoft_obs._version import __version__
 from connectsoft_obs.export import Chunk, chunks, otlp_request
 from connectsoft_obs.internal_telemetry import InternalTelemetry, record_internal_error
 from connectsoft_obs.settings import Settings

@@ -2,6 +2,4 @@
 
 from connectsoft_obs.signals.metrics.multiprocess.directory import candidate_dirs as candidate_dirs
 from connectsoft_obs.signals.metrics.multiprocess.directory import find_or_create as find_or_create
-from connectsoft_obs.signals.metrics.multiprocess.locks import Lock as Lock
-from connectsoft_obs.signals.metrics.multiprocess.supervisor import supervisor_identity as supervisor_identity
 from connectsoft_obs.signals.metrics.multiprocess.worker_group import WorkerGroup as WorkerGroup

@@ -19,13 +19,13 @@ from typing import Any
 
 import orjson
 
+from connectsoft_obs.process.file_lock import FileLock, is_locked
+from connectsoft_obs.process.identity import read_proc_stat
 from connectsoft_obs.signals.metrics.aggregation import Labels, WorkerTotals
 from connectsoft_obs.signals.metrics.cardinality_limit import CardinalityLimiter
 from connectsoft_obs.signals.metrics.multiprocess import file_format
 from connectsoft_obs.signals.metrics.multiprocess.directory import CELLS
-from connectsoft_obs.signals.metrics.multiprocess.locks import Lock, held
 from connectsoft_obs.signals.metrics.multiprocess.reader import Pause, WorkerFileReader
-from connectsoft_obs.signals.metrics.multiprocess.supervisor import stat
 from connectsoft_obs.signals.metrics.multiprocess.writer import key_of
 from connectsoft_obs.signals.metrics.series import HistogramData
 from connectsoft_obs.vocabulary import Metric
@@ -56,7 +56,7 @@ def compact(
     if not ended(directory, supervisor):
         return []
     try:
-        lock = Lock(directory / _LOCK)
+        lock = FileLock(directory / _LOCK)
     except BlockingIOError:
         return []
     try:
@@ -74,7 +74,7 @@ def files(directory: Path) -> list[Path]:
 
 def ended(directory: Path, supervisor: int) -> list[Path]:
     """The files of workers that have ended, and whose CPU time their parent has been given (`processes.py`)."""
-    found = {path: held(path) for path in files(directory)}
+    found = {path: is_locked(path) for path in files(directory)}
     family = {supervisor, *map(pid_of, found)}
     living = {pid_of(path) for path, alive in found.items() if alive}
     return sorted(
@@ -93,7 +93,7 @@ def pid_of(path: Path) -> int:
 def _is_zombie(pid: int, family: Collection[int]) -> bool:
     """Whether a process that counts no more is there still, on its way out or waiting to be taken note of."""
     try:
-        return int(stat(pid)[1]) in family
+        return int(read_proc_stat(pid)[1]) in family
     except (OSError, ValueError):
         return False
 
@@ -150,7 +150,7 @@ def _sweep(directory: Path) -> None:
     """Remove what a process left that was killed while it made a file."""
     for path in directory.iterdir():
         with suppress(OSError):
-            if path.name.startswith(".") and time.time() - path.stat().st_mtime > _ABANDONED and not held(path):
+            if path.name.startswith(".") and time.time() - path.stat().st_mtime > _ABANDONED and not is_locked(path):
                 path.unlink()
 
 

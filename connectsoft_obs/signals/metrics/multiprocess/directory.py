@@ -13,15 +13,15 @@ import json
 import os
 import re
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from connectsoft_obs.signals.metrics.multiprocess import locks
-from connectsoft_obs.signals.metrics.multiprocess.supervisor import boot_id, process_start_time
+from connectsoft_obs.process.file_lock import is_locked
+from connectsoft_obs.process.identity import boot_id, process_start_time
+from connectsoft_obs.process.private_dir import private_dir
 
 CELLS = ".cells"
 """Ending of the files that workers write to."""
@@ -50,7 +50,7 @@ def find_or_create(service: str, supervisor: int, candidates: Sequence[Path]) ->
     digest = hashlib.sha256(json.dumps(who, sort_keys=True).encode()).hexdigest()[:16]
     name = f"{re.sub(r'[^A-Za-z0-9-]+', '-', service)[:40].strip('-')}-{supervisor}-{digest}"
     # Every worker must come to the same answer, so an existing directory wins over a better place.
-    roots = [root for root in map(_own, candidates) if root is not None]
+    roots = [root for root in map(_usable_private_dir, candidates) if root is not None]
     roots.sort(key=lambda root: not (root / name).is_dir())
     for root in roots:
         with suppress(OSError):
@@ -60,20 +60,15 @@ def find_or_create(service: str, supervisor: int, candidates: Sequence[Path]) ->
     return None
 
 
-def _own(place: Path) -> Path | None:
-    """Our folder in a place that others may share: nobody else's, and closed to everybody else."""
+def _usable_private_dir(parent: Path) -> Path | None:
+    """The private directory in a candidate location, or None if it cannot be used or users do not exist (Windows)."""
     if not hasattr(os, "geteuid"):
         return None
-    user = os.geteuid()
-    root = place / f"connectsoft-obs-{user}"
     try:
-        with suppress(FileExistsError):
-            root.mkdir(0o700)
-        found = root.lstat()
+        directory = private_dir(parent)
     except OSError:
         return None
-    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & 0o077
-    return root if ours and os.access(root, os.W_OK | os.X_OK) else None
+    return directory if os.access(directory, os.W_OK | os.X_OK) else None
 
 
 def _make(directory: Path, who: dict[str, object]) -> None:
@@ -97,7 +92,7 @@ def _ended(directory: Path) -> bool:
     A supervisor in another pid namespace cannot be asked for; its directory is left alone for a day.
     """
     try:
-        if any(locks.held(path) for path in directory.glob(f"*{CELLS}")):
+        if any(is_locked(path) for path in directory.glob(f"*{CELLS}")):
             return False
         age = time.time() - directory.stat().st_mtime
         who = json.loads((directory / _WHO).read_text())

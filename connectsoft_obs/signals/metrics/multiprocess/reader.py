@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
+from connectsoft_obs.process.file_lock import is_descriptor_locked
 from connectsoft_obs.signals.metrics.aggregation import WorkerTotals
 from connectsoft_obs.signals.metrics.multiprocess import file_format
-from connectsoft_obs.signals.metrics.multiprocess.locks import locked
 from connectsoft_obs.signals.metrics.multiprocess.writer import labels_of
 from connectsoft_obs.signals.metrics.series import HistogramData
 from connectsoft_obs.vocabulary import Instrument, Metric, MultiprocessMode
@@ -61,7 +61,7 @@ class WorkerFileReader:
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             # Asked before reading: a writer that dies in between has all it wrote in what is read.
-            alive = locked(descriptor)
+            alive = is_descriptor_locked(descriptor)
             length = os.fstat(descriptor).st_size
             content = os.read(descriptor, length)
         finally:

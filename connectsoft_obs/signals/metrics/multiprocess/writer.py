@@ -17,9 +17,9 @@ from pathlib import Path
 
 import orjson
 
+from connectsoft_obs.process.file_lock import FileLock
 from connectsoft_obs.signals.metrics.multiprocess import file_format
 from connectsoft_obs.signals.metrics.multiprocess.directory import CELLS
-from connectsoft_obs.signals.metrics.multiprocess.locks import Lock
 from connectsoft_obs.signals.metrics.storage import EXEMPLAR_BYTES, Cells, ExemplarSlots, Memory
 from connectsoft_obs.vocabulary import Metric
 
@@ -48,7 +48,7 @@ class WorkerFile:
         self._buffer = memoryview(b"")
         fresh = directory / f".{self.name}"
         # Locked before it gets its name: nobody sees it unlocked and takes its writer for dead.
-        self._held = Lock(fresh)
+        self._held = FileLock(fresh)
         try:
             # The lock has a descriptor of its own; mmap copies the one it gets, and copies share their lock.
             self._descriptor = os.open(fresh, os.O_RDWR | os.O_CLOEXEC)
