@@ -68,7 +68,7 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def fire(session: nox.Session) -> None:
-    """The exporter under fire, fault by fault, as the table of docs/explanation/under-fire.md."""
+    """Measure exporter faults, one by one; prints the table of docs/explanation/exporter-faults.md."""
     session.install("-q", ".[demo]", *group("tests"))
     session.run("python", "tests/bench/collector_faults.py", *session.posargs)
 

@@ -1,6 +1,6 @@
-"""Observability for ConnectSoft services: one line gives health endpoints, metrics, logs and traces.
+"""Health endpoints, metrics, logs and traces for ASGI services and background workers.
 
-Names are resolved when they are first used (PEP 562), so that importing this package imports nothing heavy.
+Names are imported when they are first used (PEP 562): importing the package imports no framework and starts nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from importlib import import_module
 
 from connectsoft_obs._version import __version__ as __version__
 
-TYPE_CHECKING = False  # as type checkers read it; importing `typing` would double the start of `connectsoft-obs probe`
+TYPE_CHECKING = (
+    False  # type checkers treat it as True; importing `typing` would double the start-up of `connectsoft-obs probe`
+)
 
 if TYPE_CHECKING:
     from connectsoft_obs import slo
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from connectsoft_obs.work import consumer, genai_call, heartbeat, job, operation, producer, skip, worker
 
 
-_PLACES = {
+_MODULE_BY_NAME = {
     "ConfigurationError": "errors",
     "ObsError": "errors",
     "ObservabilityMiddleware": "asgi",
@@ -107,46 +109,38 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used."""
+    """Import a public name when it is first used (PEP 562).
+
+    Raises:
+        AttributeError: there is no such name.
+        ConfigurationError: this is a sub-interpreter.
+    """
     if name in _MODULES:
         return import_module(f"{__name__}.{name}")
-    if name not in _PLACES:
+    if name not in _MODULE_BY_NAME:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    if _PLACES[name] != "errors":
-        _refuse_sub_interpreters()
-    value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    if _MODULE_BY_NAME[name] != "errors":
+        _require_main_interpreter()
+    value = getattr(import_module(f"{__name__}.{_MODULE_BY_NAME[name]}"), name)
     globals()[name] = value
     return value
 
 
-def _refuse_sub_interpreters() -> None:
-    """Say clearly what would otherwise be an ImportError of orjson, or half a service: its C code knows one interpreter.
+def _require_main_interpreter() -> None:
+    """Raise a clear error instead of the ImportError of orjson, whose C code supports only the main interpreter."""
+    from connectsoft_obs.process.interpreters import is_main_interpreter
 
-    Raises:
-        ConfigurationError: this is not the main interpreter.
-    """
-    for module in ("_interpreters", "_xxsubinterpreters"):
-        try:
-            interpreters = import_module(module)
-        except ImportError:
-            continue
-        if _id(interpreters.get_current()) == _id(interpreters.get_main()):
-            return
+    if not is_main_interpreter():
         from connectsoft_obs.errors import ConfigurationError
 
         raise ConfigurationError(
             "a sub-interpreter",
-            "orjson and other C code that is used here keep to the main interpreter of a process",
-            "Run the service in the main interpreter, in as many processes as you like.",
+            "orjson and other C extensions that connectsoft_obs uses support only the main interpreter of a process",
+            "Run the service in the main interpreter; use several processes for parallelism.",
         )
-
-
-def _id(interpreter: object) -> object:
-    """Number of an interpreter: 3.13 gives a pair."""
-    return interpreter[0] if isinstance(interpreter, tuple) else interpreter
 
 
 def __dir__() -> list[str]:
     """The public names."""
-    return sorted([*globals(), *_PLACES, *_MODULES])
+    return sorted([*globals(), *_MODULE_BY_NAME, *_MODULES])

@@ -1,4 +1,4 @@
-"""`python -m connectsoft_obs` and `connectsoft-obs`: commands, each imported only when it is asked for."""
+"""Entry point of `connectsoft-obs` and `python -m connectsoft_obs`. Each command is imported when it is called."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 _USAGE = """usage: connectsoft-obs COMMAND ...
 
 commands:
-  demo [--once]   a service with traffic on this machine, and what its four signals say (extra: demo)
-  slo ...         promises of services: lint, explain, generate, test, report, gate and more (extra: cli)
-  probe TARGET    ask a health endpoint, a TCP port or a heartbeat file; exit 0 when it is well, 1 when not
-  version         the version of this package
+  demo [--once]   run a service with traffic on this machine and show its telemetry (extra: demo)
+  slo ...         lint, explain, generate, test, report and gate SLOs (extra: cli)
+  probe TARGET    probe a health endpoint, a TCP port or a heartbeat file; exit 0 if healthy, else 1
+  version         print the version of this package
 
-`connectsoft-obs COMMAND --help` tells the options of a command.
+Run `connectsoft-obs COMMAND --help` for the options of a command.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and give back its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    command, rest = (given[0], given[1:]) if given else ("--help", [])
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command, rest = (words[0], words[1:]) if words else ("--help", [])
     if command == "probe":
         from connectsoft_obs.cli.probe import main as probe
 
@@ -36,19 +36,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return demo(rest)
     if command in ("version", "--version"):
-        from connectsoft_obs import __version__
+        from connectsoft_obs._version import __version__
 
         sys.stdout.write(f"{__version__}\n")
         return 0
     out = sys.stdout if command in ("--help", "-h", "help") else sys.stderr
     if out is sys.stderr:
-        out.write(f"connectsoft-obs: there is no command {command!r}\n\n")
+        out.write(f"connectsoft-obs: unknown command {command!r}\n\n")
     out.write(_USAGE)
     return 0 if out is sys.stdout else 2
 
 
 def _slo(arguments: Sequence[str]) -> int:
-    """Commands that need the extra `cli`, or one line that says so."""
+    """Run a command of the extra `cli`, or print how to install it."""
     try:
         from connectsoft_obs.cli.slo import main as slo
     except ModuleNotFoundError as error:

@@ -1,20 +1,20 @@
-"""The two errors a caller can see, both raised while starting and never while serving."""
+"""The exceptions that users can see. They are raised while a service starts, never while it serves."""
 
 from __future__ import annotations
 
 
 class ObsError(Exception):
-    """Base of every error that connectsoft_obs raises on purpose."""
+    """Base class of all exceptions that connectsoft_obs raises on purpose."""
 
 
 class ConfigurationError(ObsError, ValueError):
-    """A value that cannot work, found at start-up.
+    """An invalid setting or argument, detected at startup.
 
-    Its text always has the same three parts, so that whoever reads a failed deployment's log can act on it.
+    The message always has three parts, so that the log of a failed deployment shows what to change.
 
     Args:
-        given: what was given, quoted as the operator wrote it.
-        why: why that cannot work.
+        given: the setting and its value, as the operator has written it.
+        why: why the value is invalid.
         instead: what to do instead.
     """
 

@@ -1,6 +1,6 @@
-"""The one noun of the code: an operation is a request, a message, a job, or a named piece of work.
+"""Operation and outcome: the state that requests, messages, jobs and other instrumented work have in common.
 
-Adapters open one and say how it ended; signals read it.
+An adapter creates an operation and sets its outcome; the signals read it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from connectsoft_obs.vocabulary import DIMENSIONS, ErrorType, Outcome
 
 
 class Operation:
-    """What is running: its name, what was bound to it, and in the end how it went.
+    """One unit of work: a request, a message, a job, or a named block.
 
-    One instance belongs to one operation; it is shared by the tasks and threads that work for it. Binding is a single
-    dictionary write and therefore safe from any of them.
+    It is shared by the tasks and threads that work for it. `bind` replaces the dictionary in one assignment and is
+    therefore safe from any of them. `outcome` and `error_type` are set at the end.
 
     Args:
-        name: what log lines call it (`GET /orders/{id}`, `nightly-report`).
-        correlation_id: id of the business transaction; the trace id where nobody gave one.
-        facts: what the enclosing operation had bound.
+        name: name in log lines (`GET /orders/{id}`, `nightly-report`).
+        correlation_id: id of the business transaction; None means that the trace id is used.
+        bound_attributes: attributes that the enclosing operation has bound.
     """
 
     __slots__ = ("bound_attributes", "correlation_id", "error_type", "name", "outcome")
@@ -34,15 +34,15 @@ class Operation:
         self.outcome: Outcome | None = None
         self.error_type: str | None = None
 
-    def bind(self, bound_attributes: dict[str, Any]) -> None:
-        """Add facts under their attribute names: `tenant_id` becomes `connectsoft.tenant.id`, other keys stay."""
-        named = {DIMENSIONS.get(key, key): value for key, value in bound_attributes.items()}
-        # A new dictionary instead of an update: whoever iterates over the old one in another thread keeps a whole one.
+    def bind(self, attributes: dict[str, Any]) -> None:
+        """Add attributes to span and log lines: `tenant_id` becomes `connectsoft.tenant.id`, other keys are unchanged."""
+        named = {DIMENSIONS.get(key, key): value for key, value in attributes.items()}
+        # A new dictionary instead of an update, because another thread may iterate over the old one.
         self.bound_attributes = named if self.bound_attributes is None else {**self.bound_attributes, **named}
 
 
 def status_outcome(status: int) -> tuple[Outcome, str | None]:
-    """Outcome and `error.type` of a response by its status code."""
+    """Return outcome and `error.type` of a response with a status code."""
     if status < 400:
         return Outcome.SUCCESS, None
     if status < 500:
@@ -51,28 +51,29 @@ def status_outcome(status: int) -> tuple[Outcome, str | None]:
 
 
 def exception_outcome(error: BaseException) -> tuple[Outcome, str]:
-    """Outcome and `error.type` of work that an exception ended; cancellation is neither success nor our failure."""
+    """Return outcome and `error.type` of work that ended with an exception. Cancellation is aborted, not a failure."""
     if not isinstance(error, Exception):
         return Outcome.ABORTED, ErrorType.CANCELLED.value
     return (Outcome.TIMEOUT if isinstance(error, TimeoutError) else Outcome.FAILURE), exception_name(error)
 
 
 def exception_name(error: BaseException) -> str:
-    """Class of an exception as telemetry names it: with its module, except for builtins."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    """Return the class of an exception as in `error.type`: with its module, except for builtins."""
+    error_class = type(error)
+    name = error_class.__qualname__
+    return name if error_class.__module__ == "builtins" else f"{error_class.__module__}.{name}"
 
 
-_TOLD = "_connectsoft_obs_told"
+_LOGGED_ATTRIBUTE = "_connectsoft_obs_logged"
 
 
 def already_logged(error: BaseException) -> bool:
-    """Whether this exception was logged before, by an operation further in; from now on it was.
+    """Return whether an exception was logged before, by an inner operation, and mark it as logged.
 
-    The mark is an attribute of the exception itself: it travels with it, and holds nothing alive.
+    The mark is an attribute of the exception, so it is kept as long as the exception and not longer.
     """
-    if getattr(error, _TOLD, False):
+    if getattr(error, _LOGGED_ATTRIBUTE, False):
         return True
-    with suppress(Exception):  # an exception of somebody's that refuses attributes is told twice
-        error.__dict__[_TOLD] = True
+    with suppress(Exception):  # an exception class without a dictionary; it may be logged twice
+        error.__dict__[_LOGGED_ATTRIBUTE] = True
     return False

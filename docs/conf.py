@@ -1,4 +1,4 @@
-"""How the documentation is built; the reference of names and settings is written from the code first."""
+"""Sphinx configuration. Importing it generates the vocabulary and settings pages and the pictures from the code."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ myst_heading_anchors = 3
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 
-_HERE = Path(__file__).parent / "reference"
+_REFERENCE = Path(__file__).parent / "reference"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [" | ".join(head), " | ".join("---" for _ in head), *(" | ".join(row) for row in rows)]
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [" | ".join(header), " | ".join("---" for _ in header), *(" | ".join(row) for row in rows)]
     return "\n".join(f"| {line} |" for line in lines) + "\n"
 
 
@@ -42,18 +42,18 @@ def _constants(module: ModuleType, *prefixes: str) -> list[tuple[str, ...]]:
 
 def _vocabulary() -> str:
     dimensions = [(f"`{key}`", f"`{attribute}`") for key, attribute in DIMENSIONS.items()]
-    good = {True: "good", False: "bad", None: "neither"}
-    outcomes = [(f"`{outcome}`", good[outcome.good]) for outcome in Outcome]
+    slo_event = {True: "good", False: "bad", None: "neither"}
+    outcomes = [(f"`{outcome}`", slo_event[outcome.good]) for outcome in Outcome]
     return "\n".join(
         (
-            "# Vocabulary\n\nThe words of `connectsoft_obs.vocabulary`; [metrics](metrics.md) have a page of their own.\n",
+            "# Vocabulary\n\nThe names in `connectsoft_obs.vocabulary`, except [metrics](metrics.md).\n",
             "## Outcomes\n",
-            _table(("outcome", "for an objective"), outcomes),
-            "## Dimensions\n\nWhat `obs.bind(...)` writes on spans and log lines, never on a metric.\n",
-            _table(("bind", "attribute"), dimensions),
-            "## Attributes\n\nOf spans, log lines and, where [metrics](metrics.md) say so, labels.\n",
+            _table(("outcome", "SLO event"), outcomes),
+            "## Dimensions\n\nIds that `obs.bind(...)` adds to spans and log lines, never to metrics.\n",
+            _table(("keyword of `obs.bind`", "attribute"), dimensions),
+            "## Attributes\n\nAttributes of spans and log lines. [Metrics](metrics.md) lists those that are metric labels.\n",
             _table(("attribute",), _constants(attributes)),
-            "## Headers\n\nRead and written by `extract()` and `inject()`, requests and messages.\n",
+            "## Headers\n\nHeaders of requests and messages, read by `extract()` and written by `inject()`.\n",
             _table(
                 ("header",),
                 _constants(enums, "TRACE", "BAGGAGE", "CORRELATION", "REQUEST_ID", "SENT", "PREV", "TENANT"),
@@ -67,28 +67,31 @@ def _settings() -> str:
     for field in dataclasses.fields(Settings):
         env = variable(field.name, field.metadata["env"])
         default = field.default if field.default is not dataclasses.MISSING else "empty"
-        shown = "unset" if default is None else f"`{default}`"
-        rows.append((f"`{field.name}`", f"`{env}`" if env else "argument only", shown, field.metadata["help"]))
-    head = (
-        "# Settings\n\nEvery field of `Settings`: an argument of `configure()` and of the middleware, and a variable.\n"
+        default_text = "unset" if default is None else f"`{default}`"
+        rows.append((f"`{field.name}`", f"`{env}`" if env else "argument only", default_text, field.metadata["help"]))
+    intro = (
+        "# Settings\n\nThe fields of `Settings`. Each field is an argument of `configure()` and of the middleware, "
+        "and an environment variable.\n"
     )
-    return head + "\n" + _table(("field", "variable", "default", "what it does"), rows)
+    return intro + "\n" + _table(("field", "variable", "default", "meaning"), rows)
 
 
 def _write(name: str, content: str) -> None:
-    place = _HERE / name
-    if not place.exists() or place.read_text() != content:
-        place.write_text(content)
+    page = _REFERENCE / name
+    if not page.exists() or page.read_text() != content:
+        page.write_text(content)
 
 
 sys.path.insert(0, str(Path(__file__).parent))
-import pictures  # noqa: E402  beside this file
+import layers  # noqa: E402  in this folder
+import pictures  # noqa: E402  in this folder
 
 pictures.draw()
+layers.draw()
 _write("vocabulary.md", _vocabulary())
 _write("settings.md", _settings())
 
 
 def setup(app: Sphinx) -> None:
-    """Bicep has no lexer in Pygments; it is shown as it is."""
+    """Show Bicep code as plain text, because Pygments has no lexer for it."""
     app.add_lexer("bicep", TextLexer)

@@ -1,4 +1,4 @@
-"""Runs every Python block of every page, in a capture of its own."""
+"""Runs the Python blocks of each documentation page inside its own `capture()`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 from connectsoft_obs.testing import capture
 
-_open: list[Any] = []
+_active_captures: list[Any] = []
 
 
-def _begin(_: dict[str, Any]) -> None:
+def _start_capture(_: dict[str, Any]) -> None:
     context = capture()
-    _open.append(context)
+    _active_captures.append(context)
     context.__enter__()
 
 
-def _end(_: dict[str, Any]) -> None:
-    _open.pop().__exit__(None, None, None)
+def _end_capture(_: dict[str, Any]) -> None:
+    _active_captures.pop().__exit__(None, None, None)
 
 
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(), SkipParser()],
     patterns=["*.md"],
-    setup=_begin,
-    teardown=_end,
+    setup=_start_capture,
+    teardown=_end_capture,
 ).pytest()

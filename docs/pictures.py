@@ -1,4 +1,4 @@
-"""Pictures of what terminals show, made by the build from real runs; both are written into `docs/pictures`."""
+"""Pictures of terminal output, created by the documentation build from real runs, in `docs/pictures`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-PLACE = Path(__file__).parent / "pictures"
-_FOLDERS = re.compile(rf"[^\"]*/site-packages/|{re.escape(str(Path(__file__).parents[1]))}/")
+FOLDER = Path(__file__).parent / "pictures"
+_MACHINE_PATHS = re.compile(rf"[^\"]*/site-packages/|{re.escape(str(Path(__file__).parents[1]))}/")
 
 _SERVICE = """
 import connectsoft_obs as obs
@@ -45,39 +45,39 @@ with TestClient(app, raise_server_exceptions=False) as client:
 """
 
 
-def on_a_terminal(*command: str) -> str:
-    """What a command writes when somebody looks at it, colours included."""
-    ours, theirs = pty.openpty()
+def run_in_terminal(*command: str) -> str:
+    """The output of a command that writes to a terminal, colours included."""
+    reader, writer = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "170"}
-    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.STDOUT, env=environment) as process:
-        os.close(theirs)
-        said = b""
+    with subprocess.Popen(command, stdout=writer, stderr=subprocess.STDOUT, env=environment) as process:
+        os.close(writer)
+        output = b""
         try:
-            while piece := os.read(ours, 65536):
-                said += piece
-        except OSError:  # how Linux says that nobody writes to a terminal any more
+            while chunk := os.read(reader, 65536):
+                output += chunk
+        except OSError:  # Linux raises EIO when the last writer has closed the terminal
             pass
-        os.close(ours)
+        os.close(reader)
         if process.wait(120):
-            raise RuntimeError(said.decode("utf-8", "replace"))
-    # Where this machine keeps its packages is nobody's business.
-    return _FOLDERS.sub("", said.decode("utf-8", "replace").replace("\r\n", "\n"))
+            raise RuntimeError(output.decode("utf-8", "replace"))
+    # Remove the paths of this machine.
+    return _MACHINE_PATHS.sub("", output.decode("utf-8", "replace").replace("\r\n", "\n"))
 
 
-def drawn(name: str, title: str, said: str, lines: int) -> None:
-    """The last so many lines of a terminal as `name`.svg."""
-    console = Console(record=True, width=170, file=open(os.devnull, "w"))  # noqa: SIM115  as long as the console lives
-    console.print(Text.from_ansi("\n".join(said.rstrip().split("\n")[-lines:]), no_wrap=True), crop=True)
-    PLACE.mkdir(exist_ok=True)
-    console.save_svg(str(PLACE / f"{name}.svg"), title=title)
+def save_svg(name: str, title: str, output: str, max_lines: int) -> None:
+    """Save the last lines of a terminal output as `<name>.svg`."""
+    console = Console(record=True, width=170, file=open(os.devnull, "w"))  # noqa: SIM115  open as long as the console
+    console.print(Text.from_ansi("\n".join(output.rstrip().split("\n")[-max_lines:]), no_wrap=True), crop=True)
+    FOLDER.mkdir(exist_ok=True)
+    console.save_svg(str(FOLDER / f"{name}.svg"), title=title)
 
 
 def draw() -> None:
-    """Both pictures."""
-    drawn("console", "python orders.py", on_a_terminal(sys.executable, "-W", "ignore", "-c", _SERVICE), 40)
-    drawn(
+    """Write both pictures."""
+    save_svg("console", "python orders.py", run_in_terminal(sys.executable, "-W", "ignore", "-c", _SERVICE), 40)
+    save_svg(
         "demo",
         "python -m connectsoft_obs demo --once",
-        on_a_terminal(sys.executable, "-m", "connectsoft_obs", "demo", "--once"),
+        run_in_terminal(sys.executable, "-m", "connectsoft_obs", "demo", "--once"),
         60,
     )

@@ -1,11 +1,11 @@
-"""What the log says of a request: one access line, and one record of the exception that ended it."""
+"""Log records of a request: one access log line, and one record of the exception that ended it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from connectsoft_obs.asgi.bindings import BoundSeries
-from connectsoft_obs.signals.logs import LineTemplate, logged_exceptions
+from connectsoft_obs.signals.logs import LineTemplate, logged_exception
 from connectsoft_obs.signals.logs.levels import ERROR, INFO, LEVEL_BY_NAME, WARNING
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import (
@@ -22,26 +22,28 @@ from connectsoft_obs.vocabulary import (
 if TYPE_CHECKING:
     from connectsoft_obs.asgi.request import HttpRequest
 
-ACCESS = "connectsoft_obs.access"
-REQUEST = "connectsoft_obs.request"
+ACCESS_LOGGER = "connectsoft_obs.access"
+EXCEPTION_LOGGER = "connectsoft_obs.request"
 
 _EVENT = {EVENT_NAME: EVENT_REQUEST_EXCEPTION}
-_ALL_IDS = 1 << 64
+_RATIO_BOUND = 1 << 64
+"""Number of values of the eight bytes of a trace id that the ratio sampler compares."""
 
 
 class AccessLog:
-    """Writes the lines of requests of one Telemetry. Thread-safe.
+    """Writes the access log of one Telemetry. Thread-safe.
 
-    Success and what the client broke off are INFO, what it did wrong is what `access_log_4xx_level` says, our failures
-    are ERROR; a request slower than `access_log_slow` is at least a WARN. Sampling holds back only lines of quick
-    successes, the same requests in every service: it decides by the trace id as OpenTelemetry's ratio sampler does.
+    Success and client aborts are INFO, rejected requests have the level `access_log_4xx_level`, failures are ERROR. A
+    request slower than `access_log_slow` is at least WARN. Sampling drops only lines of successful requests that are not
+    slow. It decides by the trace id like OpenTelemetry's ratio sampler, so that all services keep the same requests.
     """
 
     def __init__(self, telemetry: Telemetry) -> None:
         settings = telemetry.settings
         self._logs = telemetry.logs
         self._internal_telemetry = telemetry.internal_telemetry
-        everything = settings.access_log == "all" and not settings.disabled
+        logs_all = settings.access_log == "all" and not settings.disabled
+        logs_errors = settings.access_log == "errors" and not settings.disabled
         levels = {
             Outcome.SUCCESS: INFO,
             Outcome.REJECTED: LEVEL_BY_NAME[settings.access_log_4xx_level],
@@ -50,47 +52,46 @@ class AccessLog:
             Outcome.ABORTED: INFO,
         }
         self._levels: dict[Outcome, int] = {
-            outcome: level
-            for outcome, level in levels.items()
-            if everything or (outcome.good is False and settings.access_log == "errors" and not settings.disabled)
+            outcome: level for outcome, level in levels.items() if logs_all or (logs_errors and outcome.good is False)
         }
-        slow = settings.access_log_slow
-        self._slow = None if settings.access_log == "off" or settings.disabled else slow
-        sample = settings.access_log_sample
-        self._below = None if sample >= 1.0 else min(round(sample * _ALL_IDS), _ALL_IDS - 1).to_bytes(8, "big")
+        is_off = settings.access_log == "off" or settings.disabled
+        self._slow_threshold = None if is_off else settings.access_log_slow
+        ratio = settings.access_log_sample
+        bound = min(round(ratio * _RATIO_BOUND), _RATIO_BOUND - 1)
+        self._sampling_bound = None if ratio >= 1.0 else bound.to_bytes(8, "big")
 
-    def access(self, exchange: HttpRequest, recorded: BoundSeries, seconds: float, now: int) -> None:
-        """The one line of a request, whatever became of it; never with path parameters or a query."""
-        form = recorded.line or self._lay_out(recorded, exchange)
-        level = recorded.level
-        if self._slow is not None and seconds >= self._slow and not exchange.stream:
+    def write(self, request: HttpRequest, series: BoundSeries, seconds: float, now_ns: int) -> None:
+        """Write the line of a finished request. It contains neither path parameters nor the query."""
+        template = series.log_template or self._compile_template(series, request)
+        level = series.log_level
+        bound = self._sampling_bound
+        if self._slow_threshold is not None and seconds >= self._slow_threshold and not request.stream_kind:
             level = max(level, WARNING)
         elif not level:
             return
-        elif self._below is not None and exchange.outcome is Outcome.SUCCESS and exchange.span.ids[8:16] >= self._below:
+        elif bound is not None and request.outcome is Outcome.SUCCESS and request.span.ids[8:16] >= bound:
             self._internal_telemetry.count_dropped(Signal.LOGS, "sampled")
             return
-        more: dict[str, Any] | None = None
-        if exchange.received:
-            more = {HTTP_REQUEST_BODY_SIZE: exchange.received}
-        if exchange.counts is not None:
-            more = {**(more or {}), **exchange.counts}
-        numbers = (seconds, exchange.sent)
-        fill, around = self._logs.write_templated, exchange.caller.line
-        fill(form, exchange.context, exchange.digits, level, now, exchange, numbers, around, more)
+        fields: dict[str, Any] | None = None
+        if request.request_body_size:
+            fields = {HTTP_REQUEST_BODY_SIZE: request.request_body_size}
+        if request.message_counts is not None:
+            fields = {**(fields or {}), **request.message_counts}
+        numbers = (seconds, request.response_body_size)
+        write, client_fields = self._logs.write_templated, request.client.log_fields
+        write(template, request.context, request.hex_ids, level, now_ns, request, numbers, client_fields, fields)
 
-    def exception(self, exchange: HttpRequest, error: BaseException) -> None:
-        """The one record of an exception that ended a request, with the request's ids."""
-        logged_exceptions.set(error)  # the server will say it again
+    def write_exception(self, request: HttpRequest, error: BaseException) -> None:
+        """Write the record of the exception that ended a request, with the ids of the request."""
+        logged_exception.set(error)  # the server logs it too
         self._logs.emit_with_context(
-            exchange.context, ERROR, "unhandled exception in a request", _EVENT, REQUEST, error
+            request.context, ERROR, "unhandled exception in a request", _EVENT, EXCEPTION_LOGGER, error
         )
 
-    def _lay_out(self, recorded: BoundSeries, exchange: HttpRequest) -> LineTemplate:
-        """What the lines of one kind of request have in common; once for each kind."""
-        assert exchange.outcome is not None
-        recorded.level = self._levels.get(exchange.outcome, 0)
-        duration = STREAM_DURATION.name if exchange.stream else REQUEST_DURATION.name
+    def _compile_template(self, series: BoundSeries, request: HttpRequest) -> LineTemplate:
+        assert request.outcome is not None
+        series.log_level = self._levels.get(request.outcome, 0)
+        duration = STREAM_DURATION.name if request.stream_kind else REQUEST_DURATION.name
         numbers = (duration, HTTP_RESPONSE_BODY_SIZE)
-        recorded.line = self._logs.compile_line(recorded.message, ACCESS, recorded.fields, numbers)
-        return recorded.line
+        series.log_template = self._logs.compile_line(series.log_message, ACCESS_LOGGER, series.log_fields, numbers)
+        return series.log_template

@@ -1,4 +1,4 @@
-"""Metric series, span attributes and log templates that requests of one kind share, created once and reused."""
+"""Metric series, span attributes and log template per method, route, status and error, created once and reused."""
 
 from __future__ import annotations
 
@@ -37,98 +37,16 @@ from connectsoft_obs.vocabulary import (
 if TYPE_CHECKING:
     from connectsoft_obs.slo.event_counter import BoundCounter
 
+_ATTRIBUTES_FIELD = 9
+"""Number of the field `attributes` in the OTLP message Span."""
 
-_ATTRIBUTE = 9
-_KEPT = 4096
-_path = protobuf.key(_ATTRIBUTE, URL_PATH).texts
-_first = protobuf.key(_ATTRIBUTE, TIME_TO_FIRST_BYTE).double
-_pack = struct.Struct("<d").pack
-_sizes: dict[int, bytes] = {}
+_MAX_CACHED_SIZES = 4096
+_MAX_CACHED_SERIES = 4096
 
-
-def encode(values: tuple[str, float, int]) -> bytes:
-    """The attributes on the wire."""
-    path, first, size = values
-    raw = path.encode("utf-8", "replace")
-    length = len(raw)
-    before = _path[length] + raw if length < protobuf.SHORT else protobuf.pair(_ATTRIBUTE, URL_PATH, path)
-    return b"".join((before, _first, _pack(first), _sizes.get(size) or _size(size)))
-
-
-def _size(size: int) -> bytes:
-    encoded = protobuf.pair(_ATTRIBUTE, HTTP_RESPONSE_BODY_SIZE, size)
-    if len(_sizes) < _KEPT:  # a route's answers have a few sizes
-        _sizes[size] = encoded
-    return encoded
-
-
-FIXED_ATTRIBUTES: Final = FixedAttributes((URL_PATH, TIME_TO_FIRST_BYTE, HTTP_RESPONSE_BODY_SIZE), encode)
-
-
-_KEPT = 4096
-
-Key: TypeAlias = tuple[str, str, str, int, str, str | None, str, Outcome | None]
-"""What makes two requests of one kind: method, scheme, version, status, route, error, stream, outcome.
-
-A status of 0 is none; `stream` is empty for an ordinary response. A plain tuple, because one is made for each request.
-"""
-
-
-class BoundSeries:
-    """The series, the shared span attributes and the line's fields of one kind of request."""
-
-    __slots__ = ("bad", "count", "duration", "fields", "kept", "level", "line", "message", "shared", "title")
-
-    def __init__(self, key: Key, family: Family, telemetry: Telemetry) -> None:
-        method, scheme, version, status, route, error, stream, outcome = key
-        assert outcome is not None
-        verb = "HTTP" if method == ErrorType.OTHER else method
-        self.title: str = f"{verb} {route}" if route else verb
-        self.message: str = f"{self.title} {status}" if status else self.title
-        self.bad: bool = outcome in (Outcome.FAILURE, Outcome.TIMEOUT)
-        attributes: dict[str, Any] = {
-            HTTP_METHOD: method,
-            URL_SCHEME: scheme,
-            HTTP_ROUTE: route,
-            HTTP_STATUS: status,
-            ERROR_TYPE: error,
-            PROTOCOL_VERSION: version,
-        }
-        present = {name: value for name, value in attributes.items() if value}
-        given = {name: str(value) for name, value in present.items()}
-        given |= {STREAM_KIND: stream, OUTCOME: outcome.value}
-        labels = tuple(given.get(label, "") for label in family.metric.labels)
-        self.duration: Histogram = family.histogram(*labels)
-        self.kept: bool = labels in family.children
-        self.count: BoundCounter | None = telemetry.slo_counter(family.metric, given, outcome)
-        self.line: LineTemplate | None = None  # laid out by the access log, when the first line is written
-        self.level: int = 0
-        if stream:
-            present[STREAM_KIND] = stream
-        self.shared: EncodedAttributes = encode_common_attributes(
-            present, self.title, SpanKind.SERVER, FIXED_ATTRIBUTES
-        )
-        aside = (URL_SCHEME, PROTOCOL_VERSION)
-        self.fields: dict[str, Any] = {name: value for name, value in present.items() if name not in aside}
-        self.fields[OUTCOME] = outcome.value
-
-
-class BoundSeriesCache:
-    """Kinds of requests seen so far; what does not fit any more is bound anew each time. Thread-safe."""
-
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._requests = telemetry.metrics.family(REQUEST_DURATION)
-        self._streams = telemetry.metrics.family(STREAM_DURATION)
-        self._telemetry = telemetry
-        self.known: dict[Key, BoundSeries] = {}
-
-    def bind(self, key: Key) -> BoundSeries:
-        """The kind with this key, which is not among the known ones."""
-        recorded = BoundSeries(key, self._streams if key[6] else self._requests, self._telemetry)
-        if recorded.kept and len(self.known) < _KEPT:  # one beyond the series cap is counted each time
-            self.known[key] = recorded
-        return recorded
-
+_path_prefix = protobuf.key_prefix(_ATTRIBUTES_FIELD, URL_PATH).texts
+_first_byte_prefix = protobuf.key_prefix(_ATTRIBUTES_FIELD, TIME_TO_FIRST_BYTE).double
+_pack_double = struct.Struct("<d").pack
+_encoded_sizes: dict[int, bytes] = {}
 
 OTHER = ErrorType.OTHER.value
 WEBSOCKET = "websocket"
@@ -136,48 +54,160 @@ _SCHEMES = frozenset({"http", "https", "ws", "wss"})
 _VERSIONS = frozenset({"1.0", "1.1", "2", "3"})
 
 
+def encode_fixed_attributes(values: tuple[str, float, int]) -> bytes:
+    """Encode path, time to first byte in seconds and response body size as attributes of an OTLP span."""
+    path, first_byte, size = values
+    raw = path.encode("utf-8", "replace")
+    length = len(raw)
+    if length < protobuf.MAX_SHORT_TEXT:
+        encoded_path = _path_prefix[length] + raw
+    else:
+        encoded_path = protobuf.key_value(_ATTRIBUTES_FIELD, URL_PATH, path)
+    encoded_size = _encoded_sizes.get(size) or _encode_size(size)
+    return b"".join((encoded_path, _first_byte_prefix, _pack_double(first_byte), encoded_size))
+
+
+def _encode_size(size: int) -> bytes:
+    encoded = protobuf.key_value(_ATTRIBUTES_FIELD, HTTP_RESPONSE_BODY_SIZE, size)
+    if len(_encoded_sizes) < _MAX_CACHED_SIZES:  # the responses of a route have few different sizes
+        _encoded_sizes[size] = encoded
+    return encoded
+
+
+FIXED_ATTRIBUTES: Final = FixedAttributes(
+    (URL_PATH, TIME_TO_FIRST_BYTE, HTTP_RESPONSE_BODY_SIZE), encode_fixed_attributes
+)
+"""The three attributes that almost every request span has, besides those it shares with other requests."""
+
+SeriesKey: TypeAlias = tuple[str, str, str, int, str, str | None, str, Outcome | None]
+"""Key of a `BoundSeries`: method, scheme, HTTP version, status, route, error type, stream kind, outcome.
+
+A status of 0 means that there is none; the stream kind of an ordinary response is empty. A plain tuple, because it is
+created for requests.
+"""
+
+
+class BoundSeries:
+    """Metric series, shared span attributes and log fields of all requests with one `SeriesKey`.
+
+    `has_own_series` is False beyond the cardinality limit, where requests share the overflow series. `log_template` and
+    `log_level` are set by the access log when it writes the first line.
+    """
+
+    __slots__ = (
+        "duration",
+        "has_own_series",
+        "is_error",
+        "log_fields",
+        "log_level",
+        "log_message",
+        "log_template",
+        "slo_counter",
+        "span_attributes",
+        "span_name",
+    )
+
+    def __init__(self, key: SeriesKey, family: Family, telemetry: Telemetry) -> None:
+        method, scheme, version, status, route, error_type, stream_kind, outcome = key
+        assert outcome is not None
+        method_name = "HTTP" if method == ErrorType.OTHER else method
+        self.span_name: str = f"{method_name} {route}" if route else method_name
+        self.log_message: str = f"{self.span_name} {status}" if status else self.span_name
+        self.is_error: bool = outcome in (Outcome.FAILURE, Outcome.TIMEOUT)
+        values: dict[str, Any] = {
+            HTTP_METHOD: method,
+            URL_SCHEME: scheme,
+            HTTP_ROUTE: route,
+            HTTP_STATUS: status,
+            ERROR_TYPE: error_type,
+            PROTOCOL_VERSION: version,
+        }
+        attributes = {name: value for name, value in values.items() if value}
+        label_values = {name: str(value) for name, value in attributes.items()}
+        label_values |= {STREAM_KIND: stream_kind, OUTCOME: outcome.value}
+        labels = tuple(label_values.get(label, "") for label in family.metric.labels)
+        self.duration: Histogram = family.histogram(*labels)
+        self.has_own_series: bool = labels in family.children
+        self.slo_counter: BoundCounter | None = telemetry.slo_counter(family.metric, label_values, outcome)
+        self.log_template: LineTemplate | None = None
+        self.log_level: int = 0
+        if stream_kind:
+            attributes[STREAM_KIND] = stream_kind
+        self.span_attributes: EncodedAttributes = encode_common_attributes(
+            attributes, self.span_name, SpanKind.SERVER, FIXED_ATTRIBUTES
+        )
+        not_logged = (URL_SCHEME, PROTOCOL_VERSION)
+        self.log_fields: dict[str, Any] = {key: value for key, value in attributes.items() if key not in not_logged}
+        self.log_fields[OUTCOME] = outcome.value
+
+
+class BoundSeriesCache:
+    """Cache of `BoundSeries` by key. Keys that do not fit are bound again for each request. Thread-safe."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._requests = telemetry.metrics.family(REQUEST_DURATION)
+        self._streams = telemetry.metrics.family(STREAM_DURATION)
+        self._telemetry = telemetry
+        self.by_key: dict[SeriesKey, BoundSeries] = {}
+
+    def bind(self, key: SeriesKey) -> BoundSeries:
+        """Create the `BoundSeries` of a key that is not in the cache."""
+        stream_kind = key[6]
+        series = BoundSeries(key, self._streams if stream_kind else self._requests, self._telemetry)
+        # The metric counts each overflow beyond its cardinality limit, so such a series is not cached.
+        if series.has_own_series and len(self.by_key) < _MAX_CACHED_SERIES:
+            self.by_key[key] = series
+        return series
+
+
 class RequestProtocol:
-    """One way to ask. `kinds` are the kinds of requests seen in it, by template and status, as far as these decide."""
+    """Method, scheme and HTTP version of a request as telemetry attributes, and what such requests share.
 
-    __slots__ = ("active", "kinds", "method", "name", "scheme", "version")
+    `series_by_route` caches the `BoundSeries` by route and status, for requests without error type or stream kind.
+    """
 
-    def __init__(self, method: str, scheme: str, version: str, active: NumberSeries) -> None:
+    __slots__ = ("active_series", "method", "scheme", "series_by_route", "span_name", "version")
+
+    def __init__(self, method: str, scheme: str, version: str, active_series: NumberSeries) -> None:
         self.method: str = method
         self.scheme: str = scheme
         self.version: str = version
-        self.name: str = "HTTP" if method == OTHER else method
-        self.active: NumberSeries = active
-        self.kinds: dict[tuple[str, int], BoundSeries] = {}
+        self.span_name: str = "HTTP" if method == OTHER else method
+        self.active_series: NumberSeries = active_series
+        self.series_by_route: dict[tuple[str, int], BoundSeries] = {}
 
 
 class RequestProtocolCache:
-    """The ways to ask that were met, each bound once: all words are from short lists. Thread-safe."""
+    """Cache of `RequestProtocol`. Bounded, because the attribute values come from fixed lists. Thread-safe."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         methods = telemetry.settings.known_methods
         self._methods = frozenset(methods) if methods else HTTP_METHODS
-        self._active = telemetry.metrics.family(ACTIVE_REQUESTS)
-        self._streams = telemetry.metrics.family(STREAM_ACTIVE)
-        self._made: dict[tuple[str, str, str, str], RequestProtocol] = {}
-        self.known: dict[tuple[Any, Any, Any], RequestProtocol] = {}
-        """By method, scheme and version as they stand in the scope, for those that stand there in our words."""
-        self._active.number("GET", "http")  # there at zero, before the first request
+        self._active_requests = telemetry.metrics.family(ACTIVE_REQUESTS)
+        self._active_streams = telemetry.metrics.family(STREAM_ACTIVE)
+        self._by_attributes: dict[tuple[str, str, str, str], RequestProtocol] = {}
+        self.by_scope: dict[tuple[Any, Any, Any], RequestProtocol] = {}
+        """By method, scheme and version of the ASGI scope, for those that equal the attribute values."""
+        self._active_requests.number("GET", "http")  # the series exists with value 0 before the first request
 
     def find(self, scope: Scope, scheme: str | None = None) -> RequestProtocol:
-        """The manner of a request; `scheme` is the original one where a proxy has told it."""
-        given = (scope.get("method"), scope.get("scheme"), scope.get("http_version"))
-        method = scope.get("method", "GET")  # a WebSocket's handshake is always a GET
+        """Return the protocol of a request; `scheme` is the one that a trusted proxy has reported, if any."""
+        scope_key = (scope.get("method"), scope.get("scheme"), scope.get("http_version"))
+        method = scope.get("method", "GET")  # a WebSocket handshake is always a GET
         method = method if method in self._methods else OTHER
         scheme = scheme or scope.get("scheme", "http")
         scheme = scheme if scheme in _SCHEMES else OTHER
         version = scope.get("http_version", "")
         version = version if version in _VERSIONS else ""
-        stream = WEBSOCKET if scope["type"] == WEBSOCKET else ""
-        key = (stream, method, scheme, version)
-        manner = self._made.get(key)
-        if manner is None:
-            active = self._streams.number(stream) if stream else self._active.number(method, scheme)
-            manner = self._made[key] = RequestProtocol(method, scheme, version, active)
-        if given == key[1:] and not stream:
-            self.known[given] = manner
-        return manner
+        stream_kind = WEBSOCKET if scope["type"] == WEBSOCKET else ""
+        key = (stream_kind, method, scheme, version)
+        protocol = self._by_attributes.get(key)
+        if protocol is None:
+            if stream_kind:
+                active_series = self._active_streams.number(stream_kind)
+            else:
+                active_series = self._active_requests.number(method, scheme)
+            protocol = self._by_attributes[key] = RequestProtocol(method, scheme, version, active_series)
+        if scope_key == key[1:] and not stream_kind:
+            self.by_scope[scope_key] = protocol
+        return protocol

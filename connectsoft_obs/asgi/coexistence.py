@@ -1,9 +1,12 @@
-"""Others who trace requests: their span is adopted when it is there first, and they are switched off when it is not.
+"""Coexistence with other request instrumentation: reuse its span if it runs first, disable it otherwise.
 
-Who is outside decides. FastAPI (from 0.142) observes requests around everything that `add_middleware` can add; it is
-switched off for our application, and where its span is already open (the first request of a server without lifespan)
-we use that one. Starlette's and OpenTelemetry's middlewares inside our application are told to pass; around it, their
-span is the server span.
+The outermost instrumentation owns the server span. FastAPI (from 0.142) instruments requests outside of everything that
+`add_middleware` can add. It is disabled for the application, and if its span is already open (first request of a server
+without lifespan) that span is used. The middlewares of Starlette and OpenTelemetry are disabled inside the application;
+around the application, their span is the server span.
+
+All names of FastAPI's and OpenTelemetry's instrumentation that are not public are used in this module only
+(tests/asgi/test_private_names.py).
 """
 
 from __future__ import annotations
@@ -15,20 +18,24 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
 
 from connectsoft_obs.asgi.types import Scope
-from connectsoft_obs.context import OPERATION, SPAN
-from connectsoft_obs.signals.tracing import hexadecimal
+from connectsoft_obs.context import OPERATION_KEY, SPAN_KEY
+from connectsoft_obs.signals.tracing import hex_ids
 
-FASTAPI = "fastapi.telemetry"
-"""FastAPI's key of the scope for its own span."""
+FASTAPI_SPAN_KEY = "fastapi.telemetry"
+"""Key in the ASGI scope where FastAPI stores its own telemetry of the request; None disables it for the request."""
 
-STARLETTE = "starlette.middleware.opentelemetry"
-"""The module of Starlette's middleware, which observes too."""
+STARLETTE_MODULE = "starlette.middleware.opentelemetry"
+"""Module of Starlette's own OpenTelemetry middleware."""
 
-_OBSERVED = "starlette.opentelemetry"
+STARLETTE_OBSERVED_KEY = "starlette.opentelemetry"
+"""Key in the ASGI scope of a request that Starlette's middleware must not observe again."""
+
+NATIVE_TELEMETRY = "_native_telemetry"
+"""Attribute of a FastAPI application with its own telemetry. Without it, FastAPI is not disabled."""
 
 
 class AdoptedSpan:
-    """A server span that somebody else opened and will end; we add what we know."""
+    """A server span that another instrumentation has started and will end; attributes are added to it."""
 
     __slots__ = ("flags", "hexed", "ids", "span")
 
@@ -37,54 +44,59 @@ class AdoptedSpan:
         self.span: Span = span
         self.ids: bytes = context.trace_id.to_bytes(16, "big") + context.span_id.to_bytes(8, "big")
         self.flags: int = int(context.trace_flags)
-        self.hexed: tuple[str, str, str] = hexadecimal(self.ids, self.flags)
+        self.hexed: tuple[str, str, str] = hex_ids(self.ids, self.flags)
 
 
 class _ExcludeAllUrls:
-    """Stands in for the URL exclusions of OpenTelemetry's middleware and excludes every URL."""
+    """Replaces the URL exclusions of OpenTelemetry's middleware and excludes every URL."""
 
     def url_disabled(self, url: str) -> bool:
-        """Whether a URL is not to be traced: none is."""
+        """Return True: no URL is traced."""
         return True
 
 
-def find_active_server_span(scope: Scope, here: Context) -> AdoptedSpan | None:
-    """The server span that is open around us, if there is one; `here` is the context that is current."""
-    native = scope.get(FASTAPI)
-    span = getattr(native, "span", None) if native is not None else None
+def find_active_server_span(scope: Scope, current_context: Context) -> AdoptedSpan | None:
+    """Return the recording server span of an outer instrumentation, or None."""
+    telemetry = scope.get(FASTAPI_SPAN_KEY)
+    span = getattr(telemetry, "span", None) if telemetry is not None else None
     if span is None:
-        current = here.get(SPAN)
-        # An operation of ours around us is another request, which calls this application from inside.
-        if current is None or OPERATION in here or getattr(current, "kind", None) is not SpanKind.SERVER:
+        current = current_context.get(SPAN_KEY)
+        if getattr(current, "kind", None) is not SpanKind.SERVER:
+            return None
+        if OPERATION_KEY in current_context:  # the span of another request, which calls this application in-process
             return None
         span = current
     return AdoptedSpan(span) if isinstance(span, Span) and span.is_recording() else None
 
 
 def mark_observed(scope: Scope) -> None:
-    """Tell those further in that this request is observed already; only those that are loaded."""
+    """Set the scope keys that make FastAPI and Starlette skip this request, for those that are imported."""
     if "fastapi" in sys.modules:
-        scope.setdefault(FASTAPI, None)  # FastAPI's own mark for a request that it shall not observe
-    if STARLETTE in sys.modules:
-        scope[_OBSERVED] = True
+        scope.setdefault(FASTAPI_SPAN_KEY, None)
+    if STARLETTE_MODULE in sys.modules:
+        scope[STARLETTE_OBSERVED_KEY] = True
 
 
 def disable_other_instrumentation(application: Any) -> list[str]:
-    """Switch off who observes requests inside an application, as far as it is built; gives back who that was."""
-    found = []
-    stack = application
-    native = getattr(application, "_native_telemetry", None)
-    config = getattr(native, "config", None)
+    """Disable other request instrumentation inside an application and return the names of what was disabled.
+
+    FastAPI's own telemetry stays enabled if the application has configured providers for it. Middlewares are found only
+    if the application has built its middleware stack.
+    """
+    disabled = []
+    config = getattr(getattr(application, NATIVE_TELEMETRY, None), "config", None)
     if isinstance(config, dict) and not (config.get("tracer_provider") or config.get("meter_provider")):
-        if any(config.get(part) for part in ("tracing", "metrics", "logs")):
-            found.append("FastAPI")
+        if any(config.get(signal) for signal in ("tracing", "metrics", "logs")):
+            disabled.append("FastAPI")
         config.update(tracing=False, metrics=False, logs=False)
-    seen: set[int] = set()
-    while stack is not None and id(stack) not in seen:
-        seen.add(id(stack))
-        kind = type(stack)
-        if kind.__module__ == "opentelemetry.instrumentation.asgi" and kind.__name__ == "OpenTelemetryMiddleware":
-            stack.excluded_urls = _ExcludeAllUrls()
-            found.append("opentelemetry-instrumentation-asgi")
-        stack = getattr(stack, "middleware_stack", None) or getattr(stack, "app", None)
-    return found
+    app = application
+    visited: set[int] = set()
+    while app is not None and id(app) not in visited:
+        visited.add(id(app))
+        app_class = type(app)
+        is_otel = app_class.__module__ == "opentelemetry.instrumentation.asgi"
+        if is_otel and app_class.__name__ == "OpenTelemetryMiddleware":
+            app.excluded_urls = _ExcludeAllUrls()
+            disabled.append("opentelemetry-instrumentation-asgi")
+        app = getattr(app, "middleware_stack", None) or getattr(app, "app", None)
+    return disabled

@@ -1,4 +1,4 @@
-"""Headers recorded on spans: none unless listed, secrets never in the clear.
+"""Capture of request and response headers as span attributes. Only listed headers are captured, secrets are redacted.
 
 Follows OpenTelemetry semantic conventions 1.44.0: `http.request.header.<name>` and `http.response.header.<name>`, each
 a list of values.
@@ -11,40 +11,41 @@ from collections.abc import Iterable
 from connectsoft_obs.redaction import REDACTED, RedactionPolicy
 
 _REDACTED_VALUES = [REDACTED]
+_MAX_VALUE_SIZE = 8192
 
 
 class HeaderCapture:
-    """The headers that are listed, by their bytes. Immutable and thread-safe.
+    """Captures the listed headers. False in a boolean context if none are listed. Immutable and thread-safe.
 
     Args:
-        prefix: what stands before the name of the attribute.
-        names: headers to record, in any case.
-        secrets: more headers whose values are replaced.
-        policy: decides which other headers are secret by their name.
+        prefix: prefix of the attribute names.
+        names: headers to capture, in any case.
+        secrets: additional headers whose values are redacted.
+        policy: decides by the name which other headers are redacted.
     """
 
     def __init__(self, prefix: str, names: Iterable[str], secrets: Iterable[str], policy: RedactionPolicy) -> None:
-        listed = {name.lower() for name in secrets}
-        self._wanted = {
+        secret_names = {name.lower() for name in secrets}
+        self._attribute_by_header = {
             name.lower().encode("latin-1"): (
                 f"{prefix}{name.lower()}",
-                name.lower() in listed or policy.is_secret_key(name),
+                name.lower() in secret_names or policy.is_secret_key(name),
             )
             for name in names
         }
 
     def __bool__(self) -> bool:
-        return bool(self._wanted)
+        return bool(self._attribute_by_header)
 
     def collect(self, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
-        """The attributes of one message's headers."""
-        found: dict[str, list[str]] = {}
+        """Return the attributes of the headers of one message."""
+        attributes: dict[str, list[str]] = {}
         for name, value in headers:
-            wanted = self._wanted.get(name.lower())
-            if wanted is not None:
-                attribute, secret = wanted
-                if secret:
-                    found[attribute] = _REDACTED_VALUES
+            entry = self._attribute_by_header.get(name.lower())
+            if entry is not None:
+                attribute, is_secret = entry
+                if is_secret:
+                    attributes[attribute] = _REDACTED_VALUES
                 else:
-                    found.setdefault(attribute, []).append(value[:8192].decode("latin-1"))
-        return found
+                    attributes.setdefault(attribute, []).append(value[:_MAX_VALUE_SIZE].decode("latin-1"))
+        return attributes

@@ -1,9 +1,10 @@
-"""The request path of one middleware and one Telemetry: what is decided at construction, then begin and start."""
+"""Instrumentation of requests for one middleware and one Telemetry: start of the request and start of the response."""
 
 from __future__ import annotations
 
 import sys
 from binascii import hexlify
+from collections.abc import Callable
 from functools import partial
 from time import perf_counter_ns, time_ns
 from typing import Any, Final
@@ -15,13 +16,13 @@ from connectsoft_obs.asgi import coexistence
 from connectsoft_obs.asgi.bindings import RequestProtocolCache
 from connectsoft_obs.asgi.header_capture import HeaderCapture
 from connectsoft_obs.asgi.recorder import RequestRecorder
-from connectsoft_obs.asgi.request import EVENT_STREAM, HttpRequest, closing
+from connectsoft_obs.asgi.request import EVENT_STREAM, HttpRequest, with_connection_close
 from connectsoft_obs.asgi.request_attributes import RequestAttributeCache
-from connectsoft_obs.asgi.route_template import Route
+from connectsoft_obs.asgi.route_template import RouteFunction
 from connectsoft_obs.asgi.types import App, Message, Receive, Scope, Send
 from connectsoft_obs.asgi.websocket import WebSocketRequest
-from connectsoft_obs.context import EMPTY_INBOUND, OPERATION, SPAN, Inbound, context_with, otel_context
-from connectsoft_obs.signals.tracing import FLAGS, NonRecordingSpan, Span
+from connectsoft_obs.context import EMPTY_INBOUND, OPERATION_KEY, SPAN_KEY, Inbound, context_with, otel_context
+from connectsoft_obs.signals.tracing import FLAGS_HEX, NonRecordingSpan, Span
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import (
     HTTP_METHOD,
@@ -32,192 +33,197 @@ from connectsoft_obs.vocabulary import (
     URL_SCHEME,
 )
 
-_loaded = sys.modules
-_FASTAPI: Final = coexistence.FASTAPI
-_STARLETTE: Final = coexistence.STARLETTE
-_Adopted: Final = coexistence.AdoptedSpan
+_modules = sys.modules
+_FASTAPI_SPAN_KEY: Final = coexistence.FASTAPI_SPAN_KEY
+_STARLETTE_MODULE: Final = coexistence.STARLETTE_MODULE
+_AdoptedSpan: Final = coexistence.AdoptedSpan
 
 OBSERVED_KEY = "connectsoft_obs"
-"""Key of the scope that tells a second middleware of ours that the request is already observed."""
+"""Key in the ASGI scope of a request that is observed already, for a second `ObservabilityMiddleware` further in."""
 
 _SERVER: Final = SpanKind.SERVER
-_IDENTITY = frozenset({b"traceparent", b"tracestate", b"baggage", b"x-correlation-id", b"x-request-id"})
-_KEEPS_ALIVE = ("1.1", "1.0")
+_PROPAGATION_HEADERS = frozenset({b"traceparent", b"tracestate", b"baggage", b"x-correlation-id", b"x-request-id"})
+_HTTP_1_VERSIONS = ("1.1", "1.0")
 _NO_LINKS: tuple[Link, ...] = ()
-_T = frozenset(b"tT")
+_LETTER_T = frozenset(b"tT")
 
 
 class RequestInstrumentation:
-    """Observes requests and WebSockets. Holds nothing of a request; safe for any number at once."""
+    """Observes HTTP requests and WebSocket connections. Holds no per-request state; safe for concurrent requests."""
 
-    def __init__(self, telemetry: Telemetry, route: Route | None) -> None:
+    def __init__(self, telemetry: Telemetry, route: RouteFunction | None) -> None:
         settings = telemetry.settings
         self._telemetry = telemetry
         self._tracer = telemetry.tracing.tracer
         self._provider = telemetry.tracing.provider
         self._propagation = telemetry.propagation
         self._health = telemetry.health
-        self._manners = RequestProtocolCache(telemetry)
-        self._known_manners = self._manners.known
-        self._streams = telemetry.metrics.family(STREAM_ACTIVE)
-        self._addresses = RequestAttributeCache(settings, telemetry.logs)
-        self._known_callers = self._addresses.known
-        self.recorder: RequestRecorder = RequestRecorder(telemetry, route, self._addresses)
-        secrets = settings.sanitized_headers
-        # None instead of what would answer "nothing": asking costs, and is asked of each request.
-        self._request_headers = (
-            HeaderCapture(HTTP_REQUEST_HEADER, settings.request_headers, secrets, telemetry.logs.redaction) or None
-        )
-        self._response_headers = (
-            HeaderCapture(HTTP_RESPONSE_HEADER, settings.response_headers, secrets, telemetry.logs.redaction) or None
-        )
-        self._behind_proxies = bool(settings.trusted_proxies)
-        self._tenant = settings.tenant_header.lower().encode() if settings.tenant_header else None
-        self._trust = settings.trust_inbound
-        self._other_propagators = bool({*settings.propagators} - {"tracecontext", "baggage", "none"})
+        self._protocols = RequestProtocolCache(telemetry)
+        self._protocols_by_scope = self._protocols.by_scope
+        self._active_streams = telemetry.metrics.family(STREAM_ACTIVE)
+        self._request_attributes = RequestAttributeCache(settings, telemetry.logs)
+        self._clients = self._request_attributes.clients
+        recorder = RequestRecorder(telemetry, route, self._request_attributes)
+        self.record: Callable[[HttpRequest, int, BaseException | None], None] = recorder.record
+        # None instead of an empty HeaderCapture: this saves a call for each request.
+        secrets, policy = settings.sanitized_headers, telemetry.logs.redaction
+        self._request_headers = HeaderCapture(HTTP_REQUEST_HEADER, settings.request_headers, secrets, policy) or None
+        self._response_headers = HeaderCapture(HTTP_RESPONSE_HEADER, settings.response_headers, secrets, policy) or None
+        self._has_trusted_proxies = bool(settings.trusted_proxies)
+        self._tenant_header = settings.tenant_header.lower().encode() if settings.tenant_header else None
+        self._trust_inbound = settings.trust_inbound
+        self._has_other_propagators = bool({*settings.propagators} - {"tracecontext", "baggage", "none"})
 
     async def handle(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application for one connection, observed; whatever it raises is raised."""
-        kind = HttpRequest if scope["type"] == "http" else WebSocketRequest
+        """Run the application for one connection and observe it. Exceptions of the application are raised unchanged."""
+        request_class = HttpRequest if scope["type"] == "http" else WebSocketRequest
         try:
-            exchange = kind.create(self, scope, receive, send)
-            token = self._begin(exchange, scope)
-        except Exception as failure:  # noqa: BLE001  ours; the request goes on without us
+            request = request_class.create(self, scope, receive, send)
+            token = self._start(request, scope)
+        except Exception as failure:  # noqa: BLE001  an internal error; the request is handled without observation
             self.on_error("asgi.begin", failure)
             await app(scope, receive, send)
             return
         try:
-            await app(scope, exchange.receive, exchange.send)
+            await app(scope, request.receive, request.send)
         except BaseException as error:
             try:
-                exchange.on_app_exit(error)
-            except Exception as failure:  # noqa: BLE001  ours; what escaped from the application escapes as it is
+                request.on_app_exit(error)
+            except Exception as failure:  # noqa: BLE001  an internal error; the application's exception is raised
                 self.on_error("asgi.end", failure)
             raise
         else:
-            if exchange.outcome is None:
+            if request.outcome is None:
                 try:
-                    exchange.on_app_exit(None)
-                except Exception as failure:  # noqa: BLE001  ours; the request is over and stays as it was
+                    request.on_app_exit(None)
+                except Exception as failure:  # noqa: BLE001  an internal error; the request is over
                     self.on_error("asgi.end", failure)
         finally:
             try:
                 otel_context.reset(token)
             except ValueError:
                 otel_context.detach(token)
-            # Without these references the exchange is no cycle, neither by itself nor by way of the server's objects that
-            # send for it, and is freed here and not by a collection later: memory that comes back at once is still in
-            # the processor's cache, which is half of what a request costs (tests/bench/throughput.py).
+            # Without these references the request is in no reference cycle, neither by itself nor through the server's
+            # objects that own `send`. It is freed here and not by a later garbage collection: memory that is reused at
+            # once is still in the processor's cache, which is half of what a request costs (tests/bench/throughput.py).
             scope[OBSERVED_KEY] = None
-            del exchange.scope, exchange.context
+            del request.scope, request.context
 
     def on_error(self, where: str, error: BaseException) -> None:
-        """Account for an error of ours."""
+        """Record an internal error."""
         self._telemetry.internal_telemetry.record_error(where, error)
 
-    def _begin(self, exchange: HttpRequest, scope: Scope) -> Any:
+    def _start(self, request: HttpRequest, scope: Scope) -> Any:
+        """Fill in the state of a request, start its span and make it current. Return the token of the context."""
         headers = dict(scope["headers"])
         peer = scope.get("client")
-        if self._behind_proxies:
-            original = self._addresses.original(peer, headers)
-            manner = self._manners.find(scope, original.scheme)
-            exchange.caller = self._addresses.caller(peer, headers, original)
+        if self._has_trusted_proxies:
+            forwarded = self._request_attributes.forwarded_info(peer, headers)
+            protocol = self._protocols.find(scope, forwarded.scheme)
+            request.client = self._request_attributes.client(peer, headers, forwarded)
         else:
-            try:  # what is known costs less without a call
-                manner = self._known_manners[scope["method"], scope["scheme"], scope["http_version"]]
-                exchange.caller = self._known_callers[peer, headers.get(b"host"), headers.get(b"user-agent")]
+            try:  # the caches are read here, which saves two calls
+                protocol = self._protocols_by_scope[scope["method"], scope["scheme"], scope["http_version"]]
+                request.client = self._clients[peer, headers.get(b"host"), headers.get(b"user-agent")]
             except (KeyError, TypeError):
-                manner = self._manners.find(scope)
-                exchange.caller = self._addresses.caller(peer, headers)
-        exchange.manner = manner
+                protocol = self._protocols.find(scope)
+                request.client = self._request_attributes.client(peer, headers)
+        request.protocol = protocol
         if self._request_headers is not None:
-            exchange.recorded_headers = self._request_headers.collect(scope["headers"])
-        if self._other_propagators or not _IDENTITY.isdisjoint(headers):
-            inbound = self._read(exchange, scope, headers)
+            request.captured_headers = self._request_headers.collect(scope["headers"])
+        if self._has_other_propagators or not _PROPAGATION_HEADERS.isdisjoint(headers):
+            inbound = self._read_inbound(request, scope, headers)
         else:
             inbound = EMPTY_INBOUND
-        if self._tenant is not None and (tenant := headers.get(self._tenant)):
-            exchange.bound_attributes = {**(exchange.bound_attributes or {}), TENANT_ID: tenant[:256].decode("latin-1")}
-        exchange.wall_ns = wall_ns = time_ns()
-        exchange.start_ns = perf_counter_ns()
-        exchange.outer = here = otel_context.get_current()
-        adopted = coexistence.find_active_server_span(scope, here) if here or _FASTAPI in scope else None
-        if "fastapi" in _loaded or _STARLETTE in _loaded:
+        if self._tenant_header is not None and (tenant := headers.get(self._tenant_header)):
+            request.bound_attributes = {**(request.bound_attributes or {}), TENANT_ID: tenant[:256].decode("latin-1")}
+        request.wall_ns = wall_ns = time_ns()
+        request.start_ns = perf_counter_ns()
+        request.outer_context = outer_context = otel_context.get_current()
+        adopted = (
+            coexistence.find_active_server_span(scope, outer_context)
+            if outer_context or _FASTAPI_SPAN_KEY in scope
+            else None
+        )
+        if "fastapi" in _modules or _STARLETTE_MODULE in _modules:
             coexistence.mark_observed(scope)
         span: Span | NonRecordingSpan | coexistence.AdoptedSpan
         if adopted is not None:
             span = adopted
-            context = context_with(exchange, adopted.span, here)
-        elif inbound is EMPTY_INBOUND and not self._provider.watched:
-            span = self._tracer.start_fast(manner.name, _SERVER, None, wall_ns)
-            context = Context({OPERATION: exchange, SPAN: span})  # as `within`, on top of nothing
+            context = context_with(request, adopted.span, outer_context)
+        elif inbound is EMPTY_INBOUND and not self._provider.needs_start_attributes:
+            span = self._tracer.start_fast(protocol.span_name, _SERVER, None, wall_ns)
+            context = Context({OPERATION_KEY: request, SPAN_KEY: span})  # `context_with` on an empty context
         else:
-            span = self._open(exchange, inbound)
-            context = context_with(exchange, span, inbound.base if self._trust else EMPTY_INBOUND.base)
-        exchange.span = span
-        exchange.context = context
+            span = self._start_span(request, inbound)
+            context = context_with(request, span, inbound.context if self._trust_inbound else EMPTY_INBOUND.context)
+        request.span = span
+        request.context = context
         digits = hexlify(span.ids)
-        exchange.digits = (digits[:32], digits[32:], FLAGS[span.flags])
-        scope[OBSERVED_KEY] = exchange
-        exchange.active = active = manner.active
-        active.cells[0] += 1.0
+        request.hex_ids = (digits[:32], digits[32:], FLAGS_HEX[span.flags])
+        scope[OBSERVED_KEY] = request
+        request.active_series = active_series = protocol.active_series
+        active_series.cells[0] += 1.0
         return otel_context.attach(context)
 
-    def _read(self, exchange: HttpRequest, scope: Scope, headers: dict[bytes, bytes]) -> Inbound:
-        whole = scope["headers"]
-        once = isinstance(whole, list) and len(headers) == len(whole)  # ASGI allows any iterable
-        inbound = self._propagation.read_unique(headers) if once else self._propagation.read(whole)
-        exchange.correlation_id = inbound.correlation_id
-        if inbound.base and self._trust:
-            exchange.bound_attributes = self._propagation.bindings(inbound.base)
+    def _read_inbound(self, request: HttpRequest, scope: Scope, headers: dict[bytes, bytes]) -> Inbound:
+        pairs = scope["headers"]  # ASGI allows any iterable
+        are_unique = isinstance(pairs, list) and len(headers) == len(pairs)
+        inbound = self._propagation.read_unique(headers) if are_unique else self._propagation.read(pairs)
+        request.correlation_id = inbound.correlation_id
+        if inbound.context and self._trust_inbound:
+            request.bound_attributes = self._propagation.bindings(inbound.context)
         return inbound
 
-    def _open(self, exchange: HttpRequest, inbound: Inbound) -> Span | NonRecordingSpan:
+    def _start_span(self, request: HttpRequest, inbound: Inbound) -> Span | NonRecordingSpan:
         parent, links = inbound.parent, _NO_LINKS
-        if parent is not None and not self._trust:
+        if parent is not None and not self._trust_inbound:
             links, parent = (Link(parent),), None
-        initial = partial(self._initial, exchange) if self._provider.watched else None
-        return self._tracer.start_fast(exchange.manner.name, _SERVER, parent, exchange.wall_ns, initial, None, links)
+        attributes = partial(self._sampling_attributes, request) if self._provider.needs_start_attributes else None
+        name = request.protocol.span_name
+        return self._tracer.start_fast(name, _SERVER, parent, request.wall_ns, attributes, None, links)
 
-    def on_response_start(self, exchange: HttpRequest, message: Message) -> Message:
-        """The response starts: give it its correlation id, and see whether it is an event stream."""
-        carries = False
+    def on_response_start(self, request: HttpRequest, message: Message) -> Message:
+        """Add the correlation id to the start message of a response, and detect an event stream."""
+        has_correlation_id = False
         headers = message.get("headers") or ()
         for name, value in headers:
-            length = len(name)  # cheaper to ask for than the name in small letters
+            length = len(name)  # cheaper than the name in lower case
             if length == 12:
-                if value and value[0] in _T and value[:17].lower() == EVENT_STREAM and name.lower() == b"content-type":
-                    self._becomes_stream(exchange)
+                is_stream = value and value[0] in _LETTER_T and value[:17].lower() == EVENT_STREAM
+                if is_stream and name.lower() == b"content-type":
+                    self._switch_to_event_stream(request)
             elif length == 16 and name.lower() == b"x-correlation-id":
-                carries = True
-        span = exchange.span
+                has_correlation_id = True
+        span = request.span
         if self._response_headers is not None:
-            found = self._response_headers.collect(headers)
-            exchange.recorded_headers = {**(exchange.recorded_headers or {}), **found}
-        if type(span) is _Adopted:
-            # It ends with the last byte, before we settle; so it is told now what is known.
-            span.span.set_attributes({**self._of_span(exchange), **(exchange.bound_attributes or {})})
-        if self._health.draining and exchange.manner.version in _KEEPS_ALIVE:
-            message = closing(message)
+            captured = self._response_headers.collect(headers)
+            request.captured_headers = {**(request.captured_headers or {}), **captured}
+        if type(span) is _AdoptedSpan:
+            # Its owner ends it with the last byte, before the request is recorded, so the attributes are set here.
+            span.span.set_attributes({**self._client_and_url_attributes(request), **(request.bound_attributes or {})})
+        if self._health.draining and request.protocol.version in _HTTP_1_VERSIONS:
+            message = with_connection_close(message)
             headers = message["headers"]
-        if carries:
+        if has_correlation_id:
             return message
-        correlation = exchange.correlation_id
-        own = correlation.encode("latin-1") if correlation else exchange.digits[0]
-        return {**message, "headers": [*headers, (b"x-correlation-id", own)]}
+        correlation_id = request.correlation_id
+        value = correlation_id.encode("latin-1") if correlation_id else request.hex_ids[0]
+        return {**message, "headers": [*headers, (b"x-correlation-id", value)]}
 
-    def _initial(self, exchange: HttpRequest) -> dict[str, Any]:
-        """What a sampler may look at."""
-        found: dict[str, Any] = {HTTP_METHOD: exchange.manner.method, URL_SCHEME: exchange.manner.scheme}
-        return found | (exchange.recorded_headers or {}) | self._of_span(exchange)
+    def _sampling_attributes(self, request: HttpRequest) -> dict[str, Any]:
+        """Return the attributes that are passed to a sampler."""
+        attributes: dict[str, Any] = {HTTP_METHOD: request.protocol.method, URL_SCHEME: request.protocol.scheme}
+        return attributes | (request.captured_headers or {}) | self._client_and_url_attributes(request)
 
-    def _of_span(self, exchange: HttpRequest) -> dict[str, Any]:
-        """Who asks for what, for whoever looks at a span before it ends."""
-        return {**self._addresses.url_attributes(exchange.scope), **exchange.caller.shared.items}
+    def _client_and_url_attributes(self, request: HttpRequest) -> dict[str, Any]:
+        """Return the attributes that samplers need at the start and that an adopted span needs before its end."""
+        client_attributes = request.client.span_attributes.attributes
+        return {**self._request_attributes.url_attributes(request.scope), **client_attributes}
 
-    def _becomes_stream(self, exchange: HttpRequest) -> None:
-        if not exchange.stream:
-            exchange.stream = "sse"
-            exchange.active.add(-1)
-            exchange.active = self._streams.number("sse")
-            exchange.active.add(1)
+    def _switch_to_event_stream(self, request: HttpRequest) -> None:
+        if not request.stream_kind:
+            request.stream_kind = "sse"
+            request.active_series.add(-1)
+            request.active_series = self._active_streams.number("sse")
+            request.active_series.add(1)

@@ -1,4 +1,4 @@
-"""Start and end of a process as the server tells them: ASGI's lifespan protocol, passed through and listened to."""
+"""Start and end of a service: passes the ASGI lifespan protocol through and starts and stops the Telemetry with it."""
 
 from __future__ import annotations
 
@@ -20,81 +20,78 @@ from connectsoft_obs.telemetry import Telemetry, current_log_pipeline, install_l
 
 T = TypeVar("T")
 
-_LEEWAY = 1.0
-"""Seconds beyond `shutdown_timeout`, which the flush keeps by itself."""
+_FLUSH_MARGIN = 1.0
+"""Seconds that are added to `shutdown_timeout`. The flush itself keeps within `shutdown_timeout`."""
 
 
 class Lifespan:
-    """One lifespan: starts health when the application has started, flushes when it has stopped.
+    """One lifespan: starts the health checks after the application's startup and flushes after its shutdown.
 
     Args:
-        telemetry: whose.
-        built: called when the application has started and its middleware stack is therefore built.
+        telemetry: the Telemetry of the service.
+        on_stack_built: called after the application's startup, when its middleware stack exists.
     """
 
-    def __init__(self, telemetry: Telemetry, built: Callable[[], object]) -> None:
+    def __init__(self, telemetry: Telemetry, on_stack_built: Callable[[], object]) -> None:
         self._telemetry = telemetry
-        self._built = built
+        self._on_stack_built = on_stack_built
 
     async def run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application's lifespan; whatever it raises is raised."""
-        self._guarded(install_loop_hooks, self._telemetry)
+        """Run the application's lifespan. Its exceptions are raised unchanged."""
+        self._run_guarded(install_loop_hooks, self._telemetry)
 
-        async def listened() -> Message:
+        async def observe_receive() -> Message:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                # The application closes its pools now: checks of them would fail, and say so.
-                self._guarded(self._telemetry.health.close, "the server stops")
+                # The application closes its connection pools from here on, and checks of them would fail.
+                self._run_guarded(self._telemetry.health.close, "the server stops")
             return message
 
-        async def told(message: Message) -> None:
+        async def observe_send(message: Message) -> None:
             kind = message["type"]
             if kind == "lifespan.startup.complete":
-                error = self._guarded(
-                    validate_disabled_checks, self._telemetry.settings, self._telemetry.health.declared
+                error = self._run_guarded(
+                    validate_disabled_checks, self._telemetry.settings, self._telemetry.health.registry
                 )
                 if error is not None:
                     await send({"type": "lifespan.startup.failed", "message": f"connectsoft_obs: {error}"})
                     return
-                self._guarded(self._built)
-                self._guarded(on_startup_complete, self._telemetry)
+                self._run_guarded(self._on_stack_built)
+                self._run_guarded(on_startup_complete, self._telemetry)
             elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-                self._guarded(self._telemetry.health.stop)
-                await self._flushed()
+                self._run_guarded(self._telemetry.health.stop)
+                await self._flush()
             await send(message)
 
-        await app(scope, listened, told)
+        await app(scope, observe_receive, observe_send)
 
-    def _guarded(self, step: Callable[..., T], *arguments: Any) -> T | None:
-        """Take a step of ours; one that fails keeps no application from starting or stopping."""
-        try:
-            return step(*arguments)
-        except Exception as failure:  # noqa: BLE001  ours
-            self._telemetry.internal_telemetry.record_error("asgi.lifespan", failure)
-            return None
+    def _run_guarded(self, function: Callable[..., T], *arguments: Any) -> T | None:
+        """Call a function and return its result. An internal error is recorded and None returned."""
+        with self._telemetry.internal_telemetry.guard("asgi.lifespan"):
+            return function(*arguments)
+        return None
 
-    async def _flushed(self) -> None:
-        """Send what is left before the server may end the process; uvicorn ends it by a signal, past any exit handler.
+    async def _flush(self) -> None:
+        """Export pending telemetry before the server may end the process; uvicorn ends it without exit handlers.
 
-        In a thread of its own: every thread of the event loop's executor may hang in what the application left there.
+        This runs in a new thread, because the application may have left calls that block in every thread of the event
+        loop's executor.
         """
 
         def flush(done: AsyncEvent) -> None:
-            self._guarded(self._telemetry.stop_serving)
+            self._run_guarded(self._telemetry.stop_serving)
             done.set()
 
-        try:
+        with self._telemetry.internal_telemetry.guard("asgi.lifespan"):
             done = AsyncEvent()
             if threads.start_thread("obs-flush", flush, done) is None:
                 flush(done)
-            async with _at_most(self._telemetry.settings.shutdown_timeout + _LEEWAY):
+            async with _timeout(self._telemetry.settings.shutdown_timeout + _FLUSH_MARGIN):
                 await done
-        except Exception as failure:  # noqa: BLE001  ours; the server stops
-            self._telemetry.internal_telemetry.record_error("asgi.lifespan", failure)
 
 
-def _at_most(seconds: float) -> AbstractAsyncContextManager[object]:
-    """A limit for what should have ended by itself, on asyncio; a thread that breaks must not hold up a shutdown."""
+def _timeout(seconds: float) -> AbstractAsyncContextManager[object]:
+    """Return a timeout on asyncio, so that a thread that fails does not block the shutdown; on trio there is none."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -103,7 +100,10 @@ def _at_most(seconds: float) -> AbstractAsyncContextManager[object]:
 
 
 def install_loop_hooks(telemetry: Telemetry) -> None:
-    """Before the application's own start-up, so that what it sets there stays: see to the event loop."""
+    """Install the exception hook and the executor of the event loop.
+
+    Called before the application's startup, so that what the application sets replaces these.
+    """
     with suppress(RuntimeError):  # no asyncio loop
         loop = asyncio.get_running_loop()
         watch_loop(loop, current_log_pipeline)
@@ -112,7 +112,7 @@ def install_loop_hooks(telemetry: Telemetry) -> None:
 
 
 def on_startup_complete(telemetry: Telemetry) -> None:
-    """The application serves from now on; called on its event loop."""
+    """Start serving: log hooks, exports, side listener, health checks. Called on the application's event loop."""
     install_log_hooks(telemetry)
     if not telemetry.serving:
         telemetry.serve()
@@ -126,18 +126,17 @@ def on_startup_complete(telemetry: Telemetry) -> None:
     ):
         telemetry.internal_telemetry.warn_once(
             ("drain", "sigterm"),
-            f"this server's workers are not told of SIGTERM, so the drain_delay of {health.drain_delay:g} s cannot be "
-            "kept; let the platform wait instead (Kubernetes: lifecycle.preStop.sleep.seconds), and set "
-            "CONNECTSOFT_OBS_DRAIN_DELAY=0",
+            "the workers of this server do not receive SIGTERM, so drain_delay has no effect; delay the stop in the "
+            "platform instead (Kubernetes: lifecycle.preStop.sleep.seconds) and set CONNECTSOFT_OBS_DRAIN_DELAY=0",
             {"drain_delay": health.drain_delay},
         )
 
 
 def start_without_lifespan(telemetry: Telemetry) -> None:
-    """The first request has come and no lifespan before it."""
+    """Start serving at the first request, for a server that does not run the lifespan protocol."""
     if (
         not telemetry.health.running
-        and (error := validate_disabled_checks(telemetry.settings, telemetry.health.declared)) is not None
+        and (error := validate_disabled_checks(telemetry.settings, telemetry.health.registry)) is not None
     ):
         telemetry.log(CRITICAL, f"connectsoft_obs: {error}")
     install_loop_hooks(telemetry)
@@ -145,7 +144,11 @@ def start_without_lifespan(telemetry: Telemetry) -> None:
 
 
 async def fail_startup(error: ConfigurationError, receive: Receive, send: Send) -> None:
-    """Tell the server that the service cannot start, and why; then raise it, as an application's own failure would."""
+    """Report a failed startup to the server.
+
+    Raises:
+        ConfigurationError: always, as a failed startup of the application itself does.
+    """
     while (await receive())["type"] != "lifespan.startup":
         pass
     await send({"type": "lifespan.startup.failed", "message": f"connectsoft_obs: {error}"})

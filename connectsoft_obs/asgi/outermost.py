@@ -1,7 +1,7 @@
-"""Standing outside everything: around the middleware stack that Starlette or FastAPI built.
+"""Wraps the middleware stack of Starlette or FastAPI so that this middleware is outermost.
 
-`add_middleware` puts us inside the framework's error middleware, which writes the 500 of an unhandled exception where
-we cannot see it. So the built stack is wrapped once: at the lifespan, or at the first request.
+`add_middleware` adds a middleware inside the framework's error middleware, whose response to an unhandled exception is
+not visible there. So the built stack is wrapped once: at the lifespan, or at the first request.
 """
 
 from __future__ import annotations
@@ -13,88 +13,92 @@ from typing import Any
 
 from connectsoft_obs.asgi.types import App, Receive, Scope, Send
 
-_FIRST = "connectsoft_obs.first"
+_FIRST_REQUEST_KEY = "connectsoft_obs.first"
+"""Key in the ASGI scope of the request that is in the old middleware stack when the stack is wrapped."""
 
-Handle = Callable[[App, Scope, Receive, Send], Awaitable[None]]
+ConnectionHandler = Callable[[App, Scope, Receive, Send], Awaitable[None]]
 
 
 class Outermost:
-    """An application's middleware stack with us around it. `app` is the stack, as middlewares name what they wrap.
+    """Replaces the middleware stack of an application.
 
     Args:
-        handle: takes connections.
-        live: takes the lifespans that follow the one which built the stack, if any: we have left the stack by then.
-        app: the stack.
+        handle: handles HTTP and WebSocket connections.
+        handle_lifespan: handles later lifespans, as the middleware is removed from the inner stack.
+        app: the original stack. The attribute has the name that middlewares use for the application they wrap.
     """
 
-    def __init__(self, handle: Handle, live: Handle, app: App) -> None:
+    def __init__(self, handle: ConnectionHandler, handle_lifespan: ConnectionHandler, app: App) -> None:
         self._handle = handle
-        self._live = live
+        self._handle_lifespan = handle_lifespan
         self.app = app
 
-    # A plain function that gives back what is to be awaited: a coroutine around another one costs 0.4 us.
+    # A plain function that returns an awaitable: one coroutine around another costs 0.4 us.
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Handle one connection, or one lifespan, from the outside."""
+        """Handle one connection or lifespan."""
         kind = scope["type"]
         if kind in ("http", "websocket"):
-            # What an instance holds is called by a name: `self._handle()` is looked up as a method.
+            # A local variable, because Python looks up `self._handle()` as a method, which an instance attribute is not.
             handle = self._handle
             return handle(self.app, scope, receive, send)
         if kind == "lifespan":
-            live = self._live
-            return live(self.app, scope, receive, send)
+            handle_lifespan = self._handle_lifespan
+            return handle_lifespan(self.app, scope, receive, send)
         return self.app(scope, receive, send)
 
 
-def wrap_middleware_stack(application: Any, handle: Handle, live: Handle) -> App | None:
-    """Wrap an application's built stack and give it back; None when there is none, or it is wrapped already."""
+def wrap_middleware_stack(
+    application: Any, handle: ConnectionHandler, handle_lifespan: ConnectionHandler
+) -> App | None:
+    """Wrap the built stack of an application. Return the stack, or None if there is none or it is wrapped already."""
     stack: App | None = getattr(application, "middleware_stack", None)
     if stack is None or isinstance(stack, Outermost):
         return None
-    application.middleware_stack = Outermost(handle, live, stack)
+    application.middleware_stack = Outermost(handle, handle_lifespan, stack)
     return stack
 
 
 def remove_inner_middleware(stack: Any, inner: Any) -> None:
-    """Take a middleware out of a stack that it stands around by now: a coroutine less for each request and message."""
-    passed: set[int] = set()
-    while id(stack) not in passed:
-        passed.add(id(stack))
-        below: Any = getattr(stack, "app", None)
-        if below is inner:
+    """Remove a middleware from a stack. It is around the stack now; this saves a coroutine per request and message."""
+    visited: set[int] = set()
+    while id(stack) not in visited:
+        visited.add(id(stack))
+        app: Any = getattr(stack, "app", None)
+        if app is inner:
             stack.app = inner.app
             return
-        stack = below
+        stack = app
 
 
 def wrap_error_middleware(stack: Any, inner: App, scope: Scope) -> App:
-    """`inner` inside a copy of the framework's error middleware, for the one request that is in the old stack already.
+    """Wrap `inner` in a copy of the framework's error middleware, for the one request that is in the old stack already.
 
-    The copy writes the 500 through us. The original sees that a response has started and only raises again, but it would
-    call the application's error handler a second time; for this request it does not.
+    The copy sends the 500 through this middleware. The original middleware finds that the response has started and only
+    raises the exception again, but it would call the application's error handler a second time. It is replaced by one
+    that skips this request.
     """
     if type(stack).__name__ != "ServerErrorMiddleware":
         return inner
-    inside = copy.copy(stack)
-    inside.app = inner
+    error_middleware = copy.copy(stack)
+    error_middleware.app = inner
     if stack.handler is not None:
-        scope[_FIRST] = True
-        stack.handler = _once(stack.handler)
-    page: App = inside
-    return page
+        scope[_FIRST_REQUEST_KEY] = True
+        stack.handler = _skip_first_request(stack.handler)
+    app: App = error_middleware
+    return app
 
 
-def _once(handler: Any) -> Any:
-    """An error handler that leaves the first request to the copy; of the same kind, sync or async, as it was."""
+def _skip_first_request(handler: Any) -> Any:
+    """Return an error handler, sync or async like the original one, that ignores the first request."""
     call = getattr(handler, "__call__", None)  # noqa: B004  an object with an async __call__ is async
     if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call):
 
-        async def awaited(request: Any, error: Exception) -> Any:
-            return None if _FIRST in request.scope else await handler(request, error)
+        async def handle_async(request: Any, error: Exception) -> Any:
+            return None if _FIRST_REQUEST_KEY in request.scope else await handler(request, error)
 
-        return awaited
+        return handle_async
 
-    def called(request: Any, error: Exception) -> Any:
-        return None if _FIRST in request.scope else handler(request, error)
+    def handle_sync(request: Any, error: Exception) -> Any:
+        return None if _FIRST_REQUEST_KEY in request.scope else handler(request, error)
 
-    return called
+    return handle_sync

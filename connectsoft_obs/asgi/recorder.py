@@ -1,4 +1,4 @@
-"""The end of a request: one sample, one span, one line, from one pair of clock reads."""
+"""Records a finished request: histogram, SLO counter, span and access log line, all from the same timestamps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectsoft_obs.asgi.access_log import AccessLog
 from connectsoft_obs.asgi.bindings import FIXED_ATTRIBUTES, OTHER, BoundSeries, BoundSeriesCache
-from connectsoft_obs.asgi.route_template import Route, RouteTemplates
+from connectsoft_obs.asgi.route_template import RouteFunction, RouteTemplates
 from connectsoft_obs.asgi.types import Scope
 from connectsoft_obs.signals.tracing import Span
 from connectsoft_obs.telemetry import Telemetry
@@ -27,118 +27,129 @@ if TYPE_CHECKING:
 
 
 class RequestRecorder:
-    """Says what became of requests. Holds nothing of one; safe for any number at once.
+    """Records finished requests. Holds no per-request state; safe for concurrent requests.
 
     Args:
-        telemetry: where it is said.
-        route: the user's own look-up of templates.
-        addresses: knows what of a query may be said.
+        telemetry: the Telemetry that receives the signals.
+        route: function of the application that returns the route template, or None for Starlette and FastAPI.
+        request_attributes: redacts queries.
     """
 
-    def __init__(self, telemetry: Telemetry, route: Route | None, addresses: RequestAttributeCache) -> None:
+    def __init__(
+        self, telemetry: Telemetry, route: RouteFunction | None, request_attributes: RequestAttributeCache
+    ) -> None:
         settings = telemetry.settings
         self._internal_telemetry = telemetry.internal_telemetry
         self._provider = telemetry.tracing.provider
-        self._lines = AccessLog(telemetry)
-        self._templates: Callable[[Scope, str], str] = RouteTemplates().find if route is None else self._given(route)
-        self._kinds = BoundSeriesCache(telemetry)
-        self._addresses = addresses
+        self._access_log = AccessLog(telemetry)
+        self._find_route: Callable[[Scope, str], str] = (
+            RouteTemplates().find if route is None else self._guard_route_function(route)
+        )
+        self._series = BoundSeriesCache(telemetry)
+        self._request_attributes = request_attributes
         self._exemplars = settings.exemplar_filter != "always_off"
-        self._exception_event = settings.exception_signal == "logs/dup"
+        self._record_exception_event = settings.exception_signal == "logs/dup"
 
-    def record(self, exchange: HttpRequest, elapsed_ns: int, error: BaseException | None) -> None:
-        """The request is over, after so many nanoseconds."""
-        exchange.active.cells[0] -= 1.0
-        template = self._templates
-        route = template(exchange.scope, exchange.root)
-        recorded = None
-        if exchange.error_type is None and not exchange.stream:  # then template and status decide about the rest
-            recorded = exchange.manner.kinds.get((route, exchange.status))
-        recorded = recorded or self._kind(exchange, route)
-        exchange.name = recorded.title
-        seconds, now = elapsed_ns / 1e9, exchange.wall_ns + elapsed_ns
-        span = exchange.span
+    def record(self, request: HttpRequest, elapsed_ns: int, error: BaseException | None) -> None:
+        """Record a request that has taken `elapsed_ns` and was ended by `error`, if any."""
+        request.active_series.cells[0] -= 1.0
+        find_route = self._find_route
+        route = find_route(request.scope, request.root_path)
+        series = None
+        if request.error_type is None and not request.stream_kind:  # then route and status determine the series
+            series = request.protocol.series_by_route.get((route, request.status))
+        series = series or self._find_series(request, route)
+        request.name = series.span_name
+        seconds, now_ns = elapsed_ns / 1e9, request.wall_ns + elapsed_ns
+        span = request.span
         if self._exemplars and span.flags & 1:
-            recorded.duration.observe_with_exemplar(seconds, span.ids, now)
+            series.duration.observe_with_exemplar(seconds, span.ids, now_ns)
         else:
-            recorded.duration.observe(seconds)
-        if recorded.count is not None:
-            recorded.count(seconds)
+            series.duration.observe(seconds)
+        if series.slo_counter is not None:
+            series.slo_counter(seconds)
         if error is not None:
-            self._lines.exception(exchange, error)
-            if self._exception_event and type(span) is Span:
+            self._access_log.write_exception(request, error)
+            if self._record_exception_event and type(span) is Span:
                 span.record_exception(error)
         if type(span) is Span:
-            row, own = None, None
-            if self._provider.heard:
-                first, sent = exchange.first_ns, exchange.sent
-                if first and sent:
-                    row = (exchange.scope["path"], (first - exchange.start_ns) / 1e9, sent)
-                own = self._own(exchange, recorded, row)
-            span.finish(recorded.title, recorded.shared, exchange.caller.shared, own, recorded.bad, now, row)
-        self._lines.access(exchange, recorded, seconds, now)
+            fixed_values, own = None, None
+            if self._provider.has_consumers:
+                first_byte_ns, size = request.first_byte_ns, request.response_body_size
+                if first_byte_ns and size:
+                    fixed_values = (request.scope["path"], (first_byte_ns - request.start_ns) / 1e9, size)
+                own = self._own_attributes(request, series, fixed_values)
+            client = request.client.span_attributes
+            span.finish(series.span_name, series.span_attributes, client, own, series.is_error, now_ns, fixed_values)
+        self._access_log.write(request, series, seconds, now_ns)
 
-    def _kind(self, exchange: HttpRequest, route: str) -> BoundSeries:
-        manner = exchange.manner
+    def _find_series(self, request: HttpRequest, route: str) -> BoundSeries:
+        protocol = request.protocol
         key = (
-            manner.method, manner.scheme, manner.version, exchange.status,
-            route, exchange.error_type, exchange.stream, exchange.outcome,
+            protocol.method, protocol.scheme, protocol.version, request.status,
+            route, request.error_type, request.stream_kind, request.outcome,
         )  # fmt: skip
-        recorded = self._kinds.known.get(key) or self._kinds.bind(key)
-        if exchange.error_type is None and not exchange.stream and key in self._kinds.known:
-            manner.kinds[route, exchange.status] = recorded
-        return recorded
+        series = self._series.by_key.get(key) or self._series.bind(key)
+        if request.error_type is None and not request.stream_kind and key in self._series.by_key:
+            protocol.series_by_route[route, request.status] = series
+        return series
 
-    def _own(self, exchange: HttpRequest, recorded: BoundSeries, row: object) -> dict[str, Any] | None:
-        """Span attributes that only this request has, beyond those of a row."""
-        scope = exchange.scope
+    def _own_attributes(self, request: HttpRequest, series: BoundSeries, fixed_values: object) -> dict[str, Any] | None:
+        """Return the span attributes that this request does not share with others, without `FIXED_ATTRIBUTES`.
+
+        If `fixed_values` is None, one of the fixed attributes is missing; the others are returned too.
+        """
+        scope = request.scope
         query = scope.get("query_string")
-        if row is not None and not (
+        if fixed_values is not None and not (
             query
-            or exchange.received
-            or exchange.bound_attributes
-            or exchange.correlation_id is not None
-            or exchange.recorded_headers is not None
-            or exchange.counts is not None
-            or exchange.manner.method is OTHER
+            or request.request_body_size
+            or request.bound_attributes
+            or request.correlation_id is not None
+            or request.captured_headers is not None
+            or request.message_counts is not None
+            or request.protocol.method is OTHER
         ):
             return None
-        own = self._without_row(exchange) if row is None else {}
+        own = self._available_fixed_attributes(request) if fixed_values is None else {}
         if query:
-            own[URL_QUERY] = self._addresses.query(query)
-        if exchange.received:
-            own[HTTP_REQUEST_BODY_SIZE] = exchange.received
-        if exchange.correlation_id is not None:
-            own[CORRELATION_ID] = exchange.correlation_id
-        if exchange.recorded_headers is not None:
-            own |= exchange.recorded_headers
-        if exchange.counts is not None:
-            own |= exchange.counts
-        if exchange.manner.method is OTHER:
+            own[URL_QUERY] = self._request_attributes.redact_query(query)
+        if request.request_body_size:
+            own[HTTP_REQUEST_BODY_SIZE] = request.request_body_size
+        if request.correlation_id is not None:
+            own[CORRELATION_ID] = request.correlation_id
+        if request.captured_headers is not None:
+            own |= request.captured_headers
+        if request.message_counts is not None:
+            own |= request.message_counts
+        if request.protocol.method is OTHER:
             own[HTTP_METHOD_ORIGINAL] = scope["method"]
-        if exchange.bound_attributes:  # what users bind does not replace what the standard says
-            said = {**recorded.shared.items, **exchange.caller.shared.items, **dict.fromkeys(FIXED_ATTRIBUTES.keys)}
-            own |= {key: fact for key, fact in exchange.bound_attributes.items() if key not in said}
+        if request.bound_attributes:  # attributes that the application binds do not replace standard ones
+            standard = {
+                *series.span_attributes.attributes,
+                *request.client.span_attributes.attributes,
+                *FIXED_ATTRIBUTES.keys,
+            }
+            own |= {key: value for key, value in request.bound_attributes.items() if key not in standard}
         return own
 
     @staticmethod
-    def _without_row(exchange: HttpRequest) -> dict[str, Any]:
-        """What `ROW` would say, where not all of it is known."""
-        own: dict[str, Any] = {URL_PATH: exchange.scope["path"]}
-        if exchange.first_ns:
-            own[TIME_TO_FIRST_BYTE] = (exchange.first_ns - exchange.start_ns) / 1e9
-        if exchange.sent:
-            own[HTTP_RESPONSE_BODY_SIZE] = exchange.sent
-        return own
+    def _available_fixed_attributes(request: HttpRequest) -> dict[str, Any]:
+        attributes: dict[str, Any] = {URL_PATH: request.scope["path"]}
+        if request.first_byte_ns:
+            attributes[TIME_TO_FIRST_BYTE] = (request.first_byte_ns - request.start_ns) / 1e9
+        if request.response_body_size:
+            attributes[HTTP_RESPONSE_BODY_SIZE] = request.response_body_size
+        return attributes
 
-    def _given(self, route: Route) -> Callable[[Scope, str], str]:
-        """The user's own look-up of templates; one that fails costs the template and nothing else."""
+    def _guard_route_function(self, route: RouteFunction) -> Callable[[Scope, str], str]:
+        """Return the application's route function with errors recorded; a request it fails for has no route."""
 
-        def template(scope: Scope, _: str) -> str:
+        def find_route(scope: Scope, _: str) -> str:
             try:
                 return route(scope) or ""
-            except Exception as failure:  # noqa: BLE001  the user's, but the request is over
+            except Exception as failure:  # noqa: BLE001  raised by the application's function; the request is complete
                 self._internal_telemetry.record_error("asgi.route", failure)
                 return ""
 
-        return template
+        return find_route

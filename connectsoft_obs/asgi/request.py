@@ -1,11 +1,12 @@
-"""One request and its response, while they last. All state of a request is here and nowhere else."""
+"""State of one HTTP request while it is handled. No other object holds per-request state."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, MutableMapping
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
+from connectsoft_obs.asgi.server_connection import is_disconnected
 from connectsoft_obs.context import otel_context
 from connectsoft_obs.operations import Operation, exception_outcome, status_outcome
 from connectsoft_obs.vocabulary import ErrorType, Outcome
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from connectsoft_obs.asgi.bindings import RequestProtocol
     from connectsoft_obs.asgi.coexistence import AdoptedSpan
-    from connectsoft_obs.asgi.instrumentation import RequestInstrumentation
     from connectsoft_obs.asgi.request_attributes import ClientAttributes
     from connectsoft_obs.asgi.types import Message, Receive, Scope, Send
     from connectsoft_obs.signals.logs import HexIds
@@ -23,93 +23,107 @@ if TYPE_CHECKING:
     from connectsoft_obs.signals.tracing import NonRecordingSpan, Span
 
 EVENT_STREAM = b"text/event-stream"
-"""How the content type of server-sent events begins, in small letters."""
+"""Prefix of the content type of server-sent events, in lower case."""
 
-_SUCCESS: Final = Outcome.SUCCESS  # a look-up less
+_SUCCESS: Final = Outcome.SUCCESS  # saves the look-up of the enum member
 _new = object.__new__
 
 
-class HttpRequest(Operation):
-    """A request in flight: counts what passes, stops the clock at the last byte, and settles once.
+class RequestHooks(Protocol):
+    """Functions that a request calls when its response starts and when it ends. `RequestInstrumentation` has them."""
 
-    `send` and `receive` stand between server and application. They pass every message on as it is, except that a
-    response without a correlation id gets one.
+    def on_response_start(self, request: HttpRequest, message: Message, /) -> Message:
+        """Process the start message of the response and return the message to send."""
+
+    def record(self, request: HttpRequest, elapsed_ns: int, error: BaseException | None, /) -> None:
+        """Record a finished request."""
+
+    def on_error(self, where: str, error: BaseException, /) -> None:
+        """Record an internal error."""
+
+
+class HttpRequest(Operation):
+    """One request in flight: counts body bytes, stops the clock at the last byte, and is recorded once.
+
+    `send` and `receive` are passed to the application in place of the server's functions. They pass on every message
+    unchanged, except that a response without a correlation id gets one.
     """
 
     __slots__ = (
+        "_hooks",
         "_receive",
-        "_requests",
         "_send",
-        "active",
-        "caller",
+        "active_series",
+        "captured_headers",
+        "client",
+        "client_aborted",
         "context",
-        "counts",
-        "digits",
         "disconnected",
-        "first_ns",
-        "last_ns",
-        "left",
-        "manner",
-        "outer",
-        "received",
-        "recorded_headers",
-        "root",
+        "first_byte_ns",
+        "has_trailers",
+        "hex_ids",
+        "last_byte_ns",
+        "message_counts",
+        "outer_context",
+        "protocol",
+        "request_body_size",
+        "response_body_size",
+        "root_path",
         "scope",
-        "sent",
         "span",
         "start_ns",
         "status",
-        "stream",
-        "trailers",
+        "stream_kind",
         "wall_ns",
     )
 
+    _hooks: RequestHooks
     _receive: Receive
-    _requests: RequestInstrumentation
     _send: Send
-    active: NumberSeries
-    caller: ClientAttributes
+    active_series: NumberSeries  # gauge series of requests in flight that counts this one
+    captured_headers: dict[str, list[str]] | None
+    client: ClientAttributes
+    client_aborted: bool  # the client disconnected before the last byte was sent
     context: Context
-    counts: dict[str, int] | None
-    digits: HexIds
-    disconnected: bool
-    first_ns: int
-    last_ns: int
-    left: bool
-    manner: RequestProtocol
-    outer: Context
-    received: int
-    recorded_headers: dict[str, list[str]] | None
-    root: str
+    disconnected: bool  # the server has reported a disconnect
+    first_byte_ns: int  # `perf_counter_ns()` at the response start, 0 before
+    has_trailers: bool
+    hex_ids: HexIds
+    last_byte_ns: int  # `perf_counter_ns()` after the last byte, 0 before
+    message_counts: dict[str, int] | None  # WebSocket messages by attribute name
+    outer_context: Context  # the context that was current when the request came
+    protocol: RequestProtocol
+    request_body_size: int
+    response_body_size: int
+    root_path: str
     scope: Scope
-    sent: int
     span: Span | NonRecordingSpan | AdoptedSpan
-    start_ns: int
-    status: int
-    stream: str
-    trailers: bool
-    wall_ns: int
+    start_ns: int  # `perf_counter_ns()` at the start
+    status: int  # 0 before the response start
+    stream_kind: str  # `sse`, `websocket`, or empty for an ordinary response
+    wall_ns: int  # start in nanoseconds since 1970
 
     @classmethod
-    def create(cls, requests: RequestInstrumentation, scope: Scope, receive: Receive, send: Send) -> Self:
-        """A request that begins.
+    def create(cls, hooks: RequestHooks, scope: Scope, receive: Receive, send: Send) -> Self:
+        """Create the state of a request that starts.
 
-        Filled in from here, as a call of a class with a constructor in Python costs half as much again
-        (tests/bench/span.py). `outcome` tells whether it is settled, `first_ns` whether a response has started.
+        The attributes are set here, because calling a class that has a constructor in Python costs half as much again
+        (tests/bench/span.py). `outcome` is None until the request is recorded.
         """
-        made = _new(cls)
-        made.name = ""
-        made.correlation_id = made.bound_attributes = made.outcome = made.error_type = None
-        made._requests = requests  # noqa: SLF001  its own
-        made._receive = receive  # noqa: SLF001
-        made._send = send  # noqa: SLF001
-        made.scope = scope
-        made.root = scope.get("root_path", "")
-        made.stream = ""
-        made.counts = made.recorded_headers = None
-        made.status = made.sent = made.received = made.first_ns = made.last_ns = 0
-        made.left = made.trailers = made.disconnected = False
-        return made
+        request = _new(cls)
+        request.name = ""
+        request.correlation_id = request.bound_attributes = request.outcome = request.error_type = None
+        request._hooks = hooks  # noqa: SLF001  an instance of this class
+        request._receive = receive  # noqa: SLF001
+        request._send = send  # noqa: SLF001
+        request.scope = scope
+        request.root_path = scope.get("root_path", "")
+        request.stream_kind = ""
+        request.message_counts = request.captured_headers = None
+        request.status = request.response_body_size = request.request_body_size = 0
+        request.first_byte_ns = request.last_byte_ns = 0
+        request.client_aborted = request.has_trailers = request.disconnected = False
+        return request
 
     # A plain function that returns the server's awaitable costs half of a coroutine around it, for each message.
     def send(self, message: Message) -> Awaitable[None]:
@@ -120,8 +134,8 @@ class HttpRequest(Operation):
         if kind == "http.response.body":
             body = message.get("body")
             if body:
-                self.sent += len(body)
-            if ("more_body" in message and message["more_body"]) or self.trailers:  # noqa: RUF019  a third of `get`
+                self.response_body_size += len(body)
+            if ("more_body" in message and message["more_body"]) or self.has_trailers:  # noqa: RUF019  a third of `get`
                 return self._send(message)
             return self._on_last_byte(message)
         if kind == "http.response.pathsend" or (
@@ -134,61 +148,62 @@ class HttpRequest(Operation):
         """Pass a message on to the application."""
         message = await self._receive()
         if message["type"] == "http.request":
-            self.received += len(message.get("body") or b"")
+            self.request_body_size += len(message.get("body") or b"")
         elif message["type"] == "http.disconnect":
             self.disconnected = True
         return message
 
     def on_app_exit(self, error: BaseException | None) -> None:
-        """The application returned or raised; settle what the last byte has not settled."""
+        """Record the request, unless the last byte did. Called when the application has returned or raised `error`."""
         if self.outcome is not None:
             return
         if error is not None:
-            outcome, name = exception_outcome(error)
-            if self._by_disconnect(error):
-                outcome, name = Outcome.ABORTED, ErrorType.CLIENT_DISCONNECT.value
-                self.status = 0 if self.status >= 500 else self.status  # a framework's 500 to nobody
-            elif not self.first_ns and outcome is not Outcome.ABORTED:
-                self.status = 500  # what the server is going to send
-            self._finish(outcome, name, error if outcome is not Outcome.ABORTED else None)
-        elif self.last_ns and not self.left:
+            outcome, error_type = exception_outcome(error)
+            if self._is_disconnect_error(error):
+                outcome, error_type = Outcome.ABORTED, ErrorType.CLIENT_DISCONNECT.value
+                self.status = 0 if self.status >= 500 else self.status  # the client did not get the framework's 500
+            elif not self.first_byte_ns and outcome is not Outcome.ABORTED:
+                self.status = 500  # the server is going to send it
+            self._finish(outcome, error_type, error if outcome is not Outcome.ABORTED else None)
+        elif self.last_byte_ns and not self.client_aborted:
             self._finish(*status_outcome(self.status))
-        elif self.left or self.disconnected:
+        elif self.client_aborted or self.disconnected:
             self._finish(Outcome.ABORTED, ErrorType.CLIENT_DISCONNECT.value)
-        elif self.stream:
+        elif self.stream_kind:
             self._finish(Outcome.SUCCESS, None)
         else:
-            # Without a whole response the server answers 500, or cuts the connection.
+            # The server answers an incomplete response with a 500, or closes the connection.
             self.status = self.status or 500
-            self._finish(Outcome.FAILURE, "incomplete_response" if self.first_ns else "500")
+            self._finish(Outcome.FAILURE, "incomplete_response" if self.first_byte_ns else "500")
 
     def _on_response_start(self, start: Message, message: Message) -> Message:
-        """The message to pass on; `start` is what it means for the response."""
-        if self.first_ns:
-            return message  # a second start; the server will say what it thinks of it
-        self.first_ns = perf_counter_ns()
+        """Return the message to send. `start` has the status of the response; for a WebSocket it is not `message`."""
+        if self.first_byte_ns:
+            return message  # a second start message; the server reports it
+        self.first_byte_ns = perf_counter_ns()
         headers = message.get("headers")
-        if type(headers) is not list and headers is not None:  # ASGI allows any iterable, and the server reads it
+        if type(headers) is not list and headers is not None:  # ASGI allows any iterable, and the server iterates too
             message = {**message, "headers": [*headers]}
         try:
             self.status = start["status"]
             if "trailers" in start:
-                self.trailers = bool(start["trailers"])
-            return self._requests.on_response_start(self, message)
-        except Exception as failure:  # noqa: BLE001  ours; the response goes out as it is
-            self._requests.on_error("asgi.start", failure)
+                self.has_trailers = bool(start["trailers"])
+            return self._hooks.on_response_start(self, message)
+        except Exception as failure:  # noqa: BLE001  an internal error; the response is sent unchanged
+            self._hooks.on_error("asgi.start", failure)
             return message
 
     async def _on_last_byte(self, message: Message) -> None:
         try:
             connection = getattr(self._send, "__self__", None)
-            self.left = self.disconnected or (connection is not None and self._client_disconnected())
-        except Exception as failure:  # noqa: BLE001  ours, or a server's object; the last byte is sent
-            self._requests.on_error("asgi.send", failure)
-        # What the server begins when it has sent the last byte is not the request's any more. A timer for the connection's
-        # next request would otherwise keep this one's span until then: memory that is cold when it comes back, and a
-        # garbage collection for every 64 requests (tests/asgi/test_garbage_collection.py, tests/bench/throughput.py).
-        token = otel_context.attach(self.outer)
+            self.client_aborted = self.disconnected or (connection is not None and is_disconnected(connection))
+        except Exception as failure:  # noqa: BLE001  an internal error or the server's; the last byte is sent
+            self._hooks.on_error("asgi.send", failure)
+        # What the server starts after the last byte does not belong to the request. A timer for the next request of the
+        # connection would otherwise hold this request's span until then: the memory is out of the processor's cache when
+        # it is freed, and there is a garbage collection every 64 requests (tests/asgi/test_garbage_collection.py,
+        # tests/bench/throughput.py).
+        token = otel_context.attach(self.outer_context)
         try:
             await self._send(message)
         except OSError:
@@ -201,64 +216,64 @@ class HttpRequest(Operation):
                 otel_context.detach(token)
         if self.outcome is not None:
             return
-        self.last_ns = last_ns = perf_counter_ns()
+        self.last_byte_ns = last_byte_ns = perf_counter_ns()
         try:
-            if self.status < 400 and not self.left and not self.stream:  # what nearly every response is
+            if self.status < 400 and not self.client_aborted and not self.stream_kind:  # nearly every response
                 self.outcome = _SUCCESS
-                self._requests.recorder.record(self, last_ns - self.start_ns, None)
+                record = self._hooks.record
+                record(self, last_byte_ns - self.start_ns, None)
             else:
                 self._finish_or_wait()
-        except Exception as failure:  # noqa: BLE001  ours; the response is complete
-            self._requests.on_error("asgi.end", failure)
+        except Exception as failure:  # noqa: BLE001  an internal error; the response is complete
+            self._hooks.on_error("asgi.end", failure)
 
     def _finish_or_wait(self) -> None:
-        """The last byte is out: settle, unless the application can still turn out to have failed."""
-        if self.left and not self.stream and self.status < 500:
+        """Record the request after its last byte, unless the application may still raise the cause of its 500."""
+        if self.client_aborted and not self.stream_kind and self.status < 500:
             self._finish(Outcome.ABORTED, ErrorType.CLIENT_DISCONNECT.value)
-        elif self.stream:
+        elif self.stream_kind:
             self._finish(Outcome.SUCCESS, None)
         elif self.status < 500:
             self._finish(*status_outcome(self.status))
-        # A framework writes its 500 before the exception that caused it gets here: the clock has stopped, the rest
-        # waits for `ended`.
+        # A framework sends its 500 before it raises the exception to this middleware: the clock has stopped, and
+        # `on_app_exit` records the request.
 
-    def _finish(self, outcome: Outcome, name: str | None, error: BaseException | None = None) -> None:
-        if self.stream and outcome is Outcome.ABORTED:
-            outcome, name = Outcome.SUCCESS, None
+    def _finish(self, outcome: Outcome, error_type: str | None, error: BaseException | None = None) -> None:
+        if self.stream_kind and outcome is Outcome.ABORTED:
+            outcome, error_type = Outcome.SUCCESS, None
         self.outcome: Outcome | None = outcome
-        self.error_type: str | None = name
+        self.error_type: str | None = error_type
         try:
-            self._requests.recorder.record(self, (self.last_ns or perf_counter_ns()) - self.start_ns, error)
-        except Exception as failure:  # noqa: BLE001  ours; the request is over and stays as it was
-            self._requests.on_error("asgi.record", failure)
+            record = self._hooks.record
+            record(self, (self.last_byte_ns or perf_counter_ns()) - self.start_ns, error)
+        except Exception as failure:  # noqa: BLE001  an internal error; the request is over
+            self._hooks.on_error("asgi.record", failure)
 
-    def _client_disconnected(self) -> bool:
-        """Whether the client hung up before the last byte: we saw it, or the server's connection object says so.
-
-        uvicorn's object has `disconnected`, hypercorn's `closed`; granian tells only an application that asks.
-        """
-        connection = getattr(self._send, "__self__", None)
-        return bool(
-            self.disconnected or getattr(connection, "disconnected", False) or getattr(connection, "closed", False)
-        )
-
-    def _by_disconnect(self, error: BaseException) -> bool:
-        if not (self.left if self.last_ns else self._client_disconnected()) or isinstance(error, TimeoutError):
+    def _is_disconnect_error(self, error: BaseException) -> bool:
+        """Return whether an exception is the consequence of the client's disconnect."""
+        if self.last_byte_ns:
+            disconnected = self.client_aborted
+        else:
+            disconnected = self.disconnected or is_disconnected(getattr(self._send, "__self__", None))
+        if not disconnected or isinstance(error, TimeoutError):
             return False
         return isinstance(error, OSError) or type(error).__name__ == "ClientDisconnect"
 
 
 def with_header(message: Message, name: bytes, value: bytes) -> Message:
-    """A copy of a response start with one more header; the application's own message and list stay as they are."""
+    """Return a copy of a response start message with one more header. The application's message is not changed."""
     copy: MutableMapping[str, Any] = dict(message)
     copy["headers"] = [*message.get("headers", ()), (name, value)]
     return copy
 
 
-def closing(message: Message) -> Message:
-    """A response start after which an HTTP/1 connection ends, so that the client's next request can go elsewhere."""
+def with_connection_close(message: Message) -> Message:
+    """Return a response start message with `Connection: close`, so that the client's next request uses a new connection.
+
+    A message that has a `Connection` header, and the handshake of a WebSocket, are returned unchanged.
+    """
     if message["type"] != "http.response.start":
-        return message  # a WebSocket's handshake ends by an upgrade of its connection
+        return message
     if any(name.lower() == b"connection" for name, _ in message.get("headers", ())):
-        return message  # the application has its own opinion
+        return message
     return with_header(message, b"connection", b"close")

@@ -1,4 +1,4 @@
-"""Who asked whom for what: client, peer, server, path and query of a request, as span attributes.
+"""Client, server, path and query attributes of a request.
 
 Follows the HTTP span conventions of OpenTelemetry semantic conventions 1.44.0.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from connectsoft_obs.asgi.forwarded import NOTHING, Forwarded, ForwardedInfo
+from connectsoft_obs.asgi.forwarded import NO_FORWARDED_INFO, ForwardedHeaders, ForwardedInfo
 from connectsoft_obs.asgi.types import Scope
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs import EncodedFields, LogPipeline
@@ -25,89 +25,91 @@ from connectsoft_obs.vocabulary import (
 )
 
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(?::(\d{1,5}))?")
-_KEPT = 1024
-_LONGEST = 512
-"""Bytes of Host and User-Agent together, beyond which a caller is not remembered."""
+_MAX_CACHED_CLIENTS = 1024
+_MAX_CACHED_HEADER_SIZE = 512
+"""Bytes of Host and User-Agent together, beyond which the attributes of a client are not cached."""
 
 
 class ClientAttributes:
-    """Who asks whom: what the requests of one connection have in common.
+    """Client and server attributes that the requests of one connection share.
 
     Args:
-        shared: as span attributes.
-        line: as fields of an access line, without secrets.
+        span_attributes: client, peer, server and user agent as encoded span attributes.
+        log_fields: client address and user agent as encoded fields of an access log line, sanitized.
     """
 
-    __slots__ = ("line", "shared")
+    __slots__ = ("log_fields", "span_attributes")
 
-    def __init__(self, shared: EncodedAttributes, line: EncodedFields) -> None:
-        self.shared: EncodedAttributes = shared
-        self.line: EncodedFields = line
+    def __init__(self, span_attributes: EncodedAttributes, log_fields: EncodedFields) -> None:
+        self.span_attributes: EncodedAttributes = span_attributes
+        self.log_fields: EncodedFields = log_fields
 
 
 class RequestAttributeCache:
-    """Reads addresses. Thread-safe; what it remembers of callers is bounded.
+    """Reads the client and URL attributes of requests and caches those of clients, up to a limit. Thread-safe.
 
     Args:
-        settings: proxies that are trusted, query keys that are shown.
-        logs: cleans fields of a line and lays them out.
+        settings: has the trusted proxies and the query keys that are not redacted.
+        logs: sanitizes and encodes log fields.
     """
 
     def __init__(self, settings: Settings, logs: LogPipeline) -> None:
-        self._forwarded = Forwarded(settings.trusted_proxies)
+        self._forwarded = ForwardedHeaders(settings.trusted_proxies)
         self._redact_query = logs.redaction.redact_query
-        self._shown_keys = frozenset(settings.url_query_allowlist)
+        self._query_allowlist = frozenset(settings.url_query_allowlist)
         self._logs = logs
-        self.known: dict[tuple[Any, ...], ClientAttributes] = {}
-        """Callers by peer, Host and User-Agent, and by what proxies said of them where they did."""
+        self.clients: dict[tuple[Any, ...], ClientAttributes] = {}
+        """By peer, Host and User-Agent; behind a trusted proxy also by the client and host that it reports."""
 
-    def original(self, peer: Any, headers: dict[bytes, bytes]) -> ForwardedInfo:
-        """What trusted proxies say of the request as the client made it."""
-        return self._forwarded.original(str(peer[0]), headers) if peer else NOTHING
+    def forwarded_info(self, peer: Any, headers: dict[bytes, bytes]) -> ForwardedInfo:
+        """Return what trusted proxies report about the original request."""
+        return self._forwarded.read(str(peer[0]), headers) if peer else NO_FORWARDED_INFO
 
-    def caller(self, peer: Any, headers: dict[bytes, bytes], said: ForwardedInfo = NOTHING) -> ClientAttributes:
-        """Who asks; the next request of a connection costs one look-up."""
+    def client(
+        self, peer: Any, headers: dict[bytes, bytes], forwarded: ForwardedInfo = NO_FORWARDED_INFO
+    ) -> ClientAttributes:
+        """Return the client attributes of a request. They are cached for the next requests of the connection."""
         if type(peer) is not tuple:  # ASGI allows any iterable
             peer = tuple(peer or ())
         key: tuple[Any, ...] = (peer, headers.get(b"host"), headers.get(b"user-agent"))
-        if said is not NOTHING:
-            key = (*key, said.client, said.host)
-        return self.known.get(key) or self._met(key, said)
+        if forwarded is not NO_FORWARDED_INFO:
+            key = (*key, forwarded.client, forwarded.host)
+        return self.clients.get(key) or self._create_client(key, forwarded)
 
     def url_attributes(self, scope: Scope) -> dict[str, Any]:
-        """What is asked for, as span attributes."""
+        """Return path and redacted query as span attributes."""
         query = scope.get("query_string")
-        return {URL_PATH: scope["path"], URL_QUERY: self.query(query)} if query else {URL_PATH: scope["path"]}
+        return {URL_PATH: scope["path"], URL_QUERY: self.redact_query(query)} if query else {URL_PATH: scope["path"]}
 
-    def query(self, raw: bytes) -> str:
-        """A query without secrets."""
-        return self._redact_query(raw, self._shown_keys)
+    def redact_query(self, query: bytes) -> str:
+        """Return a query string with secret values replaced."""
+        return self._redact_query(query, self._query_allowlist)
 
-    def _met(self, key: tuple[Any, ...], said: ForwardedInfo) -> ClientAttributes:
-        peer, host, agent = key[:3]
-        host = said.host or host or b""
-        found: dict[str, Any] = {}
-        server = _parsed_host(host)
+    def _create_client(self, key: tuple[Any, ...], forwarded: ForwardedInfo) -> ClientAttributes:
+        peer, host, user_agent = key[:3]
+        host = forwarded.host or host or b""
+        attributes: dict[str, Any] = {}
+        server = _parse_host(host)
         if server is not None:
-            found[SERVER_ADDRESS] = server[0]
+            attributes[SERVER_ADDRESS] = server[0]
             if server[1] is not None:
-                found[SERVER_PORT] = server[1]
+                attributes[SERVER_PORT] = server[1]
         if peer:
-            found |= {CLIENT_ADDRESS: said.client or peer[0], PEER_ADDRESS: peer[0], PEER_PORT: peer[1]}
-        if agent is not None:
-            found[USER_AGENT] = agent.decode("latin-1")
-        shown = {name: found[name] for name in (CLIENT_ADDRESS, USER_AGENT) if found.get(name) is not None}
-        line = self._logs.clean(shown)
-        caller = ClientAttributes(encode_common_attributes(found), self._logs.fragment(line))
-        # A secret is looked for, and counted, each time.
-        if line == shown and len(host) + len(agent or b"") <= _LONGEST:
-            if len(self.known) >= _KEPT:
-                self.known.clear()
-            self.known[key] = caller
-        return caller
+            attributes |= {CLIENT_ADDRESS: forwarded.client or peer[0], PEER_ADDRESS: peer[0], PEER_PORT: peer[1]}
+        if user_agent is not None:
+            attributes[USER_AGENT] = user_agent.decode("latin-1")
+        logged = {name: attributes[name] for name in (CLIENT_ADDRESS, USER_AGENT) if attributes.get(name) is not None}
+        fields = self._logs.sanitize(logged)
+        client = ClientAttributes(encode_common_attributes(attributes), self._logs.encode_fields(fields))
+        # Fields with a redacted value are not cached, because each redaction is counted.
+        if fields == logged and len(host) + len(user_agent or b"") <= _MAX_CACHED_HEADER_SIZE:
+            if len(self.clients) >= _MAX_CACHED_CLIENTS:
+                self.clients.clear()
+            self.clients[key] = client
+        return client
 
 
-def _parsed_host(host: bytes) -> tuple[str, int | None] | None:
+def _parse_host(host: bytes) -> tuple[str, int | None] | None:
     match = _HOST.fullmatch(host)
     if match is None:
         return None

@@ -1,61 +1,67 @@
-"""The route template of a request, read off what the framework left in the scope; nothing is matched again.
+"""The route template of a request, taken from what the framework has stored in the ASGI scope.
 
-Starlette leaves the innermost route in `scope["route"]` and FastAPI an effective route with the prefixes of included
-routers, but of the mounts passed on the way only the concrete path. Which mounts lead to a route is a property of the
-route table, so it is looked up there once for each route and kept.
+Starlette stores the innermost route in `scope["route"]` and FastAPI an effective route with the prefixes of included
+routers. For mounts, the scope has only the concrete path. The mounts that lead to a route are looked up in the route
+table, once for each route.
+
+All names of Starlette's and FastAPI's routing that are not public are used in this module only
+(tests/asgi/test_private_names.py).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Route: TypeAlias = Callable[[Scope], str | None]
+from connectsoft_obs.asgi.types import Scope
 
-_KEPT = 10_000
+RouteFunction: TypeAlias = Callable[[Scope], str | None]
+"""Returns the route template of a request, None if no route matched."""
+
+_MAX_CACHED_TEMPLATES = 10_000
+_MAX_DEPTH = 20
 _PARAMETER = re.compile(r"\{[^}]*\}")
 
 
 class RouteTemplates:
-    """Templates by route object. Thread-safe; what it holds is bounded by the number of routes."""
+    """Cache of route templates by route object, bounded by the number of routes. Thread-safe."""
 
     def __init__(self) -> None:
-        self._known: dict[int | tuple[int, int], tuple[Any, str]] = {}
+        self._cache: dict[int | tuple[int, int], tuple[Any, str]] = {}
 
-    def find(self, scope: Scope, root: str) -> str:
-        """The template, or "" where no route matched. `root` is the root path that the server gave."""
+    def find(self, scope: Scope, root_path: str) -> str:
+        """Return the template, or "" if no route matched. `root_path` is the one that the server has set."""
         route = scope.get("route")
-        place = scope.get("endpoint") if route is None else route
-        if place is None:
+        target = scope.get("endpoint") if route is None else route
+        if target is None:
             return ""
-        effective = _effective(scope, route) if "fastapi" in scope else None
-        known = self._known.get(id(place) if effective is None else (id(place), id(effective)))
-        if known is None or known[0] is not place:
-            return self._found(scope, root, place, effective)
-        return f"{root}{known[1]}" if root and known[1] else known[1]
+        effective = _effective_route(scope, route) if "fastapi" in scope else None
+        cached = self._cache.get(id(target) if effective is None else (id(target), id(effective)))
+        if cached is None or cached[0] is not target:
+            return self._look_up(scope, root_path, target, effective)
+        return f"{root_path}{cached[1]}" if root_path and cached[1] else cached[1]
 
-    def _found(self, scope: Scope, root: str, place: Any, effective: Any) -> str:
-        chains = list(_chains(getattr(scope.get("router"), "routes", ()), place, ()))
+    def _look_up(self, scope: Scope, root_path: str, target: Any, effective: Any) -> str:
+        chains = list(_find_route_chains(getattr(scope.get("router"), "routes", ()), target, ()))
         if scope.get("route") is None and not chains:
-            return ""  # an endpoint that no route table knows
-        local = _local(chains[0][-1] if chains else place, place, effective)
-        prefixes = {"".join(_mount(mount) for mount in chain[:-1]) for chain in chains} or {""}
-        if len(prefixes) > 1:  # the same routes are mounted in several places: the path says which
-            passed = str(scope.get("root_path", ""))[len(root) :]
-            fitting = [prefix for prefix in prefixes if _fits(prefix, passed, "[^/]+")]
-            fitting = fitting or [prefix for prefix in prefixes if _fits(prefix, passed, ".+")]
-            return f"{root}{max(fitting, key=len)}{local}" if fitting and local else ""
+            return ""  # an endpoint that is in no route table
+        local = _local_template(chains[0][-1] if chains else target, target, effective)
+        prefixes = {"".join(_mount_template(mount) for mount in chain[:-1]) for chain in chains} or {""}
+        if len(prefixes) > 1:  # the routes are mounted several times: the concrete path decides
+            mount_path = str(scope.get("root_path", ""))[len(root_path) :]
+            matches = [prefix for prefix in prefixes if _matches_prefix(prefix, mount_path, "[^/]+")]
+            matches = matches or [prefix for prefix in prefixes if _matches_prefix(prefix, mount_path, ".+")]
+            return f"{root_path}{max(matches, key=len)}{local}" if matches and local else ""
         template = f"{prefixes.pop()}{local}" if local else ""
-        if len(self._known) < _KEPT:
-            # The object is kept with its template, so that its id cannot be given to another one.
-            self._known[id(place) if effective is None else (id(place), id(effective))] = (place, template)
-        return f"{root}{template}" if template else ""
+        if len(self._cache) < _MAX_CACHED_TEMPLATES:
+            # The cache holds a reference to the object, so that no other object can get the same id.
+            self._cache[id(target) if effective is None else (id(target), id(effective))] = (target, template)
+        return f"{root_path}{template}" if template else ""
 
 
-def _effective(scope: Scope, route: Any) -> Any:
-    """FastAPI's route with the prefixes of the routers that include it."""
+def _effective_route(scope: Scope, route: Any) -> Any:
+    """Return FastAPI's context of a route, which has the prefixes of the routers that include the route."""
     fastapi = scope.get("fastapi")
     if not fastapi:
         return None
@@ -63,39 +69,53 @@ def _effective(scope: Scope, route: Any) -> Any:
     return context if context is not None and getattr(context, "original_route", None) is route else None
 
 
-def _local(entry: Any, place: Any, effective: Any) -> str:
-    """The innermost template; "" for a mount whose own routes did not match."""
+def _local_template(entry: Any, target: Any, effective: Any) -> str:
+    """Return the template of the innermost route, or "" for a mount whose own routes did not match."""
     if effective is not None:
         inner = getattr(effective, "starlette_route", None)
         return str(getattr(inner, "path_format", None) or effective.path_format)
-    route = place if hasattr(place, "path_format") else entry
+    route = target if hasattr(target, "path_format") else entry
     if not hasattr(route, "endpoint") and getattr(route, "routes", None):
         return ""
     return str(getattr(route, "path_format", ""))
 
 
-def _chains(routes: Any, place: Any, before: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """The ways from the outermost routes to a route or endpoint."""
-    if len(before) > 20:
+def _find_route_chains(routes: Any, target: Any, parents: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """Yield the chains of mounts and routers from the outermost route table to a route or endpoint."""
+    if len(parents) > _MAX_DEPTH:
         return
     for route in routes:
-        if route is place or getattr(route, "endpoint", None) is place or _is_mount_of(route, place):
-            yield (*before, route)
+        if route is target or getattr(route, "endpoint", None) is target or _is_mount_of(route, target):
+            yield (*parents, route)
         router = getattr(route, "original_router", None)
-        yield from _chains(getattr(router or route, "routes", ()) or (), place, (*before, route))
+        yield from _find_route_chains(getattr(router or route, "routes", ()) or (), target, (*parents, route))
 
 
-def _is_mount_of(route: Any, place: Any) -> bool:
-    return not hasattr(route, "endpoint") and getattr(route, "app", None) is place
+def _is_mount_of(route: Any, target: Any) -> bool:
+    return not hasattr(route, "endpoint") and getattr(route, "app", None) is target
 
 
-def _mount(route: Any) -> str:
-    """The template of a mount; routers that FastAPI includes and hosts have none here."""
+def _mount_template(route: Any) -> str:
+    """Return the template of a mount, or "" for hosts and for routers that FastAPI includes."""
     if hasattr(route, "host") or not hasattr(route, "path_format"):
         return ""
     return str(route.path_format).removesuffix("/{path}")
 
 
-def _fits(prefix: str, passed: str, parameter: str) -> bool:
+def _matches_prefix(prefix: str, mount_path: str, parameter: str) -> bool:
     pattern = parameter.join(re.escape(part) for part in _PARAMETER.split(prefix))
-    return re.fullmatch(pattern, passed) is not None
+    return re.fullmatch(pattern, mount_path) is not None
+
+
+def list_route_paths(routes: Any, prefix: str = "", depth: int = 0) -> Iterator[str]:
+    """Yield the path templates of a route table and of its mounts, each with `prefix`."""
+    for route in routes or ():
+        contexts = getattr(route, "effective_route_contexts", None)
+        if contexts is not None:
+            for context in contexts():
+                yield prefix + str(getattr(context, "path_format", ""))
+            continue
+        path = str(getattr(route, "path", ""))
+        yield prefix + path
+        if depth < _MAX_DEPTH and getattr(route, "routes", None):
+            yield from list_route_paths(route.routes, prefix + path, depth + 1)

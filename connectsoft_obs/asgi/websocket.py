@@ -1,4 +1,4 @@
-"""One WebSocket connection, while it lasts: one span, counts of messages, one sample and one line at its end."""
+"""State of one WebSocket connection. One span, message counts, one duration sample and one log line per connection."""
 
 from __future__ import annotations
 
@@ -12,40 +12,41 @@ from connectsoft_obs.operations import exception_outcome, status_outcome
 from connectsoft_obs.vocabulary import STREAM_RECEIVED, STREAM_SENT, Outcome
 
 if TYPE_CHECKING:
-    from connectsoft_obs.asgi.instrumentation import RequestInstrumentation
+    from connectsoft_obs.asgi.request import RequestHooks
     from connectsoft_obs.asgi.types import Message, Receive, Scope, Send
 
 SWITCHING_PROTOCOLS = 101
 WEBSOCKET_REJECTED = 403
-"""What servers answer to a handshake that the application closes instead of accepting (ASGI WebSocket 2.4)."""
+"""Status that servers send if the application closes the connection before it accepts it (ASGI WebSocket 2.4)."""
 
 
 class WebSocketRequest(HttpRequest):
-    """A WebSocket in flight. Ends well whoever closes it; a crash is ours, a refusal is the caller's fault."""
+    """One WebSocket connection. A close by either side is a success, an exception a failure, a rejection is rejected."""
 
-    __slots__ = ("messages_in", "messages_out")
+    __slots__ = ("messages_received", "messages_sent")
 
-    messages_in: int
-    messages_out: int
+    messages_received: int
+    messages_sent: int
 
     @classmethod
-    def create(cls, requests: RequestInstrumentation, scope: Scope, receive: Receive, send: Send) -> Self:
-        """A connection that begins."""
-        made = super().create(requests, scope, receive, send)
-        made.stream = WEBSOCKET
-        made.messages_in = made.messages_out = 0
-        return made
+    def create(cls, hooks: RequestHooks, scope: Scope, receive: Receive, send: Send) -> Self:
+        """Create the state of a connection that starts."""
+        request = super().create(hooks, scope, receive, send)
+        request.stream_kind = WEBSOCKET
+        request.messages_received = request.messages_sent = 0
+        return request
 
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on to the server."""
         kind = message.get("type")
         if kind == "websocket.send":
-            self.messages_out += 1
-            self.sent: int = self.sent + len(message.get("bytes") or message.get("text") or b"")
+            self.messages_sent += 1
+            size = len(message.get("bytes") or message.get("text") or b"")
+            self.response_body_size: int = self.response_body_size + size
         elif kind in ("websocket.accept", "websocket.http.response.start"):
             status = SWITCHING_PROTOCOLS if kind == "websocket.accept" else message.get("status", WEBSOCKET_REJECTED)
             return self._send(self._on_response_start({**message, "status": status}, message))
-        elif kind == "websocket.close" and not self.first_ns:
+        elif kind == "websocket.close" and not self.first_byte_ns:
             self.status = WEBSOCKET_REJECTED
         return self._send(message)
 
@@ -53,32 +54,36 @@ class WebSocketRequest(HttpRequest):
         """Pass a message on to the application."""
         message = await self._receive()
         if message["type"] == "websocket.receive":
-            self.messages_in += 1
-            self.received: int = self.received + len(message.get("bytes") or message.get("text") or b"")
+            self.messages_received += 1
+            size = len(message.get("bytes") or message.get("text") or b"")
+            self.request_body_size: int = self.request_body_size + size
         elif message["type"] == "websocket.disconnect":
             self.disconnected: bool = True
-            self.last_ns: int = self.last_ns or perf_counter_ns()
+            self.last_byte_ns: int = self.last_byte_ns or perf_counter_ns()
         return message
 
     def on_app_exit(self, error: BaseException | None) -> None:
-        """The application returned or raised."""
+        """Record the connection. Called when the application has returned or raised `error`."""
         if self.outcome is not None:
             return
-        self.counts: dict[str, int] | None = {STREAM_SENT: self.messages_out, STREAM_RECEIVED: self.messages_in}
-        if error is not None and not self._normal(error):
-            outcome, name = exception_outcome(error)
+        self.message_counts: dict[str, int] | None = {
+            STREAM_SENT: self.messages_sent,
+            STREAM_RECEIVED: self.messages_received,
+        }
+        if error is not None and not self._is_disconnect(error):
+            outcome, error_type = exception_outcome(error)
             if outcome is not Outcome.ABORTED:
                 self.status = self.status or 500
-                self._finish(outcome, name, error)
+                self._finish(outcome, error_type, error)
                 return
         if self.status and self.status != SWITCHING_PROTOCOLS:
             self._finish(*status_outcome(self.status))
-        elif not self.first_ns and not self.disconnected and error is None:
-            self.status: int = 500  # neither accepted nor refused: the server answers for the application
+        elif not self.first_byte_ns and not self.disconnected and error is None:
+            self.status: int = 500  # neither accepted nor closed: the server sends a 500
             self._finish(Outcome.FAILURE, "500")
         else:
             self._finish(Outcome.SUCCESS, None)
 
-    def _normal(self, error: BaseException) -> bool:
-        """Whether an exception only says that the other side has closed."""
+    def _is_disconnect(self, error: BaseException) -> bool:
+        """Return whether an exception only reports that the client has closed the connection."""
         return self.disconnected and (isinstance(error, OSError) or type(error).__name__ == "WebSocketDisconnect")

@@ -1,1 +1,1 @@
-"""Commands for operators."""
+"""Commands for operators and pipelines."""

@@ -1,4 +1,4 @@
-"""`connectsoft-obs probe`: for exec probes and scripts; a socket and nothing else, so that it starts fast."""
+"""`connectsoft-obs probe`: a health probe for exec probes and scripts. It imports only `socket`, to start fast."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 _USAGE = """usage: connectsoft-obs probe TARGET [--timeout SECONDS] [--max-age SECONDS]
 
 TARGET is one of
-  http://HOST:PORT/PATH   well when it answers 200 within --timeout seconds (1)
-  https://HOST:PORT/PATH  the same; like the kubelet's, the probe does not verify the certificate
-  tcp://HOST:PORT         well when it accepts a connection within --timeout seconds (1)
-  file:PATH               well when the file was written less than --max-age seconds ago (60)
+  http://HOST:PORT/PATH   healthy if it answers 200 within --timeout seconds (1)
+  https://HOST:PORT/PATH  the same; like the kubelet, the probe does not verify the certificate
+  tcp://HOST:PORT         healthy if it accepts a connection within --timeout seconds (1)
+  file:PATH               healthy if the file was written less than --max-age seconds ago (60)
 
-exit code 0: well; 1: not well; 2: the command line makes no sense
+exit code 0: healthy; 1: not healthy; 2: the arguments are not valid
 """
 _PORTS = {"http": 80, "https": 443}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Probe one target and give back the exit code."""
+    """Probe one target and return the exit code."""
     if "--help" in arguments or "-h" in arguments:
         sys.stdout.write(_USAGE)
         return 0
     options = {"--timeout": 1.0, "--max-age": 60.0}
     try:
-        target = _parsed(list(arguments), options)
+        target = _parse(list(arguments), options)
         scheme, _, rest = target.partition(":")
         check = {"http": _http, "https": _http, "tcp": _tcp, "file": _file}[scheme]
     except (ValueError, IndexError, KeyError):
@@ -46,31 +46,31 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if problem else 0
 
 
-def _parsed(given: list[str], options: dict[str, float]) -> str:
-    """The target; `options` are changed to what is given, as `--timeout 2` or `--timeout=2`."""
+def _parse(arguments: list[str], options: dict[str, float]) -> str:
+    """Return the target, and set `options` from arguments such as `--timeout 2` or `--timeout=2`."""
     targets = []
-    while given:
-        word = given.pop(0)
-        name, equals, value = word.partition("=")
+    while arguments:
+        argument = arguments.pop(0)
+        name, equals, value = argument.partition("=")
         if not name.startswith("--"):
-            targets.append(word)
+            targets.append(argument)
             continue
         if name not in options:
             raise ValueError(name)
-        options[name] = float(value if equals else given.pop(0))
+        options[name] = float(value if equals else arguments.pop(0))
         if not 0 < options[name] < 1e9:
             raise ValueError(name)
     (target,) = targets
     return target
 
 
-def _connect(authority: str, port: int, seconds: float) -> tuple[socket.socket, str]:
+def _connect(authority: str, default_port: int, timeout: float) -> tuple[socket.socket, str]:
     authority = authority.rpartition("@")[2]
-    host, colon, number = authority.rpartition(":")
-    if not colon or "]" in number:  # no port, or the colons of an IPv6 address
-        host, number = authority, str(port)
+    host, colon, port = authority.rpartition(":")
+    if not colon or "]" in port:  # no port: the colon, if any, belongs to an IPv6 address
+        host, port = authority, str(default_port)
     host = host.strip("[]")
-    return socket.create_connection((host, int(number)), seconds), host
+    return socket.create_connection((host, int(port)), timeout), host
 
 
 def _http(scheme: str, rest: str, options: dict[str, float]) -> str:
@@ -85,23 +85,24 @@ def _http(scheme: str, rest: str, options: dict[str, float]) -> str:
     connection, host = _connect(authority, _PORTS[scheme], options["--timeout"])
     with connection:
         if scheme == "https":
-            connection = _encrypted(connection, host)
+            connection = _start_tls(connection, host)
         connection.sendall(request.encode("ascii"))
-        answer = b""
-        while b"\r\n" not in answer and len(answer) < 4096:
+        response = b""
+        while b"\r\n" not in response and len(response) < 4096:
             connection.settimeout(max(deadline - time.monotonic(), 0.001))
-            if not (part := connection.recv(4096)):
+            if not (chunk := connection.recv(4096)):
                 break
-            answer += part
+            response += chunk
         connection.close()
-    words = answer.partition(b"\r\n")[0].split()
-    if len(words) < 2 or not words[0].startswith(b"HTTP/"):
-        return "did not answer in HTTP"
-    return "" if words[1] == b"200" else f"answered {words[1].decode('ascii', 'replace')}"
+    status_line = response.partition(b"\r\n")[0].split()
+    if len(status_line) < 2 or not status_line[0].startswith(b"HTTP/"):
+        return "the response is not HTTP"
+    status = status_line[1]
+    return "" if status == b"200" else f"status {status.decode('ascii', 'replace')}"
 
 
-def _encrypted(connection: socket.socket, host: str) -> socket.socket:
-    import ssl  # 15 ms that the other forms do not need
+def _start_tls(connection: socket.socket, host: str) -> socket.socket:
+    import ssl  # imported on use: it takes 15 ms, which the other targets do not need
 
     context = ssl.create_default_context()
     context.check_hostname = False

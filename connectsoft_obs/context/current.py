@@ -1,99 +1,92 @@
-"""What runs here and now: the operation and the span of the calling task or thread."""
+"""The operation and the span of the calling task or thread, and what is bound to them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any, Final
 
 from opentelemetry import trace
-from opentelemetry.context import Context, attach, create_key, get_current
+from opentelemetry.context import Context, create_key, get_current
 
 from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.operations import Operation
 from connectsoft_obs.vocabulary import CORRELATION_ID, DIMENSIONS
 
-# The operation travels in the OpenTelemetry context, so whatever carries a span to another thread carries it too.
-OPERATION: Final = create_key("connectsoft-operation")
-(SPAN,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
+# The operation is stored in the OpenTelemetry context, so it is carried to other threads together with the span.
+OPERATION_KEY: Final = create_key("connectsoft-operation")
+(SPAN_KEY,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 
-_SENDABLE: Final = re.compile(r"[!-~]{1,256}")
+_HEADER_VALUE: Final = re.compile(r"[!-~]{1,256}")
 
-_outside: ContextVar[dict[str, Any] | None] = ContextVar("connectsoft-obs-bound", default=None)
+_ambient_bindings: ContextVar[dict[str, Any] | None] = ContextVar("connectsoft-obs-bound", default=None)
 
 
 def current_operation() -> Operation | None:
-    """The operation of the calling task or thread, if there is one."""
-    found = get_current().get(OPERATION)
-    return found if isinstance(found, Operation) else None
-
-
-def push(operation: Operation, span: trace.Span, base: Context | None = None) -> tuple[Token[Context], Context]:
-    """Make an operation and its span current, on top of `base` or of what is current; the token is for `detach`."""
-    context = context_with(operation, span, get_current() if base is None else base)
-    return attach(context), context
+    """Return the operation of the calling task or thread, or None."""
+    operation = get_current().get(OPERATION_KEY)
+    return operation if isinstance(operation, Operation) else None
 
 
 def context_with(operation: Operation, span: trace.Span, base: Context) -> Context:
-    """A context in which an operation and its span are current, for work that goes on in steps."""
-    return Context({**base, OPERATION: operation, SPAN: span})
+    """Return a copy of a context in which an operation and its span are current."""
+    return Context({**base, OPERATION_KEY: operation, SPAN_KEY: span})
 
 
 def ambient_bindings() -> dict[str, Any] | None:
-    """What is bound to the calling task or thread while no operation runs, under attribute names."""
-    return _outside.get()
+    """Return what is bound to the calling task or thread outside of operations, by attribute name."""
+    return _ambient_bindings.get()
 
 
 @contextmanager
 def isolated_bindings() -> Iterator[None]:
-    """Inside, nothing is bound to the calling task or thread; what it binds outside of operations ends with the block."""
-    token = _outside.set(None)
+    """Hide the ambient bindings of the calling task or thread for the block, and drop those that the block adds."""
+    token = _ambient_bindings.set(None)
     try:
         yield
     finally:
-        with suppress(ValueError):  # a generator that ends in another context than it began in
-            _outside.reset(token)
+        with suppress(ValueError):  # a generator that is closed in another `contextvars.Context`
+            _ambient_bindings.reset(token)
 
 
-def bind(**facts: Any) -> None:
-    """Put facts about what is running now on its span and on all its log lines from here on; never on a metric.
+def bind(**values: Any) -> None:
+    """Add attributes to the current operation: to its span and to all its later log lines, never to a metric.
 
     `tenant_id`, `execution_id`, `project_id`, `module_id`, `agent_id`, `skill_id`, `artifact_id`, `workflow_id` and
-    `correlation_id` are written under their `connectsoft.*.id` names, other keys as they are. Outside an operation the
-    facts belong to the calling task or thread. Safe from any thread or task of the operation. Never raises.
+    `correlation_id` are written under their `connectsoft.*.id` names, other keys unchanged. Outside of an operation the
+    attributes are bound to the calling task or thread. Safe from any thread or task of the operation. Never raises.
 
-    A correlation id is sent on, and back with the response, if a header can carry it: 1 to 256 visible ASCII characters.
-    Any other is on span and lines only.
+    A correlation id is propagated in headers if it is a valid header value: 1 to 256 visible ASCII characters. Any other
+    is on span and log lines only.
     """
     try:
-        _bind(facts)
-    except Exception as failure:  # noqa: BLE001  who says what runs must not fail for it
+        _bind(values)
+    except Exception as failure:  # noqa: BLE001  the calling application must not fail
         record_internal_error("context.bind", failure)
 
 
-def set_sanitizer(clean: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """How secrets are taken out of what is bound, before it is on a span or anywhere else."""
-    global _clean
-    _clean = clean
+def set_sanitizer(sanitizer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Set the function that redacts secrets in attributes before they are bound."""
+    global _sanitizer
+    _sanitizer = sanitizer
 
 
-def sanitize(facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts under their attribute names without secrets."""
-    return _clean(facts)
+def sanitize(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return attributes with secrets redacted."""
+    return _sanitizer(attributes)
 
 
-_clean: Callable[[dict[str, Any]], dict[str, Any]] = dict
+_sanitizer: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
 
-def _bind(facts: dict[str, Any]) -> None:
+def _bind(values: dict[str, Any]) -> None:
     operation = current_operation()
-    facts = _clean({DIMENSIONS.get(key, key): value for key, value in facts.items()})
+    attributes = _sanitizer({DIMENSIONS.get(key, key): value for key, value in values.items()})
     if operation is None:
-        named = facts
-        _outside.set({**(_outside.get() or {}), **named})
+        _ambient_bindings.set({**(_ambient_bindings.get() or {}), **attributes})
         return
-    if CORRELATION_ID in facts and _SENDABLE.fullmatch(given := str(facts[CORRELATION_ID])):
-        operation.correlation_id = given
-    operation.bind(facts)
+    if CORRELATION_ID in attributes and _HEADER_VALUE.fullmatch(correlation_id := str(attributes[CORRELATION_ID])):
+        operation.correlation_id = correlation_id
+    operation.bind(attributes)

@@ -1,6 +1,6 @@
-"""Threads of `loop.run_in_executor` that know what runs: the trace, the operation, whatever a ContextVar holds.
+"""Default executor of an asyncio event loop that carries the context to its threads: span, operation, context variables.
 
-`asyncio.to_thread` and the frameworks' thread pools carry the context; the loop's default executor does not.
+`asyncio.to_thread` and the thread pools of the frameworks carry the context; the default executor of the loop does not.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ T = TypeVar("T")
 
 
 class ContextExecutor(ThreadPoolExecutor):
-    """The executor that an event loop makes for itself, except that each call runs in a copy of its caller's context."""
+    """Like the default executor of asyncio, but each call runs in a copy of the context of its caller."""
 
     def __init__(self) -> None:
         super().__init__(thread_name_prefix="asyncio")
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run a call in a thread, in the context of whoever submits it."""
+        """Run a call in a thread, in a copy of the current context."""
         context = copy_context()
         return super().submit(lambda: context.run(fn, *args, **kwargs))
 
 
 def carry_context(loop: asyncio.AbstractEventLoop) -> bool:
-    """Give a loop an executor that carries the context; False for a loop that has an executor already, which stays."""
+    """Set a `ContextExecutor` as the default executor of a loop. Return False if the loop has an executor already."""
     if _has_executor(loop):
         return False
     loop.set_default_executor(ContextExecutor())
@@ -37,7 +37,7 @@ def carry_context(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def _has_executor(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether a loop holds an executor. There is no question for it, so we look at what it refers to."""
-    held: list[Any] = gc.get_referents(loop)
-    held += [value for one in held if isinstance(one, dict) for value in one.values()]
-    return any(isinstance(one, Executor) for one in held)
+    """Return whether a loop has a default executor. There is no public method, so its references are searched."""
+    referents: list[Any] = gc.get_referents(loop)
+    referents += [value for referent in referents if isinstance(referent, dict) for value in referent.values()]
+    return any(isinstance(referent, Executor) for referent in referents)

@@ -1,37 +1,36 @@
-"""OpenTelemetry's current context by way of the context variable that it is kept in.
+"""OpenTelemetry's current context, read and set through the context variable that stores it.
 
-Its functions are two calls deep each, and a request needs five of them (tests/bench/instructions.py). Where OpenTelemetry
-keeps its context elsewhere, by OTEL_PYTHON_CONTEXT or in a version to come, these are its own functions.
+The functions of the API are two calls each, and a request needs five of them (tests/bench/instructions.py). If
+OpenTelemetry stores its context elsewhere, the functions here are those of the API.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar, Token
-from typing import Any, Final
+from contextvars import Token
+from typing import Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 
-_runtime: Final[Any] = getattr(otel_context, "_RUNTIME_CONTEXT", None)
-_variable: Final[Any] = getattr(_runtime, "_current_context", None)
-_near: Final = type(_runtime) is ContextVarsRuntimeContext and isinstance(_variable, ContextVar)
+from connectsoft_obs.context.otel_private import CURRENT_CONTEXT
 
-get_current: Final[Callable[[], Context]] = _variable.get if _near else otel_context.get_current
-"""The current context."""
+_uses_variable: Final = CURRENT_CONTEXT is not None
 
-attach: Final[Callable[[Context], Token[Context]]] = _variable.set if _near else otel_context.attach
-"""Make a context current; the token is for `detach`."""
+get_current: Final[Callable[[], Context]] = CURRENT_CONTEXT.get if _uses_variable else otel_context.get_current
+"""Return the current context."""
 
-reset: Final[Callable[[Token[Context]], None]] = _variable.reset if _near else otel_context.detach
-"""Make what was current before current again. `detach` is the same for who may be in another context than it began in.
+attach: Final[Callable[[Context], Token[Context]]] = CURRENT_CONTEXT.set if _uses_variable else otel_context.attach
+"""Make a context current. The token is for `reset` or `detach`."""
+
+reset: Final[Callable[[Token[Context]], None]] = CURRENT_CONTEXT.reset if _uses_variable else otel_context.detach
+"""Restore the previous context. Use `detach` where the calling code may run in another `contextvars.Context`.
 
 Raises:
-    ValueError: the token is of another context of Python's.
+    ValueError: the token was created in another `contextvars.Context`.
 """
 
 
 def detach(token: Token[Context]) -> None:
-    """Make what was current before current again; OpenTelemetry says in its log where that cannot be."""
+    """Restore the previous context. OpenTelemetry logs an error if the token is from another `contextvars.Context`."""
     otel_context.detach(token)

@@ -1,15 +1,13 @@
-"""Work of our own that is nobody's telemetry: exports, and what health checks ask of databases and services."""
+"""Suppresses instrumentation of calls that the library itself makes: exports and health checks."""
 
 from __future__ import annotations
 
-from opentelemetry import context
-from opentelemetry.context import Context, set_value
+from opentelemetry.context import Context
+
+from connectsoft_obs.context.otel_private import SUPPRESS_HTTP_INSTRUMENTATION_KEY, SUPPRESS_INSTRUMENTATION_KEY
 
 
 def suppressed_context() -> Context:
-    """A context in which client instrumentations do nothing."""
-    marked = Context()
-    for name in ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY"):
-        if (key := getattr(context, name, None)) is not None:
-            marked = set_value(key, True, marked)
-    return marked
+    """Return a context in which client instrumentations do nothing."""
+    keys = (SUPPRESS_INSTRUMENTATION_KEY, SUPPRESS_HTTP_INSTRUMENTATION_KEY)
+    return Context({key: True for key in keys if key is not None})

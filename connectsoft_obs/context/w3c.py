@@ -1,4 +1,4 @@
-"""W3C trace context and baggage as strangers send them: what is invalid is ignored, silently and in bounded time.
+"""Parsers of W3C trace context and baggage for untrusted input: invalid input is ignored, in bounded time.
 
 Follows the W3C recommendations Trace Context level 2 and Baggage.
 """
@@ -13,6 +13,7 @@ from opentelemetry.trace.span import TraceState
 MAX_BAGGAGE_BYTES = 8192
 MAX_BAGGAGE_MEMBERS = 64
 MAX_TRACESTATE_MEMBERS = 32
+MAX_TRACESTATE_LENGTH = 16384
 
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 _KEY = r"[a-z][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13}"
@@ -20,13 +21,13 @@ _MEMBER = re.compile(rf"[ \t]*({_KEY})=([\x20-\x2b\x2d-\x3c\x3e-\x7e]{{0,255}}[\
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
 
 
-def traceparent(value: bytes) -> tuple[int, int, int] | None:
-    """Trace id, span id and flags of a traceparent header, or None when it is not a valid one."""
+def parse_traceparent(value: bytes) -> tuple[int, int, int] | None:
+    """Return trace id, span id and flags of a traceparent header, or None if it is invalid."""
     match = _TRACEPARENT.fullmatch(value.strip(b" \t"))
     if match is None:
         return None
-    version, trace, span, flags, more = match.groups()
-    if version == b"ff" or (version == b"00" and more is not None):
+    version, trace, span, flags, suffix = match.groups()
+    if version == b"ff" or (version == b"00" and suffix is not None):
         return None
     trace_id, span_id = int(trace, 16), int(span, 16)
     if not trace_id or not span_id:
@@ -34,9 +35,9 @@ def traceparent(value: bytes) -> tuple[int, int, int] | None:
     return trace_id, span_id, int(flags, 16) & 0x03
 
 
-def tracestate(value: str) -> TraceState | None:
-    """The members of a tracestate header, or None when there are none, too many, or one is malformed."""
-    if len(value) > 16384:
+def parse_tracestate(value: str) -> TraceState | None:
+    """Return the members of a tracestate header, or None if there are none, too many, or one is malformed."""
+    if len(value) > MAX_TRACESTATE_LENGTH:
         return None
     members: dict[str, str] = {}
     for part in value.split(","):
@@ -49,14 +50,14 @@ def tracestate(value: str) -> TraceState | None:
     return TraceState(list(members.items())) if members else None
 
 
-def baggage(value: str) -> dict[str, str]:
-    """The well-formed members of a baggage header; nothing when it is larger than the specification's limit."""
-    found: dict[str, str] = {}
+def parse_baggage(value: str) -> dict[str, str]:
+    """Return the well-formed members of a baggage header, none if it exceeds the size limit of the specification."""
+    members: dict[str, str] = {}
     if len(value) > MAX_BAGGAGE_BYTES:
-        return found
+        return members
     for part in value.split(",", MAX_BAGGAGE_MEMBERS + 1)[:MAX_BAGGAGE_MEMBERS]:
         name, equals, rest = part.partition("=")
         name, content = name.strip(" \t"), rest.partition(";")[0].strip(" \t")
         if equals and _TOKEN.fullmatch(name) and content.isascii() and content.isprintable():
-            found[name] = unquote_to_bytes(content).decode("utf-8", "replace")
-    return found
+            members[name] = unquote_to_bytes(content).decode("utf-8", "replace")
+    return members

@@ -1,7 +1,7 @@
-"""The endpoints: health, metrics, info."""
+"""Health, metrics, info and logger endpoints, independent of the server that serves them."""
 
 from connectsoft_obs.endpoints.http_server import DEFAULT_PORT as DEFAULT_PORT
-from connectsoft_obs.endpoints.http_server import Listener as Listener
+from connectsoft_obs.endpoints.http_server import EndpointServer as EndpointServer
 from connectsoft_obs.endpoints.messages import EndpointRequest as EndpointRequest
 from connectsoft_obs.endpoints.messages import EndpointResponse as EndpointResponse
 from connectsoft_obs.endpoints.router import EndpointRouter as EndpointRouter

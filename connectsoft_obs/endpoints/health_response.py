@@ -1,4 +1,4 @@
-"""A health report as probers, people, the .NET Health Checks UI and the aggregator read it; exactly 200 or 503."""
+"""The response to a health probe: JSON as the .NET Health Checks UI reads it, or text. The status is 200 or 503."""
 
 from __future__ import annotations
 
@@ -11,134 +11,134 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from connectsoft_obs.endpoints.messages import JSON, NOT_FOUND, EndpointRequest, EndpointResponse
+from connectsoft_obs.endpoints.messages import JSON, NOT_FOUND, TEXT_PLAIN, EndpointRequest, EndpointResponse
 from connectsoft_obs.health import Entry, Report
-from connectsoft_obs.health.report import LIFECYCLE, reported
+from connectsoft_obs.health.report import LIFECYCLE, build_report
 from connectsoft_obs.redaction import RedactionPolicy
 from connectsoft_obs.vocabulary import HealthState
 
-TEXT = "text/plain; charset=utf-8"
 _MAX_REASON = 500
-_WORDS = {state: state.value.capitalize() for state in HealthState}
+_STATUS_NAMES = {state: state.value.capitalize() for state in HealthState}
 
 
-def page(
-    report: Report, asked: EndpointRequest, details: bool, policy: RedactionPolicy, only: str = ""
+def health_page(
+    report: Report, request: EndpointRequest, details: bool, policy: RedactionPolicy, check: str = ""
 ) -> EndpointResponse:
-    """Answer a question.
+    """Return the response for a health report.
 
-    `?exclude=name` (again and again, or with commas) leaves checks out of the verdict; an unknown name is noted and
-    otherwise ignored. `?verbose`, or `Accept: text/plain`, answers in lines for people.
+    `?exclude=name` (repeated, or with commas) excludes checks from the status; an unknown name is noted in the response
+    and otherwise ignored. `?verbose` and `Accept: text/plain` select the text format.
 
     Args:
-        report: what is known.
-        asked: the question.
-        details: whether reasons may be in the answer.
-        policy: replaces secrets in reasons.
-        only: the one check it is about.
+        report: the health report.
+        request: the request.
+        details: whether failure reasons may be shown.
+        policy: redacts secrets in reasons.
+        check: restricts the report to one check.
     """
-    if only:
-        entries = [entry for entry in report.entries if entry.name == only]
+    if check:
+        entries = [entry for entry in report.entries if entry.name == check]
         if not entries:
             return NOT_FOUND
-        report = reported(report.probe, entries, report.phase)
+        report = build_report(report.probe, entries, report.phase)
     if details:
-        entries = [entry._replace(reason=shown_reason(entry.reason, policy)) for entry in report.entries]
+        entries = [entry._replace(reason=redact_reason(entry.reason, policy)) for entry in report.entries]
         report = report._replace(entries=tuple(entries))
-    query = _query(asked.query) if asked.query else {}
+    query = _parse_query(request.query) if request.query else {}
     excluded = {name for value in query.get("exclude", ()) for name in value.split(",") if name}
     unknown = sorted(excluded - {entry.name for entry in report.entries})
     if excluded:
-        # What is not a check (draining, a dead vital part) is not a prober's to ignore.
+        # An entry that is not a check (draining, a failed liveness watch) cannot be excluded.
         excluded = {entry.name for entry in report.entries if entry.name in excluded and LIFECYCLE not in entry.tags}
-        counted = [entry for entry in report.entries if entry.name not in excluded]
-        state = reported(report.probe, counted, report.phase).state
+        included = [entry for entry in report.entries if entry.name not in excluded]
+        state = build_report(report.probe, included, report.phase).state
         report = Report(report.probe, state, report.entries, report.phase)
-    if "verbose" in query or _wants_text(asked):
-        return _text(report, details, excluded, unknown)
-    return _json(report, details, excluded, unknown)
+    if "verbose" in query or _accepts_text(request):
+        return _text_response(report, details, excluded, unknown)
+    return _json_response(report, details, excluded, unknown)
 
 
-def is_plain(asked: EndpointRequest) -> bool:
-    """Whether a question is the one that probers ask: nothing in it changes the answer."""
-    return not asked.query and not _wants_text(asked)
+def is_default_request(request: EndpointRequest) -> bool:
+    """Return whether a request has no option that changes the response, as the requests of probes do."""
+    return not request.query and not _accepts_text(request)
 
 
-def shown_reason(reason: str, policy: RedactionPolicy) -> str:
-    """A reason without secrets, cut to `_MAX_REASON` characters."""
+def redact_reason(reason: str, policy: RedactionPolicy) -> str:
+    """Return a reason without secrets, truncated to `_MAX_REASON` characters."""
     text = policy.redact_text(reason[: 4 * _MAX_REASON])
     return text if len(text) <= _MAX_REASON else text[: _MAX_REASON - 3] + "..."
 
 
-def _wants_text(asked: EndpointRequest) -> bool:
-    return asked.headers.get(b"accept", b"").startswith(b"text/plain")
+def _accepts_text(request: EndpointRequest) -> bool:
+    return request.headers.get(b"accept", b"").startswith(b"text/plain")
 
 
-def _query(query: bytes) -> dict[str, list[str]]:
+def _parse_query(query: bytes) -> dict[str, list[str]]:
     try:
         return parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=100)
-    except ValueError:
-        return {}  # nobody means a hundred parameters
+    except ValueError:  # more than 100 parameters
+        return {}
 
 
-def _json(report: Report, details: bool, excluded: set[str], unknown: list[str]) -> EndpointResponse:
+def _json_response(report: Report, details: bool, excluded: set[str], unknown: list[str]) -> EndpointResponse:
     entries: dict[str, dict[str, Any]] = {}
     for entry in report.entries:
-        content: dict[str, Any] = {"status": _WORDS[entry.state], "duration": timespan(entry.duration)}
+        content: dict[str, Any] = {"status": _STATUS_NAMES[entry.state], "duration": format_timespan(entry.duration)}
         if details and entry.reason:
             content["description"] = entry.reason
-        data = _data(entry) if details else {}
+        data = _entry_data(entry) if details else {}
         if entry.name in excluded:
             data["excluded"] = True
         entries[entry.name] = {**content, "tags": list(entry.tags), "data": data}
     body: dict[str, Any] = {
-        "status": _WORDS[report.state],
-        "totalDuration": timespan(sum(entry.duration for entry in report.entries)),
+        "status": _STATUS_NAMES[report.state],
+        "totalDuration": format_timespan(sum(entry.duration for entry in report.entries)),
         "entries": entries,
         "ApplicationHealthState": "Healthy" if report.passes else "Unhealthy",
     }
     if unknown:
-        body["notes"] = [_note(unknown)]
+        body["notes"] = [_unknown_checks_note(unknown)]
     return EndpointResponse(200 if report.passes else 503, JSON, orjson.dumps(body))
 
 
-def _data(entry: Entry) -> dict[str, Any]:
-    """What whoever may see details sees of a check besides its state."""
+def _entry_data(entry: Entry) -> dict[str, Any]:
+    """Return the details of a check besides its state."""
     if not entry.scope:
         return {}
     data: dict[str, Any] = {"critical": entry.critical, "scope": entry.scope}
     if entry.age is not None:
-        when = datetime.fromtimestamp(time.time() - entry.age, UTC).isoformat(timespec="milliseconds")
-        data |= {"checked": when.replace("+00:00", "Z"), "failures": entry.failures}
+        checked = datetime.fromtimestamp(time.time() - entry.age, UTC).isoformat(timespec="milliseconds")
+        data |= {"checked": checked.replace("+00:00", "Z"), "failures": entry.failures}
     return data
 
 
-def _text(report: Report, details: bool, excluded: set[str], unknown: Iterable[str]) -> EndpointResponse:
-    """The form that Kubernetes' own components answer in."""
-    lines = [_line(entry, details, entry.name in excluded) for entry in report.entries]
+def _text_response(report: Report, details: bool, excluded: set[str], unknown: Iterable[str]) -> EndpointResponse:
+    """Return the text format of the health endpoints of Kubernetes components."""
+    lines = [_entry_line(entry, details, entry.name in excluded) for entry in report.entries]
     if unknown:
-        lines.append(f"warn: {_note(unknown)}")
+        lines.append(f"warn: {_unknown_checks_note(unknown)}")
     lines.append(f"{report.probe} check {'passed' if report.passes else 'failed'}: {report.state}")
-    return EndpointResponse(200 if report.passes else 503, TEXT, ("\n".join(lines) + "\n").encode("utf-8", "replace"))
+    body = ("\n".join(lines) + "\n").encode("utf-8", "replace")
+    return EndpointResponse(200 if report.passes else 503, TEXT_PLAIN, body)
 
 
-def _line(entry: Entry, details: bool, excluded: bool) -> str:
+def _entry_line(entry: Entry, details: bool, excluded: bool) -> str:
     if excluded:
         return f"[+]{entry.name} excluded: ok"
     if entry.state is HealthState.HEALTHY:
         return f"[+]{entry.name} ok"
-    word = "failed" if entry.state is HealthState.UNHEALTHY else "degraded"
+    is_unhealthy = entry.state is HealthState.UNHEALTHY
     reason = " ".join(entry.reason.split()) if details else "reason withheld"
-    return f"[{'-' if entry.state is HealthState.UNHEALTHY else '!'}]{entry.name} {word}: {reason}"
+    return f"[{'-' if is_unhealthy else '!'}]{entry.name} {'failed' if is_unhealthy else 'degraded'}: {reason}"
 
 
-def _note(unknown: Iterable[str]) -> str:
-    return f"some health checks cannot be excluded: there is no {', '.join(repr(name)[:100] for name in unknown)}"
+def _unknown_checks_note(names: Iterable[str]) -> str:
+    return f"some health checks cannot be excluded: no matches for {', '.join(repr(name)[:100] for name in names)}"
 
 
-@lru_cache(512)  # a duration changes when its check runs, and is asked for by each probe
-def timespan(seconds: float) -> str:
-    """Seconds as .NET prints a TimeSpan: `00:00:00.0012345`."""
+@lru_cache(512)  # a duration changes when its check runs, and is formatted for each probe
+def format_timespan(seconds: float) -> str:
+    """Format seconds like a .NET TimeSpan: `00:00:00.0012345`."""
     ticks = round(max(seconds, 0) * 10_000_000)
     minutes, rest = divmod(ticks, 600_000_000)
     hours, minutes = divmod(minutes, 60)

@@ -1,4 +1,4 @@
-"""Which build of which service this is."""
+"""The info page: name, version and build of the service."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from connectsoft_obs.endpoints.messages import JSON, EndpointResponse
 from connectsoft_obs.identity import ResourceIdentity
 
 
-def page(identity: ResourceIdentity, started: float) -> EndpointResponse:
-    """Which build of which service this is; nothing secret."""
-    when = datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds")
+def info_page(identity: ResourceIdentity, started: float) -> EndpointResponse:
+    """Return service, namespace, version, revision, environment and start time as JSON.
+
+    Args:
+        identity: identity of the service.
+        started: start time in seconds since 1970.
+    """
+    start_time = datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds")
     body = {
         "service": identity.service,
         "namespace": identity.namespace,
         "version": identity.version,
         "revision": identity.revision,
         "environment": identity.environment,
-        "started": when.replace("+00:00", "Z"),
+        "started": start_time.replace("+00:00", "Z"),
     }
     return EndpointResponse(200, JSON, orjson.dumps({key: value for key, value in body.items() if value is not None}))

@@ -1,4 +1,4 @@
-"""A question to an endpoint and the answer, without any server's types."""
+"""Request and response types of the endpoints, independent of the server."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 from connectsoft_obs.settings import Settings
 
-_FORWARDED = frozenset(
+_PROXY_HEADERS = frozenset(
     {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via"}
 )
 JSON = "application/json"
+TEXT_PLAIN = "text/plain; charset=utf-8"
 _NO_STORE = (b"cache-control", b"no-store")
 
 
@@ -24,7 +25,7 @@ class EndpointRequest:
         method: GET, HEAD or PUT, upper case.
         query: raw query string, without the question mark.
         headers: lower-case names; of a repeated header the last value.
-        peer: address of the socket's other end, if known.
+        peer: address of the other end of the socket, if known.
     """
 
     method: str
@@ -35,18 +36,18 @@ class EndpointRequest:
 
 @dataclass(frozen=True, slots=True)
 class EndpointResponse:
-    """What is answered. `headers` come besides content type, length and `Cache-Control: no-store`."""
+    """Response of an endpoint. `headers` are sent besides content type, length and `Cache-Control: no-store`."""
 
     status: int
-    kind: str
+    content_type: str
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def all_headers(self) -> list[tuple[bytes, bytes]]:
-        """Every header of the response."""
+        """Return all headers of the response."""
         length = str(len(self.body)).encode()
         return [
-            (b"content-type", self.kind.encode("latin-1")),
+            (b"content-type", self.content_type.encode("latin-1")),
             (b"content-length", length),
             _NO_STORE,
             (b"x-content-type-options", b"nosniff"),
@@ -54,68 +55,76 @@ class EndpointResponse:
         ]
 
 
-PLAIN = "text/plain; charset=utf-8"
-NOT_FOUND = EndpointResponse(404, PLAIN, b"Not Found")
-UNAUTHORIZED = EndpointResponse(401, PLAIN, b"Unauthorized", ((b"www-authenticate", b"Bearer"),))
+NOT_FOUND = EndpointResponse(404, TEXT_PLAIN, b"Not Found")
+UNAUTHORIZED = EndpointResponse(401, TEXT_PLAIN, b"Unauthorized", ((b"www-authenticate", b"Bearer"),))
+INTERNAL_SERVER_ERROR = EndpointResponse(500, TEXT_PLAIN, b"Internal Server Error")
 DEGRADED_FALLBACK = EndpointResponse(
     200,
     JSON,
     b'{"status":"Degraded","totalDuration":"00:00:00","entries":{},"ApplicationHealthState":"Healthy"}',
 )
-"""What a prober is told when our own report fails: a bug of ours is no reason to restart a process, or to send it nothing."""
-FAILED = EndpointResponse(500, PLAIN, b"Internal Server Error")
+"""Response to a probe if the health report fails: an internal error must neither restart a service nor stop its traffic."""
 
 
 class AccessPolicy:
-    """Who may see details, `/metrics` and `/info`. Immutable and thread-safe."""
+    """Decides who may see details, `/metrics` and `/info`. Immutable and thread-safe.
+
+    Args:
+        settings: has the tokens and the allowed networks.
+        development: allows details to everyone.
+    """
 
     def __init__(self, settings: Settings, development: bool) -> None:
-        self._token = _bytes(settings.details_token)
-        self._metrics_token = _bytes(settings.metrics_token)
-        self._networks = settings.details_networks
+        self._details_token = _encode(settings.details_token)
+        self._metrics_token = _encode(settings.metrics_token)
+        self._details_networks = settings.details_networks
         self._development = development
-        self._public = settings.metrics_public
+        self._metrics_public = settings.metrics_public
 
-    def details(self, asked: EndpointRequest) -> bool:
-        """Whether reasons may be in the answer: in development, with the token, or from an allowed network."""
-        return self._development or self._proven(asked)
+    def allows_details(self, request: EndpointRequest) -> bool:
+        """Return whether failure reasons may be shown: in development, with the token, or to an allowed network."""
+        return self._development or self._has_details_access(request)
 
-    def internal(self, asked: EndpointRequest) -> bool:
-        """Whether metrics and build facts may be shown: to whoever did not come through a proxy, or may see details."""
+    def allows_internal(self, request: EndpointRequest) -> bool:
+        """Return whether metrics and build information may be shown.
+
+        They are shown to requests that did not pass a proxy, to those that may see details, and if they are public.
+        """
         return (
-            self._public
-            or not (_FORWARDED & asked.headers.keys())
-            or self.details(asked)
-            or _bears(asked, self._metrics_token)
+            self._metrics_public
+            or not (_PROXY_HEADERS & request.headers.keys())
+            or self.allows_details(request)
+            or _has_bearer_token(request, self._metrics_token)
         )
 
-    def metrics(self, asked: EndpointRequest) -> bool:
-        """Whether the token that `/metrics` demands was given, if it demands one."""
-        return self._metrics_token is None or _bears(asked, self._metrics_token)
+    def has_metrics_token(self, request: EndpointRequest) -> bool:
+        """Return whether the request has the token for `/metrics`, or none is required."""
+        return self._metrics_token is None or _has_bearer_token(request, self._metrics_token)
 
-    def has_details_token(self, asked: EndpointRequest) -> bool:
-        """Whether whoever asks holds the details token."""
-        return _bears(asked, self._token)
+    def has_details_token(self, request: EndpointRequest) -> bool:
+        """Return whether the request has the details token."""
+        return _has_bearer_token(request, self._details_token)
 
-    def _proven(self, asked: EndpointRequest) -> bool:
-        if self.has_details_token(asked):
+    def _has_details_access(self, request: EndpointRequest) -> bool:
+        if self.has_details_token(request):
             return True
-        return bool(self._networks) and not (_FORWARDED & asked.headers.keys()) and self._from_network(asked.peer)
+        passed_proxy = bool(_PROXY_HEADERS & request.headers.keys())
+        return bool(self._details_networks) and not passed_proxy and self._is_in_details_networks(request.peer)
 
-    def _from_network(self, peer: str | None) -> bool:
+    def _is_in_details_networks(self, peer: str | None) -> bool:
         try:
             address = ipaddress.ip_address((peer or "").partition("%")[0])
         except ValueError:
             return False
         mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self._networks)
+        return any((mapped or address) in network for network in self._details_networks)
 
 
-def _bytes(token: str | None) -> bytes | None:
+def _encode(token: str | None) -> bytes | None:
     return None if token is None else token.encode()
 
 
-def _bears(asked: EndpointRequest, token: bytes | None) -> bool:
-    """Whether a request has the bearer token; compared in a time that does not depend on what was guessed right."""
-    given = asked.headers.get(b"authorization", b"")
-    return token is not None and given[:7].lower() == b"bearer " and hmac.compare_digest(given[7:].strip(), token)
+def _has_bearer_token(request: EndpointRequest, token: bytes | None) -> bool:
+    """Return whether a request has the bearer token. The comparison takes constant time."""
+    value = request.headers.get(b"authorization", b"")
+    return token is not None and value[:7].lower() == b"bearer " and hmac.compare_digest(value[7:].strip(), token)

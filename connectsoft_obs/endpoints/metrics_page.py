@@ -1,7 +1,7 @@
-"""The metrics page: our families, those of prometheus_client's default registry and of the Meter API, `target_info`.
+"""The metrics page: own metrics, `target_info`, and the metrics of prometheus_client and of the OpenTelemetry Meter API.
 
-In a service of several workers any of them answers for all. It takes a while with many series, so it is asked for in a
-thread, and rests often enough that the event loop does not notice.
+In a service with several workers, any of them responds for all. The page takes long if there are many series, so it is
+rendered in a thread, with pauses that keep the event loop responsive.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from connectsoft_obs.vocabulary import SERVICE_INSTANCE_ID
 if TYPE_CHECKING:
     from prometheus_client import Metric as ClientMetric
 
-_OF_ONE_PROCESS = frozenset({SERVICE_INSTANCE_ID, "process.pid"})
-_SMALL = 1024
+_PROCESS_ATTRIBUTES = frozenset({SERVICE_INSTANCE_ID, "process.pid"})
+"""Resource attributes that differ between the workers of a service."""
+
+_MIN_GZIP_SIZE = 1024
+_MAX_ACCEPT_LENGTH = 2000
 
 
 class MetricsPage:
-    """Writes the page of one Telemetry. Thread-safe; one scrape at a time, others wait."""
+    """The metrics page of one Telemetry. Thread-safe; concurrent scrapes wait for each other."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
@@ -37,99 +40,108 @@ class MetricsPage:
         register_fork_handler(self)
 
     def after_fork_in_child(self) -> None:
-        """At first, and in a forked child, where whoever was writing a page is not."""
-        self._writing = threading.Lock()
+        """Create lock and caches. In a forked child the thread that held the lock does not exist."""
+        self._lock = threading.Lock()
         self._expositions = {openmetrics: Exposition(openmetrics) for openmetrics in (False, True)}
 
-    def page(self, asked: EndpointRequest) -> EndpointResponse:
-        """What a scraper is told: text or OpenMetrics as it accepts, `name[]=` as it asks, compressed if it likes."""
-        accept = asked.headers.get(b"accept", b"").decode("latin-1")
+    def page(self, request: EndpointRequest) -> EndpointResponse:
+        """Return the page as text or OpenMetrics, whichever the request accepts, compressed with gzip if it accepts that.
+
+        `?name[]=` restricts the page to the named metrics.
+        """
+        accept = request.headers.get(b"accept", b"").decode("latin-1")
         openmetrics = prefers_openmetrics(accept)
-        names = {value for key, value in parse_qsl(asked.query.decode("latin-1")) if key == "name[]"}
-        with self._writing:
-            parts = self._parts(openmetrics)
+        names = {value for key, value in parse_qsl(request.query.decode("latin-1")) if key == "name[]"}
+        with self._lock:
+            parts = self._render(openmetrics)
         if names:
             parts = [exposition.restricted(part, names) for part in parts]
         body = "".join([*parts, "# EOF\n" if openmetrics else ""]).encode("utf-8", "replace")
-        kind = exposition.OPENMETRICS if openmetrics else exposition.TEXT
+        content_type = exposition.OPENMETRICS if openmetrics else exposition.TEXT
         headers: tuple[tuple[bytes, bytes], ...] = ((b"vary", b"accept, accept-encoding"),)
-        if len(body) > _SMALL and accepts_gzip(asked.headers.get(b"accept-encoding", b"").decode("latin-1")):
-            # Level 1: half the time of the default for a page a tenth larger; zlib lets go of the GIL.
-            return EndpointResponse(200, kind, gzip.compress(body, 1), (*headers, (b"content-encoding", b"gzip")))
-        return EndpointResponse(200, kind, body, headers)
+        if len(body) > _MIN_GZIP_SIZE and accepts_gzip(request.headers.get(b"accept-encoding", b"").decode("latin-1")):
+            # Level 1: half the time of the default for a page a tenth larger; zlib releases the GIL.
+            return EndpointResponse(
+                200, content_type, gzip.compress(body, 1), (*headers, (b"content-encoding", b"gzip"))
+            )
+        return EndpointResponse(200, content_type, body, headers)
 
-    def _parts(self, openmetrics: bool) -> list[str]:
+    def _render(self, openmetrics: bool) -> list[str]:
         telemetry, pause = self._telemetry, CooperativePause()
         workers = telemetry.metrics.workers
-        ours = telemetry.metrics.collect_all_workers(pause, exemplars=openmetrics)
-        ours += (
+        own_families = telemetry.metrics.collect_all_workers(pause, exemplars=openmetrics)
+        own_families += (
             process_metrics.threads()
             if workers is None
             else process_metrics.sum_over_processes(workers.supervisor, workers.pids())
         )
-        taken, alone = name_conflicts.taken_by(ours), telemetry.meters.twins
-        theirs = alone.page(telemetry.meters.snapshots(taken), taken, name_conflicts.of_snapshot, "the Meter API")
-        if theirs and workers is not None:
+        used_names, conflicts = name_conflicts.taken_by(own_families), telemetry.meters.twins
+        otel_families = conflicts.page(
+            telemetry.meters.snapshots(used_names), used_names, name_conflicts.of_snapshot, "the Meter API"
+        )
+        if otel_families and workers is not None:
             warn_of_instruments(telemetry.internal_telemetry)
-        found = prometheus_client.families(self._failed, page=True, shared=workers is not None)
-        clients = alone.page(found, taken, name_conflicts.of_client, prometheus_client.SCOPE)
+        client_families = prometheus_client.families(
+            self._record_collector_error, page=True, shared=workers is not None
+        )
+        client = conflicts.page(client_families, used_names, name_conflicts.of_client, prometheus_client.SCOPE)
         attributes = telemetry.identity.attributes
-        # The workers are one target; what differs from one to the next would make it another target at each scrape.
+        # The workers are one target. Attributes that differ between them would make it another target at each scrape.
         target = {
-            name: str(value) for name, value in attributes.items() if workers is None or name not in _OF_ONE_PROCESS
+            name: str(value) for name, value in attributes.items() if workers is None or name not in _PROCESS_ATTRIBUTES
         }
         return [
             exposition.info("target", "Target metadata", target, openmetrics),
-            *self._expositions[openmetrics].families(ours, pause),
-            *Exposition(openmetrics).families(theirs, pause),
-            *_written(clients, openmetrics, pause),
+            *self._expositions[openmetrics].families(own_families, pause),
+            *Exposition(openmetrics).families(otel_families, pause),
+            *_render_client_families(client, openmetrics, pause),
         ]
 
-    def _failed(self, error: Exception) -> None:
+    def _record_collector_error(self, error: Exception) -> None:
         self._telemetry.internal_telemetry.record_error("metrics.collector", error)
 
 
-def _written(families: Iterable[ClientMetric], openmetrics: bool, pause: CooperativePause) -> list[str]:
-    """Families as prometheus_client writes them, one by one, so that there is room for a rest in between."""
+def _render_client_families(families: Iterable[ClientMetric], openmetrics: bool, pause: CooperativePause) -> list[str]:
+    """Render families with prometheus_client, one by one, with pauses in between."""
     from prometheus_client import exposition as client_text
     from prometheus_client.openmetrics import exposition as client_openmetrics
 
     write: Any = client_openmetrics.generate_latest if openmetrics else client_text.generate_latest
-    found = []
+    texts = []
     for family in families:
         pause()
-        found.append(write(_Alone(family)).decode().removesuffix("# EOF\n"))
-    return found
+        texts.append(write(_SingleFamilyRegistry(family)).decode().removesuffix("# EOF\n"))
+    return texts
 
 
-class _Alone:
-    """A registry of one family."""
+class _SingleFamilyRegistry:
+    """A registry with one metric family."""
 
     def __init__(self, family: ClientMetric) -> None:
         self._family = family
 
     def collect(self) -> Iterable[ClientMetric]:
-        """The family."""
+        """Return the family."""
         return (self._family,)
 
 
 def prefers_openmetrics(accept: str) -> bool:
-    """Whether OpenMetrics is accepted, and no less than text; HTTP's rules for Accept."""
-    weights = _weights(accept)
-    wanted = weights.get("application/openmetrics-text", 0.0)
-    return wanted > 0 and wanted >= weights.get("text/plain", 0.0)
+    """Return whether an Accept header accepts OpenMetrics, with at least the weight of plain text."""
+    weights = _parse_weights(accept)
+    weight = weights.get("application/openmetrics-text", 0.0)
+    return weight > 0 and weight >= weights.get("text/plain", 0.0)
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether a body may be compressed with gzip."""
-    weights = _weights(accept_encoding)
+    """Return whether an Accept-Encoding header accepts gzip."""
+    weights = _parse_weights(accept_encoding)
     return weights.get("gzip", weights.get("*", 0.0)) > 0
 
 
-def _weights(header: str) -> dict[str, float]:
-    """Weight of each value of an Accept or Accept-Encoding header; of one that appears twice the higher one."""
-    found: dict[str, float] = {}
-    for item in header[:2000].split(","):
+def _parse_weights(header: str) -> dict[str, float]:
+    """Return the weight of each value of an Accept or Accept-Encoding header, the higher one of a repeated value."""
+    weights: dict[str, float] = {}
+    for item in header[:_MAX_ACCEPT_LENGTH].split(","):
         value, *parameters = [part.strip().lower() for part in item.split(";")]
         weight = 1.0
         for parameter in parameters:
@@ -138,5 +150,5 @@ def _weights(header: str) -> dict[str, float]:
                     weight = float(parameter[2:])
                 except ValueError:
                     weight = 0.0
-        found[value] = max(weight, found.get(value, 0.0))
-    return found
+        weights[value] = max(weight, weights.get(value, 0.0))
+    return weights

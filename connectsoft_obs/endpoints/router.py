@@ -1,4 +1,4 @@
-"""Which paths we answer, and with what. Used by the middleware and by the side listener of workers."""
+"""Maps paths to the pages of the endpoints. Used by the ASGI middleware and by the side listener."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from connectsoft_obs.endpoints import health_response, info
-from connectsoft_obs.endpoints.loggers import METHODS, Loggers
+from connectsoft_obs.endpoints.loggers import METHODS, LoggersPage
 from connectsoft_obs.endpoints.messages import (
     DEGRADED_FALLBACK,
     NOT_FOUND,
@@ -17,151 +17,150 @@ from connectsoft_obs.endpoints.messages import (
 )
 from connectsoft_obs.endpoints.metrics_page import MetricsPage
 from connectsoft_obs.health import Probe, Report
-from connectsoft_obs.internal_telemetry import InternalTelemetry
-from connectsoft_obs.redaction import RedactionPolicy
 from connectsoft_obs.telemetry import Telemetry
 
 Page = Callable[[EndpointRequest], EndpointResponse]
+"""Returns the response to a request."""
 
-_READING = ("GET", "HEAD")
+_READ_METHODS = ("GET", "HEAD")
 
 
 class EndpointRouter:
-    """The endpoints of one Telemetry. Thread-safe; answering reads state and waits for nothing.
+    """The endpoints of one Telemetry. Thread-safe. Pages read state and do not wait, except those in `slow_pages`.
 
-    `paths` maps each path to its page and `settings` to the setting that moves it; `fixed` are the paths that stay ours
-    when the application routes them itself. `slow` are the pages that take long enough to be asked for in a thread.
-    `below` is what paths start with that `page_below` knows: single checks, single loggers.
+    Attributes:
+        pages: page by path.
+        setting_by_path: the setting that has set a path.
+        reserved_paths: paths that are served even if the application routes them itself.
+        slow_pages: pages that must be called in a thread.
+        prefixes: prefixes of the paths that `find_page_by_prefix` serves: single checks and single loggers.
     """
 
     def __init__(self, telemetry: Telemetry) -> None:
-        settings = telemetry.settings
+        settings, health = telemetry.settings, telemetry.health
         self._telemetry = telemetry
-        self._scrape = MetricsPage(telemetry)
+        self._metrics_page = MetricsPage(telemetry)
         self._access = AccessPolicy(settings, telemetry.identity.environment == "development")
-        health = telemetry.health
-        internal_telemetry = telemetry.internal_telemetry
-        policy = telemetry.logs.redaction
-        live = _ProbePage(
-            partial(health.report, Probe.LIVENESS), self._access, policy, internal_telemetry, health.version
-        )
-        ready = _ProbePage(
-            partial(health.report, Probe.READINESS), self._access, policy, internal_telemetry, health.version
-        )
-        startup = _ProbePage(
-            partial(health.report, Probe.STARTUP), self._access, policy, internal_telemetry, health.version
-        )
+        probe_pages = {
+            probe: _ProbePage(partial(health.report, probe), telemetry, self._access, health.version)
+            for probe in (Probe.LIVENESS, Probe.READINESS, Probe.STARTUP)
+        }
         pages_by_setting: dict[str, Page] = {
-            "liveness_path": live,
-            "liveness_path_alias": live,
-            "readiness_path": ready,
-            "startup_path": startup,
-            "startup_path_alias": startup,
-            "health_path": _ProbePage(health.full_report, self._access, policy, internal_telemetry),
+            "liveness_path": probe_pages[Probe.LIVENESS],
+            "liveness_path_alias": probe_pages[Probe.LIVENESS],
+            "readiness_path": probe_pages[Probe.READINESS],
+            "startup_path": probe_pages[Probe.STARTUP],
+            "startup_path_alias": probe_pages[Probe.STARTUP],
+            "health_path": _ProbePage(health.full_report, telemetry, self._access),
             "metrics_path": self._metrics,
             "info_path": self._info,
         }
         by_path = {getattr(settings, name): (name, page) for name, page in pages_by_setting.items()}
-        self.paths: dict[str, Page] = {path: page for path, (_, page) in by_path.items() if path}
-        self.settings: dict[str, str] = {path: name for path, (name, _) in by_path.items() if path}
-        self.slow: frozenset[Page] = frozenset({self._metrics})
-        self.fixed: frozenset[str] = frozenset({settings.liveness_path, settings.readiness_path, settings.startup_path})
-        self._checks: dict[str, _ProbePage] = {
-            f"{path}/": page
-            for path, page in zip(
-                (settings.liveness_path, settings.readiness_path, settings.startup_path),
-                (live, ready, startup),
-                strict=True,
-            )
-            if path
+        path_by_probe = {
+            Probe.LIVENESS: settings.liveness_path,
+            Probe.READINESS: settings.readiness_path,
+            Probe.STARTUP: settings.startup_path,
         }
-        overrides = telemetry.overrides
+        self.pages: dict[str, Page] = {path: page for path, (_, page) in by_path.items() if path}
+        self.setting_by_path: dict[str, str] = {path: name for path, (name, _) in by_path.items() if path}
+        self.slow_pages: frozenset[Page] = frozenset({self._metrics})
+        self.reserved_paths: frozenset[str] = frozenset(path_by_probe.values())
+        self._page_by_prefix = {f"{path}/": probe_pages[probe] for probe, path in path_by_probe.items() if path}
+        runtime_levels = telemetry.runtime_levels
         self._loggers = (
             None
-            if overrides is None
-            else Loggers(settings.loggers_path, telemetry.logs.levels, overrides, self._access)
+            if runtime_levels is None
+            else LoggersPage(settings.loggers_path, telemetry.logs.levels, runtime_levels, self._access)
         )
-        self.below: tuple[str, ...] = (*self._checks, *([] if self._loggers is None else [self._loggers.path]))
+        self.prefixes: tuple[str, ...] = (
+            *self._page_by_prefix,
+            *([] if self._loggers is None else [self._loggers.path]),
+        )
 
-    def page(self, method: str, path: str) -> Page | None:
-        """The page of a path, or None where it is none of ours."""
-        page = self.paths.get(path)
+    def find_page(self, method: str, path: str) -> Page | None:
+        """Return the page for a method and path, or None."""
+        page = self.pages.get(path)
         if page is not None:
-            return page if method in _READING else None
-        return self.page_below(method, path) if path.startswith(self.below) else None
+            return page if method in _READ_METHODS else None
+        return self.find_page_by_prefix(method, path) if path.startswith(self.prefixes) else None
 
-    def page_below(self, method: str, path: str) -> Page | None:
-        """The page of a single check below its probe's, `/health/ready/postgres`, or of a single logger."""
+    def find_page_by_prefix(self, method: str, path: str) -> Page | None:
+        """Return the page of a single check (`/health/ready/postgres`) or of a single logger, or None."""
         loggers = self._loggers
         if loggers is not None and loggers.owns_path(path):
-            return partial(_page_of_logger, loggers, path) if method in METHODS else None
-        if method not in _READING:
+            return partial(_logger_page, loggers, path) if method in METHODS else None
+        if method not in _READ_METHODS:
             return None
-        return next(
-            (page.page_for(path[len(start) :]) for start, page in self._checks.items() if path.startswith(start)), None
-        )
+        for prefix, page in self._page_by_prefix.items():
+            if path.startswith(prefix):
+                return page.page_of_check(path[len(prefix) :])
+        return None
 
-    def _metrics(self, asked: EndpointRequest) -> EndpointResponse:
-        if not self._access.metrics(asked):
+    def _metrics(self, request: EndpointRequest) -> EndpointResponse:
+        if not self._access.has_metrics_token(request):
             return UNAUTHORIZED
-        if not self._access.internal(asked):
+        if not self._access.allows_internal(request):
             return NOT_FOUND
-        return self._scrape.page(asked)
+        return self._metrics_page.page(request)
 
-    def _info(self, asked: EndpointRequest) -> EndpointResponse:
-        if not self._access.internal(asked):
+    def _info(self, request: EndpointRequest) -> EndpointResponse:
+        if not self._access.allows_internal(request):
             return NOT_FOUND
-        return info.page(self._telemetry.identity, self._telemetry.started)
+        return info.info_page(self._telemetry.identity, self._telemetry.started)
 
 
-def _page_of_logger(loggers: Loggers, path: str, asked: EndpointRequest) -> EndpointResponse:
-    return loggers.page(asked, path)
+def _logger_page(loggers: LoggersPage, path: str, request: EndpointRequest) -> EndpointResponse:
+    return loggers.page(request, path)
 
 
 class _ProbePage:
-    """The pages of one probe: its report, and that of each of its checks.
+    """The page of one probe and of its checks.
 
-    The answer that probers get is kept while nothing in it can have changed: making it anew for each of 2,000 probes a
-    second took requests 3.5 % of a core beyond the probes' own cost (tests/bench/probe_interference.py).
+    The response to probes is cached until the report changes. Without the cache, 2,000 probes per second cost the requests
+    3.5 % of a core in addition to the cost of the probes (tests/bench/probe_interference.py).
+
+    Args:
+        report: returns the health report.
+        telemetry: the Telemetry.
+        access: decides who may see failure reasons.
+        report_version: returns a value that changes with the report; None disables the cache.
     """
 
     def __init__(
         self,
         report: Callable[[], Report],
+        telemetry: Telemetry,
         access: AccessPolicy,
-        policy: RedactionPolicy,
-        internal_telemetry: InternalTelemetry,
-        moment: Callable[[], object] | None = None,
+        report_version: Callable[[], object] | None = None,
     ) -> None:
         self._report = report
-        self._internal_telemetry = internal_telemetry
+        self._internal_telemetry = telemetry.internal_telemetry
+        self._redaction = telemetry.logs.redaction
         self._access = access
-        self._policy = policy
-        self._moment = moment
-        self._kept: tuple[object, EndpointResponse] | None = None
+        self._report_version = report_version
+        self._cached: tuple[object, EndpointResponse] | None = None
 
-    def __call__(self, asked: EndpointRequest) -> EndpointResponse:
-        try:
-            return self._answered(asked)
-        except Exception as failure:  # noqa: BLE001  ours; it must not restart or take out a service that works
-            self._internal_telemetry.record_error("endpoints.probe", failure)
-            return DEGRADED_FALLBACK
+    def __call__(self, request: EndpointRequest) -> EndpointResponse:
+        with self._internal_telemetry.guard("endpoints.probe"):
+            return self._respond(request)
+        return DEGRADED_FALLBACK
 
-    def _answered(self, asked: EndpointRequest) -> EndpointResponse:
-        details = self._access.details(asked)
-        if self._moment is None or details or not health_response.is_plain(asked):
-            return health_response.page(self._report(), asked, details, self._policy)
-        moment, kept = self._moment(), self._kept
-        if kept is not None and kept[0] == moment:
-            return kept[1]
-        answered = health_response.page(self._report(), asked, details, self._policy)
-        self._kept = (moment, answered)
-        return answered
+    def _respond(self, request: EndpointRequest) -> EndpointResponse:
+        details = self._access.allows_details(request)
+        if self._report_version is None or details or not health_response.is_default_request(request):
+            return health_response.health_page(self._report(), request, details, self._redaction)
+        version, cached = self._report_version(), self._cached
+        if cached is not None and cached[0] == version:
+            return cached[1]
+        response = health_response.health_page(self._report(), request, details, self._redaction)
+        self._cached = (version, response)
+        return response
 
-    def page_for(self, name: str) -> Page:
-        """The page of one of its checks."""
+    def page_of_check(self, name: str) -> Page:
+        """Return the page of one of the checks."""
 
-        def page(asked: EndpointRequest) -> EndpointResponse:
-            return health_response.page(self._report(), asked, self._access.details(asked), self._policy, name)
+        def page(request: EndpointRequest) -> EndpointResponse:
+            details = self._access.allows_details(request)
+            return health_response.health_page(self._report(), request, details, self._redaction, name)
 
         return page

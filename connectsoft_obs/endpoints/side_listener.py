@@ -1,94 +1,98 @@
-"""The side listener of a process: one port, whichever of several processes has it.
+"""The side listener: a separate port for the endpoints that the worker processes of a service share.
 
-The port is its own lock. Every process asks for it until it gets it; when the one that has it ends, however it ends, the
-kernel gives it to the next.
+The port itself is the lock. Every process tries to bind it until it succeeds. When the process that has bound it ends,
+for any reason, the kernel releases the port for the next one.
 """
 
 from __future__ import annotations
 
 import threading
 
-from connectsoft_obs.endpoints.http_server import DEFAULT_PORT, Listener
+from connectsoft_obs.endpoints.http_server import DEFAULT_PORT, EndpointServer
 from connectsoft_obs.identity import Platform
 from connectsoft_obs.process import threads
 from connectsoft_obs.signals.logs.levels import INFO, WARNING
 from connectsoft_obs.telemetry import Telemetry
 
-_AGAIN = 0.5
-_OPEN = frozenset({Platform.AKS, Platform.CONTAINER_APPS})
-"""Where probers and scrapers come from outside the process's own network namespace, and nobody else does."""
+_RETRY_INTERVAL = 0.5
+"""Seconds between attempts to bind the port."""
+
+_CONTAINER_PLATFORMS = frozenset({Platform.AKS, Platform.CONTAINER_APPS})
+"""Platforms where probes and scrapes come from outside the network namespace, and where only they reach the port."""
 
 
 class SideListener:
-    """Listens, or waits for its turn to, until `close()`. A forked child has none of its own.
+    """Listens on the port, or retries until it can, until `close()`. It does not survive a fork.
 
-    A port that cannot be had is said once, unless other workers of this service share it, and is asked for again.
+    If the port cannot be bound, a warning is logged once, unless several workers of the service share the port.
 
     Args:
-        telemetry: whose endpoints.
+        telemetry: the Telemetry whose endpoints are served.
         host: address to listen on.
-        port: port.
+        port: port to listen on.
     """
 
     def __init__(self, telemetry: Telemetry, host: str, port: int) -> None:
         self._telemetry = telemetry
-        self._place = (host, port)
-        self._said = telemetry.metrics.workers is not None
+        self._address = (host, port)
+        self._has_warned = telemetry.metrics.workers is not None
         self._closed = threading.Event()
-        self._listener: Listener | None = None
+        self._server: EndpointServer | None = None
         self._thread: threading.Thread | None = None
-        if not self._listen():
-            self._thread = threads.start_thread("obs-side-listener", self._queue)
+        if not self._try_listen():
+            self._thread = threads.start_thread("obs-side-listener", self._retry)
 
     @classmethod
     def for_web(cls, telemetry: Telemetry) -> SideListener | None:
-        """The side listener that a web service's settings ask for; None when they do not. Closed with the Telemetry."""
+        """Create the side listener of a web service, or return None if it is not configured.
+
+        It is closed with the Telemetry.
+        """
         settings = telemetry.settings
-        if telemetry.exports is None or settings.disabled:
+        if telemetry.exporters is None or settings.disabled:
             return None
         if settings.prometheus_host is None and settings.prometheus_port is None:
             return None
-        made = cls(telemetry, settings.prometheus_host or "127.0.0.1", _port(telemetry))
-        telemetry.on_shutdown(made.close)
-        return made
+        listener = cls(telemetry, settings.prometheus_host or "127.0.0.1", _port(telemetry))
+        telemetry.on_shutdown(listener.close)
+        return listener
 
     @classmethod
     def for_worker(cls, telemetry: Telemetry) -> SideListener:
-        """The side listener of a process that has no other port; where a container is, it listens on all addresses."""
-        everywhere = telemetry.identity.platform in _OPEN
-        host = telemetry.settings.prometheus_host or ("0.0.0.0" if everywhere else "127.0.0.1")  # noqa: S104
-        return cls(telemetry, host, _port(telemetry))
+        """Create the side listener of a worker process. In a container, it listens on all addresses by default."""
+        default_host = "0.0.0.0" if telemetry.identity.platform in _CONTAINER_PLATFORMS else "127.0.0.1"  # noqa: S104
+        return cls(telemetry, telemetry.settings.prometheus_host or default_host, _port(telemetry))
 
     @property
     def port(self) -> int | None:
-        """The port this process listens on; None while another one has it."""
-        listener = self._listener
-        return None if listener is None else listener.port
+        """The port this process listens on, None while another process has bound it."""
+        server = self._server
+        return None if server is None else server.port
 
     def close(self) -> None:
-        """Stop listening, or waiting to; again does nothing."""
+        """Stop listening and retrying. Idempotent."""
         self._closed.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(5)
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
 
-    def _listen(self) -> bool:
-        facts = {"host": self._place[0], "port": self._place[1]}
+    def _try_listen(self) -> bool:
+        host, port = self._address
         try:
-            self._listener = listener = Listener(self._telemetry, *self._place)
-        except OSError as error:  # another worker has it, or somebody else
-            if not self._said:
-                self._said = True
-                message = "the side listener cannot have its port; it is asked for again until it can"
-                self._telemetry.log(WARNING, message, {**facts, "reason": str(error)})
+            self._server = server = EndpointServer(self._telemetry, host, port)
+        except OSError as error:  # another worker or another program has bound the port
+            if not self._has_warned:
+                self._has_warned = True
+                fields = {"host": host, "port": port, "reason": str(error)}
+                self._telemetry.log(WARNING, "side listener: port in use, retrying", fields)
             return False
-        self._telemetry.log(INFO, "the endpoints are on a port of their own", {**facts, "port": listener.port})
+        self._telemetry.log(INFO, "side listener started", {"host": host, "port": server.port})
         return True
 
-    def _queue(self) -> None:
-        while not self._closed.wait(_AGAIN) and not self._listen():
+    def _retry(self) -> None:
+        while not self._closed.wait(_RETRY_INTERVAL) and not self._try_listen():
             pass
 
 

@@ -1,7 +1,7 @@
-"""Finished telemetry on its way out, a few items in one piece.
+"""Chunks: groups of items that are queued and exported together.
 
-A queue of pieces instead of items: what an item costs while it waits, and the thread that sends it, is then memory that
-is copied, not objects that are touched one by one on another core (tests/bench/export_stall.py, tests/bench/inprocess.py).
+The queue holds encoded chunks instead of items, so that the exporter thread copies memory instead of touching one object
+after another on another core (tests/bench/export_stall.py, tests/bench/inprocess.py).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 
 class Chunk:
-    """Some items of one scope. Immutable.
+    """Items of one instrumentation scope. Immutable.
 
     Args:
-        scope: what they have in common, None where nothing is said about that.
-        count: how many.
-        content: their wire form, one after another, each as field 2 of its scope's message; or a list of them as they are.
+        scope: the instrumentation scope, or None for items without one.
+        count: number of items.
+        content: the encoded items, each as field 2 of the message of its scope; or a list of items that are not encoded.
     """
 
     __slots__ = ("content", "count", "scope", "size")
@@ -27,32 +27,32 @@ class Chunk:
         self.count: int = count
         self.content: bytes | list[Any] = content
         self.size: int = len(content) if isinstance(content, bytes) else 0
-        """Bytes, 0 for what is encoded later and by others, in batches that are small enough by their number."""
+        """Bytes; 0 for items that are not encoded yet."""
 
     def halves(self) -> list[Chunk]:
-        """The same in two, where there are two items."""
+        """Split into two chunks, if there are at least two items."""
         content, middle = self.content, self.count // 2
         if not middle:
             return [self]
-        cut = _end(content, middle) if isinstance(content, bytes) else middle
+        cut = _end_offset(content, middle) if isinstance(content, bytes) else middle
         return [Chunk(self.scope, middle, content[:cut]), Chunk(self.scope, self.count - middle, content[cut:])]
 
 
-def identity_chunks(items: Sequence[Any]) -> list[Chunk]:
-    """Items that are encoded later."""
+def unencoded_chunks(items: Sequence[Any]) -> list[Chunk]:
+    """One chunk of items that are encoded later."""
     return [Chunk(None, len(items), list(items))]
 
 
-def by_scope(items: Iterable[tuple[Any, bytes]]) -> list[Chunk]:
-    """Encoded items, each with its scope."""
+def chunks_by_scope(items: Iterable[tuple[Any, bytes]]) -> list[Chunk]:
+    """Group encoded items by scope."""
     scopes: dict[Any, list[bytes]] = {}
     for scope, encoded in items:
         scopes.setdefault(scope, []).append(encoded)
-    return [Chunk(scope, len(some), b"".join(some)) for scope, some in scopes.items()]
+    return [Chunk(scope, len(parts), b"".join(parts)) for scope, parts in scopes.items()]
 
 
-def chunk_bytes(chunks: Iterable[Chunk]) -> dict[Any, list[Any]]:
-    """By scope what all its items are on the wire, in parts."""
+def content_by_scope(chunks: Iterable[Chunk]) -> dict[Any, list[Any]]:
+    """Encoded content of the chunks by scope, in parts."""
     scopes: dict[Any, list[Any]] = {}
     for chunk in chunks:
         scopes.setdefault(chunk.scope, []).append(chunk.content)
@@ -60,25 +60,25 @@ def chunk_bytes(chunks: Iterable[Chunk]) -> dict[Any, list[Any]]:
 
 
 def iter_items(chunks: Iterable[Chunk]) -> list[Any]:
-    """The items of piles that are not encoded."""
+    """Items of chunks that are not encoded."""
     return list(chain.from_iterable(chunk.content for chunk in chunks))
 
 
 def item_count(chunks: Iterable[Chunk]) -> int:
-    """Number of their items."""
+    """Number of items in the chunks."""
     return sum(chunk.count for chunk in chunks)
 
 
-def _end(content: bytes, items: int) -> int:
-    """Where so many length-delimited fields end, each with a tag of one byte."""
-    place = 0
+def _end_offset(content: bytes, items: int) -> int:
+    """Offset after a number of length-delimited fields, each with a tag of one byte."""
+    offset = 0
     for _ in range(items):
-        place, length, shift = place + 1, 0, 0
+        offset, length, shift = offset + 1, 0, 0
         while True:
-            group = content[place]
+            group = content[offset]
             length |= (group & 127) << shift
-            place, shift = place + 1, shift + 7
+            offset, shift = offset + 1, shift + 7
             if group < 128:
                 break
-        place += length
-    return place
+        offset += length
+    return offset

@@ -1,4 +1,4 @@
-"""Where one signal goes: address, transport, headers, TLS, time limit, as the OTLP exporter specification has them."""
+"""OTLP destination of one signal: endpoint, transport, headers, TLS, timeout. Follows the OTLP exporter specification."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.redaction import DEFAULT_POLICY
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.vocabulary import Signal
 
-_SERVICES = {
+_GRPC_METHODS = {
     Signal.TRACES: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
     Signal.METRICS: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
     Signal.LOGS: "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
@@ -20,7 +21,7 @@ _SERVICES = {
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One collector for one signal. Durations in seconds; `secure` is TLS."""
+    """Endpoint of a collector for one signal. Durations in seconds; `secure` means TLS."""
 
     signal: Signal
     grpc: bool
@@ -37,48 +38,48 @@ class Destination:
 
     @property
     def name(self) -> str:
-        """What its thread and its advice are called."""
+        """Name used for the exporter thread and in /health details."""
         return self.signal.value
 
     @property
     def address(self) -> str:
-        """How start-up lines and errors name it; never with credentials."""
+        """URL for log lines and errors, without credentials."""
         scheme = "grpc" if self.grpc else "http"
         return f"{scheme}{'s' if self.secure else ''}://{self.host}:{self.port}{'' if self.grpc else self.path}"
 
 
 def create_destination(settings: Settings, signal: Signal) -> Destination | None:
-    """Where a signal goes, or None when nothing is sent: no endpoint, or an exporter list without `otlp`.
+    """Create the destination of a signal, or None if it is not exported by OTLP.
 
     Raises:
-        ConfigurationError: for an address that cannot be one.
+        ConfigurationError: the endpoint is not a valid URL.
     """
     exporters = getattr(settings, f"{signal.value}_exporter")
     if settings.disabled or (exporters is not None and "otlp" not in exporters):
         return None
     if exporters is None and signal is Signal.LOGS:
-        return None  # stdout is where log lines go; OTLP is on request
+        return None  # log lines go to stdout; OTLP only on request
     override: Mapping[str, Any] = settings.otlp_overrides.get(signal.value, {})
 
     def setting(name: str) -> Any:
         return override.get(name, getattr(settings, name))
 
-    own = override.get("otlp_endpoint")
+    signal_endpoint = override.get("otlp_endpoint")
     grpc = setting("otlp_protocol") == "grpc"
-    address = own or settings.otlp_endpoint
-    if not address:
+    endpoint = signal_endpoint or settings.otlp_endpoint
+    if not endpoint:
         if exporters is None:
             return None
-        address = "http://localhost:4317" if grpc else "http://localhost:4318"
-    host, port, path, secure = _parts(address, grpc, setting("otlp_insecure"))
-    if not grpc and own is None:
+        endpoint = "http://localhost:4317" if grpc else "http://localhost:4318"
+    host, port, path, secure = _split_endpoint(endpoint, grpc, setting("otlp_insecure"))
+    if not grpc and signal_endpoint is None:
         path = f"{path.rstrip('/')}/v1/{signal.value}"
     return Destination(
         signal,
         grpc,
         host,
         port,
-        _SERVICES[signal] if grpc else path or "/",
+        _GRPC_METHODS[signal] if grpc else path or "/",
         secure,
         setting("otlp_headers"),
         setting("otlp_timeout"),
@@ -89,20 +90,23 @@ def create_destination(settings: Settings, signal: Signal) -> Destination | None
     )
 
 
-def _parts(address: str, grpc: bool, insecure: bool) -> tuple[str, int, str, bool]:
-    given = address if "://" in address else f"{'http' if insecure or not grpc else 'https'}://{address}"
+def _split_endpoint(endpoint: str, grpc: bool, insecure: bool) -> tuple[str, int, str, bool]:
+    """Host, port, path and whether TLS is used."""
+    url = endpoint if "://" in endpoint else f"{'http' if insecure or not grpc else 'https'}://{endpoint}"
     try:
-        parts = urlsplit(given)
+        parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise _impossible(address, str(error)) from None
+        raise _endpoint_error(endpoint, str(error)) from None
     if not parts.hostname:
-        raise _impossible(address, "it names no host")
+        raise _endpoint_error(endpoint, "it has no host name")
     secure = parts.scheme in ("https", "grpcs")
     return parts.hostname, port or (4317 if grpc else 443 if secure else 80), parts.path, secure
 
 
-def _impossible(address: str, why: str) -> ConfigurationError:
+def _endpoint_error(endpoint: str, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"OTEL_EXPORTER_OTLP_ENDPOINT={address!r}", why, "Use an address such as http://collector:4318."
+        f"OTEL_EXPORTER_OTLP_ENDPOINT={DEFAULT_POLICY.redact_text(repr(endpoint))}",
+        why,
+        "Set OTEL_EXPORTER_OTLP_ENDPOINT to a URL such as http://collector:4318.",
     )

@@ -1,6 +1,6 @@
-"""OTLP over gRPC, sending bytes that are already encoded. Imported only when a gRPC collector is configured.
+"""OTLP over gRPC with requests that are already encoded. Imported only if a gRPC endpoint is configured.
 
-Retryable codes are those of the OTLP specification 1.x.
+Retryable status codes follow the OTLP specification 1.x.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from connectsoft_obs.export.destination import Destination
-from connectsoft_obs.export.http import rejected
+from connectsoft_obs.export.http import rejected_items
 from connectsoft_obs.export.transport import ExportResult
 from connectsoft_obs.process.fork_safety import import_guard
 
@@ -29,10 +29,10 @@ _RETRYABLE = frozenset(
 
 
 class GrpcTransport:
-    """One channel to one collector, opened at the first export of a process; used by one thread."""
+    """One channel to one collector, opened with the first export of a process; used by one thread."""
 
     def __init__(self, destination: Destination) -> None:
-        self._to = destination
+        self._destination = destination
         self._metadata = [(name.lower(), value) for name, value in destination.headers.items()]
         self._channel: Any = None
         self._call: Any = None
@@ -41,15 +41,15 @@ class GrpcTransport:
         """Call Export with one request."""
         try:
             if self._call is None:
-                with import_guard():  # grpc imports a part of itself with its first channel
+                with import_guard():  # grpc imports more modules with its first channel
                     self._open()
-            content = self._call(payload, timeout=timeout, metadata=self._metadata)
+            response = self._call(payload, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
-            return self._refused(error)
-        except Exception as error:  # noqa: BLE001  whatever the channel does is an answer
+            return self._result_of_error(error)
+        except Exception as error:  # noqa: BLE001  any failure of the channel is a failed export
             self.close()
             return ExportResult(False, retry=True, reason=type(error).__name__)
-        return ExportResult(True, rejected=rejected(self._to.signal, content))
+        return ExportResult(True, rejected=rejected_items(self._destination.signal, response))
 
     def close(self) -> None:
         """Close the channel."""
@@ -59,43 +59,51 @@ class GrpcTransport:
                 channel.close()
 
     def _open(self) -> None:
-        to = self._to
-        address = f"[{to.host}]:{to.port}" if ":" in to.host else f"{to.host}:{to.port}"
-        compression = grpc.Compression.Gzip if to.gzip else grpc.Compression.NoCompression
-        if to.secure:
+        destination = self._destination
+        address = (
+            f"[{destination.host}]:{destination.port}"
+            if ":" in destination.host
+            else f"{destination.host}:{destination.port}"
+        )
+        compression = grpc.Compression.Gzip if destination.gzip else grpc.Compression.NoCompression
+        if destination.secure:
             credentials = grpc.ssl_channel_credentials(
-                _content(to.certificate), _content(to.client_key), _content(to.client_certificate)
+                _read_file(destination.certificate),
+                _read_file(destination.client_key),
+                _read_file(destination.client_certificate),
             )
             self._channel = grpc.secure_channel(address, credentials, compression=compression)
         else:
             self._channel = grpc.insecure_channel(address, compression=compression)
-        self._call = self._channel.unary_unary(to.path, request_serializer=None, response_deserializer=None)
+        self._call = self._channel.unary_unary(destination.path, request_serializer=None, response_deserializer=None)
 
-    def _refused(self, error: Any) -> ExportResult:
+    def _result_of_error(self, error: Any) -> ExportResult:
         code = error.code()
         if code is grpc.StatusCode.UNAVAILABLE:
-            self.close()  # a channel waits up to two minutes before it tries again by itself; a new one tries at once
+            self.close()  # a channel waits up to two minutes before it reconnects; a new channel connects at once
         reason = f"grpc_{code.name.lower()}" if code is not None else "grpc"
         exhausted = code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        wait = _retry_info(error) if exhausted or code is grpc.StatusCode.UNAVAILABLE else None
-        retry = code in _RETRYABLE or (exhausted and wait is not None)
-        return ExportResult(False, retry=retry, reason=reason, retry_after=wait, too_large=exhausted and not retry)
+        retry_delay = _retry_info(error) if exhausted or code is grpc.StatusCode.UNAVAILABLE else None
+        retry = code in _RETRYABLE or (exhausted and retry_delay is not None)
+        return ExportResult(
+            False, retry=retry, reason=reason, retry_after=retry_delay, too_large=exhausted and not retry
+        )
 
 
-def _content(path: str | None) -> bytes | None:
+def _read_file(path: str | None) -> bytes | None:
     return Path(path).read_bytes() if path else None
 
 
 def _retry_info(error: Any) -> float | None:
-    """Seconds of a google.rpc.RetryInfo detail, if the collector sent one."""
+    """Seconds from a google.rpc.RetryInfo detail, or None."""
     with suppress(Exception):
         with import_guard():
             from google.rpc.error_details_pb2 import RetryInfo
             from google.rpc.status_pb2 import Status
 
-        for key, content in error.trailing_metadata() or ():
+        for key, value in error.trailing_metadata() or ():
             if key == "grpc-status-details-bin":
-                for detail in Status.FromString(content).details:
+                for detail in Status.FromString(value).details:
                     info = RetryInfo()
                     if detail.Unpack(info):
                         return float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)

@@ -1,7 +1,7 @@
-"""OTLP over HTTP with binary protobuf, on one kept connection.
+"""OTLP over HTTP with binary protobuf, on one keep-alive connection.
 
-http.client on purpose: no client instrumentation patches it, so exports can never be traced and exported themselves.
-Follows the OTLP specification 1.x: 429, 502, 503 and 504 may be retried, with Retry-After; 413 means smaller requests.
+It uses http.client because no instrumentation patches it, so that exports are never traced and exported themselves.
+Follows the OTLP specification 1.x: 429, 502, 503 and 504 are retried, with Retry-After; 413 asks for smaller requests.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from connectsoft_obs.process.fork_safety import import_guard
 from connectsoft_obs.vocabulary import Signal
 
 _RETRYABLE = frozenset({429, 502, 503, 504})
-_ANSWER_LIMIT = 65536
+_MAX_RESPONSE_BYTES = 65536
 
 
 class HttpTransport:
     """One connection to one collector; used by one thread."""
 
     def __init__(self, destination: Destination) -> None:
-        from importlib import metadata  # 10 ms that importing the package need not take
+        from importlib import metadata  # imported here: it would add 10 ms to importing the package
 
-        self._to = destination
+        self._destination = destination
         self._connection: http.client.HTTPConnection | None = None
         self._headers = {
             "Content-Type": "application/x-protobuf",
@@ -42,14 +42,14 @@ class HttpTransport:
         }
 
     def send(self, payload: bytes, timeout: float) -> ExportResult:
-        """POST one request. A connection that the collector closed while idle is replaced once, without a word."""
-        body = gzip.compress(payload, 1) if self._to.gzip else payload
+        """POST one request. A connection that the collector closed while idle is replaced once, without an error."""
+        body = gzip.compress(payload, 1) if self._destination.gzip else payload
         deadline = time.monotonic() + timeout
         reused = self._connection is not None
-        answer = self._attempt(body, timeout)
-        if reused and answer.reason == "closed" and (left := deadline - time.monotonic()) > 0:
-            answer = self._attempt(body, left)
-        return answer
+        result = self._attempt(body, timeout)
+        if reused and result.reason == "closed" and (remaining := deadline - time.monotonic()) > 0:
+            result = self._attempt(body, remaining)
+        return result
 
     def close(self) -> None:
         """Close the connection."""
@@ -60,19 +60,21 @@ class HttpTransport:
 
     def _attempt(self, body: bytes, timeout: float) -> ExportResult:
         try:
-            connection = self._connected(timeout)
+            connection = self._get_connection(timeout)
             connection.request("POST", self._path(connection), body, self._headers)
             response = connection.getresponse()
-            content = response.read(_ANSWER_LIMIT)
-            if response.length and len(content) < _ANSWER_LIMIT:  # cut off: nobody knows whether it was taken
+            content = response.read(_MAX_RESPONSE_BYTES)
+            if (
+                response.length and len(content) < _MAX_RESPONSE_BYTES
+            ):  # incomplete: it is unknown whether the request was accepted
                 raise http.client.IncompleteRead(content, response.length)
-            if not response.isclosed() or response.will_close:  # more than we read, or the collector hangs up
+            if not response.isclosed() or response.will_close:  # unread data, or the collector closes the connection
                 self.close()
-        except Exception as error:  # noqa: BLE001  whatever the network does is an answer
+        except Exception as error:  # noqa: BLE001  any network error is a failed export
             self.close()
             return ExportResult(False, retry=not isinstance(error, ssl.SSLCertVerificationError), reason=_reason(error))
         if 200 <= response.status < 300:
-            return ExportResult(True, rejected=rejected(self._to.signal, content))
+            return ExportResult(True, rejected=rejected_items(self._destination.signal, content))
         return ExportResult(
             False,
             retry=response.status in _RETRYABLE,
@@ -81,7 +83,7 @@ class HttpTransport:
             too_large=response.status == 413,
         )
 
-    def _connected(self, timeout: float) -> http.client.HTTPConnection:
+    def _get_connection(self, timeout: float) -> http.client.HTTPConnection:
         connection = self._connection
         if connection is None:
             connection = self._connection = self._open(timeout)
@@ -91,17 +93,17 @@ class HttpTransport:
         return connection
 
     def _open(self, timeout: float) -> http.client.HTTPConnection:
-        to = self._to
+        destination = self._destination
         proxy = self._proxy()
-        host, port = proxy or (to.host, to.port)
+        host, port = proxy or (destination.host, destination.port)
         connection: http.client.HTTPConnection
-        if to.secure:
-            context = ssl.create_default_context(cafile=to.certificate)
-            if to.client_certificate:
-                context.load_cert_chain(to.client_certificate, to.client_key)
+        if destination.secure:
+            context = ssl.create_default_context(cafile=destination.certificate)
+            if destination.client_certificate:
+                context.load_cert_chain(destination.client_certificate, destination.client_key)
             connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
             if proxy:
-                connection.set_tunnel(to.host, to.port)
+                connection.set_tunnel(destination.host, destination.port)
         else:
             connection = http.client.HTTPConnection(host, port, timeout=timeout)
         connection.connect()
@@ -109,24 +111,31 @@ class HttpTransport:
         return connection
 
     def _proxy(self) -> tuple[str, int] | None:
-        """The proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY ask for."""
-        to = self._to
-        address = urllib.request.getproxies().get("https" if to.secure else "http")
-        if not address or urllib.request.proxy_bypass(to.host):
+        """Host and port of the proxy from HTTP_PROXY, HTTPS_PROXY and NO_PROXY, or None."""
+        destination = self._destination
+        address = urllib.request.getproxies().get("https" if destination.secure else "http")
+        if not address or urllib.request.proxy_bypass(destination.host):
             return None
         parts = urlsplit(address if "://" in address else f"http://{address}")
         return (parts.hostname, parts.port or 3128) if parts.hostname else None
 
     def _path(self, connection: http.client.HTTPConnection) -> str:
-        through_proxy = not self._to.secure and (connection.host, connection.port) != (self._to.host, self._to.port)
-        return f"http://{self._to.host}:{self._to.port}{self._to.path}" if through_proxy else self._to.path
+        through_proxy = not self._destination.secure and (connection.host, connection.port) != (
+            self._destination.host,
+            self._destination.port,
+        )
+        return (
+            f"http://{self._destination.host}:{self._destination.port}{self._destination.path}"
+            if through_proxy
+            else self._destination.path
+        )
 
 
-def rejected(signal: Signal, content: bytes) -> int:
-    """Items a collector says it refused, in the protobuf body of its answer; 0 for anything that cannot be read."""
+def rejected_items(signal: Signal, content: bytes) -> int:
+    """Number of rejected items in the protobuf body of a response; 0 if the body cannot be parsed."""
     if not content:
         return 0
-    with suppress(Exception), import_guard():  # an answer is a stranger's text
+    with suppress(Exception), import_guard():  # the body can be anything
         if signal is Signal.TRACES:
             from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
@@ -158,7 +167,7 @@ def _reason(error: Exception) -> str:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110): a number, or a date."""
+    """Seconds from a Retry-After header (RFC 9110): a number or a date."""
     if value is None:
         return None
     with suppress(ValueError):

@@ -1,6 +1,6 @@
-"""What stands around the items of a request: who reports, and which instrumentation made them.
+"""Frames encoded items as an OTLP export request, with resource and instrumentation scopes.
 
-The three OTLP requests share one shape: resource (1), scopes (2) with scope (1), items (2) and schema (3).
+The requests of all three signals have the same fields: resource (1), scopes (2) with scope (1), items (2), schema URL (3).
 """
 
 from __future__ import annotations
@@ -10,40 +10,42 @@ from typing import Any
 
 from connectsoft_obs.export import protobuf
 
-DEFAULT_SCOPE = 2048
-"""Bytes below which `BEFORE` has what stands before an item."""
+CACHED_SIZES = 2048
+"""Item sizes in bytes below which `ITEM_PREFIX` has the encoded prefix."""
 
-ITEM_PREFIX = [protobuf.tag(2, 2) + protobuf.varint(size) for size in range(DEFAULT_SCOPE)]
+ITEM_PREFIX = [protobuf.tag(2, 2) + protobuf.varint(size) for size in range(CACHED_SIZES)]
 
 
 def scope(name: str, version: str, schema_url: str | None, items: Iterable[bytes]) -> list[bytes]:
-    """ScopeSpans, ScopeMetrics or ScopeLogs, in parts; `items` is its encoded field 2, in parts too."""
+    """ScopeSpans, ScopeMetrics or ScopeLogs, in parts. `items` is the encoded field 2, also in parts."""
     head = (protobuf.text(1, name) if name else b"") + (protobuf.text(2, version) if version else b"")
-    return _around(2, [protobuf.length_delimited(1, head), *items, protobuf.text(3, schema_url) if schema_url else b""])
+    return _wrap_field(
+        2, [protobuf.length_delimited(1, head), *items, protobuf.text(3, schema_url) if schema_url else b""]
+    )
 
 
 def item(encoded: bytes) -> bytes:
-    """A span or a record as field 2 of its scope's message, where it stands once for each."""
+    """A span or log record as field 2 of the message of its scope."""
     return item_prefix(len(encoded)) + encoded
 
 
 def item_prefix(size: int) -> bytes:
-    """What stands before an item of so many bytes."""
-    return ITEM_PREFIX[size] if size < DEFAULT_SCOPE else protobuf.tag(2, 2) + protobuf.varint(size)
+    """Tag and length of an item of `size` bytes."""
+    return ITEM_PREFIX[size] if size < CACHED_SIZES else protobuf.tag(2, 2) + protobuf.varint(size)
 
 
 def request(resource: Mapping[str, Any], schema_url: str, scopes: Iterable[bytes]) -> bytes:
-    """An export request with one resource, of scopes in parts.
+    """An export request with one resource; `scopes` are in parts.
 
-    Put together once: a copy of a batch is memory that the system has to find first, which costs more than the copying.
+    The parts are joined once: allocating memory for a copy of a batch costs more than copying.
     """
     return b"".join(
-        _around(
+        _wrap_field(
             1, [protobuf.length_delimited(1, protobuf.attributes(1, resource)), *scopes, protobuf.text(3, schema_url)]
         )
     )
 
 
-def _around(field: int, parts: list[bytes]) -> list[bytes]:
-    """A message as a field, without copying what is in it."""
+def _wrap_field(field: int, parts: list[bytes]) -> list[bytes]:
+    """A message as a field, without copying its content."""
     return [protobuf.tag(field, 2) + protobuf.varint(sum(map(len, parts))), *parts]

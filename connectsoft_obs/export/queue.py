@@ -1,7 +1,7 @@
-"""What waits for an exporter: bounded in number and in bytes, in piles, with an account of what found no room.
+"""Export queue of chunks, bounded by items and bytes; counts what it drops.
 
-Every so many items are gathered into piles, by whoever produces the last of them: encoding is code that the processor has
-forgotten when the next request ends, and remembers when the next item follows at once (tests/bench/inprocess.py).
+The thread that adds the last item of a chunk encodes the chunk. Encoding several items at once is faster, because the
+encoder stays in the instruction cache (tests/bench/inprocess.py).
 """
 
 from __future__ import annotations
@@ -15,171 +15,170 @@ from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.vocabulary import Signal
 
 T = TypeVar("T")
-Gather = Callable[[Sequence[T]], list[Chunk]]
-"""Makes piles of items; if these are fewer, it has accounted for the others."""
+EncodeItems = Callable[[Sequence[T]], list[Chunk]]
+"""Encodes items to chunks; items that it leaves out it has counted as dropped."""
 
 MAX_QUEUE_BYTES = 64 * 1024 * 1024
-"""Bytes of encoded items that wait at most, beyond which further ones are dropped: a span may carry a megabyte of text."""
+"""Limit of queued bytes; further items are dropped. A span can contain megabytes of text."""
 
 CHUNK_ITEMS = 32
-"""Items that are gathered at once."""
+"""Items per chunk."""
 
-_LARGE = 1024 * 1024
-"""Bytes of that many items from which on they are gathered one by one, so that `MOST_BYTES` is soon seen."""
+_LARGE_CHUNK_BYTES = 1024 * 1024
+"""Size of a chunk from which on items are encoded one by one, so that `MAX_QUEUE_BYTES` is checked often."""
 
 _MAX_BATCH_BYTES = 4 * 1024 * 1024
 
 
 class ExportQueue(Generic[T]):
-    """Items of one signal from their end until they are sent or dropped.
+    """Items of one signal that wait for export.
 
-    `put` may be called from any thread, and from none is it ever slow. Batches are taken by one thread.
+    `put` never blocks and can be called from any thread. One thread takes batches.
 
     Args:
-        signal: what the items are.
-        gather: makes piles of them.
-        ledger: counts what is dropped.
-        limit: items that wait at most; further ones are dropped.
-        batch: items in one request at most.
-        complete: called when there is a whole batch.
-        begin: called for each item until `served` is set, by whoever is called.
+        signal: signal of the items.
+        gather: encodes items to chunks.
+        internal_telemetry: counts dropped items.
+        limit: maximum number of queued items; further items are dropped.
+        batch: maximum number of items in one request.
+        complete: called when there is a full batch.
+        begin: called for each item while `has_consumer` is False; starts the consumer thread.
     """
 
     def __init__(
         self,
         signal: Signal,
-        gather: Gather[T],
+        gather: EncodeItems[T],
         internal_telemetry: InternalTelemetry,
         limit: int,
         batch: int,
         complete: Callable[[], None],
         begin: Callable[[], None],
     ) -> None:
-        self.served: bool = False
-        self.taken: list[Chunk] = []
-        # Items and bytes that were gathered, `taken` among them. Adding to these does not let go of the GIL, as with cells
-        # of metrics.
+        self.has_consumer: bool = False
+        self.batch: list[Chunk] = []
+        # Encoded items and their bytes, including `batch`. Adding to these integers does not release the GIL.
         self.count: int = 0
-        self._held = 0
-        self._fresh: list[T] = []
+        self._bytes = 0
+        self._pending: list[T] = []
         self._chunks: deque[Chunk] = deque()
         self._signal = signal
-        self._gather = gather
+        self._encode = gather
         self._internal_telemetry = internal_telemetry
-        self._limit = limit
-        self._batch = batch
-        self._complete = complete
-        self._begin = begin
-        self._few = min(CHUNK_ITEMS, batch)
-        self._ending = False
-        self._full = "queue_full"
+        self._max_queue_size = limit
+        self._max_batch_size = batch
+        self._on_full_batch = complete
+        self._start_consumer = begin
+        self._chunk_items = min(CHUNK_ITEMS, batch)
+        self._shutting_down = False
+        self._drop_reason = "queue_full"
 
     def __len__(self) -> int:
-        return len(self._fresh) + self.count
+        return len(self._pending) + self.count
 
     @property
     def has_full_batch(self) -> bool:
-        """Whether there is a whole batch."""
-        return self.count >= self._batch
+        """Whether there are enough items for a full batch."""
+        return self.count >= self._max_batch_size
 
     def put(self, item: T) -> None:
-        """Keep an item for export, or count it as dropped."""
-        # No call between finding the list and adding to it, nor between finding and replacing it in `gather`: threads
-        # switch at calls, so what is added to a list is still to be gathered.
-        self._fresh.append(item)
-        if len(self._fresh) >= self._few:
+        """Queue an item, or count it as dropped."""
+        # No function call between reading the list and appending to it, nor between reading and replacing it in
+        # `encode_pending`: threads switch at calls, so an item that was appended is always encoded later.
+        self._pending.append(item)
+        if len(self._pending) >= self._chunk_items:
             self.encode_pending()
-        if not self.served:
-            self._begin()
+        if not self.has_consumer:
+            self._start_consumer()
 
     def encode_pending(self) -> None:
-        """Make piles of what is fresh, as far as there is room."""
-        fresh = self._fresh
-        self._fresh = []
-        room = 0 if self._held > MAX_QUEUE_BYTES else max(self._limit - self.count, 0)
-        if len(fresh) > room:
-            self._internal_telemetry.count_dropped(self._signal, self._full, len(fresh) - room)
-            del fresh[room:]
-        if not fresh:
+        """Encode pending items, as far as the limits allow."""
+        pending = self._pending
+        self._pending = []
+        capacity = 0 if self._bytes > MAX_QUEUE_BYTES else max(self._max_queue_size - self.count, 0)
+        if len(pending) > capacity:
+            self._internal_telemetry.count_dropped(self._signal, self._drop_reason, len(pending) - capacity)
+            del pending[capacity:]
+        if not pending:
             return
         try:
-            chunks = self._gather(fresh)
-        except Exception as error:  # noqa: BLE001  whoever produces telemetry must not notice
+            chunks = self._encode(pending)
+        except Exception as error:  # noqa: BLE001  must not raise into the application
             self._internal_telemetry.record_error(f"export.{self._signal.value}", error)
-            self._internal_telemetry.count_dropped(self._signal, "internal_error", len(fresh))
+            self._internal_telemetry.count_dropped(self._signal, "internal_error", len(pending))
             return
-        except BaseException:  # raised by the application's handler of a signal that came in between
-            self._fresh[:0] = fresh
+        except BaseException:  # raised by a signal handler of the application
+            self._pending[:0] = pending
             raise
         before, size = self.count, 0
         for chunk in chunks:
-            self.count += chunk.count  # first: whoever sends it takes it off
-            self._held += chunk.size
+            self.count += chunk.count  # before the chunk is visible to the consumer, which subtracts it
+            self._bytes += chunk.size
             self._chunks.append(chunk)
             size += chunk.size
-        if not self._ending:
-            self._few = 1 if size > _LARGE else min(CHUNK_ITEMS, self._batch)
-        if before < self._batch <= self.count:
-            self._complete()
+        if not self._shutting_down:
+            self._chunk_items = 1 if size > _LARGE_CHUNK_BYTES else min(CHUNK_ITEMS, self._max_batch_size)
+        if before < self._max_batch_size <= self.count:
+            self._on_full_batch()
 
-    def replace(self, collected: Sequence[T]) -> None:
-        """Take these in place of all before, which were collected earlier and could not be sent: they are out of date."""
-        old = [*self.taken, *self._chunks]
-        self.taken = []
-        for item in collected:  # first: whoever flushes must not find that nothing waits
+    def replace_all(self, collected: Sequence[T]) -> None:
+        """Replace everything that is queued by newly collected items; older collected items are out of date."""
+        old = [*self.batch, *self._chunks]
+        self.batch = []
+        for item in collected:  # before old items are removed: a flush must not see an empty queue
             self._chunks.append(Chunk(None, 1, [item]))
         self.count += len(collected)
         for _ in range(len(self._chunks) - len(collected)):
             self._chunks.popleft()
         self.count -= len(old)
 
-    def take(self) -> None:
-        """Have a batch in `taken`: as many piles as one request may hold, or one."""
-        taken, chunks = self.taken, self._chunks
+    def take_batch(self) -> None:
+        """Move chunks to `batch`: as many as one request can hold, at least one."""
+        batch, chunks = self.batch, self._chunks
         count = size = 0
         while chunks:
             chunk = chunks[0]
-            if taken and (count + chunk.count > self._batch or size + chunk.size > _MAX_BATCH_BYTES):
+            if batch and (count + chunk.count > self._max_batch_size or size + chunk.size > _MAX_BATCH_BYTES):
                 return
             chunks.popleft()
             if chunk.size > _MAX_BATCH_BYTES and chunk.count > 1:
                 chunks.extendleft(reversed(chunk.halves()))
                 continue
-            taken.append(chunk)
+            batch.append(chunk)
             count += chunk.count
             size += chunk.size
 
     def split_batch(self) -> bool:
-        """Keep half of what was taken, the rest for later; whether that is possible."""
-        if item_count(self.taken) < 2:
+        """Put half of the batch back into the queue; False if it has only one item."""
+        if item_count(self.batch) < 2:
             return False
-        chunks = self.taken if len(self.taken) > 1 else self.taken[0].halves()
+        chunks = self.batch if len(self.batch) > 1 else self.batch[0].halves()
         half = len(chunks) // 2
         self._chunks.extendleft(reversed(chunks[half:]))
-        self.taken = chunks[:half]
+        self.batch = chunks[:half]
         return True
 
     def release_batch(self) -> None:
-        """What was taken is sent or dropped."""
-        count, size = item_count(self.taken), sum(chunk.size for chunk in self.taken)
+        """Remove the batch, which is sent or dropped."""
+        count, size = item_count(self.batch), sum(chunk.size for chunk in self.batch)
         self.count -= count
-        self._held -= size
-        self.taken = []
+        self._bytes -= size
+        self.batch = []
 
-    def ending(self) -> None:
-        """What comes from now on may be too late, and is looked at one by one."""
-        self._few, self._ending = 1, True
+    def begin_shutdown(self) -> None:
+        """Encode each further item at once, because the next batch may be the last."""
+        self._chunk_items, self._shutting_down = 1, True
 
     def close(self) -> int:
-        """Count what is left, and later what still comes, as dropped by a shutdown; how many are left."""
-        left, self._limit, self._full = len(self), 0, "shutdown"
-        if left:
-            self._internal_telemetry.count_dropped(self._signal, self._full, left)
+        """Count remaining and further items as dropped by shutdown; returns the number of remaining items."""
+        remaining, self._max_queue_size, self._drop_reason = len(self), 0, "shutdown"
+        if remaining:
+            self._internal_telemetry.count_dropped(self._signal, self._drop_reason, remaining)
             self.clear()
-        return left
+        return remaining
 
     def clear(self) -> None:
-        """Forget everything."""
-        self._fresh, self.taken = [], []
+        """Remove all items."""
+        self._pending, self.batch = [], []
         self._chunks.clear()
-        self.count = self._held = 0
+        self.count = self._bytes = 0

@@ -1,4 +1,4 @@
-"""How one export travels: a request over a kept connection, and what its answer means for the items in it."""
+"""Transport interface: sends one request and returns its result."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What became of one export.
+    """Result of one export request.
 
     Args:
-        accepted: the collector has it.
-        retry: it may accept the same bytes later.
-        reason: a short word for counters and log lines (`http_503`, `refused`, `timeout`).
-        retry_after: seconds the collector asked us to wait, if it did.
-        rejected: items it took the request of but refused (partial success).
-        too_large: smaller requests may be accepted.
+        accepted: the collector accepted the request.
+        retry: the same request can be sent again later.
+        reason: short reason for counters and log lines (`http_503`, `refused`, `timeout`).
+        retry_after: seconds to wait that the collector asked for.
+        rejected: number of items that the collector rejected although it accepted the request (partial success).
+        too_large: the request was too large; smaller requests may be accepted.
     """
 
     accepted: bool
@@ -28,10 +28,10 @@ class ExportResult:
 
 
 class Transport(Protocol):
-    """Sends what its pipeline packs, from one thread; never raises."""
+    """Sends requests of one batch processor, from one thread; never raises."""
 
     def send(self, payload: Any, timeout: float) -> ExportResult:
-        """Send one request, within `timeout` seconds."""
+        """Send one request within `timeout` seconds."""
 
     def close(self) -> None:
-        """Give the connection back; a later `send` opens a new one."""
+        """Close the connection; a later `send` opens a new one."""

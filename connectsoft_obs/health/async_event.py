@@ -1,4 +1,4 @@
-"""A fact that becomes true once, told to whoever waits: any thread sets it, asyncio and trio tasks await it."""
+"""One-shot event that threads can set and asyncio or trio tasks can await."""
 
 from __future__ import annotations
 
@@ -9,57 +9,57 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
 
-Wake = Callable[[], object]
+WakeUp = Callable[[], object]
 
 
 class AsyncEvent:
-    """False until `set()`. Awaiting it waits until then; `bool()` tells without waiting.
+    """False until `set()` is called. Awaiting it waits for that; `bool()` returns the current value.
 
-    Safe from any thread and any number of event loops; a loop that has ended is not woken.
+    Safe from any thread and any number of event loops. Waiters of a closed loop are skipped.
     """
 
-    __slots__ = ("_lock", "_set", "_waiting")
+    __slots__ = ("_is_set", "_lock", "_waiters")
 
     def __init__(self) -> None:
-        self._set = False
-        self._lock = threading.RLock()  # a signal handler may interrupt its holder
-        self._waiting: list[Wake] = []
+        self._is_set = False
+        self._lock = threading.RLock()  # a signal handler may interrupt the thread that holds it
+        self._waiters: list[WakeUp] = []
 
     def set(self) -> None:
-        """Make it true, and wake whoever waits; doing it again changes nothing."""
+        """Set the event and wake all waiters. Idempotent."""
         with self._lock:
-            self._set = True
-            waiting, self._waiting = self._waiting, []
-        for wake in waiting:
-            with suppress(RuntimeError):  # its loop is closed
-                wake()
+            self._is_set = True
+            waiters, self._waiters = self._waiters, []
+        for wake_up in waiters:
+            with suppress(RuntimeError):  # its event loop is closed
+                wake_up()
 
     def __bool__(self) -> bool:
-        return self._set
+        return self._is_set
 
     def __await__(self) -> Generator[Any, None, None]:
         return self._wait().__await__()
 
     async def _wait(self) -> None:
-        wake, waiting = _waiter()
+        wake_up, wait = _create_waiter()
         with self._lock:
-            if self._set:
+            if self._is_set:
                 return
-            self._waiting.append(wake)
+            self._waiters.append(wake_up)
         try:
-            await waiting()
+            await wait()
         finally:
             with self._lock:
-                if wake in self._waiting:
-                    self._waiting.remove(wake)
+                if wake_up in self._waiters:
+                    self._waiters.remove(wake_up)
 
 
-def _waiter() -> tuple[Wake, Callable[[], Any]]:
-    """How a thread wakes the calling task, and how the task waits for that."""
+def _create_waiter() -> tuple[WakeUp, Callable[[], Any]]:
+    """A function that wakes the calling task from any thread, and a function that the task awaits until then."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        trio: Any = sys.modules["trio"]  # the only other one there is: Starlette runs on these two
+        trio: Any = sys.modules["trio"]  # Starlette supports asyncio and trio only
         event, token = trio.Event(), trio.lowlevel.current_trio_token()
         return lambda: token.run_sync_soon(event.set), event.wait
     future: asyncio.Future[None] = loop.create_future()
@@ -68,7 +68,7 @@ def _waiter() -> tuple[Wake, Callable[[], Any]]:
         if not future.done():
             future.set_result(None)
 
-    async def waiting() -> None:
+    async def wait() -> None:
         await future
 
-    return lambda: loop.call_soon_threadsafe(resolve), waiting
+    return lambda: loop.call_soon_threadsafe(resolve), wait

@@ -1,4 +1,4 @@
-"""What applications declare: checks, and the tasks that start-up waits for."""
+"""Definitions of checks and startup tasks, as applications declare them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, TypeAlias
 
 from connectsoft_obs.errors import ConfigurationError
 
-Function: TypeAlias = Callable[[], Awaitable[Any] | Any]
-"""Passes by returning, fails by raising; called without arguments; sync or async."""
+CheckFunction: TypeAlias = Callable[[], Awaitable[Any] | Any]
+"""A sync or async function without parameters. It passes by returning and fails by raising."""
 
 
 class Probe(StrEnum):
-    """What a prober asks: restart, route traffic, or has it started."""
+    """The Kubernetes probe types. A failed liveness probe causes a restart, a failed readiness probe stops traffic."""
 
     LIVENESS = "liveness"
     READINESS = "readiness"
@@ -24,7 +24,7 @@ class Probe(StrEnum):
 
 
 class Scope(StrEnum):
-    """Who is affected when a check fails: this instance alone, or every instance at once."""
+    """Which instances a failure affects: this instance only, or all instances at the same time."""
 
     INSTANCE = "instance"
     SHARED = "shared"
@@ -36,21 +36,24 @@ class Check:
 
     Args:
         name: unique within its probe.
-        probe: which probe it belongs to.
+        probe: the probe it belongs to.
         run: called without arguments; sync or async.
-        timeout: seconds a run may take; None is the setting `check_timeout`.
-        interval: seconds between runs; None is the setting `check_interval`.
-        critical: whether its failure makes the probe fail; otherwise it degrades.
-        scope: whether it fails for this instance or for all of them at once.
-        tags: words for whoever reads reports.
-        failure_threshold: consecutive failures that turn it red once it has passed.
-        success_threshold: consecutive passes that turn it green again.
+        timeout: maximum duration of a run in seconds; None uses the setting `check_timeout`.
+        interval: seconds between runs; None uses the setting `check_interval`.
+        critical: whether a failure fails the probe; otherwise the probe is degraded.
+        scope: whether a failure affects this instance or all instances.
+        tags: tags shown in reports.
+        failure_threshold: consecutive failures after which a healthy check becomes unhealthy.
+        success_threshold: consecutive passes after which an unhealthy check becomes healthy.
         origin: where it was declared; the same after a reload.
+
+    Raises:
+        ConfigurationError: a value is invalid.
     """
 
     name: str
     probe: Probe
-    run: Function
+    run: CheckFunction
     timeout: float | None = None
     interval: float | None = None
     critical: bool = True
@@ -61,62 +64,75 @@ class Check:
     origin: str = ""
 
     def __post_init__(self) -> None:
-        given = f"{self.probe}_check({self.name!r})"
-        _named(given, self.name)
-        _callable(given, self.run)
-        for word in ("timeout", "interval"):
-            value = getattr(self, word)
-            if value is not None and not value > 0:
-                raise ConfigurationError(f"{given}: {word}={value!r}", "it takes time", "Give seconds above 0.")
-        for word in ("failure_threshold", "success_threshold"):
-            value = getattr(self, word)
+        declaration = f"{self.probe}_check({self.name!r})"
+        _require_name(declaration, self.name)
+        _require_callable(declaration, self.run)
+        for field in ("timeout", "interval"):
+            value = getattr(self, field)
+            if value is not None:
+                _require_positive(f"{declaration}: {field}", value)
+        for field in ("failure_threshold", "success_threshold"):
+            value = getattr(self, field)
             if not isinstance(value, int) or value < 1:
-                raise ConfigurationError(f"{given}: {word}={value!r}", "it counts runs", "Give 1 or more.")
+                raise ConfigurationError(
+                    f"{declaration}: {field}={value!r}", "it must be an integer of at least 1", "Set it to 1 or more."
+                )
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """One task that start-up waits for.
+class StartupTask:
+    """One task that must complete before the service is ready.
 
     Args:
-        name: unique.
+        name: unique among startup tasks.
         run: called once, without arguments; sync or async.
-        timeout: seconds it may take.
+        timeout: maximum duration in seconds.
         origin: where it was declared; the same after a reload.
+
+    Raises:
+        ConfigurationError: a value is invalid.
     """
 
     name: str
-    run: Function
+    run: CheckFunction
     timeout: float
     origin: str = ""
 
     def __post_init__(self) -> None:
-        given = f"startup_task({self.name!r})"
-        _named(given, self.name)
-        _callable(given, self.run)
-        if not self.timeout > 0:
-            raise ConfigurationError(f"{given}: timeout={self.timeout!r}", "it takes time", "Give seconds above 0.")
+        declaration = f"startup_task({self.name!r})"
+        _require_name(declaration, self.name)
+        _require_callable(declaration, self.run)
+        _require_positive(f"{declaration}: timeout", self.timeout)
 
 
-def origin(run: Callable[..., Any], depth: int) -> str:
-    """Where a function was written; for a method or what a factory made, the line `depth` frames up that declares it.
+def declaration_origin(run: Callable[..., Any], depth: int) -> str:
+    """Where a function is defined: its module and qualified name.
 
-    Two functions that one factory made have the same qualified name, so only the line that asked for them tells them
-    apart; a module that is loaded again declares from the same line.
+    Lambdas, methods and functions created by a factory are identified by module and line of the declaration, `depth`
+    frames up the stack, because their qualified names are not unique. A reloaded module declares from the same line.
     """
     run = inspect.unwrap(run)
     name = str(getattr(run, "__qualname__", ""))
     if name and "<" not in name and not inspect.ismethod(run):
         return f"{getattr(run, '__module__', '')}.{name}"
-    frame = sys._getframe(depth)  # noqa: SLF001  what `warnings` and `logging` use for the same question
+    frame = sys._getframe(depth)  # noqa: SLF001  as `warnings` and `logging` do
     return f"{frame.f_globals.get('__name__', '')}:{frame.f_lineno}"
 
 
-def _named(given: str, name: Any) -> None:
+def _require_name(declaration: str, name: Any) -> None:
     if not isinstance(name, str) or not name or not name.isprintable():
-        raise ConfigurationError(given, "it needs a printable name", "Name what it looks at, such as postgres.")
+        raise ConfigurationError(
+            declaration, "the name must be a printable string", "Use the name of the dependency, for example postgres."
+        )
 
 
-def _callable(given: str, run: Any) -> None:
+def _require_callable(declaration: str, run: Any) -> None:
     if not callable(run):
-        raise ConfigurationError(given, f"{run!r} cannot be called", "Give a function without parameters.")
+        raise ConfigurationError(declaration, f"{run!r} is not callable", "Pass a function without parameters.")
+
+
+def _require_positive(field: str, seconds: float) -> None:
+    if not seconds > 0:
+        raise ConfigurationError(
+            f"{field}={seconds!r}", "it must be greater than 0 seconds", "Set it to a positive number of seconds."
+        )

@@ -1,16 +1,28 @@
-"""The decorators that declare checks, tasks of start-up and listeners. The function stays as it is."""
+"""Decorators that declare checks, startup tasks and listeners. They return the function unchanged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import TypedDict, TypeVar, Unpack
 
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.health.checks import Check, Function, Probe, Scope, Task, origin
-from connectsoft_obs.health.registry import CheckRegistry, Listener, declared
+from connectsoft_obs.health.checks import Check, CheckFunction, Probe, Scope, StartupTask, declaration_origin
+from connectsoft_obs.health.registry import CheckRegistry, Listener, current_registry
 
-F = TypeVar("F", bound=Function)
+F = TypeVar("F", bound=CheckFunction)
 L = TypeVar("L", bound=Listener)
+
+
+class _CheckOptions(TypedDict, total=False):
+    """Options of a `Check` that both check decorators pass on."""
+
+    timeout: float | None
+    interval: float | None
+    critical: bool
+    scope: Scope
+    tags: tuple[str, ...]
+    failure_threshold: int
+    success_threshold: int
 
 
 def readiness_check(
@@ -25,46 +37,39 @@ def readiness_check(
     success_threshold: int = 1,
     into: CheckRegistry | None = None,
 ) -> Callable[[F], F]:
-    """Declare a function, sync or async, that passes by returning and fails by raising.
+    """Declare a sync or async function as a readiness check; it passes by returning and fails by raising.
 
-    It runs in the background and never for a probe; never twice at once; first before readiness can turn green.
-    A failing critical check takes this instance out of rotation; another one is reported and degrades. An async
-    function runs on the application's event loop, another one in a thread.
+    It runs in the background, never during a probe request and never concurrently with itself. Readiness fails until
+    every check has run once. A failing critical check takes this instance out of rotation; any other failing check
+    degrades readiness. An async function runs on the application's event loop, any other function in a thread.
 
     Args:
-        name: what it looks at; unique.
-        timeout: seconds a run may take; the setting `check_timeout` (2) by default.
+        name: name of the dependency; unique among readiness checks.
+        timeout: maximum duration of a run in seconds; the setting `check_timeout` (2) by default.
         interval: seconds between runs; the setting `check_interval` (5) by default.
-        critical: whether its failure makes readiness fail.
-        scope: `instance`, or `shared` for what all instances use at once: a start-up warning then tells what a
-            critical check of it can do.
-        tags: words for whoever reads reports.
-        failure_threshold: consecutive failures that turn it red once it has passed.
-        success_threshold: consecutive passes that turn it green again.
-        into: where it is declared; the process, or a test's capture, by default.
+        critical: whether a failure makes readiness fail.
+        scope: `instance`, or `shared` for a dependency of all instances. A warning at startup describes the risk of a
+            critical shared check.
+        tags: tags shown in reports.
+        failure_threshold: consecutive failures after which a healthy check becomes unhealthy.
+        success_threshold: consecutive passes after which an unhealthy check becomes healthy.
+        into: registry of the check; that of the process, or of the current test capture, by default.
 
     Raises:
-        ConfigurationError: another function has the name, or a value cannot work.
+        ConfigurationError: another function has the name, or a value is invalid.
     """
-
-    def declare(run: F) -> F:
-        check = Check(
-            name,
-            Probe.READINESS,
-            run,
-            timeout,
-            interval,
-            critical,
-            _scope(name, scope),
-            tuple(tags),
-            failure_threshold,
-            success_threshold,
-            origin(run, 2),
-        )
-        (into or declared()).add(check)
-        return run
-
-    return declare
+    return _check_decorator(
+        name,
+        Probe.READINESS,
+        into,
+        timeout=timeout,
+        interval=interval,
+        critical=critical,
+        scope=_parse_scope(name, scope),
+        tags=tuple(tags),
+        failure_threshold=failure_threshold,
+        success_threshold=success_threshold,
+    )
 
 
 def liveness_check(
@@ -77,80 +82,82 @@ def liveness_check(
     success_threshold: int = 1,
     into: CheckRegistry | None = None,
 ) -> Callable[[F], F]:
-    """Declare a function that fails when only a restart can help: a dead thread, a corrupt cache; never a dependency.
+    """Declare a function that fails if only a restart can help: a dead thread, a corrupt cache; never a dependency.
 
-    Runs like a readiness check. Until its first run liveness is green.
+    It runs like a readiness check. Liveness passes until the first run.
 
     Args:
-        name: what it looks at; unique.
-        timeout: seconds a run may take; the setting `check_timeout` (2) by default.
+        name: name of the checked part of the process; unique among liveness checks.
+        timeout: maximum duration of a run in seconds; the setting `check_timeout` (2) by default.
         interval: seconds between runs; the setting `check_interval` (5) by default.
-        tags: words for whoever reads reports.
-        failure_threshold: consecutive failures that turn it red.
-        success_threshold: consecutive passes that turn it green again.
-        into: where it is declared; the process, or a test's capture, by default.
+        tags: tags shown in reports.
+        failure_threshold: consecutive failures after which a healthy check becomes unhealthy.
+        success_threshold: consecutive passes after which an unhealthy check becomes healthy.
+        into: registry of the check; that of the process, or of the current test capture, by default.
 
     Raises:
-        ConfigurationError: another function has the name, or a value cannot work.
+        ConfigurationError: another function has the name, or a value is invalid.
     """
-
-    def declare(run: F) -> F:
-        check = Check(
-            name,
-            Probe.LIVENESS,
-            run,
-            timeout,
-            interval,
-            True,
-            Scope.INSTANCE,
-            tuple(tags),
-            failure_threshold,
-            success_threshold,
-            origin(run, 2),
-        )
-        (into or declared()).add(check)
-        return run
-
-    return declare
+    return _check_decorator(
+        name,
+        Probe.LIVENESS,
+        into,
+        timeout=timeout,
+        interval=interval,
+        tags=tuple(tags),
+        failure_threshold=failure_threshold,
+        success_threshold=success_threshold,
+    )
 
 
 def startup_task(name: str, *, timeout: float = 300.0, into: CheckRegistry | None = None) -> Callable[[F], F]:
-    """Declare a function, sync or async, that runs once when the service has started, before it is ready.
+    """Declare a sync or async function that runs once when the service has started, before it is ready.
 
-    Tasks run in the order of their declaration, in the background, after the application's own lifespan start-up, so
-    that probers see 503 meanwhile instead of a closed port. `/health/startup` and `/health/ready` are red until all
-    have run; liveness is not affected. One that raises or takes too long ends the start-up: both stay red, with the
-    reason, and the platform's startup probe decides.
+    Tasks run in the order of declaration, in the background, after the lifespan startup of the application, so that
+    probes are answered with 503 instead of a refused connection. `/health/startup` and `/health/ready` fail until all
+    tasks have completed; liveness is not affected. If a task raises or exceeds its timeout, startup has failed: both
+    probes keep failing with the reason, and the startup probe of the platform decides what happens.
 
     Args:
-        name: what it does; unique.
-        timeout: seconds it may take.
-        into: where it is declared; the process, or a test's capture, by default.
+        name: name of the task; unique among startup tasks.
+        timeout: maximum duration in seconds.
+        into: registry of the task; that of the process, or of the current test capture, by default.
 
     Raises:
-        ConfigurationError: another function has the name, or a value cannot work.
+        ConfigurationError: another function has the name, or a value is invalid.
     """
 
     def declare(run: F) -> F:
-        (into or declared()).add_task(Task(name, run, timeout, origin(run, 2)))
+        (into or current_registry()).add_task(StartupTask(name, run, timeout, declaration_origin(run, 2)))
         return run
 
     return declare
 
 
 def on_health_change(listener: L) -> L:
-    """Have a function called with each `Transition` of this process's health, one after the other, in a thread.
+    """Call a function with each `Transition` of the health of this process, one at a time, in a background thread.
 
-    What it raises is counted and ignored.
+    Exceptions that it raises are counted and suppressed.
     """
-    declared().listen(listener, origin(listener, 2))
+    current_registry().add_listener(listener, declaration_origin(listener, 2))
     return listener
 
 
-def _scope(name: str, scope: Scope | str) -> Scope:
+def _check_decorator(
+    name: str, probe: Probe, registry: CheckRegistry | None, **options: Unpack[_CheckOptions]
+) -> Callable[[F], F]:
+    def declare(run: F) -> F:
+        check = Check(name=name, probe=probe, run=run, origin=declaration_origin(run, 2), **options)
+        (registry or current_registry()).add(check)
+        return run
+
+    return declare
+
+
+def _parse_scope(name: str, scope: Scope | str) -> Scope:
     try:
         return Scope(scope)
     except ValueError:
         raise ConfigurationError(
-            f"readiness_check({name!r}): scope={scope!r}", "it is neither instance nor shared", "Use one of the two."
+            f"readiness_check({name!r}): scope={scope!r}", "it is not a scope", "Use 'instance' or 'shared'."
         ) from None

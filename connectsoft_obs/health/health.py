@@ -1,4 +1,4 @@
-"""The health of one process: its phase, its checks, its vital parts, and the answer to each probe."""
+"""Health of one process: its phase, its checks and liveness watches, and the report of each probe."""
 
 from __future__ import annotations
 
@@ -6,277 +6,283 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping
+from logging import WARNING
 from typing import Any
 
-from connectsoft_obs.health import shutdown_budget
 from connectsoft_obs.health.async_event import AsyncEvent
 from connectsoft_obs.health.checks import Probe
 from connectsoft_obs.health.lifecycle import CheckLifecycle
 from connectsoft_obs.health.liveness_watches import LivenessWatches, Problem, problem_texts
 from connectsoft_obs.health.loop_watchdog import LoopWatchdog
 from connectsoft_obs.health.registry import CheckRegistry
-from connectsoft_obs.health.report import LIFECYCLE, Entry, Phase, Report, reported
+from connectsoft_obs.health.report import LIFECYCLE, Entry, Phase, Report, build_report
+from connectsoft_obs.health.shutdown_budget import drain_delay, exceeds_grace_period
 from connectsoft_obs.health.sigterm import SigtermDelay, delay_sigterm
-from connectsoft_obs.health.transitions import WARNING, MetricSink, Say, TransitionNotifier
+from connectsoft_obs.health.transitions import LogFunction, MetricSink, TransitionNotifier
 from connectsoft_obs.identity import ResourceIdentity
 from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.vocabulary import LOOP_LAG, HealthState
 
+_NO_REASON = "no reason given"
+
 
 class Health:
-    """Holds what probes are told. Probes only read it; the checks run in the background.
+    """Holds the state that probes report. Probes only read it; checks run in the background.
 
-    Every method may be called from any thread. `start()` and `stop()` come in pairs, any number of times.
+    All methods are thread-safe. `start()` and `stop()` can be called repeatedly, in turn.
 
     Args:
         settings: intervals, timeouts and delays.
-        identity: the platform, for its grace period.
-        declared: the checks and tasks.
-        ledger: told of errors of ours.
-        say: writes lines.
-        numbers: keeps metrics.
-        environ: what the platform says to this process.
+        identity: identifies the platform, which determines the grace period.
+        registry: the declared checks, startup tasks and listeners.
+        internal_telemetry: records internal errors.
+        log: writes log lines.
+        metrics: stores metrics.
+        environ: environment variables of the process.
     """
 
     draining: bool
-    """Whether no new work should be begun; read for each response."""
+    """Whether the process stops and should accept no new work; read for each response."""
 
     stopping: AsyncEvent
-    """The same, to be awaited."""
+    """Set when the drain begins."""
 
     drain_delay: float
-    """Seconds to go on serving after SIGTERM."""
+    """Seconds to keep serving after SIGTERM."""
 
     def __init__(
         self,
         settings: Settings,
         identity: ResourceIdentity,
-        declared: CheckRegistry,
+        registry: CheckRegistry,
         internal_telemetry: InternalTelemetry,
-        say: Say,
-        numbers: MetricSink,
+        log: LogFunction,
+        metrics: MetricSink,
         environ: Mapping[str, str],
     ) -> None:
-        self.declared = declared
+        self.registry = registry
         self.phase: Phase = Phase.STARTING
         self._settings = settings
         self._identity = identity
-        self._say = say
+        self._log = log
         self._environ = environ
         self._liveness_watches = LivenessWatches()
-        self._advice: dict[str, Problem] = {}
-        self._broken = self._unready = self._cause = ""
-        self._sigterm: SigtermDelay | None = None
-        self._stall = LoopWatchdog(
+        self._advisories: dict[str, Problem] = {}
+        self._liveness_failure = self._unready_reason = self._phase_cause = ""
+        self._sigterm_delay: SigtermDelay | None = None
+        self._loop_watchdog = LoopWatchdog(
             settings.liveness_stall,
-            lambda seconds: numbers.observe(LOOP_LAG, (), seconds),
-            self._stalled,
-            self._recovered,
+            lambda seconds: metrics.observe(LOOP_LAG, (), seconds),
+            self._on_stall,
+            self._on_stall_recovery,
         )
-        self._transitions = TransitionNotifier(say, numbers, declared.listeners, internal_telemetry.record_error)
-        self._life = CheckLifecycle(settings, declared, internal_telemetry, say, numbers, self, environ)
-        self.add_liveness_watch("event-loop", self._stall.problem)
+        self._transitions = TransitionNotifier(
+            log, metrics, registry.listeners, internal_telemetry.guard("health.listener")
+        )
+        self._lifecycle = CheckLifecycle(settings, registry, internal_telemetry, log, metrics, self, environ)
+        self.add_liveness_watch("event-loop", self._loop_watchdog.problem)
         self.after_fork_in_child()
         register_fork_handler(self)
 
-    # --- What applications and workers say ---------------------------------------------------------------------------
+    # --- Reported by the application and by workers ------------------------------------------------------------------
     def add_liveness_watch(self, name: str, problem: Problem) -> None:
-        """Add a vital part of the process: liveness is red, and the process restarted, while `problem` gives a reason."""
-        self._liveness_watches.ask(name, problem)
+        """Fail liveness, which restarts the process, while `problem` returns a reason."""
+        self._liveness_watches.add(name, problem)
 
     def watch_task(self, name: str, task: Any) -> None:
-        """Add a vital task or thread of this life: liveness is red when it has ended and the service does not stop."""
-        self._liveness_watches.task(name, task)
+        """Fail liveness when a task or thread has ended and the service is not stopping; until the service stops."""
+        self._liveness_watches.add_task(name, task)
 
     def add_advisory(self, name: str, problem: Problem) -> None:
-        """Add what only people want to know: `/health` is Degraded while `problem` gives a reason, no probe changes."""
-        self._advice[name] = problem
+        """Report `/health` as degraded while `problem` returns a reason. Advisories affect no probe."""
+        self._advisories[name] = problem
 
     def fail_liveness(self, reason: str) -> None:
-        """This process cannot recover by itself: liveness fails from here on."""
-        self._broken = reason or "marked broken"
+        """Fail liveness until the process is restarted."""
+        self._liveness_failure = reason or _NO_REASON
         self.evaluate()
 
     def mark_unready(self, reason: str) -> None:
-        """No traffic for now: readiness fails until `mark_ready()`."""
-        self._unready = reason or "marked unready"
+        """Fail readiness until `mark_ready()`."""
+        self._unready_reason = reason or _NO_REASON
         self.evaluate()
 
     def mark_ready(self) -> None:
-        """Traffic again, as far as the checks agree."""
-        self._unready = ""
+        """End `mark_unready()`; readiness passes again if the checks pass."""
+        self._unready_reason = ""
         self.evaluate("marked ready")
 
     def drain(self, cause: str = "about to stop") -> None:
-        """The process is about to stop: readiness fails, liveness stays. May be called in a signal handler."""
+        """Fail readiness because the process is about to stop; liveness is unchanged. Safe in a signal handler."""
         if self.draining:
             return
-        self._cause, self.draining, self.phase = cause, True, Phase.DRAINING  # the phase last: others read it first
-        if self._life.running:
-            self._life.later(0.0, self._drained)
+        # The phase is set last, because other threads read it first.
+        self._phase_cause, self.draining, self.phase = cause, True, Phase.DRAINING
+        if self._lifecycle.running:
+            self._lifecycle.run_later(0.0, self._on_drain)
         else:
             self.stopping.set()
 
     # --- Probes ------------------------------------------------------------------------------------------------------
     def report(self, probe: Probe) -> Report:
-        """What a probe is told now."""
+        """The current report of a probe."""
         if probe is Probe.STARTUP:
-            entries = self._life.startup_entries()
-            if self._life.startup is None or not self._life.startup.complete:
-                entries.append(_wrong(LIFECYCLE, "starting"))
-            return reported(probe, entries, self.phase)
-        entries = self._life.entries(probe)
+            entries = self._lifecycle.startup_entries()
+            if self._lifecycle.startup is None or not self._lifecycle.startup.complete:
+                entries.append(_unhealthy_entry(LIFECYCLE, "starting"))
+            return build_report(probe, entries, self.phase)
+        entries = self._lifecycle.entries(probe)
         if probe is Probe.LIVENESS:
-            entries += [_wrong(name, why) for name, why in self._liveness_watches.problems(self.draining)]
-            if self._broken:
-                entries.append(_wrong(LIFECYCLE, f"broken: {self._broken}"))
-        elif why := self._not_ready():
-            entries.append(_wrong(LIFECYCLE, why))
-        return reported(probe, entries, self.phase)
+            problems = self._liveness_watches.problems(self.draining)
+            entries += [_unhealthy_entry(name, reason) for name, reason in problems]
+            if self._liveness_failure:
+                entries.append(_unhealthy_entry(LIFECYCLE, f"liveness failed: {self._liveness_failure}"))
+        elif reason := self._not_ready_reason():
+            entries.append(_unhealthy_entry(LIFECYCLE, reason))
+        return build_report(probe, entries, self.phase)
 
     def version(self) -> tuple[object, ...]:
-        """Equal to another one as long as no report of a probe can have changed in between.
+        """Equal to an earlier value if no report of a probe can have changed in between.
 
-        What time alone changes (results grow stale, a grace ends) may be told half a second late.
+        Changes that depend on time alone (stale results, the end of a grace period) may be half a second late.
         """
         return (
-            self._life.news,
-            self.declared.changes,
+            self._lifecycle.report_version,
+            self.registry.version,
             self.phase,
-            self._cause,
-            self._unready,
-            self._broken,
+            self._phase_cause,
+            self._unready_reason,
+            self._liveness_failure,
             int(time.monotonic() * 2),
             self._liveness_watches.problems(self.draining),
         )
 
     def full_report(self) -> Report:
-        """Readiness with everything else there is to know; as bad as the worst of it."""
-        found: dict[str, Entry] = {}
+        """The readiness report with the entries of all probes and advisories, and the worst of their states."""
+        entries: dict[str, Entry] = {}
         for probe in (Probe.READINESS, Probe.LIVENESS, Probe.STARTUP):
             for entry in self.report(probe).entries:
-                if entry.name not in found:
-                    found[entry.name] = entry
+                if entry.name not in entries:
+                    entries[entry.name] = entry
                 elif entry.name != LIFECYCLE:
-                    found[f"{entry.name}-{probe}"] = entry._replace(name=f"{entry.name}-{probe}")
-        for name, why in problem_texts(self._advice):
-            found.setdefault(name, Entry(name, HealthState.DEGRADED, 0.0, why, (), critical=False))
-        return reported(Probe.READINESS, list(found.values()), self.phase)
+                    entries[f"{entry.name}-{probe}"] = entry._replace(name=f"{entry.name}-{probe}")
+        for name, reason in problem_texts(self._advisories):
+            entries.setdefault(name, Entry(name, HealthState.DEGRADED, 0.0, reason, (), critical=False))
+        return build_report(Probe.READINESS, list(entries.values()), self.phase)
 
-    def _not_ready(self) -> str:
-        """Why no traffic should come although no check may be red; "" where there is no reason."""
+    def _not_ready_reason(self) -> str:
+        """Why readiness fails, apart from failed checks; "" if there is no reason."""
         if self.phase is not Phase.READY:
-            return f"{self.phase}: {self._cause}" if self._cause else str(self.phase)
-        if self._unready:
-            return f"unready: {self._unready}"
-        return self._life.not_ready_reason()
+            return f"{self.phase}: {self._phase_cause}" if self._phase_cause else str(self.phase)
+        if self._unready_reason:
+            return f"unready: {self._unready_reason}"
+        return self._lifecycle.not_ready_reason()
 
-    # --- Life --------------------------------------------------------------------------------------------------------
+    # --- Lifecycle ---------------------------------------------------------------------------------------------------
     def start(self) -> None:
-        """The application has started: run tasks and checks from here on, for async ones on the caller's event loop.
+        """Start checks and startup tasks after the application has started; async ones run on the caller's event loop.
 
-        Calling it again changes nothing, except that a new event loop takes the place of one that has ended.
+        Idempotent, except that a new event loop replaces one that has ended.
         """
-        if self._life.use_running_loop():
-            self._stall.watch(asyncio.get_running_loop())
-        if self._life.running:
+        if self._lifecycle.use_running_loop():
+            self._loop_watchdog.watch(asyncio.get_running_loop())
+        if self._lifecycle.running:
             return
-        with self._beginning:
-            if not self._life.running:
-                self._begin()
+        with self._start_lock:
+            if not self._lifecycle.running:
+                self._start()
 
     def install_sigterm_delay(self) -> bool:
-        """Drain before the server's own handler of SIGTERM is called; False where this process has none to put off."""
-        if self._sigterm is not None:
-            self._sigterm.reassert()
+        """Drain before the server's SIGTERM handler is called. Returns False if this process has no such handler."""
+        if self._sigterm_delay is not None:
+            self._sigterm_delay.reassert()
         elif not self.draining:
-            self._sigterm = delay_sigterm(self)
-        return self._sigterm is not None
+            self._sigterm_delay = delay_sigterm(self)
+        return self._sigterm_delay is not None
 
     def close(self, cause: str) -> None:
-        """The service is being closed, and what its checks look at: no more traffic, no more checks."""
+        """Drain and stop the checks, because the application closes the connections that they use."""
         self.drain(cause)
-        self._life.end_checks()
+        self._lifecycle.stop_checks()
         self.evaluate()
         self.stopping.set()
 
     def stop(self, cause: str = "stopped") -> None:
-        """The life is over: end threads and checks; marks are forgotten."""
-        if not self._life.running:
+        """Stop checks and threads, and reset everything that the application has marked."""
+        if not self._lifecycle.running:
             return
-        self._cause, self.draining, self.phase = cause, True, Phase.STOPPED
+        self._phase_cause, self.draining, self.phase = cause, True, Phase.STOPPED
         self.evaluate(cause)
         self.stopping.set()
-        self._stall.end()
-        self._life.end()
-        self._transitions.end()
-        if self._sigterm is not None:
-            self._sigterm.remove(self)
-            self._sigterm = None
-        self._broken = self._unready = ""
-        self._liveness_watches.over()
+        self._loop_watchdog.stop()
+        self._lifecycle.stop()
+        self._transitions.stop()
+        if self._sigterm_delay is not None:
+            self._sigterm_delay.remove(self)
+            self._sigterm_delay = None
+        self._liveness_failure = self._unready_reason = ""
+        self._liveness_watches.clear_tasks()
 
     def evaluate(self, cause: str = "") -> None:
-        """Tell what has changed, if anything has."""
-        self._transitions.update(self.report, lambda: (self.phase, self._cause), cause)
+        """Publish the transitions since the last call."""
+        self._transitions.update(self.report, lambda: (self.phase, self._phase_cause), cause)
 
-    def started(self, cause: str) -> None:
-        """Every task of start-up has run."""
+    def on_startup_complete(self, cause: str) -> None:
+        """All startup tasks have passed."""
         if self.phase is Phase.STARTING:
             self.phase = Phase.READY
-            if self.draining:  # since we asked
+            if self.draining:  # a signal handler may have changed the phase in the meantime
                 self.phase = Phase.DRAINING
             self.evaluate(cause)
-            self._life.systemd.ready("ready")
+            self._lifecycle.systemd.notify_ready("ready")
 
     def run_later(self, seconds: float, call: Callable[[], object]) -> None:
-        """Call it in the health thread after so many seconds."""
-        self._life.later(seconds, call)
+        """Run a call in the health thread after a delay in seconds."""
+        self._lifecycle.run_later(seconds, call)
 
     @property
     def running(self) -> bool:
-        """Whether it has started and not stopped."""
-        return self._life.running
+        """Whether it has been started and not stopped."""
+        return self._lifecycle.running
 
     def drain_seconds(self) -> float:
-        """Seconds to go on serving after SIGTERM: none for a process that was never ready, or stops already."""
+        """Seconds to keep serving after SIGTERM: 0 if the process was never ready or is stopping already."""
         return self.drain_delay if self.phase is Phase.READY else 0.0
 
     def after_fork_in_child(self) -> None:
-        """At first, and in a forked child: a process that has not started."""
-        self._beginning = threading.RLock()
-        self.drain_delay = shutdown_budget.drain_delay(self._settings, self._identity)
+        """Initialise as not started, also in a forked child."""
+        self._start_lock = threading.RLock()
+        self.drain_delay = drain_delay(self._settings, self._identity)
         self.phase, self.draining, self.stopping = Phase.STARTING, False, AsyncEvent()
-        self._sigterm = None
-        self._liveness_watches.over()
-        self._stall.after_fork_in_child()
+        self._sigterm_delay = None
+        self._liveness_watches.clear_tasks()
+        self._loop_watchdog.after_fork_in_child()
         self._transitions.after_fork_in_child()
-        self._life.after_fork_in_child()
+        self._lifecycle.after_fork_in_child()
 
-    def _begin(self) -> None:
-        self.phase, self._cause, self.draining, self.stopping = Phase.STARTING, "", False, AsyncEvent()
-        if why := shutdown_budget.exceeds_grace_period(self._settings, self._identity, self._environ):
-            self._say(WARNING, f"the drain can be cut short: {why}")
-        self._life.begin(self._stall.look)
-        if self._life.startup is not None and self._life.startup.complete:
+    def _start(self) -> None:
+        self.phase, self._phase_cause, self.draining, self.stopping = Phase.STARTING, "", False, AsyncEvent()
+        if problem := exceeds_grace_period(self._settings, self._identity, self._environ):
+            self._log(WARNING, f"drain may be interrupted: {problem}")
+        self._lifecycle.start(self._loop_watchdog.check)
+        if self._lifecycle.startup is not None and self._lifecycle.startup.complete:
             self.phase = Phase.READY
-            self._life.systemd.ready("ready")
-        self._transitions.begin([self.report(probe) for probe in Probe], self.phase)
+            self._lifecycle.systemd.notify_ready("ready")
+        self._transitions.start([self.report(probe) for probe in Probe], self.phase)
 
-    def _drained(self) -> None:
+    def _on_drain(self) -> None:
         self.evaluate()
         self.stopping.set()
-        self._life.systemd.stopping(self._not_ready())
+        self._lifecycle.systemd.notify_stopping(self._not_ready_reason())
 
-    def _stalled(self, seconds: float, stack: str, line: str) -> None:
-        facts = {"seconds": round(seconds, 1), "line": line, "stack": stack}
-        self._say(WARNING, f"the event loop is blocked at {line}", facts)
+    def _on_stall(self, seconds: float, stack: str, line: str) -> None:
+        self._log(WARNING, "event loop blocked", {"seconds": round(seconds, 1), "line": line, "stack": stack})
 
-    def _recovered(self, seconds: float) -> None:
-        self._say(WARNING, "the event loop turns again", {"seconds": round(seconds, 1)})
+    def _on_stall_recovery(self, seconds: float) -> None:
+        self._log(WARNING, "event loop responsive again", {"seconds": round(seconds, 1)})
 
 
-def _wrong(name: str, why: str) -> Entry:
-    return Entry(name, HealthState.UNHEALTHY, 0.0, why, (LIFECYCLE,))
+def _unhealthy_entry(name: str, reason: str) -> Entry:
+    return Entry(name, HealthState.UNHEALTHY, 0.0, reason, (LIFECYCLE,))

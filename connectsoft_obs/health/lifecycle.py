@@ -1,267 +1,266 @@
-"""One life of the checks: from the start of the service to its stop, in threads of their own."""
+"""Lifecycle of the health checks, from service start to stop."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Mapping
+from logging import ERROR, INFO, WARNING
 from typing import Protocol
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.health.check_runner import CheckRunner
 from connectsoft_obs.health.check_state import CheckState
-from connectsoft_obs.health.checks import Check, Probe, Scope, Task
-from connectsoft_obs.health.event_loop import LoopRunner
-from connectsoft_obs.health.executor import CheckExecutor
-from connectsoft_obs.health.heartbeat_file import INTERVAL, HeartbeatFile
+from connectsoft_obs.health.checks import Check, Probe, Scope, StartupTask
+from connectsoft_obs.health.daemon_threads import DaemonThreadPool, TimerThread
+from connectsoft_obs.health.executor import CheckExecutor, LoopRunner
+from connectsoft_obs.health.heartbeat_file import HEARTBEAT_INTERVAL, HeartbeatFile
 from connectsoft_obs.health.loop_watchdog import LOOP_TICK_INTERVAL
 from connectsoft_obs.health.registry import CheckRegistry
-from connectsoft_obs.health.report import SEVERITY, Entry, Report
-from connectsoft_obs.health.startup import StartupTasks
+from connectsoft_obs.health.report import STATES_BY_SEVERITY, Entry, Report
+from connectsoft_obs.health.startup import StartupRunner
 from connectsoft_obs.health.systemd import Systemd
-from connectsoft_obs.health.thread_pool import DaemonThreadPool
-from connectsoft_obs.health.timer_thread import TimerThread
-from connectsoft_obs.health.transitions import INFO, WARNING, MetricSink, Say
+from connectsoft_obs.health.transitions import LogFunction, MetricSink
 from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.vocabulary import CHECK_DURATION, CHECK_NAME, CHECK_STATUS, HEALTH_KIND, HEALTH_STATE, HealthState
 
 POLL_INTERVAL = 1.0
-"""Seconds between two looks at what time alone changes: results that grow stale, a grace that ends, new declarations."""
+"""Seconds between evaluations of changes that depend on time alone: stale results, the grace period, declarations."""
 
-ERROR = 40
-Key = tuple[Probe, str]
+CheckKey = tuple[Probe, str]
 
 
 class LifecycleOwner(Protocol):
-    """Whose life it is."""
+    """The object whose checks run, and which evaluates their results."""
 
     def report(self, probe: Probe) -> Report:
-        """What a probe is told now."""
+        """The current report of a probe."""
 
     def evaluate(self, cause: str = "") -> None:
-        """Tell what has changed, if anything has."""
+        """Publish transitions."""
 
-    def started(self, cause: str) -> None:
-        """Every task of start-up has run."""
+    def on_startup_complete(self, cause: str) -> None:
+        """All startup tasks have passed."""
 
 
 class CheckLifecycle:
-    """The threads, checks and tasks behind one `Health`. `begin` and `end` come in pairs, any number of times."""
+    """Threads, checks and startup tasks of one `Health`. It can be started and stopped repeatedly."""
 
     def __init__(
         self,
         settings: Settings,
-        declared: CheckRegistry,
+        registry: CheckRegistry,
         internal_telemetry: InternalTelemetry,
-        say: Say,
-        numbers: MetricSink,
+        log: LogFunction,
+        metrics: MetricSink,
         owner: LifecycleOwner,
         environ: Mapping[str, str],
     ) -> None:
         self._settings = settings
-        self._declared = declared
+        self._registry = registry
         self._internal_telemetry = internal_telemetry
-        self._say = say
-        self._numbers = numbers
+        self._log = log
+        self._metrics = metrics
         self._owner = owner
-        self._schedule = TimerThread(internal_telemetry.record_error)
-        self._threads = DaemonThreadPool()
-        self._loops = LoopRunner()
-        self._runs = CheckExecutor(self._threads, self._loops)
-        self._heartbeat = HeartbeatFile(settings.heartbeat_file) if settings.heartbeat_file else None
+        self._timer = TimerThread(internal_telemetry.guard("health.schedule"))
+        self._pool = DaemonThreadPool()
+        self._loop_runner = LoopRunner()
+        self._executor = CheckExecutor(self._pool, self._loop_runner)
+        self._heartbeat_file = HeartbeatFile(settings.heartbeat_file) if settings.heartbeat_file else None
         self.systemd: Systemd = Systemd(environ)
         self.after_fork_in_child()
 
     def after_fork_in_child(self) -> None:
-        """At first, and in a forked child: nothing runs. `news` grows whenever a report may say something else."""
-        self.startup: StartupTasks | None = None
-        self._checkings: dict[Key, CheckRunner] = {}
-        self._states: dict[Key, HealthState] = {}
-        self._changes = -1
-        self._began = 0.0
-        self.news: int = 0
-        self._taking = threading.RLock()
-        self._schedule.after_fork_in_child()
-        self._threads.after_fork_in_child()
-        self._loops.after_fork_in_child()
+        """Initialise as not started, also in a forked child."""
+        self.startup: StartupRunner | None = None
+        self.report_version: int = 0
+        """Increases whenever a report may have changed."""
+        self._runners: dict[CheckKey, CheckRunner] = {}
+        self._reported_states: dict[CheckKey, HealthState] = {}
+        self._registry_version = -1
+        self._started_at = 0.0
+        self._sync_lock = threading.RLock()
+        self._timer.after_fork_in_child()
+        self._pool.after_fork_in_child()
+        self._loop_runner.after_fork_in_child()
 
     @property
     def running(self) -> bool:
-        """Whether it has begun and not ended."""
-        return self._schedule.running
+        """Whether it has been started and not stopped."""
+        return self._timer.running
 
     def use_running_loop(self) -> bool:
-        """Use the caller's event loop for async checks; True when it is a new one."""
-        return self._loops.adopt()
+        """Use the caller's event loop for async checks. Returns whether it is new."""
+        return self._loop_runner.use_running_loop()
 
-    def later(self, seconds: float, call: Callable[[], object]) -> None:
-        """Call it in the health thread."""
-        self._schedule.after(seconds, call)
+    def run_later(self, seconds: float, call: Callable[[], object]) -> None:
+        """Run a call in the health thread after a delay."""
+        self._timer.call_later(seconds, call)
 
-    def begin(self, look: Callable[[], None]) -> None:
-        """Run tasks and checks; `look` is called every TICK seconds."""
-        self._began = time.monotonic()
-        self._checkings.clear()
-        self._states.clear()
-        self._changes = -1
-        self._schedule.start()
-        if not self._schedule.running:
-            return  # the next probe tries again
-        self.startup = StartupTasks(
-            self._declared.tasks(), self._runs, self._schedule, self._task_ended, self._tasks_done
+    def start(self, check_loop: Callable[[], None]) -> None:
+        """Start checks and startup tasks; `check_loop` is called every `LOOP_TICK_INTERVAL` in the health thread."""
+        self._started_at = time.monotonic()
+        self._runners.clear()
+        self._reported_states.clear()
+        self._registry_version = -1
+        self._timer.start()
+        if not self._timer.running:
+            return  # the next probe request retries
+        self.startup = StartupRunner(
+            self._registry.tasks(), self._executor, self._timer, self._on_task_done, self._on_tasks_complete
         )
         self._sync()
         if not self.startup.complete:
-            self._schedule.soon(self.startup.begin)
-        self._schedule.every(LOOP_TICK_INTERVAL, look)
-        self._schedule.every(POLL_INTERVAL, self._look)
-        if self._heartbeat is not None:
-            self._schedule.every(INTERVAL, self._beat)
-        if (pause := self.systemd.watchdog) is not None:
-            self._schedule.every(pause, self._alive)
+            self._timer.call_soon(self.startup.run_next)
+        self._timer.call_every(LOOP_TICK_INTERVAL, check_loop)
+        self._timer.call_every(POLL_INTERVAL, self._poll)
+        if self._heartbeat_file is not None:
+            self._timer.call_every(HEARTBEAT_INTERVAL, self._write_heartbeat)
+        if (interval := self.systemd.watchdog_interval) is not None:
+            self._timer.call_every(interval, self._notify_watchdog)
 
-    def end_checks(self) -> None:
-        """Run no more checks."""
-        for checking in self._checkings.values():
-            checking.end()
+    def stop_checks(self) -> None:
+        """Start no more runs of checks."""
+        for runner in self._runners.values():
+            runner.stop()
 
-    def end(self) -> None:
-        """End threads and checks; results stay readable."""
-        self.end_checks()
-        self._schedule.stop()
-        self._threads.stop()
-        self._threads = DaemonThreadPool()
-        self._loops.stop()
-        self._runs = CheckExecutor(self._threads, self._loops)
-        if self._heartbeat is not None:
-            self._heartbeat.end()
+    def stop(self) -> None:
+        """Stop checks and threads; the last results stay readable."""
+        self.stop_checks()
+        self._timer.stop()
+        self._pool.stop()
+        self._pool = DaemonThreadPool()
+        self._loop_runner.stop()
+        self._executor = CheckExecutor(self._pool, self._loop_runner)
+        if self._heartbeat_file is not None:
+            self._heartbeat_file.remove()
 
     def entries(self, probe: Probe) -> list[Entry]:
-        """The checks of a probe in its report."""
+        """The entries of the checks of a probe."""
         self._sync()
-        return [checking.state.entry() for (kind, _), checking in list(self._checkings.items()) if kind is probe]
+        return [
+            runner.state.entry() for (check_probe, _), runner in list(self._runners.items()) if check_probe is probe
+        ]
 
     def startup_entries(self) -> list[Entry]:
-        """The tasks of start-up in its report."""
+        """The entries of the startup tasks."""
         return [] if self.startup is None else self.startup.entries()
 
     def not_ready_reason(self) -> str:
-        """What readiness still waits for although start-up is complete."""
-        first = [
+        """Why readiness fails although startup has completed, apart from failed checks; "" if there is no reason."""
+        pending = [
             name
-            for (kind, name), one in list(self._checkings.items())
-            if kind is Probe.READINESS and one.state.result is None
+            for (probe, name), runner in list(self._runners.items())
+            if probe is Probe.READINESS and runner.state.result is None
         ]
-        if first:
-            return f"waits for the first run of {', '.join(first)}"
-        left = self._settings.startup_grace_period - (time.monotonic() - self._began)
-        return f"startup_grace_period lasts {left:.0f} s more" if left > 0 else ""
+        if pending:
+            return f"waiting for the first run of {', '.join(pending)}"
+        remaining = self._settings.startup_grace_period - (time.monotonic() - self._started_at)
+        return f"startup_grace_period ends in {remaining:.0f} s" if remaining > 0 else ""
 
     def _sync(self) -> None:
-        """Take up what was declared since the last time, and drop what was taken back."""
-        if self._changes == self._declared.changes or not self.running:
+        """Apply declarations and removals since the last call."""
+        if self._registry_version == self._registry.version or not self.running:
             return
-        with self._taking:
-            self._take()
+        with self._sync_lock:
+            self._sync_runners()
 
-    def _take(self) -> None:
-        self._changes = self._declared.changes
+    def _sync_runners(self) -> None:
+        self._registry_version = self._registry.version
         disabled = self._settings.disabled_checks
-        wanted = {(check.probe, check.name): check for check in self._declared.checks() if check.name not in disabled}
-        for key in [key for key in self._checkings if key not in wanted]:
-            self._checkings.pop(key).end()
-        for key, check in wanted.items():
-            known = self._checkings.get(key)
-            if known is None or known.state.check is not check:
-                if known is not None:
-                    known.end()
-                made = self._checkings[key] = self._checking(check)
-                made.begin()
-        self.news += 1  # after the change, so that nobody keeps an answer from before it as one from after
+        declared = {(check.probe, check.name): check for check in self._registry.checks() if check.name not in disabled}
+        for key in [key for key in self._runners if key not in declared]:
+            self._runners.pop(key).stop()
+        for key, check in declared.items():
+            runner = self._runners.get(key)
+            if runner is None or runner.state.check is not check:
+                if runner is not None:
+                    runner.stop()
+                new_runner = self._runners[key] = self._create_runner(check)
+                new_runner.start()
+        self.report_version += 1  # after the change, so that no earlier report is cached under the new version
 
-    def _checking(self, check: Check) -> CheckRunner:
+    def _create_runner(self, check: Check) -> CheckRunner:
         interval = check.interval or self._settings.check_interval
         timeout = check.timeout or self._settings.check_timeout
         if check.critical and check.scope is Scope.SHARED and check.probe is Probe.READINESS:
-            self._say(
+            self._log(
                 WARNING,
-                f"health check {check.name} is critical and shared: when it fails, every instance leaves rotation at "
-                "once and the service is down; critical=False reports it and keeps serving",
+                f"health check {check.name} is critical and shared: if it fails, all instances leave rotation at the "
+                "same time and the service is unavailable; with critical=False it is reported and instances keep serving",
                 {CHECK_NAME: check.name},
             )
-        # Three intervals: two runs may be lost before what is known says nothing any more.
+        # Three intervals: two results may be missing before the last one is stale.
         state = CheckState(check, 3 * interval + timeout)
-        return CheckRunner(state, interval, timeout, self._runs, self._schedule, self)
+        return CheckRunner(state, interval, timeout, self._executor, self._timer, self)
 
-    # --- In the health thread ----------------------------------------------------------------------------------------
-    def _look(self) -> None:
+    # --- Health thread --------------------------------------------------------------------------------------------
+    def _poll(self) -> None:
         self._sync()
         self._owner.evaluate()
 
     def on_result(self, state: CheckState, error: BaseException | None) -> None:
-        """A check has a result."""
-        self.news += 1
-        check, now = state.check, state.state
+        """Record the state of a check, and log it if it has changed."""
+        self.report_version += 1
+        check, current_state = state.check, state.state
         key = (check.probe, check.name)
-        before = self._states.get(key)
-        self._states[key] = now
-        self._numbers.set(CHECK_STATUS, (check.name, check.probe.value), SEVERITY.index(now))
-        if before is not now and not (before is None and now is HealthState.HEALTHY):
-            facts = {
+        previous_state = self._reported_states.get(key)
+        self._reported_states[key] = current_state
+        self._metrics.set(CHECK_STATUS, (check.name, check.probe.value), STATES_BY_SEVERITY.index(current_state))
+        is_healthy = current_state is HealthState.HEALTHY
+        if previous_state is not current_state and not (previous_state is None and is_healthy):
+            fields = {
                 CHECK_NAME: check.name,
                 HEALTH_KIND: check.probe.value,
-                HEALTH_STATE: now.value,
-                "previous": "unknown" if before is None else before.value,
+                HEALTH_STATE: current_state.value,
+                "previous": "unknown" if previous_state is None else previous_state.value,
                 "reason": state.reason,
             }
-            healthy = now is HealthState.HEALTHY
-            self._say(INFO if healthy else WARNING, f"health check {check.name} is {now}", facts, error)
+            self._log(INFO if is_healthy else WARNING, f"health check {check.name} is {current_state}", fields, error)
         self._owner.evaluate()
 
-    def observed(self, state: CheckState, seconds: float, passed: bool) -> None:
-        """A check has run."""
+    def on_run(self, state: CheckState, seconds: float, passed: bool) -> None:
+        """Record the duration of a run."""
         outcome = HealthState.HEALTHY if passed else HealthState.UNHEALTHY
         labels = (state.check.name, state.check.probe.value, outcome.value)
-        self._numbers.observe(CHECK_DURATION, labels, seconds)
+        self._metrics.observe(CHECK_DURATION, labels, seconds)
 
     def on_slow(self, state: CheckState) -> None:
-        """A check begins to take long."""
+        """Log that a check is slow."""
         duration = 0.0 if state.result is None else state.result.duration
-        facts = {CHECK_NAME: state.check.name, "seconds": round(duration, 3)}
-        self._say(WARNING, f"health check {state.check.name} is slow", facts)
+        fields = {CHECK_NAME: state.check.name, "seconds": round(duration, 3)}
+        self._log(WARNING, f"health check {state.check.name} is slow", fields)
 
-    def _task_ended(self, task: Task, seconds: float, reason: str, error: BaseException | None) -> None:
-        self.news += 1
-        facts = {"task": task.name, "seconds": round(seconds, 3)}
+    def _on_task_done(self, task: StartupTask, seconds: float, reason: str, error: BaseException | None) -> None:
+        self.report_version += 1
+        fields = {"task": task.name, "seconds": round(seconds, 3)}
         if reason:
-            self._say(ERROR, f"start-up task {task.name} failed", {**facts, "reason": reason}, error)
+            self._log(ERROR, f"startup task {task.name} failed", {**fields, "reason": reason}, error)
         else:
-            self._say(INFO, f"start-up task {task.name} is done", facts)
+            self._log(INFO, f"startup task {task.name} completed", fields)
 
-    def _tasks_done(self) -> None:
-        self._owner.started(f"start-up is complete after {time.monotonic() - self._began:.1f} s")
+    def _on_tasks_complete(self) -> None:
+        self._owner.on_startup_complete(f"startup completed after {time.monotonic() - self._started_at:.1f} s")
 
-    def _alive(self) -> None:
+    def _notify_watchdog(self) -> None:
         if self._owner.report(Probe.LIVENESS).passes:
-            self.systemd.alive()
+            self.systemd.notify_watchdog()
 
-    def _beat(self) -> None:
-        if self._heartbeat is not None and self._owner.report(Probe.LIVENESS).passes:
-            try:
-                self._heartbeat.beat()
-            except OSError as error:
-                self._internal_telemetry.record_error("health.heartbeat", error)
+    def _write_heartbeat(self) -> None:
+        if self._heartbeat_file is not None and self._owner.report(Probe.LIVENESS).passes:
+            with self._internal_telemetry.guard("health.heartbeat"):
+                self._heartbeat_file.write()
 
 
-def validate_disabled_checks(settings: Settings, declared: CheckRegistry) -> ConfigurationError | None:
-    """What cannot work about the checks once all are declared."""
-    known = {check.name for check in declared.checks()}
+def validate_disabled_checks(settings: Settings, registry: CheckRegistry) -> ConfigurationError | None:
+    """An error if the setting `disabled_checks` names an unknown check. Call it after all checks are declared."""
+    names = {check.name for check in registry.checks()}
     for name in settings.disabled_checks:
-        if name not in known:
+        if name not in names:
             return ConfigurationError(
                 f"CONNECTSOFT_OBS_DISABLED_CHECKS={','.join(settings.disabled_checks)!r}",
                 f"there is no health check {name!r}",
-                f"The checks are: {', '.join(sorted(known)) or 'none'}.",
+                f"The checks are: {', '.join(sorted(names)) or 'none'}.",
             )
     return None

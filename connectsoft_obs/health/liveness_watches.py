@@ -1,4 +1,4 @@
-"""The vital parts of a process: what must be as it should be, or only a restart helps."""
+"""Liveness watches: tasks and conditions whose failure requires a restart."""
 
 from __future__ import annotations
 
@@ -8,66 +8,66 @@ from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.health.executor import describe_exception
+from connectsoft_obs.process.cpython_internals import stored_exception
 
 Problem = Callable[[], str]
-"""Gives "" while something is as it should be, else why it is not. Cheap; waits for nothing; called from any thread."""
+"""Returns why a condition is violated, or "" if it holds. Must be cheap, must not block, is called from any thread."""
 
 
 class LivenessWatches:
-    """Vital parts by name. Those that are asked stay; tasks and threads belong to one life of the service."""
+    """Watched conditions and tasks by name. Conditions are permanent; tasks are removed when the service stops."""
 
     def __init__(self) -> None:
-        self._asked: dict[str, Problem] = {}
+        self._conditions: dict[str, Problem] = {}
         self._tasks: dict[str, Problem] = {}
 
-    def ask(self, name: str, problem: Problem) -> None:
-        """Ask this from now on."""
-        self._asked[name] = problem
+    def add(self, name: str, problem: Problem) -> None:
+        """Watch a condition."""
+        self._conditions[name] = problem
 
-    def task(self, name: str, task: Any) -> None:
-        """Watch a task, future, thread or process until this life is over.
+    def add_task(self, name: str, task: Any) -> None:
+        """Watch a task, future, thread or process until the service stops.
 
         Raises:
-            ConfigurationError: it cannot be asked whether it has ended.
+            ConfigurationError: the object has neither `done()` nor `is_alive()`.
         """
         if not callable(getattr(task, "done", None)) and not callable(getattr(task, "is_alive", None)):
             raise ConfigurationError(
-                f"vital_task({name!r}, {task!r})",
-                "it cannot be asked whether it has ended",
-                "Pass an asyncio task, a future, a thread or a process.",
+                f"liveness_task({name!r}, {task!r})",
+                "expected an asyncio task, a future, a thread or a process",
+                "Pass an object with a method done() or is_alive().",
             )
-        self._tasks[name] = partial(_end, task)
+        self._tasks[name] = partial(_task_end, task)
 
-    def over(self) -> None:
-        """The life is over, or this is a forked child: tasks end now, or are the parent's."""
+    def clear_tasks(self) -> None:
+        """Remove all tasks, after the service has stopped or in a forked child."""
         self._tasks.clear()
 
-    def problems(self, stops: bool) -> list[tuple[str, str]]:
-        """Which have a problem now, and which; while the service stops, its tasks end as they should."""
-        return problem_texts(self._asked) + ([] if stops else problem_texts(self._tasks))
+    def problems(self, draining: bool) -> list[tuple[str, str]]:
+        """Names and reasons of the current problems. While the service drains, its tasks are expected to end."""
+        return problem_texts(self._conditions) + ([] if draining else problem_texts(self._tasks))
 
 
 def problem_texts(problems: Mapping[str, Problem]) -> list[tuple[str, str]]:
-    """Which of these have a problem now, and which; one whose question fails has none that we know."""
-    found = []
+    """Names and reasons of the current problems; a function that raises reports no problem."""
+    texts = []
     for name, problem in list(problems.items()):
         try:
-            why = problem()
-        except Exception:  # noqa: BLE001, S112  theirs; a question that fails must not restart a process
+            reason = problem()
+        except Exception:  # noqa: BLE001, S112  an error in the condition itself must not cause a restart
             continue
-        if why:
-            found.append((name, why))
-    return found
+        if reason:
+            texts.append((name, reason))
+    return texts
 
 
-def _end(task: Any) -> str:
-    """How it ended, or "" while it has not; a thread that was not started has not."""
+def _task_end(task: Any) -> str:
+    """How a task has ended, or "" if it has not; a thread that was not started has not ended."""
     if not hasattr(task, "done"):
         return "" if task.ident is None or task.is_alive() else "has ended"
     if not task.done():
         return ""
     if task.cancelled():
         return "was cancelled"
-    # Not `exception()`: it would keep asyncio from reporting an exception that nobody retrieved.
-    error = getattr(task, "_exception", None)
+    error = stored_exception(task)
     return "has ended" if error is None else f"ended with {describe_exception(error)}"

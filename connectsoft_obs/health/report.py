@@ -1,4 +1,4 @@
-"""What health says: an answer to one probe, and the moment when an answer changes."""
+"""Results of health evaluations: the report of a probe, and transitions between states."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Final, NamedTuple
 from connectsoft_obs.health.checks import Probe
 from connectsoft_obs.vocabulary import HealthState
 
-SEVERITY: Final = list(HealthState)
+STATES_BY_SEVERITY: Final = list(HealthState)
 
 LIFECYCLE: Final = "lifecycle"
-"""Name and tag of the entry that says what no check says: starting, draining, marked unready, broken."""
+"""Name and tag of the entry for states that no check reports: starting, draining, marked unready, failed liveness."""
 
 
 class Phase(StrEnum):
-    """Where a process is in its life."""
+    """Phase of the lifecycle of a process."""
 
     STARTING = "starting"
     READY = "ready"
@@ -25,18 +25,18 @@ class Phase(StrEnum):
 
 
 class Entry(NamedTuple):
-    """One line of a report: a check, a task of start-up, or whatever else makes the probe fail.
+    """One line of a report: a check, a startup task, or another reason why the probe fails.
 
     Args:
-        name: its name.
-        state: its state now.
-        duration: seconds of its last run.
-        reason: why it is not healthy; not for strangers.
-        tags: its own, the probe's, and `critical` where it is.
-        critical: whether it decides; otherwise it degrades.
-        scope: `instance` or `shared` for a check, else "".
-        failures: consecutive failed runs.
-        age: seconds since its last run, None for what has not run.
+        name: name of the check or task.
+        state: current state.
+        duration: duration of the last run in seconds.
+        reason: why it is not healthy; shown only to clients that may see details.
+        tags: declared tags, the tag of the probe, and `critical` for critical checks.
+        critical: whether a failure fails the probe; otherwise the probe is degraded.
+        scope: `instance` or `shared` for a check, otherwise "".
+        failures: number of consecutive failed runs.
+        age: seconds since the last run, None before the first run.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Entry(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The answer to one probe."""
+    """State of one probe, with the entries that determine it."""
 
     probe: Probe
     state: HealthState
@@ -60,45 +60,45 @@ class Report(NamedTuple):
 
     @property
     def passes(self) -> bool:
-        """Whether the probe gets a 200."""
+        """Whether the probe is answered with status 200."""
         return self.state is not HealthState.UNHEALTHY
 
     @property
     def cause(self) -> str:
-        """The entries that make it what it is, with their reasons."""
+        """The entries that determine the state, with their reasons; "" if the state is healthy."""
         if self.state is HealthState.HEALTHY:
             return ""
-        return "; ".join(_why(entry) for entry in self.entries if entry.state is self.state)
+        return "; ".join(_describe(entry) for entry in self.entries if entry.state is self.state)
 
 
-def _why(entry: Entry) -> str:
+def _describe(entry: Entry) -> str:
     if entry.name == LIFECYCLE:
         return entry.reason
     return f"{entry.name}: {entry.reason}" if entry.reason else entry.name
 
 
-def reported(probe: Probe, entries: list[Entry], phase: Phase) -> Report:
-    """The report that these entries add up to: as bad as the worst of them."""
-    worst = HealthState.HEALTHY
+def build_report(probe: Probe, entries: list[Entry], phase: Phase) -> Report:
+    """A report with the worst state of its entries."""
+    state = HealthState.HEALTHY
     for entry in entries:
         if entry.state is HealthState.UNHEALTHY:
-            worst = HealthState.UNHEALTHY
+            state = HealthState.UNHEALTHY
             break
         if entry.state is HealthState.DEGRADED:
-            worst = HealthState.DEGRADED
-    return Report(probe, worst, tuple(entries), phase)
+            state = HealthState.DEGRADED
+    return Report(probe, state, tuple(entries), phase)
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A change of what a probe is answered, or of the phase alone when `probe` is None.
+    """A change of the state of a probe, or of the phase alone if `probe` is None.
 
     Args:
-        probe: whose answer changed.
-        before: its state until then, or the phase.
-        after: its state from now on, or the phase.
-        cause: why.
-        phase: where the process is in its life.
+        probe: the probe whose state changed.
+        before: previous state, or previous phase.
+        after: new state, or new phase.
+        cause: why it changed.
+        phase: phase of the process after the change.
     """
 
     probe: Probe | None

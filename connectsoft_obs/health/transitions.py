@@ -1,156 +1,160 @@
-"""Each change of health, told once: one line with its cause, one count, one call of whoever listens."""
+"""Publishes each transition once: one log line with its cause, one metric increment, one call of each listener."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from logging import INFO, WARNING
 from queue import SimpleQueue
 from typing import Any, Protocol
 
 from connectsoft_obs.health.checks import Probe
 from connectsoft_obs.health.registry import Listener
-from connectsoft_obs.health.report import LIFECYCLE, SEVERITY, Phase, Report, Transition
-from connectsoft_obs.process import threads
+from connectsoft_obs.health.report import LIFECYCLE, STATES_BY_SEVERITY, Phase, Report, Transition
+from connectsoft_obs.internal_telemetry import Guard
+from connectsoft_obs.process.threads import start_thread
 from connectsoft_obs.vocabulary import HEALTH_KIND, HEALTH_STATE, HEALTH_STATUS, HEALTH_TRANSITIONS, HealthState, Metric
 
-INFO, WARNING = 20, 30
-_EXPECTED = (Phase.STARTING, Phase.DRAINING, Phase.STOPPED)
+_PHASES_EXPECTED_TO_FAIL = (Phase.STARTING, Phase.DRAINING, Phase.STOPPED)
+"""Phases in which a failing readiness or startup probe is no reason for a warning."""
+
+ListenerQueue = SimpleQueue[tuple[Transition, Sequence[Listener]] | None]
 
 
-class Say(Protocol):
-    """Writes a line."""
+class LogFunction(Protocol):
+    """Writes a log line."""
 
     def __call__(
-        self, level: int, message: str, facts: Mapping[str, Any] | None = None, error: BaseException | None = None
+        self, level: int, message: str, fields: Mapping[str, Any] | None = None, error: BaseException | None = None, /
     ) -> None:
-        """Write it."""
+        """Write a log line with fields, and with the stack trace of an exception."""
 
 
 class MetricSink(Protocol):
-    """Keeps metrics; label values in the order of a metric's definition."""
+    """Stores metrics. Label values are in the order of the metric's definition."""
 
     def add(self, metric: Metric, labels: tuple[str, ...], amount: float) -> None:
         """Add to a counter."""
 
     def set(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
-        """Set a gauge, or the position of a state."""
+        """Set a gauge, or the index of a state."""
 
     def observe(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
-        """Count a value of a histogram."""
+        """Record a value in a histogram."""
 
 
 class TransitionNotifier:
-    """Compares what probes are answered now with what they were answered before. Thread-safe.
+    """Compares the reports of probes with the previous ones, and publishes the differences. Thread-safe.
 
     Args:
-        say: writes lines.
-        numbers: keeps metrics.
-        listeners: who is called, asked each time.
-        failed: told of what a listener raised.
+        log: writes log lines.
+        metrics: stores metrics.
+        listeners: returns the listeners; called for each transition.
+        listener_guard: records exceptions of listeners.
     """
 
     def __init__(
         self,
-        say: Say,
-        numbers: MetricSink,
+        log: LogFunction,
+        metrics: MetricSink,
         listeners: Callable[[], Sequence[Listener]],
-        failed: Callable[[str, BaseException], None],
+        listener_guard: Guard,
     ) -> None:
-        self._say = say
-        self._numbers = numbers
+        self._log = log
+        self._metrics = metrics
         self._listeners = listeners
-        self._failed = failed
+        self._listener_guard = listener_guard
         self.after_fork_in_child()
 
     def after_fork_in_child(self) -> None:
-        """At first, and in a forked child: no life, no thread, no lock that is held."""
+        """Initialise without states and thread, also in a forked child."""
         self._states: dict[Probe, HealthState] = {}
         self._causes: dict[Probe, str] = {}
         self._phase = Phase.STARTING
         self._lock = threading.RLock()
-        self._told: SimpleQueue[tuple[Transition, Sequence[Listener]] | None] | None = None
+        self._queue: ListenerQueue | None = None
 
-    def begin(self, reports: Sequence[Report], phase: Phase) -> None:
-        """What a new life begins with; nothing has changed yet."""
+    def start(self, reports: Sequence[Report], phase: Phase) -> None:
+        """Set the initial states, when the service starts. They are not transitions."""
         with self._lock:
             self._phase = phase
             for report in reports:
                 self._states[report.probe] = report.state
                 self._causes[report.probe] = report.cause
-                self._show(report)
+                self._set_status(report)
 
     def update(
-        self, report: Callable[[Probe], Report], moment: Callable[[], tuple[Phase, str]], cause: str = ""
+        self, report: Callable[[Probe], Report], read_phase: Callable[[], tuple[Phase, str]], cause: str = ""
     ) -> None:
-        """Tell what has changed since the last time; `cause` is why, where the reports do not say.
+        """Publish the transitions since the last call; `cause` is their cause if the reports contain none.
 
-        Both are asked under the lock: a phase that was read before it could be older than what another thread has told
-        meanwhile, and one change would be told as two.
+        Reports and phase are read under the lock. A phase that was read before could be older than one that another
+        thread has published meanwhile, and one change would be published twice.
         """
         with self._lock:
             if not self._states:
-                return  # no life has begun
-            reports, phase, of_phase = self._together(report, moment)
-            cause = cause or of_phase
-            changed = []
-            for probe, before in list(self._states.items()):
-                now = reports[probe]
-                if now.state is not before:
-                    self._states[probe] = now.state
-                    self._show(now)
-                    why = now.cause or cause or f"over: {self._causes.get(probe, '')}"
-                    changed.append(Transition(probe, before, now.state, why, phase))
-                self._causes[probe] = now.cause
+                return  # the service has not started
+            reports, phase, phase_cause = self._consistent_reports(report, read_phase)
+            cause = cause or phase_cause
+            transitions = []
+            for probe, previous_state in list(self._states.items()):
+                current = reports[probe]
+                if current.state is not previous_state:
+                    self._states[probe] = current.state
+                    self._set_status(current)
+                    transition_cause = current.cause or cause or f"resolved: {self._causes.get(probe, '')}"
+                    transitions.append(Transition(probe, previous_state, current.state, transition_cause, phase))
+                self._causes[probe] = current.cause
             if phase is not self._phase:
-                if not changed:
-                    changed.append(Transition(None, self._phase, phase, cause, phase))
+                if not transitions:
+                    transitions.append(Transition(None, self._phase, phase, cause, phase))
                 self._phase = phase
-            for transition in changed:
-                self._tell(transition)
+            for transition in transitions:
+                self._publish(transition)
 
-    def _together(
-        self, report: Callable[[Probe], Report], moment: Callable[[], tuple[Phase, str]]
+    def _consistent_reports(
+        self, report: Callable[[Probe], Report], read_phase: Callable[[], tuple[Phase, str]]
     ) -> tuple[dict[Probe, Report], Phase, str]:
-        """Reports and the phase that they belong to; a signal handler changes it without asking for the lock."""
+        """Reports and the phase they belong to; a signal handler may change the phase at any time, without the lock."""
         while True:
-            before = moment()
+            phase = read_phase()
             reports = {probe: report(probe) for probe in self._states}
-            if moment() == before:
-                return reports, *before
+            if read_phase() == phase:
+                return reports, *phase
 
-    def end(self) -> None:
-        """The life is over; listeners hear what they have not heard yet."""
+    def stop(self) -> None:
+        """Forget the states when the service has stopped; listeners still receive pending transitions."""
         with self._lock:
             self._states.clear()
-            if self._told is not None:
-                self._told.put(None)
-                self._told = None
+            if self._queue is not None:
+                self._queue.put(None)
+                self._queue = None
 
-    def _show(self, report: Report) -> None:
-        self._numbers.set(HEALTH_STATUS, (report.probe.value,), SEVERITY.index(report.state))
+    def _set_status(self, report: Report) -> None:
+        self._metrics.set(HEALTH_STATUS, (report.probe.value,), STATES_BY_SEVERITY.index(report.state))
 
-    def _tell(self, transition: Transition) -> None:
+    def _publish(self, transition: Transition) -> None:
         probe, after = transition.probe, transition.after
-        facts = {"previous": transition.before.value, "cause": transition.cause, "phase": transition.phase.value}
-        self._numbers.add(HEALTH_TRANSITIONS, (LIFECYCLE if probe is None else probe.value, after.value), 1)
+        fields = {"previous": transition.before.value, "cause": transition.cause, "phase": transition.phase.value}
+        self._metrics.add(HEALTH_TRANSITIONS, (LIFECYCLE if probe is None else probe.value, after.value), 1)
         if probe is None:
-            self._say(INFO, f"service is {after}", facts)
+            self._log(INFO, f"service is {after}", fields)
         else:
-            expected = after is HealthState.HEALTHY or (probe is not Probe.LIVENESS and transition.phase in _EXPECTED)
-            facts = {HEALTH_KIND: probe.value, HEALTH_STATE: after.value, **facts}
-            self._say(INFO if expected else WARNING, f"{probe} is {after}", facts)
+            is_expected = after is HealthState.HEALTHY or (
+                probe is not Probe.LIVENESS and transition.phase in _PHASES_EXPECTED_TO_FAIL
+            )
+            fields = {HEALTH_KIND: probe.value, HEALTH_STATE: after.value, **fields}
+            self._log(INFO if is_expected else WARNING, f"{probe} is {after}", fields)
         if listeners := self._listeners():
-            told = self._told or SimpleQueue()
-            if self._told is None and threads.start_thread("obs-health-notify", self._call, told) is not None:
-                self._told = told
-            told.put((transition, listeners))
+            queue = self._queue or SimpleQueue()
+            if self._queue is None and start_thread("obs-health-notify", self._call_listeners, queue) is not None:
+                self._queue = queue
+            queue.put((transition, listeners))
 
-    def _call(self, told: SimpleQueue[tuple[Transition, Sequence[Listener]] | None]) -> None:
-        """A thread of its own: what listeners do can take as long as it likes."""
-        while (item := told.get()) is not None:
+    def _call_listeners(self, queue: ListenerQueue) -> None:
+        """Run in a thread of its own, because listeners may block."""
+        while (item := queue.get()) is not None:
             transition, listeners = item
             for listener in listeners:
-                try:
+                with self._listener_guard:
                     listener(transition)
-                except Exception as error:  # noqa: BLE001  theirs; the others are still to be told
-                    self._failed("health.listener", error)

@@ -1,8 +1,8 @@
-"""Standing before an event loop's wakeup descriptor, to keep back the news of one signal.
+"""Proxies `signal.set_wakeup_fd` to delay delivery of one signal to the event loop.
 
-A server that uses `loop.add_signal_handler` (granian, gunicorn's own worker, hypercorn without workers) is told of a
-signal by a byte that the interpreter writes to the loop's descriptor (`signal.set_wakeup_fd`); replacing the handler
-alone would not put it off. So ours is put before it and passes everything on, but the byte that has to wait.
+A server that uses `loop.add_signal_handler` (granian, gunicorn's own worker, hypercorn without workers) receives a
+signal as a byte that the interpreter writes to the loop's wakeup descriptor; replacing the signal handler would not
+delay it. The proxy replaces that descriptor and forwards all bytes except those of the delayed signal.
 """
 
 from __future__ import annotations
@@ -13,54 +13,54 @@ import signal
 import socket
 from contextlib import suppress
 
-AGAIN = 0.5
-"""Seconds between two looks at whether ours is still the descriptor."""
+REINSTALL_INTERVAL = 0.5
+"""Seconds between two tests whether the proxy is still the wakeup descriptor."""
 
 
 class WakeupFdProxy:
-    """Stands before one loop. Every method belongs on the main thread, which runs the loop.
+    """Replaces the wakeup descriptor of one event loop. All methods must be called on the main thread, which runs it.
 
     Args:
-        loop: the loop.
-        signum: the signal whose byte is kept back.
+        loop: the event loop.
+        signum: the signal whose bytes are not forwarded.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, signum: int) -> None:
         self._loop = loop
         self._signum = signum
-        self._behind = -1
-        self._theirs, self._ours = socket.socketpair()
-        for end in (self._theirs, self._ours):
+        self._loop_fd = -1
+        self._reader, self._writer = socket.socketpair()
+        for end in (self._reader, self._writer):
             end.setblocking(False)
-        loop.add_reader(self._theirs, self._pass)
-        self._left = False
-        self._stay()
+        loop.add_reader(self._reader, self._forward)
+        self._removed = False
+        self._install_periodically()
 
     def install(self) -> None:
-        """Stand there, also after the loop put its own descriptor back, as uvloop does each time it is run."""
+        """Install the proxy, also after the loop has reset its own descriptor, as uvloop does each time it is run."""
         with suppress(ValueError, OSError):
-            before = signal.set_wakeup_fd(self._ours.fileno(), warn_on_full_buffer=False)
-            if before != self._ours.fileno():
-                self._behind = before
+            previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+            if previous_fd != self._writer.fileno():
+                self._loop_fd = previous_fd
 
-    def _stay(self) -> None:
-        if not self._left and not self._loop.is_closed():
+    def remove(self) -> None:
+        """Restore the loop's descriptor."""
+        self._removed = True
+        with suppress(ValueError, OSError):
+            current_fd = signal.set_wakeup_fd(-1)
+            signal.set_wakeup_fd(self._loop_fd if current_fd == self._writer.fileno() else current_fd)
+        with suppress(Exception):  # a closed loop has no readers
+            self._loop.remove_reader(self._reader)
+        self._reader.close()
+        self._writer.close()
+
+    def _install_periodically(self) -> None:
+        if not self._removed and not self._loop.is_closed():
             self.install()
-            self._loop.call_later(AGAIN, self._stay)
+            self._loop.call_later(REINSTALL_INTERVAL, self._install_periodically)
 
-    def leave(self) -> None:
-        """Put the loop's descriptor back."""
-        self._left = True
-        with suppress(ValueError, OSError):
-            now = signal.set_wakeup_fd(-1)
-            signal.set_wakeup_fd(self._behind if now == self._ours.fileno() else now)
-        with suppress(Exception):  # a loop that is closed has no readers
-            self._loop.remove_reader(self._theirs)
-        self._theirs.close()
-        self._ours.close()
-
-    def _pass(self) -> None:
+    def _forward(self) -> None:
         with suppress(BlockingIOError, OSError):
-            content = bytes(number for number in self._theirs.recv(4096) if number != self._signum)
-            if content and self._behind != -1:
-                os.write(self._behind, content)
+            content = bytes(number for number in self._reader.recv(4096) if number != self._signum)
+            if content and self._loop_fd != -1:
+                os.write(self._loop_fd, content)

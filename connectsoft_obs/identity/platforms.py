@@ -1,4 +1,4 @@
-"""Where we run, told from environment variables alone: no file of the platform is read and no address is called."""
+"""Detects the platform from environment variables only, without reading files or calling metadata services."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connectsoft_obs.vocabulary import REVISION
 
 
 class Platform(StrEnum):
-    """The targets whose probers and grace periods are known; LOCAL is anything else."""
+    """Platforms with known probes and grace periods; LOCAL is anything else."""
 
     CONTAINER_APPS = "azure.container_apps"
     APP_SERVICE = "azure.app_service"
@@ -21,44 +21,44 @@ class Platform(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A platform, the service name it suggests, and the resource attributes it gives away."""
+class DetectedPlatform:
+    """A platform with the service name and resource attributes that it provides."""
 
     platform: Platform
     service: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-def detect(environ: Mapping[str, str]) -> Place:
-    """The platform of this process; Container Apps are asked first because they are Kubernetes underneath."""
+def detect(environ: Mapping[str, str]) -> DetectedPlatform:
+    """Detect the platform. Container Apps come before Kubernetes because they run on it."""
     if environ.get("CONTAINER_APP_NAME") or environ.get("CONTAINER_APP_JOB_NAME"):
         return _container_apps(environ)
     if environ.get("WEBSITE_SITE_NAME"):
         return _app_service(environ)
     if environ.get("KUBERNETES_SERVICE_HOST"):
         return _kubernetes(environ)
-    # A terminal started by systemd has INVOCATION_ID too; a service's output goes to the journal.
+    # INVOCATION_ID is also set in a terminal that systemd started; only the output of a service goes to the journal.
     if environ.get("NOTIFY_SOCKET") or (environ.get("INVOCATION_ID") and environ.get("JOURNAL_STREAM")):
-        return Place(Platform.VM, None, _azure(Platform.VM, {}))
-    return Place(Platform.LOCAL)
+        return DetectedPlatform(Platform.VM, None, _azure(Platform.VM, {}))
+    return DetectedPlatform(Platform.LOCAL)
 
 
 def _azure(platform: Platform, attributes: Mapping[str, str | None]) -> dict[str, str]:
-    found = {"cloud.provider": "azure", "cloud.platform": platform.value}
-    return found | {name: value for name, value in attributes.items() if value}
+    cloud = {"cloud.provider": "azure", "cloud.platform": platform.value}
+    return cloud | {name: value for name, value in attributes.items() if value}
 
 
-def _container_apps(environ: Mapping[str, str]) -> Place:
+def _container_apps(environ: Mapping[str, str]) -> DetectedPlatform:
     attributes = {
         REVISION: environ.get("CONTAINER_APP_REVISION"),
         "connectsoft.replica.name": environ.get("CONTAINER_APP_REPLICA_NAME")
         or environ.get("CONTAINER_APP_JOB_EXECUTION_NAME"),
     }
     name = environ.get("CONTAINER_APP_NAME") or environ.get("CONTAINER_APP_JOB_NAME")
-    return Place(Platform.CONTAINER_APPS, name, _azure(Platform.CONTAINER_APPS, attributes))
+    return DetectedPlatform(Platform.CONTAINER_APPS, name, _azure(Platform.CONTAINER_APPS, attributes))
 
 
-def _app_service(environ: Mapping[str, str]) -> Place:
+def _app_service(environ: Mapping[str, str]) -> DetectedPlatform:
     site = environ["WEBSITE_SITE_NAME"]
     subscription = environ.get("WEBSITE_OWNER_NAME", "").partition("+")[0]
     group = environ.get("WEBSITE_RESOURCE_GROUP")
@@ -77,17 +77,17 @@ def _app_service(environ: Mapping[str, str]) -> Place:
         "connectsoft.slot.name": slot,
         REVISION: slot,
     }
-    return Place(Platform.APP_SERVICE, site, _azure(Platform.APP_SERVICE, attributes))
+    return DetectedPlatform(Platform.APP_SERVICE, site, _azure(Platform.APP_SERVICE, attributes))
 
 
-# A Deployment names its pods <deployment>-<ReplicaSet hash>-<suffix>, the last two in Kubernetes' vowel-free alphabet.
+# Pods of a Deployment are named <deployment>-<ReplicaSet hash>-<suffix>; hash and suffix use an alphabet without vowels.
 _POD = re.compile(r"(?P<deployment>.+)-(?P<hash>[bcdfghjklmnpqrstvwxz2456789]{6,10})-[bcdfghjklmnpqrstvwxz2456789]{5}")
 
 
-def _kubernetes(environ: Mapping[str, str]) -> Place:
+def _kubernetes(environ: Mapping[str, str]) -> DetectedPlatform:
     pod = environ.get("K8S_POD_NAME") or environ.get("POD_NAME") or environ.get("HOSTNAME", "")
-    made_by = _POD.fullmatch(pod)
-    deployment = made_by["deployment"] if made_by else None
+    pod_name = _POD.fullmatch(pod)
+    deployment = pod_name["deployment"] if pod_name else None
     attributes = {
         "k8s.pod.name": pod,
         "k8s.pod.uid": environ.get("K8S_POD_UID") or environ.get("POD_UID"),
@@ -96,6 +96,6 @@ def _kubernetes(environ: Mapping[str, str]) -> Place:
         "k8s.container.name": environ.get("K8S_CONTAINER_NAME"),
         "k8s.cluster.name": environ.get("K8S_CLUSTER_NAME"),
         "k8s.deployment.name": deployment,
-        REVISION: made_by["hash"] if made_by else None,
+        REVISION: pod_name["hash"] if pod_name else None,
     }
-    return Place(Platform.AKS, deployment, _azure(Platform.AKS, attributes))
+    return DetectedPlatform(Platform.AKS, deployment, _azure(Platform.AKS, attributes))

@@ -1,4 +1,4 @@
-"""Who is reporting: the resource that traces, metrics, logs, /info and `target_info` all carry."""
+"""The OpenTelemetry resource of the process, shared by traces, metrics, logs, `/info` and `target_info`."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "armv
 
 @dataclass(frozen=True, slots=True)
 class ResourceIdentity:
-    """One process of one service. Immutable; `for_this_process()` gives a forked child its own.
+    """Identity of one process of a service. Immutable; `for_this_process()` returns that of a forked child.
 
     Args:
         service: `service.name`.
-        environment: `deployment.environment.name`, normalised; an unset environment is production.
-        platform: the target that was detected.
-        attributes: the whole OpenTelemetry resource.
+        environment: `deployment.environment.name`, normalised; `production` if unset.
+        platform: the detected platform.
+        attributes: all attributes of the OpenTelemetry resource.
     """
 
     service: str
@@ -58,17 +58,17 @@ class ResourceIdentity:
 
     @property
     def namespace(self) -> str | None:
-        """`service.namespace`, if there is one."""
+        """`service.namespace`, or None."""
         return self._text(SERVICE_NAMESPACE)
 
     @property
     def version(self) -> str | None:
-        """`service.version`, if it is known."""
+        """`service.version`, or None."""
         return self._text(SERVICE_VERSION)
 
     @property
     def revision(self) -> str | None:
-        """`connectsoft.revision`: what the platform calls this deployment, if it says."""
+        """`connectsoft.revision`: the name of this deployment on the platform, or None."""
         return self._text(REVISION)
 
     @property
@@ -77,8 +77,8 @@ class ResourceIdentity:
         return str(self.attributes[SERVICE_INSTANCE_ID])
 
     def for_this_process(self) -> ResourceIdentity:
-        """The same service with the instance id and pid of the calling process, for after a fork."""
-        return replace(self, attributes={**self.attributes, **_process()})
+        """The same identity with the instance id and pid of the calling process; used after a fork."""
+        return replace(self, attributes={**self.attributes, **_process_attributes()})
 
     def _text(self, name: str) -> str | None:
         value = self.attributes.get(name)
@@ -86,34 +86,34 @@ class ResourceIdentity:
 
 
 def identify(settings: Settings, environ: Mapping[str, str]) -> ResourceIdentity:
-    """Settings over what the platform's variables give away over defaults. Calls no address and reads no secret."""
-    place = detect(environ)
-    service = settings.service or place.service or UNKNOWN_SERVICE
-    given = settings.environment or environ.get("DOTNET_ENVIRONMENT") or environ.get("ASPNETCORE_ENVIRONMENT")
-    environment = normalised(given)
+    """Build the identity: settings override platform variables, which override defaults. Makes no network calls."""
+    detected = detect(environ)
+    service = settings.service or detected.service or UNKNOWN_SERVICE
+    configured = settings.environment or environ.get("DOTNET_ENVIRONMENT") or environ.get("ASPNETCORE_ENVIRONMENT")
+    environment = normalize_environment(configured)
     attributes: dict[str, str | int] = {
-        **_machine(),
-        **_process(),
-        **place.attributes,
+        **_host_attributes(),
+        **_process_attributes(),
+        **detected.attributes,
         **settings.resource_attributes,
         SERVICE_NAME: service,
         ENVIRONMENT: environment,
     }
-    version = settings.version or _installed(service)
+    version = settings.version or _installed_version(service)
     optional = {SERVICE_NAMESPACE: settings.namespace, SERVICE_VERSION: version}
     attributes |= {name: value for name, value in optional.items() if value}
-    return ResourceIdentity(service, environment, place.platform, attributes)
+    return ResourceIdentity(service, environment, detected.platform, attributes)
 
 
-def normalised(environment: str | None) -> str:
-    """The standard word of an environment (dev is development, prod is production); other words are kept."""
-    word = (environment or "production").strip().lower()
-    return _ENVIRONMENTS.get(word, word)
+def normalize_environment(environment: str | None) -> str:
+    """Map aliases to standard names (dev to development, prod to production); other names are kept in lower case."""
+    name = (environment or "production").strip().lower()
+    return _ENVIRONMENTS.get(name, name)
 
 
-def _installed(service: str) -> str | None:
-    """Version of the installed distribution that has the service's name, if there is one."""
-    from importlib import metadata  # 10 ms that importing the package need not take
+def _installed_version(service: str) -> str | None:
+    """Version of the installed distribution with the name of the service, or None."""
+    from importlib import metadata  # imported here: it would add 10 ms to importing the package
 
     try:
         return metadata.version(service)
@@ -121,7 +121,7 @@ def _installed(service: str) -> str | None:
         return None
 
 
-def _machine() -> dict[str, str | int]:
+def _host_attributes() -> dict[str, str | int]:
     from importlib import metadata
 
     machine = python_platform.machine()
@@ -139,5 +139,5 @@ def _machine() -> dict[str, str | int]:
     }
 
 
-def _process() -> dict[str, str | int]:
+def _process_attributes() -> dict[str, str | int]:
     return {SERVICE_INSTANCE_ID: str(uuid.uuid4()), "process.pid": os.getpid()}

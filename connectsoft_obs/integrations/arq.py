@@ -123,7 +123,7 @@ def _install_life(options: _Options, settings: dict[str, Any]) -> None:
     async def on_startup(ctx: dict[Any, Any]) -> None:
         one = WorkerProcess(resolve(**settings))
         serving.append(one)
-        one.begin()
+        one.start()
         if isinstance(ctx.get("redis"), ArqRedis):
             _install_pool(ctx["redis"])
         if started is not None:
@@ -135,7 +135,7 @@ def _install_life(options: _Options, settings: dict[str, Any]) -> None:
         if stopped is not None:
             await stopped(ctx)
         while serving:
-            serving.pop().end()
+            serving.pop().stop()
 
     options.set("on_startup", on_startup)
     options.set("on_shutdown", on_shutdown)
@@ -153,7 +153,7 @@ def _observed(one: Any, queue: str, timeout: float, trigger: Trigger) -> Any:
             source=(SYSTEM, queue),
             identifier=identifier,
             headers=_received.get(),
-            sent=ctx.get("enqueue_time"),
+            sent_at=ctx.get("enqueue_time"),
             attempt=int(ctx.get("job_try") or 1),
             trigger=trigger,
             timeout=limit,

@@ -23,12 +23,12 @@ from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.telemetry import Telemetry, resolve
 from connectsoft_obs.vocabulary import Trigger
 from connectsoft_obs.work.heartbeats import heartbeat
-from connectsoft_obs.work.message import CARRIED
+from connectsoft_obs.work.message import PROPAGATED_HEADERS
 from connectsoft_obs.work.producers import Producer
 from connectsoft_obs.work.registry import resolve_or_none
 from connectsoft_obs.work.run import Run
 from connectsoft_obs.work.schedule import JobSchedule
-from connectsoft_obs.work.schedule_metrics import declare
+from connectsoft_obs.work.schedule_metrics import declare_schedule
 from connectsoft_obs.work.task_queue import mark_retried, task_run
 from connectsoft_obs.work.worker_process import WorkerProcess
 
@@ -123,7 +123,7 @@ class CeleryInstrumentation:
     # --- Running -----------------------------------------------------------------------------------------------------
     def _begins(self, task_id: str = "", task: Any = None, **_: Any) -> None:
         request = task.request
-        given = {name: request.get(name) for name in (*CARRIED, TRIGGER)}
+        given = {name: request.get(name) for name in (*PROPAGATED_HEADERS, TRIGGER)}
         delivered = request.delivery_info or {}
         eager = bool(request.is_eager or request.called_directly)
         queue = str(delivered.get("routing_key") or delivered.get("exchange") or "celery")
@@ -132,7 +132,7 @@ class CeleryInstrumentation:
             source=None if eager else (self._system(), queue),
             identifier=task_id,
             headers=given,
-            here=eager,
+            inline=eager,
             redelivered=bool(delivered.get("redelivered")),
             attempt=int(request.retries or 0) + 1,
             trigger=_trigger(given[TRIGGER]),
@@ -153,8 +153,8 @@ class CeleryInstrumentation:
             mark_retried(run, task_id)
             error = getattr(error, "exc", None) or error
         elif isinstance(error, Ignore | Reject):
-            run.reason, error = str(error), None
-        run.struck = isinstance(error, SoftTimeLimitExceeded)
+            run.skip_reason, error = str(error), None
+        run.timed_out = isinstance(error, SoftTimeLimitExceeded)
         run.__exit__(type(error) if error is not None else None, error, None)
 
     def _received(self, request: Any = None, **_: Any) -> None:
@@ -179,11 +179,11 @@ class CeleryInstrumentation:
         run = task_run(
             task,
             identifier=task_id,
-            headers={name: given.get(name) for name in CARRIED},
+            headers={name: given.get(name) for name in PROPAGATED_HEADERS},
             attempt=int(given.get("retries") or 0) + 1,
             trigger=_trigger(given.get(TRIGGER)),
         )
-        run.struck = struck
+        run.timed_out = struck
         if run.begin():
             run.backdate_start(max(0.0, time.time() - request.time_start) if request.time_start else 0.0)
             run.end(error)
@@ -194,18 +194,18 @@ class CeleryInstrumentation:
         telemetry = self._telemetry()
         if telemetry is not None:
             self._serving = WorkerProcess(telemetry)
-            self._serving.share()
+            self._serving.join_children()
             self._declare()
 
     def _ready(self, sender: Any = None, **_: Any) -> None:
         """The pool has been started, so threads may be too."""
         if self._serving is None:
             return
-        self._serving.begin()
+        self._serving.start()
         self._watched = "solo" not in type(getattr(sender, "pool", None)).__module__  # there the loop does the tasks
         if self._watched:
             loop = heartbeat("celery-worker", every=HEARTBEAT_TIMEOUT)
-            loop.excused = lambda: getattr(sender, "connection", None) is None  # busy with getting its broker back
+            loop.is_excused = lambda: getattr(sender, "connection", None) is None  # busy with getting its broker back
 
     def _alive(self, **_: Any) -> None:
         if self._serving is not None and self._watched:
@@ -218,7 +218,7 @@ class CeleryInstrumentation:
     def _stopped(self, **_: Any) -> None:
         serving, self._serving = self._serving, None
         if serving is not None:
-            serving.end()
+            serving.stop()
 
     def _child_ready(self, **_: Any) -> None:
         if os.getpid() == self._pid:  # a pool without processes of its own
@@ -250,7 +250,7 @@ class CeleryInstrumentation:
         if telemetry is None:
             return
         self._declare()
-        WorkerProcess(telemetry).begin()
+        WorkerProcess(telemetry).start()
         scheduler = sender.scheduler
         tick, pause = scheduler.tick, float(getattr(scheduler, "max_interval", 300) or 300) + HEARTBEAT_TIMEOUT
 
@@ -270,7 +270,7 @@ class CeleryInstrumentation:
                 _schedule_of_beat_entry(task, schedules[0], str(self._app.timezone)) if len(schedules) == 1 else None
             )
             if planned is not None:
-                declare(planned)
+                declare_schedule(planned)
 
 
 def _trigger(word: Any) -> Trigger:

@@ -45,7 +45,7 @@ def install(target: Any, **settings: Any) -> None:
 
     async def begin() -> None:
         serving.append(WorkerProcess(resolve(**settings)))
-        serving[-1].begin()
+        serving[-1].start()
 
     async def drain() -> None:
         for one in serving:
@@ -53,7 +53,7 @@ def install(target: Any, **settings: Any) -> None:
 
     async def end() -> None:
         while serving:
-            serving.pop().end()
+            serving.pop().stop()
 
     target.after_startup(begin)
     target.on_shutdown(drain)
@@ -78,7 +78,7 @@ class ObservabilityMiddleware(BaseMiddleware[Any, Any]):
         """Process a message, observed; what a handler raises to say what becomes of it is raised on."""
         taken = consumer(self._subscribed(msg), system=self._system, rejects=_REJECTED)
         acknowledged = None
-        with taken.span_name(_delivered(msg)):
+        with taken.process(_delivered(msg)):
             try:
                 return await call_next(msg)
             except AckMessage as verdict:

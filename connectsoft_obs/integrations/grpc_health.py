@@ -1,9 +1,12 @@
-"""The gRPC health protocol (grpc.health.v1.Health), answered from the same state as the HTTP endpoints.
+"""Serves the gRPC health protocol (grpc.health.v1.Health) from the same state as the HTTP endpoints.
 
     add_health(server)          # a grpc.Server or grpc.aio.Server, before it starts
 
-`""` and every service name given are readiness; `liveness`, `readiness` and `startup` are those probes, for the
-`service:` field of a Kubernetes gRPC probe. Needs `grpcio`; its two messages of one field each are written by hand.
+`""` and every name in `services` report readiness. `liveness`, `readiness` and `startup` report that probe, for the
+field `service:` of a Kubernetes gRPC probe. Needs `connectsoft-obs[grpc]`.
+
+It implements the servicer interface of `grpcio-health-checking`. The servicer of that package with the same name stores
+statuses that the application sets; this one reads the current report of a probe for each request.
 """
 
 from __future__ import annotations
@@ -11,141 +14,109 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import AsyncIterator, Iterable, Iterator
-from enum import IntEnum
 from typing import Any
 
-import grpc
+try:
+    import grpc
+    from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+    from grpc_health.v1.health_pb2_grpc import HealthServicer, add_HealthServicer_to_server
+except ModuleNotFoundError as error:
+    message = f"connectsoft_obs.integrations.grpc_health needs {error.name}: pip install 'connectsoft-obs[grpc]'"
+    raise ModuleNotFoundError(message, name=error.name) from None
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.health import Health, Probe
 from connectsoft_obs.telemetry import Telemetry, resolve
 
-SERVICE = "grpc.health.v1.Health"
 POLL_INTERVAL = 0.5
-"""Seconds between two looks of a `Watch` at what it watches."""
+"""Seconds between two evaluations of a watched status."""
 
-
-class ServingStatus(IntEnum):
-    """HealthCheckResponse.ServingStatus."""
-
-    UNKNOWN = 0
-    SERVING = 1
-    NOT_SERVING = 2
-    SERVICE_UNKNOWN = 3
+_MAX_NAME = 200
 
 
 def add_health(server: Any, *, services: Iterable[str] = (), telemetry: Telemetry | None = None) -> None:
-    """Answer health questions on a gRPC server, sync or asyncio.
+    """Add the health service to a sync or asyncio gRPC server.
 
-    Runs the checks from here on if nothing does yet; on an asyncio server, call it on its event loop.
+    Starts the health checks, unless they run already. Call it on the event loop of an asyncio server.
 
     Args:
         server: the server, not yet started.
-        services: full names of services that are ready when the process is (`shop.Orders`).
-        telemetry: the Telemetry to use instead of the process's own.
+        services: full names of services that are ready when the process is ready (`shop.Orders`).
+        telemetry: the Telemetry to use; that of the process by default.
 
     Raises:
-        ConfigurationError: not a gRPC server.
+        ConfigurationError: it is not a gRPC server.
     """
     if not hasattr(server, "add_generic_rpc_handlers"):
-        raise ConfigurationError(f"add_health({server!r})", "it is not a gRPC server", "Pass what grpc.server() gave.")
-    given = telemetry or resolve()
-    given.serve()
-    given.health.start()
-    state = _State(given.health, services)
-    asynchronous = isinstance(server, grpc.aio.Server)
-    handlers = {
-        "Check": grpc.unary_unary_rpc_method_handler(
-            state.check_async if asynchronous else state.check, _request, _response
-        ),
-        "Watch": grpc.unary_stream_rpc_method_handler(
-            state.watch_async if asynchronous else state.watch, _request, _response
-        ),
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        raise ConfigurationError(
+            f"add_health({server!r})",
+            "it is not a gRPC server",
+            "Pass the result of grpc.server() or grpc.aio.server().",
+        )
+    telemetry = telemetry or resolve()
+    telemetry.serve()
+    telemetry.health.start()
+    servicer_type = _AsyncServicer if isinstance(server, grpc.aio.Server) else _SyncServicer
+    add_HealthServicer_to_server(servicer_type(telemetry.health, services), server)
 
 
-class _State:
-    """The status of each service name."""
+class _Servicer(HealthServicer):  # type: ignore[misc]
+    """Maps service names to probes."""
 
     def __init__(self, health: Health, services: Iterable[str]) -> None:
         self._health = health
         self._probes = {probe.value: probe for probe in Probe} | dict.fromkeys(["", *services], Probe.READINESS)
 
-    def of(self, service: str) -> ServingStatus:
+    def _status(self, service: str) -> int:
         probe = self._probes.get(service)
         if probe is None:
-            return ServingStatus.SERVICE_UNKNOWN
-        return ServingStatus.SERVING if self._health.report(probe).passes else ServingStatus.NOT_SERVING
+            return int(HealthCheckResponse.SERVICE_UNKNOWN)
+        passes = self._health.report(probe).passes
+        return int(HealthCheckResponse.SERVING if passes else HealthCheckResponse.NOT_SERVING)
 
-    def check(self, service: str, context: Any) -> ServingStatus:
-        status = self.of(service)
-        if status is ServingStatus.SERVICE_UNKNOWN:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"there is no service {service[:200]!r}")
-        return status
 
-    async def check_async(self, service: str, context: Any) -> ServingStatus:
-        status = self.of(service)
-        if status is ServingStatus.SERVICE_UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no service {service[:200]!r}")
-        return status
+class _SyncServicer(_Servicer):
+    """For `grpc.Server`. A watching client occupies one thread of the server's pool."""
 
-    def watch(self, service: str, context: Any) -> Iterator[ServingStatus]:
+    def Check(self, request: HealthCheckRequest, context: Any) -> HealthCheckResponse:
+        status = self._status(request.service)
+        if status == HealthCheckResponse.SERVICE_UNKNOWN:
+            context.abort(grpc.StatusCode.NOT_FOUND, _unknown_service(request.service))
+        return HealthCheckResponse(status=status)
+
+    def Watch(self, request: HealthCheckRequest, context: Any) -> Iterator[HealthCheckResponse]:
         ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         if not context.add_callback(lambda: ended.put(None)):
             return
-        told = None
+        last_status = None
         while context.is_active():
-            if (status := self.of(service)) is not told:
-                told = status
-                yield status
+            if (status := self._status(request.service)) != last_status:
+                last_status = status
+                yield HealthCheckResponse(status=status)
             try:
                 ended.get(timeout=POLL_INTERVAL)
             except queue.Empty:
                 continue
             return
 
-    async def watch_async(self, service: str, _: Any) -> AsyncIterator[ServingStatus]:
-        told = None
-        while True:  # the server cancels it when the client leaves
-            if (status := self.of(service)) is not told:
-                told = status
-                yield status
+
+class _AsyncServicer(_Servicer):
+    """For `grpc.aio.Server`."""
+
+    async def Check(self, request: HealthCheckRequest, context: Any) -> HealthCheckResponse:
+        status = self._status(request.service)
+        if status == HealthCheckResponse.SERVICE_UNKNOWN:
+            await context.abort(grpc.StatusCode.NOT_FOUND, _unknown_service(request.service))
+        return HealthCheckResponse(status=status)
+
+    async def Watch(self, request: HealthCheckRequest, context: Any) -> AsyncIterator[HealthCheckResponse]:
+        last_status = None
+        while True:  # the server cancels this coroutine when the client leaves
+            if (status := self._status(request.service)) != last_status:
+                last_status = status
+                yield HealthCheckResponse(status=status)
             await asyncio.sleep(POLL_INTERVAL)
 
 
-def _response(status: ServingStatus) -> bytes:
-    """HealthCheckResponse: field 1, a varint, absent when 0."""
-    return bytes((0x08, status)) if status else b""
-
-
-def _request(content: bytes) -> str:
-    """HealthCheckRequest: field 1, a string; unknown fields are skipped. ValueError for what is malformed."""
-    service, position = "", 0
-    while position < len(content):
-        tag, position = _varint(content, position)
-        kind = tag & 7
-        if kind == 2:
-            size, position = _varint(content, position)
-            if position + size > len(content):
-                raise ValueError("truncated")
-            if tag == 0x0A:
-                service = content[position : position + size].decode()
-            position += size
-        elif kind == 0:
-            _, position = _varint(content, position)
-        elif kind in (1, 5):
-            position += 8 if kind == 1 else 4
-        else:
-            raise ValueError("malformed")
-    return service
-
-
-def _varint(content: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    for index in range(position, min(position + 10, len(content))):
-        value |= (content[index] & 0x7F) << shift
-        if content[index] < 0x80:
-            return value, index + 1
-        shift += 7
-    raise ValueError("truncated")
+def _unknown_service(service: str) -> str:
+    return f"unknown service {service[:_MAX_NAME]!r}"

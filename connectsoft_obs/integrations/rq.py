@@ -47,7 +47,7 @@ class ObservedJob(Job):
             source=(SYSTEM, str(self.origin)),
             identifier=self.id,
             headers=headers,
-            sent=self.enqueued_at,
+            sent_at=self.enqueued_at,
             attempt=attempt,
         )
         try:
@@ -55,7 +55,7 @@ class ObservedJob(Job):
                 try:
                     result = super().perform()
                 except BaseException as error:
-                    run.struck = isinstance(error, JobTimeoutException)
+                    run.timed_out = isinstance(error, JobTimeoutException)
                     if self.should_retry:
                         self._again(mark_retried(run, self.id), attempt)
                     raise
@@ -100,7 +100,7 @@ def _install_queue(queue: Any) -> None:
 
 def _install_worker(worker: Any, settings: dict[str, Any]) -> None:
     serving = WorkerProcess(resolve(**settings))
-    serving.share()
+    serving.join_children()
     owner = os.getpid()
     worker.job_class = ObservedJob
     for queue in worker.queues:
@@ -122,7 +122,7 @@ def _install_worker(worker: Any, settings: dict[str, Any]) -> None:
     def ending(*args: Any, **kwargs: Any) -> Any:
         result = teardown(*args, **kwargs)
         if os.getpid() == owner:
-            serving.end()
+            serving.stop()
         return result
 
     def horse_killed(job: Any, *rest: Any) -> None:
@@ -137,4 +137,4 @@ def _install_worker(worker: Any, settings: dict[str, Any]) -> None:
 
     worker.heartbeat, worker.teardown, worker.request_stop = beating, ending, stopping
     worker._work_horse_killed_handler = horse_killed  # noqa: SLF001
-    serving.begin()
+    serving.start()

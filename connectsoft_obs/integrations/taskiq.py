@@ -13,7 +13,7 @@ from taskiq import TaskiqMessage, TaskiqMiddleware, TaskiqResult
 
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.vocabulary import Trigger
-from connectsoft_obs.work.message import CARRIED
+from connectsoft_obs.work.message import PROPAGATED_HEADERS
 from connectsoft_obs.work.producers import Producer
 from connectsoft_obs.work.registry import resolve_or_none
 from connectsoft_obs.work.run import Run
@@ -74,13 +74,13 @@ class ObservabilityMiddleware(TaskiqMiddleware):
         """A worker begins; whoever only kicks tasks has no endpoints of ours."""
         if self.broker.is_worker_process and self._serving is None:
             self._serving = WorkerProcess(resolve(**self._settings))
-            self._serving.begin()
+            self._serving.start()
 
     def shutdown(self) -> None:
         """The broker is closed."""
         serving, self._serving = self._serving, None
         if serving is not None:
-            serving.end()
+            serving.stop()
 
     def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
         """A task is about to be kicked: give it what to carry."""
@@ -98,7 +98,7 @@ class ObservabilityMiddleware(TaskiqMiddleware):
             message.task_name,
             source=(self._system(), self._queue()),
             identifier=message.task_id,
-            headers={name: labels.get(name) for name in CARRIED},
+            headers={name: labels.get(name) for name in PROPAGATED_HEADERS},
             attempt=int(labels.get(RETRIES) or 0) + 1,
             trigger=Trigger.TIMER if labels.get("schedule_id") else Trigger.QUEUE,
             timeout=_seconds(labels.get("timeout")),
@@ -120,7 +120,7 @@ class ObservabilityMiddleware(TaskiqMiddleware):
         run = self._runs.pop(identifier, None)
         error = self._errors.pop(identifier, error)
         if run is not None:
-            run.struck = isinstance(error, TimeoutError) and run.late
+            run.timed_out = isinstance(error, TimeoutError) and run.deadline_passed
             run.__exit__(None if error is None else type(error), error, None)
 
     def _queue(self) -> str:

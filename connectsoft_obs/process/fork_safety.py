@@ -1,4 +1,4 @@
-"""What must be made anew in a forked child: threads, locks, ids."""
+"""Re-initialises threads, locks and id generators in a forked child."""
 
 from __future__ import annotations
 
@@ -12,57 +12,58 @@ from typing import Protocol
 
 
 class ForkAware(Protocol):
-    """Something that holds threads, locks or ids of one process."""
+    """An object with threads, locks or ids that are valid in one process only."""
 
     def after_fork_in_child(self) -> None:
-        """Called in a forked child, before any other code of it."""
+        """Re-initialise this object; called in a forked child before any other code of the child."""
 
 
 FORK_IMPORT_TIMEOUT = 5.0
-"""Seconds that a fork waits at most for an import: whoever imports may wait for a lock that somebody holds for the fork."""
+"""Maximum seconds that a fork waits for an import: the importing thread may need a lock that is held for the fork."""
 
-_alive: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+_fork_aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 
 
 def register_fork_handler(owner: ForkAware) -> None:
-    """Call `owner.after_fork_in_child()` in each forked child for as long as it lives; where processes cannot fork, never."""
-    _alive.add(owner)
+    """Call `owner.after_fork_in_child()` in each forked child while `owner` exists. No effect without `os.fork`."""
+    _fork_aware.add(owner)
 
 
-_unforked = threading.RLock()
+_import_lock = threading.RLock()
 
 
 @contextmanager
 def import_guard() -> Iterator[None]:
-    """Inside, a thread of ours imports modules, and forks wait for it, though not for ever. One thread at a time.
+    """Delay forks while a background thread imports modules, for at most `FORK_IMPORT_TIMEOUT` seconds.
 
-    A module that another thread was importing at a fork stays locked in the child, and whoever imports it there hangs.
+    A module that is being imported during a fork stays locked in the child, and an import of it there never returns.
+    One thread at a time can be inside.
     """
-    with _unforked:
+    with _import_lock:
         yield
 
 
-def _before() -> None:
-    _unforked.acquire(timeout=FORK_IMPORT_TIMEOUT)
+def _before_fork() -> None:
+    _import_lock.acquire(timeout=FORK_IMPORT_TIMEOUT)
 
 
-def _in_parent() -> None:
-    with suppress(RuntimeError):  # patience had an end, and the lock is not ours
-        _unforked.release()
+def _after_fork_in_parent() -> None:
+    with suppress(RuntimeError):  # the timeout has expired, and this thread does not hold the lock
+        _import_lock.release()
 
 
-def _in_child() -> None:
-    global _unforked
-    _unforked = threading.RLock()
-    for owner in list(_alive):
+def _after_fork_in_child() -> None:
+    global _import_lock
+    _import_lock = threading.RLock()
+    for owner in list(_fork_aware):
         with suppress(Exception):
             owner.after_fork_in_child()
 
 
 for _name in ("logging", "concurrent.futures.thread"):
-    # These hold locks for a fork that an import may wait for. What is registered last is called first, and to import them is
-    # to register them: so forks wait for our imports before they hold anything.
+    # These modules register fork handlers at import, which take locks that an import may need. Handlers registered last
+    # run first, so a fork waits for the imports of `import_guard` before it takes those locks.
     importlib.import_module(_name)
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -1,4 +1,4 @@
-"""Which names of fields, headers, query parameters and settings mean that the value is a secret."""
+"""Names of fields, headers, query parameters and settings whose values are secrets."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ REDACTED: Final = "REDACTED"
 _WORD: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 
 SECRET_KEY_NAMES: Final = "|".join(
-    f"{what}[_ -]?key"
-    for what in (
+    f"{purpose}[_ -]?key"
+    for purpose in (
         "api", "app", "access", "account", "subscription", "storage", "master", "functions?", "host", "signing", "encryption",
         "service", "license", "ssh", "secret",
     )
 )  # fmt: skip
-# Words that make a name secret anywhere in it, and words that do so only at its end: `token_count` is a number of tokens,
-# `password_old` is a password.
-_ANYWHERE: Final = r"pass(?:word|wd|phrase|code)|pwd|secret|credential|private_?key|conn(?:ection)?_?str(?:ing)?"
-_LAST: Final = rf"token|auth|authorization|cookies?|jwt|bearer|cvv|cvc|card_?number|credit_?card|{SECRET_KEY_NAMES}"
-_SECRET_KEY: Final = re.compile(rf"(?:{_ANYWHERE})|(?:{_LAST})$")
+# Words that make a name secret at any position, and words that do so only at its end: `token_count` is a number of
+# tokens, `password_old` is a password.
+_ANY_POSITION_WORDS: Final = (
+    r"pass(?:word|wd|phrase|code)|pwd|secret|credential|private_?key|conn(?:ection)?_?str(?:ing)?"
+)
+_LAST_POSITION_WORDS: Final = (
+    rf"token|auth|authorization|cookies?|jwt|bearer|cvv|cvc|card_?number|credit_?card|{SECRET_KEY_NAMES}"
+)
+_SECRET_KEY: Final = re.compile(rf"(?:{_ANY_POSITION_WORDS})|(?:{_LAST_POSITION_WORDS})$")
 _NEUTRAL_SUFFIXES: Final = frozenset({
     "header", "headers", "value", "values", "text", "string", "raw", "base64", "b64", "plain", "hash", "old", "new", "current",
     "confirm", "confirmation",
@@ -34,8 +38,8 @@ _METADATA_SUFFIXES: Final = frozenset({
 })  # fmt: skip
 
 
-# The five that the OpenTelemetry convention names for `url.query` (case-sensitive there), then those that carry a
-# credential in a URL although the same name is harmless in a log field.
+# Query parameters that the OpenTelemetry convention for `url.query` lists (case-sensitive there), and names that carry
+# a credential in a URL although the same name is harmless in a log field.
 _STANDARD_QUERY_KEYS: Final = frozenset(
     {"X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "sig", "X-Goog-Signature"}
 )
@@ -49,7 +53,7 @@ class SecretKeys:
     """Decides whether a name means that the value is a secret. Thread-safe; results are cached.
 
     Args:
-        extra: more names, in any spelling: `ibanNumber` also matches `iban_number` and `X-Iban-Number`.
+        extra: additional names, in any spelling: `ibanNumber` also matches `iban_number` and `X-Iban-Number`.
     """
 
     def __init__(self, extra: Sequence[str] = ()) -> None:
@@ -59,12 +63,12 @@ class SecretKeys:
 
     def is_secret(self, name: str) -> bool:
         """Whether a field, header or setting of this name holds a secret."""
-        known = self._cache.get(name)
-        if known is None:
-            known = self._decide(name)
+        is_secret = self._cache.get(name)
+        if is_secret is None:
+            is_secret = self._decide(name)
             if len(self._cache) < _MAX_CACHED and len(name) <= _MAX_CACHED_LENGTH:
-                self._cache[name] = known
-        return known
+                self._cache[name] = is_secret
+        return is_secret
 
     def is_secret_query_key(self, name: str) -> bool:
         """Whether a query parameter of this name holds a secret."""

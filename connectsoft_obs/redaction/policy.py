@@ -1,4 +1,4 @@
-"""The redaction policy: one object that every sink asks.
+"""The redaction policy that every sink uses.
 
 Sinks are log fields and text, span attributes, captured headers, `url.query`, health reasons, configuration errors and
 what the package writes to standard error.
@@ -15,16 +15,16 @@ from connectsoft_obs.redaction.keys import REDACTED, SecretKeys
 from connectsoft_obs.redaction.text import TextRedactor
 
 _MAX_QUERY: Final = 8192
-"""Bytes of a query string that are kept."""
+"""Maximum bytes of a query string; the rest is cut."""
 
 
 class RedactionPolicy:
-    """What is a secret, by name and by content. Thread-safe.
+    """Recognises and replaces secrets, by name and by content. Thread-safe.
 
     Args:
-        keys: more names of fields, headers and query parameters whose values are secret.
+        keys: additional names of fields, headers and query parameters whose values are secret.
         emails: also replace e-mail addresses in text.
-        pattern: one more expression whose matches in text are replaced.
+        pattern: an additional expression whose matches in text are replaced.
     """
 
     def __init__(self, keys: Sequence[str] = (), emails: bool = False, pattern: re.Pattern[str] | None = None) -> None:
@@ -32,14 +32,14 @@ class RedactionPolicy:
         text = TextRedactor(emails, pattern)
         self.is_secret_key = self._keys.is_secret
         self.may_contain_secret = text.may_contain_secret
-        self.redact_counted = text.redact
+        self.redact_and_count = text.redact
 
     def redact_text(self, text: str) -> str:
         """The text with its secrets replaced."""
-        return self.redact_counted(text)[0] if self.may_contain_secret(text) else text
+        return self.redact_and_count(text)[0] if self.may_contain_secret(text) else text
 
     def redact_query(self, query: bytes, allowed: frozenset[str] = frozenset()) -> str:
-        """A raw query string as text, values of secret parameters replaced; every other byte stays as it was sent.
+        """A raw query string as text, values of secret parameters replaced; all other bytes are unchanged.
 
         Args:
             query: the raw query string; bytes beyond 8192 are cut.
@@ -59,4 +59,4 @@ class RedactionPolicy:
 
 
 DEFAULT_POLICY: Final = RedactionPolicy()
-"""The policy without settings of a service, for errors that occur before there are any."""
+"""The policy without settings of a service, for errors that occur before settings are loaded."""

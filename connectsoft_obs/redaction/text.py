@@ -1,7 +1,7 @@
 """Finds and replaces secrets in free text: private keys, JWTs, credentials, cookies, connection strings, card numbers.
 
-Every expression is bounded, so that the time is proportional to the length of the text, whoever wrote it, and replaced
-text does not match again.
+Every expression is bounded, so the time is proportional to the length of the text for any input, and redacted text does
+not match again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Final, TypeAlias
 from connectsoft_obs.redaction.keys import REDACTED, SECRET_KEY_NAMES
 
 Rule: TypeAlias = tuple[tuple[str, ...], re.Pattern[str], str]
-"""Lower-case substrings of which the text must contain one, the expression to search for then, and the replacement."""
+"""Lower-case substrings of which the text must contain one, the expression that is applied then, and its
+replacement."""
 
 _RULES: Final[tuple[Rule, ...]] = (
     (
@@ -42,22 +43,35 @@ _RULES: Final[tuple[Rule, ...]] = (
         re.compile(r"((?:set-)?cookie[\"']?+\s{0,4}+[:=]\s{0,4}+[\"']?+)(?!REDACTED\b)[^\r\n\"']+", re.IGNORECASE),
         rf"\g<1>{REDACTED}",
     ),
-    (("://",), re.compile(r"(://[^/\s:@\"']{0,256}:)(?!REDACTED@)[^/\s@\"']{1,512}(?=@)"), rf"\g<1>{REDACTED}"),
-    # A token in the place of a user name, as in https://ghp_...@github.com.
+    (("://",), re.compile(r"(://[^/\s:@\"']{0,256}:)(?!REDACTED@)[^/\s\"']{1,512}(?=@)"), rf"\g<1>{REDACTED}"),
+    # A token instead of a user name, as in https://ghp_...@github.com.
     (("://",), re.compile(r"(://)(?!REDACTED@)(?=[^/\s:@\"']{0,512}\d)[^/\s:@\"']{20,512}(?=@)"), rf"\g<1>{REDACTED}"),
 )
 
-# Names with an assigned value: `password=x`, `"token": "x"`. They are searched in lower case and each alternative begins
-# with its own letter, which lets the regular expression engine skip text that cannot match: a tenth of the cost.
+# Names with an assigned value: `password=x`, `"token": "x"`. They are searched in lower case and each alternative
+# begins with a literal character, which lets the regular expression engine skip text that cannot match: a tenth of the
+# cost.
 _ASSIGNMENT: Final = r"[\"'\]]{0,2}\s{0,4}+[=:]\s{0,4}+"
 _ALWAYS_SECRET_NAMES: Final = re.compile(
-    r"(?:password|passwd|passphrase|passcode|pwd|secret|credentials?|conn(?:ection)?[_ ]?string)(?:_?hash)?"
-    + _ASSIGNMENT
+    r"(?:password|passwd|passphrase|passcode|pwd|secret|credentials?|conn(?:ection)?[_ ]?string|private[_ -]?key|cvv|cvc|"
+    r"card[_ -]?number)(?:_?hash)?" + _ASSIGNMENT
 )
 _OFTEN_SECRET_NAMES: Final = re.compile(
     rf"(?:token|authorization|auth|jwt|sig(?:nature)?|{SECRET_KEY_NAMES}){_ASSIGNMENT}"
 )
-_ALWAYS_SECRET_PARTS: Final = ("passw", "passp", "passc", "pwd", "secret", "credential", "conn")
+_ALWAYS_SECRET_PARTS: Final = (
+    "passw",
+    "passp",
+    "passc",
+    "pwd",
+    "secret",
+    "credential",
+    "conn",
+    "private",
+    "cvv",
+    "cvc",
+    "card",
+)
 _OFTEN_SECRET_PARTS: Final = ("token", "auth", "jwt", "sig", "key")
 _QUOTED: Final = r"\"(?!REDACTED\")(?:[^\"\\]|\\.)+\"|'(?!REDACTED')(?:[^'\\]|\\.)+'"
 _UNQUOTED: Final = r"(?!REDACTED\b|[\"'])[^\s;,&\"'<>}\])]+"
@@ -67,7 +81,7 @@ _LONG_VALUE: Final = re.compile(r"[\"']?[\w.~+/=-]{12}")
 _EMAIL: Final = re.compile(r"[\w.%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}")
 
 _MAX_HARMLESS_LENGTH: Final = 11
-"""Longest text, in characters, that cannot hold a card number, token, key or header; ids and words are that short."""
+"""Maximum characters of a text that is too short for a card number, token, key or header, as ids and words are."""
 
 _CARD: Final = re.compile(r"(?<![\w.-])[2-6]\d{3}(?:[ -]?\d){8,15}(?![\w-]|\.\d)")
 _POSSIBLE_CARD: Final = re.compile(r"[2-6]\d{3}[ -]?\d{4,6}[ -]?\d")
@@ -82,7 +96,7 @@ class TextRedactor:
 
     Args:
         emails: also replace e-mail addresses.
-        pattern: one more expression whose matches are replaced.
+        pattern: an additional expression whose matches are replaced.
     """
 
     def __init__(self, emails: bool = False, pattern: re.Pattern[str] | None = None) -> None:
@@ -137,14 +151,20 @@ def is_card_number(digits: str) -> bool:
 
 
 def _redact_assignments(text: str, names: re.Pattern[str], always: bool) -> tuple[str, int]:
-    """Replace values assigned to these names; after a colon, an often secret name needs a long value."""
+    """Replace values assigned to these names.
+
+    After a colon, a name that is not always secret needs a long value or the form `"name": "value"`.
+    """
     low = text.lower()
-    if len(low) != len(text):  # lower() turns some letters into two
+    if len(low) != len(text):  # lower() replaces some characters by two
         low = "".join([character.lower() if character.isascii() else character for character in text])
     parts, done, count = [], 0, 0
     for match in names.finditer(low):
         begin = match.end()
-        if match.start() < done or (not always and ":" in match[0] and _LONG_VALUE.match(text, begin) is None):
+        if match.start() < done:
+            continue
+        is_json_member = match[0].endswith(('":', "':", '": ', "': ")) and text[begin : begin + 1] in {'"', "'"}
+        if not always and ":" in match[0] and not is_json_member and _LONG_VALUE.match(text, begin) is None:
             continue
         value = (_VALUE_TO_SEMICOLON if always else _VALUE).match(text, begin)
         if value is not None:

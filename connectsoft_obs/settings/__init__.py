@@ -1,4 +1,4 @@
-"""What can be set, and how the environment sets it."""
+"""Settings and how they are loaded from the environment."""
 
 from connectsoft_obs.settings.fields import PREFIX as PREFIX
 from connectsoft_obs.settings.fields import Settings as Settings

@@ -1,4 +1,4 @@
-"""Environment over arguments over defaults, with errors that say what to do."""
+"""Loads settings from environment variables, arguments and defaults."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _OTLP = [name for name in _FIELDS if name.startswith("otlp_") and name != "otlp_
 
 
 def load_settings(environ: Mapping[str, str], **arguments: Any) -> Settings:
-    """Settings from the environment, then arguments, then defaults.
+    """Load settings: environment variables override arguments, arguments override defaults.
 
-    An empty variable counts as unset, as the OpenTelemetry specification has it. `None` as an argument means not given.
+    An empty variable counts as unset, as in the OpenTelemetry specification. An argument of None counts as not passed.
 
     Raises:
-        ConfigurationError: for a value that cannot work or an argument that does not exist.
+        ConfigurationError: a value is invalid, or an argument is not a setting.
     """
     values: dict[str, Any] = {}
     for name, value in arguments.items():
@@ -51,14 +51,14 @@ def load_settings(environ: Mapping[str, str], **arguments: Any) -> Settings:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """One sentence for each CONNECTSOFT_OBS_ variable that no setting reads, naming the nearest one that exists."""
-    found = []
+    """One warning for each unknown CONNECTSOFT_OBS_ variable, with the most similar variable that exists."""
+    warnings = []
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in _VARIABLES:
-            near = _near(name, [known for known in _VARIABLES if known.startswith(PREFIX)])
-            hint = f"did you mean {near[0]}?" if near else "the documentation lists the variables."
-            found.append(f"{name} is set but unknown; {hint}")
-    return found
+            near = _similar(name, [variable for variable in _VARIABLES if variable.startswith(PREFIX)])
+            hint = f"did you mean {near[0]}?" if near else "see the settings reference in the documentation."
+            warnings.append(f"unknown variable {name}; {hint}")
+    return warnings
 
 
 def _read(name: str, value: Any, source: str) -> Any:
@@ -97,34 +97,34 @@ def _quotes(message: str, value: Any) -> bool:
 def _attributes_over_arguments(
     values: dict[str, Any], environ: Mapping[str, str], arguments: Mapping[str, Any]
 ) -> None:
-    """OTEL_RESOURCE_ATTRIBUTES wins over an argument that says the same thing, and OTEL_SERVICE_NAME over both."""
+    """Let OTEL_RESOURCE_ATTRIBUTES override identity arguments, and OTEL_SERVICE_NAME override both."""
     attributes = values.get("resource_attributes", {}) if environ.get("OTEL_RESOURCE_ATTRIBUTES") else {}
     for name, attribute in _IDENTITY.items():
         if attribute in attributes and not (name == "service" and environ.get("OTEL_SERVICE_NAME")):
             values[name] = attributes[attribute]
     if arguments.get("resource_attributes"):
-        given = _read("resource_attributes", arguments["resource_attributes"], "resource_attributes")
-        values["resource_attributes"] = {**given, **attributes}
+        from_argument = _read("resource_attributes", arguments["resource_attributes"], "resource_attributes")
+        values["resource_attributes"] = {**from_argument, **attributes}
 
 
 def _signal(environ: Mapping[str, str], signal: Signal) -> dict[str, Any]:
-    """What OTEL_EXPORTER_OTLP_<SIGNAL>_* say; they win over the variables without a signal."""
-    found = {}
+    """Settings from OTEL_EXPORTER_OTLP_<SIGNAL>_*, which override the variables without a signal."""
+    values = {}
     for name in _OTLP:
         general = variable(name, _FIELDS[name].metadata["env"])
         env = general.replace("OTLP_", f"OTLP_{signal.value.upper()}_", 1)
         if content := environ.get(env):
-            found[name] = _read(name, content, env)
-    return found
+            values[name] = _read(name, content, env)
+    return values
 
 
 def _cross_check(settings: Settings) -> None:
-    """Refuse what each value alone does not show."""
+    """Validate combinations of settings."""
     if settings.temporality != "cumulative":
         raise ConfigurationError(
             f"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE={settings.temporality!r}",
-            "metrics of several workers and of /metrics are cumulative and cannot be sent as deltas",
-            "Leave it unset, and use the collector's cumulativetodelta processor for a backend that needs deltas.",
+            "metrics are aggregated over worker processes and for /metrics, which needs cumulative temporality",
+            "Unset it; for a backend that needs deltas use the cumulativetodelta processor of the collector.",
         )
     for name in ("details_token", "metrics_token"):
         token = getattr(settings, name)
@@ -135,18 +135,18 @@ def _cross_check(settings: Settings) -> None:
     if settings.loggers_path and settings.details_token is None:
         raise ConfigurationError(
             f"CONNECTSOFT_OBS_LOGGERS_PATH={settings.loggers_path!r}",
-            "log levels can be changed only by holders of the details token, and there is none",
-            "Set CONNECTSOFT_OBS_DETAILS_TOKEN too.",
+            "changing log levels requires the details token, which is not set",
+            "Set CONNECTSOFT_OBS_DETAILS_TOKEN as well.",
         )
 
 
 def _unknown(name: str) -> ConfigurationError:
-    near = _near(name, list(_FIELDS))
-    hint = f"Did you mean {near[0]}?" if near else "See the reference of settings."
+    near = _similar(name, list(_FIELDS))
+    hint = f"Did you mean {near[0]}?" if near else "See the settings reference in the documentation."
     return ConfigurationError(f"{name}=...", "there is no such setting", hint)
 
 
-def _near(name: str, known: list[str]) -> list[str]:
-    from difflib import get_close_matches  # where somebody mistyped, and not in every start
+def _similar(name: str, names: list[str]) -> list[str]:
+    from difflib import get_close_matches  # only needed for an error; not imported at every start
 
-    return get_close_matches(name, known, 1)
+    return get_close_matches(name, names, 1)

@@ -1,4 +1,4 @@
-"""What a setting's text may say: how each kind of value is read and what it refuses."""
+"""Parsers of setting values: environment variables are text, arguments can have any type."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote
 
 Reader: TypeAlias = Callable[[Any], Any]
-"""Turns an environment variable's text, or an argument, into the setting's value; ValueError says why it cannot."""
+"""Converts the text of an environment variable, or an argument, to the value of a setting. Raises ValueError."""
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -37,7 +37,7 @@ def expected(parser: Reader) -> str:
 
 @expecting("text")
 def text(value: Any) -> str:
-    """Any text, spaces around it removed."""
+    """Text without surrounding white space."""
     if not isinstance(value, str):
         raise ValueError(f"it must be text, not {type(value).__name__}")
     return value.strip()
@@ -45,7 +45,7 @@ def text(value: Any) -> str:
 
 @expecting("true or false")
 def boolean(value: Any) -> bool:
-    """`true` or `false` (also 1/0, yes/no, on/off), whatever the case."""
+    """`true` or `false` (also 1/0, yes/no, on/off), in any case."""
     if isinstance(value, bool):
         return value
     word = text(value).lower()
@@ -78,7 +78,7 @@ seconds: Reader = number()
 
 @expecting("a number of milliseconds in a variable, of seconds in an argument")
 def milliseconds(value: Any) -> float:
-    """Milliseconds as OpenTelemetry's variables have them, or seconds when given as an argument; held as seconds."""
+    """Milliseconds in a variable, as in OpenTelemetry; seconds in an argument. The value is in seconds."""
     return float(seconds(value)) / 1000 if isinstance(value, str) else float(seconds(value))
 
 
@@ -96,7 +96,7 @@ def integer(*, low: int = 0, high: int = 2**31) -> Reader:
 
 
 def one_of(*words: str) -> Reader:
-    """One of a few words, whatever the case."""
+    """One of the given values, in any case."""
 
     @expecting(f"one of {', '.join(words)}")
     def read(value: Any) -> str:
@@ -110,16 +110,16 @@ def one_of(*words: str) -> Reader:
 
 @expecting("values separated by commas")
 def string_list(value: Any) -> tuple[str, ...]:
-    """Words separated by commas, or a sequence of words."""
+    """Text separated by commas, or a sequence of strings."""
     if isinstance(value, str):
         value = value.split(",")
     if not isinstance(value, Iterable):
-        raise ValueError("it is not a list of words")
+        raise ValueError("it is not a list of strings")
     return tuple(word for word in (text(item) for item in value) if word)
 
 
 def any_of(*allowed: str) -> Reader:
-    """Several of a few words, separated by commas."""
+    """One or more of the allowed values, separated by commas."""
     parse_one = one_of(*allowed)
 
     @expecting(f"one or more of {', '.join(allowed)}, separated by commas")
@@ -131,16 +131,16 @@ def any_of(*allowed: str) -> Reader:
 
 @expecting("key=value pairs separated by commas")
 def key_values(value: Any) -> Mapping[str, str]:
-    """`key=value` pairs separated by commas, percent-decoded as the OpenTelemetry specification has it, or a mapping."""
+    """`key=value` pairs separated by commas, percent-decoded as OpenTelemetry specifies, or a mapping."""
     if isinstance(value, Mapping):
         return {text(key): str(item) for key, item in value.items()}
-    found = {}
+    pairs = {}
     for position, item in enumerate(string_list(value), 1):
         key, equals, content = item.partition("=")
         if not equals or not key.strip():
             raise ValueError(f"entry {position} is not a key=value pair")  # not quoted: it may be a secret
-        found[key.strip()] = unquote(content.strip())
-    return found
+        pairs[key.strip()] = unquote(content.strip())
+    return pairs
 
 
 _LEVELS = one_of("debug", "info", "warning", "error", "critical")
@@ -154,35 +154,35 @@ def levels(value: Any) -> Mapping[str, str]:
 
 @expecting("a regular expression that does not match the empty text")
 def pattern(value: Any) -> re.Pattern[str]:
-    """A regular expression that matches no empty text."""
+    """A regular expression that does not match the empty string."""
     try:
         compiled = value if isinstance(value, re.Pattern) else re.compile(text(value))
         empty = compiled.search("")
     except (re.error, TypeError) as error:
-        raise ValueError(f"it is not a regular expression for text: {error}") from None
+        raise ValueError(f"it is not a regular expression: {error}") from None
     if empty is not None:
-        raise ValueError("it matches an empty text, and so everywhere")
+        raise ValueError("it matches the empty string, and so everywhere")
     return compiled
 
 
 @expecting("IP networks such as 10.0.0.0/8, separated by commas")
 def networks(value: Any) -> tuple[Network, ...]:
     """IP networks or addresses separated by commas; `*` is every network."""
-    found: list[Network] = []
+    result: list[Network] = []
     for word in string_list(value):
         if word == "*":
-            found += [ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")]
+            result += [ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")]
             continue
         try:
-            found.append(ipaddress.ip_network(word, strict=False))
+            result.append(ipaddress.ip_network(word, strict=False))
         except ValueError:
             raise ValueError(f"{word!r} is not an IP network such as 10.0.0.0/8") from None
-    return tuple(found)
+    return tuple(result)
 
 
-@expecting("a path that starts with /, or nothing to switch the endpoint off")
+@expecting("a path that starts with /, or empty to disable the endpoint")
 def path(value: Any) -> str:
-    """An absolute URL path, or nothing for an endpoint that is switched off."""
+    """An absolute URL path, or "" for a disabled endpoint."""
     result = text(value)
     if result and not result.startswith("/"):
         raise ValueError("a path starts with /")
@@ -203,7 +203,7 @@ def url(value: Any) -> str:
 
 @expecting("an object with a should_sample method")
 def sampler(value: Any) -> Any:
-    """An object that decides about traces as OpenTelemetry's samplers do."""
+    """An object with the interface of an OpenTelemetry sampler."""
     if not callable(getattr(value, "should_sample", None)):
         raise ValueError("it has no should_sample method")
     return value
@@ -211,10 +211,10 @@ def sampler(value: Any) -> Any:
 
 @expecting("SLO objects of connectsoft_obs.slo")
 def objectives(value: Any) -> tuple[Any, ...]:
-    """SLO objects, one or several; they are validated when the Telemetry is created."""
+    """One or several SLO objects; they are validated when the Telemetry is created."""
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 def passthrough(value: Any) -> Any:
-    """Whatever it is."""
+    """The value itself, unchecked."""
     return value

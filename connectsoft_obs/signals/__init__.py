@@ -1,1 +1,1 @@
-"""Metrics, tracing and logs: what is known of an operation, written down three ways. None knows another."""
+"""Metrics, traces and logs: three packages that do not depend on each other."""

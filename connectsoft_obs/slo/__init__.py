@@ -1,4 +1,4 @@
-"""What a service promises, declared beside the code: objectives, and the rules that follow from them."""
+"""Declaration of service level objectives (SLOs), and counting of their good and bad events."""
 
 from connectsoft_obs.slo.event_counter import EventCounter as EventCounter
 from connectsoft_obs.slo.event_counter import required_buckets as required_buckets

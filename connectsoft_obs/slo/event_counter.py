@@ -1,4 +1,4 @@
-"""Counting good and bad where they happen: `connectsoft.slo.events`, bound once for each kind of event."""
+"""Counts good and bad events of SLOs in the process that records them: the counter `connectsoft.slo.events`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.slo.indicators import KNOWN, Errors, Events, OutageLimit
+from connectsoft_obs.slo.indicators import BUILT_IN_HISTOGRAMS, Errors, Events, OutageLimit
 from connectsoft_obs.slo.model import SLO
 from connectsoft_obs.vocabulary import HTTP_STATUS, JOB_DURATION, PROCESS_DURATION, REQUEST_DURATION, Metric, Outcome
 
-COUNTED = (REQUEST_DURATION.name, JOB_DURATION.name, PROCESS_DURATION.name)
-"""The instruments whose events are counted while they are recorded."""
+COUNTED_INSTRUMENTS = (REQUEST_DURATION.name, JOB_DURATION.name, PROCESS_DURATION.name)
+"""Instruments whose measurements are counted as SLO events when they are recorded."""
 
 GOOD, BAD = "good", "bad"
 
 
 class CounterLike(Protocol):
-    """A counter's series."""
+    """One series of a counter."""
 
     def add(self, amount: float = 1.0) -> None:
-        """Add to it."""
+        """Increment the series."""
 
 
-class Timed(NamedTuple):
-    """An objective that decides by time: seconds within which an event is good, and where it is counted."""
+class ThresholdCounters(NamedTuple):
+    """The counters of a latency SLO: an event is good up to `threshold` seconds, and bad above."""
 
     threshold: float
     good: CounterLike
@@ -33,90 +33,94 @@ class Timed(NamedTuple):
 
 
 class BoundCounter:
-    """What one more event of a kind adds to, and where its duration decides. Thread-safe as the counters are."""
+    """The counters that an event with a given set of labels increments. Thread-safe if the counters are."""
 
-    __slots__ = ("_sure", "_timed")
+    __slots__ = ("_counters", "_threshold_counters")
 
-    def __init__(self, sure: tuple[CounterLike, ...], timed: tuple[Timed, ...]) -> None:
-        self._sure = sure
-        self._timed = timed
+    def __init__(self, counters: tuple[CounterLike, ...], threshold_counters: tuple[ThresholdCounters, ...]) -> None:
+        self._counters = counters
+        self._threshold_counters = threshold_counters
 
     def __call__(self, seconds: float) -> None:
-        """Count one event that took so long."""
-        for number in self._sure:
-            number.add(1.0)
-        for threshold, good, bad in self._timed:
+        """Count one event with this duration."""
+        for counter in self._counters:
+            counter.add(1.0)
+        for threshold, good, bad in self._threshold_counters:
             (good if seconds <= threshold else bad).add(1.0)
 
 
 class EventCounter:
-    """The objectives that one process counts events for; every series is there, at zero, from the start.
+    """Counts the events of a process's SLOs. Every series is created at zero.
 
     Args:
-        slos: what is promised; freshness, and ratios in PromQL, are not counted here.
-        series: the counter of an objective's name and `good` or `bad`.
+        slos: SLOs of the service; freshness and PromQL ratios are not counted in the process.
+        create_counter: returns the counter for an SLO name and `good` or `bad`.
 
     Raises:
-        ConfigurationError: an objective on a histogram that this package does not record.
+        ConfigurationError: an SLO uses a histogram that this package does not record.
     """
 
-    def __init__(self, slos: Iterable[SLO], series: Callable[[str, str], CounterLike]) -> None:
-        self._rules: dict[str, list[tuple[Events, CounterLike, CounterLike]]] = defaultdict(list)
+    def __init__(self, slos: Iterable[SLO], create_counter: Callable[[str, str], CounterLike]) -> None:
+        self._indicators: dict[str, list[tuple[Events, CounterLike, CounterLike]]] = defaultdict(list)
         for slo in slos:
-            if (sli := counted(slo)) is not None:
-                self._rules[sli.instrument].append((sli, series(slo.name, GOOD), series(slo.name, BAD)))
+            if (sli := resolve_event_sli(slo)) is not None:
+                counters = create_counter(slo.name, GOOD), create_counter(slo.name, BAD)
+                self._indicators[sli.instrument].append((sli, *counters))
 
     def bind(self, metric: Metric, labels: Mapping[str, str], outcome: Outcome) -> BoundCounter | None:
-        """What to call with the duration of each event of one kind; None where no objective counts it.
+        """Return the counter for events with these labels and outcome; None if no SLO counts them.
 
-        To be asked once a kind and kept. The labels are attribute names and values as the histogram has them; a label
-        that the histogram had to blank may be given as it was.
+        Call it once per combination and cache the result. Labels are attribute names and values as on the histogram,
+        except that a value which the cardinality limit replaced may be passed in its original form.
         """
-        good = outcome.good
-        rules = self._rules.get(metric.name)
-        if good is None or not rules:
+        is_good = outcome.good
+        indicators = self._indicators.get(metric.name)
+        if is_good is None or not indicators:
             return None
-        sure: list[CounterLike] = []
-        timed: list[Timed] = []
-        for sli, good_series, bad_series in rules:
-            if any(labels.get(attribute, "") not in values for attribute, values in sli.where):
+        counters: list[CounterLike] = []
+        threshold_counters: list[ThresholdCounters] = []
+        for sli, good, bad in indicators:
+            if any(labels.get(attribute, "") not in values for attribute, values in sli.matchers):
                 continue
-            if not good or _bad_status(sli, labels.get(HTTP_STATUS, "")):
-                sure += [bad_series] if sli.errors is Errors.BAD else []
+            if not is_good or _is_bad_status(sli, labels.get(HTTP_STATUS, "")):
+                counters += [bad] if sli.errors is Errors.BAD else []
             elif sli.threshold is None:
-                sure.append(good_series)
+                counters.append(good)
             else:
-                timed.append(Timed(sli.threshold, good_series, bad_series))
-        return BoundCounter(tuple(sure), tuple(timed)) if sure or timed else None
+                threshold_counters.append(ThresholdCounters(sli.threshold, good, bad))
+        if not counters and not threshold_counters:
+            return None
+        return BoundCounter(tuple(counters), tuple(threshold_counters))
 
 
-def counted(slo: SLO) -> Events | None:
-    """The events that an objective counts in the process; None where it counts none.
+def resolve_event_sli(slo: SLO) -> Events | None:
+    """Return the indicator whose events the process counts for an SLO; None if it counts none.
 
     Raises:
-        ConfigurationError: they are measurements of a histogram that this package does not record.
+        ConfigurationError: the indicator uses a histogram that this package does not record.
     """
     if isinstance(slo.sli, OutageLimit):
-        return Events(where=slo.sli.where)
+        return Events(matchers=slo.sli.matchers)
     if not isinstance(slo.sli, Events):
         return None
-    if slo.sli.instrument not in COUNTED:
+    if slo.sli.instrument not in COUNTED_INSTRUMENTS:
         raise ConfigurationError(
             f"instrument={slo.sli.instrument!r} of {slo.name!r}",
             "this package does not count its events",
-            f"Use one of {', '.join(COUNTED)}; or keep the objective in a file of its own with source = 'metrics'.",
+            f"Use one of {', '.join(COUNTED_INSTRUMENTS)}; or declare the SLO in a separate file with "
+            "source = 'metrics'.",
         )
     return slo.sli
 
 
 def required_buckets(slos: Iterable[SLO]) -> dict[str, tuple[float, ...]]:
-    """The bucket boundaries that objectives need, by the histogram's OpenTelemetry name."""
-    found: dict[str, set[float]] = defaultdict(set)
+    """Return the bucket boundaries that SLO thresholds need, by the OpenTelemetry name of the histogram."""
+    boundaries: dict[str, set[float]] = defaultdict(set)
     for slo in slos:
-        if isinstance(slo.sli, Events) and slo.sli.threshold is not None and slo.sli.instrument in KNOWN:
-            found[slo.sli.instrument].add(slo.sli.threshold)
-    return {name: tuple(sorted(edges)) for name, edges in found.items()}
+        if isinstance(slo.sli, Events) and slo.sli.threshold is not None and slo.sli.instrument in BUILT_IN_HISTOGRAMS:
+            boundaries[slo.sli.instrument].add(slo.sli.threshold)
+    return {instrument: tuple(sorted(thresholds)) for instrument, thresholds in boundaries.items()}
 
 
-def _bad_status(sli: Events, status: str) -> bool:
+def _is_bad_status(sli: Events, status: str) -> bool:
     return any(status == bad or (bad.endswith("xx") and status[:1] == bad[0]) for bad in sli.bad_status)

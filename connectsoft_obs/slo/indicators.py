@@ -1,4 +1,4 @@
-"""What is measured: the kinds of service level indicator, as immutable values that are checked when made."""
+"""The types of service level indicator (SLI), as immutable values that are validated on construction."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from connectsoft_obs.vocabulary import (
     Metric,
 )
 
-KNOWN: Final[Mapping[str, Metric]] = {
+BUILT_IN_HISTOGRAMS: Final[Mapping[str, Metric]] = {
     metric.name: metric for metric in (REQUEST_DURATION, JOB_DURATION, PROCESS_DURATION, MESSAGE_WAIT)
 }
-"""Histograms whose labels and boundaries we know, by OpenTelemetry name."""
+"""Histograms whose labels and bucket boundaries are defined in this package, by OpenTelemetry name."""
 
 Matchers: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
-"""Which measurements count: attribute names, each with the values it may have."""
+"""Which measurements count: attribute names, each with its allowed values."""
 
 _STATUS = re.compile(r"[1-5](xx|\d\d)")
 _PLACEHOLDER = "{window}"
-Word = TypeVar("Word", bound=StrEnum)
+EnumT = TypeVar("EnumT", bound=StrEnum)
 
 
 class Errors(StrEnum):
-    """What a failed event is to an indicator with a threshold."""
+    """How an indicator with a threshold treats failed events: as bad, or ignored because another SLO counts them."""
 
     BAD = "bad"
     SEPARATE = "apart"
@@ -43,23 +43,23 @@ class Errors(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Events:
-    """The share of good events among the measurements of one duration histogram.
+    """The ratio of good events among the measurements of one duration histogram.
 
-    An event is bad when its outcome is failure or timeout, or when it took longer than `threshold`. Aborted ones are
+    An event is bad if its outcome is failure or timeout, or if it took longer than `threshold`. Aborted events are
     neither good nor bad.
 
     Args:
-        instrument: OpenTelemetry name of the histogram; any other name is taken as a Prometheus histogram of seconds.
-        where: which of its measurements count; all of them by default.
-        threshold: seconds within which an event is good; None leaves time out of it.
-        errors: whether a failed event is bad, or left to another objective (`apart`, with a threshold only).
-        quantile: what the threshold was stated for, when it was a percentile.
-        bad_status: status codes or classes that are bad besides every 5xx: `429`, `4xx`.
-        boundaries: bucket boundaries in seconds of a histogram that is not ours and not standard.
+        instrument: OpenTelemetry name of the histogram; any other name is read as a Prometheus histogram in seconds.
+        matchers: which measurements count; all by default.
+        threshold: seconds up to which an event is good; None if the duration does not matter.
+        errors: whether a failed event is bad, or ignored (`apart`, with a threshold only).
+        quantile: the quantile that the SLO was declared with, if it was declared as a percentile.
+        bad_status: status codes or classes that are bad in addition to every 5xx: `429`, `4xx`.
+        boundaries: bucket boundaries, in seconds, of a histogram that this package does not define.
     """
 
     instrument: str = REQUEST_DURATION.name
-    where: Matchers = ()
+    matchers: Matchers = ()
     threshold: float | None = None
     errors: Errors = Errors.BAD
     quantile: float | None = None
@@ -67,53 +67,55 @@ class Events:
     boundaries: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Validate the values."""
         if self.errors is Errors.SEPARATE and self.threshold is None:
             raise ConfigurationError(
-                "errors='apart'", "without a threshold only errors can be bad", "Give a threshold, or leave errors out."
+                "errors='apart'",
+                "without a threshold only failed events can be bad",
+                "Set a threshold, or remove errors.",
             )
         for status in self.bad_status:
             if not _STATUS.fullmatch(status):
                 raise ConfigurationError(
-                    f"bad_status={status!r}", "it is neither a status code nor a class", "Write 429 or 4xx."
+                    f"bad_status={status!r}", "it is neither a status code nor a status class", "Write 429 or 4xx."
                 )
         if self.quantile is not None and not 0 < self.quantile < 1:
             raise ConfigurationError(
-                f"quantile={self.quantile!r}", "a quantile lies between 0 and 1", "Write 0.95 for p95."
+                f"quantile={self.quantile!r}", "a quantile is between 0 and 1", "Write 0.95 for p95."
             )
 
     @property
     def metric(self) -> Metric | None:
-        """The histogram's definition, where it is one of ours or of the standard."""
-        return KNOWN.get(self.instrument)
+        """Definition of the histogram; None if this package does not define it."""
+        return BUILT_IN_HISTOGRAMS.get(self.instrument)
 
     @property
-    def edges(self) -> tuple[float, ...]:
-        """Boundaries that the histogram has without us doing anything; empty where nobody knows."""
+    def effective_boundaries(self) -> tuple[float, ...]:
+        """Bucket boundaries that the histogram is known to have; empty if unknown."""
         return self.boundaries or (self.metric.buckets if self.metric else ())
 
     @property
     def kind(self) -> str:
-        """The word for it in files and tables."""
+        """Name of the SLI type in `slo.toml`."""
         if self.quantile is not None:
             return "percentile"
         if self.threshold is not None:
             return "latency"
         return {REQUEST_DURATION.name: "http_availability"}.get(self.instrument, "success")
 
-    def values(self, attribute: str) -> tuple[str, ...]:
-        """The values an attribute may have; none where it may have any."""
-        return dict(self.where).get(attribute, ())
+    def allowed_values(self, attribute: str) -> tuple[str, ...]:
+        """Return the allowed values of an attribute; empty if every value is allowed."""
+        return dict(self.matchers).get(attribute, ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freshness:
-    """The share of time in which something last succeeded no longer ago than `within` seconds.
+    """The ratio of time in which the last success is at most `within` seconds old.
 
     Args:
-        within: seconds.
+        within: maximum age of the last success, in seconds.
         job: the job whose last success counts.
-        timestamp: a gauge with a Unix time in seconds instead, by its Prometheus name.
+        timestamp: alternatively, the Prometheus name of a gauge that holds a Unix time in seconds.
     """
 
     within: float
@@ -122,57 +124,61 @@ class Freshness:
     kind = "freshness"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Validate the values."""
         if bool(self.job) == bool(self.timestamp):
             raise ConfigurationError(
                 f"freshness of job={self.job!r}, timestamp={self.timestamp!r}",
-                "it needs one of the two",
-                "Name the job, or a gauge that holds a Unix time.",
+                "exactly one of the two is required",
+                "Set job, or set timestamp to a gauge that holds a Unix time.",
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutageLimit:
-    """No outage longer than `limit` seconds: down is no target up, no data, or too many errors.
+    """No outage longer than `limit` seconds. A service is down if no target is up, data is missing, or requests fail.
 
     Args:
-        limit: seconds an outage may last.
-        allowed: longer ones in a period that the promise allows.
-        page_after: seconds of an outage after which somebody is paged.
-        outage_when: share of failed requests from which on the service counts as down.
-        where: which requests count.
+        limit: maximum duration of an outage, in seconds.
+        allowed: number of longer outages that the SLO allows in its compliance period.
+        page_after: seconds of an outage before it pages.
+        outage_when: ratio of failed requests at which the service counts as down.
+        matchers: which requests count; all by default.
     """
 
     limit: float
     allowed: int = 0
     page_after: float = 120.0
     outage_when: float = 0.5
-    where: Matchers = ()
+    matchers: Matchers = ()
     kind = "outage_limit"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Validate the values."""
         if self.page_after >= self.limit:
             raise ConfigurationError(
                 f"page_after={self.page_after:g} s with limit={self.limit:g} s",
-                "the page would come after the limit is broken",
-                "Page before the limit, by as much time as a repair takes.",
+                "the page would be sent after the limit is exceeded",
+                "Set page_after below limit, with enough time left for a repair.",
             )
         if not 0 < self.outage_when <= 1:
             raise ConfigurationError(
-                f"outage_when={self.outage_when!r}", "it is not a share of requests", "Write 0.5 for one half."
+                f"outage_when={self.outage_when!r}",
+                "it is not a ratio above 0 and up to 1",
+                "Write 0.5 for half of the requests.",
             )
         if self.allowed < 0:
-            raise ConfigurationError(f"allowed={self.allowed}", "it is a number of outages", "Write 0 or more.")
+            raise ConfigurationError(
+                f"allowed={self.allowed}", "it is a negative number of outages", "Write 0 or more."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """Bad over total in PromQL of your own, for what no other kind can say.
+    """Bad over total events in custom PromQL, for indicators that no other type covers.
 
     Args:
-        bad: an expression of one number with `{window}` where a range stands: a rate of bad events a second.
-        total: the same of all events.
+        bad: expression with one value, the rate of bad events per second, with `{window}` in place of the range.
+        total: the same for all events.
     """
 
     bad: str
@@ -180,35 +186,40 @@ class Ratio:
     kind = "ratio"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Validate the values."""
         for name, expression in (("bad", self.bad), ("total", self.total)):
             if _PLACEHOLDER not in expression:
                 raise ConfigurationError(
                     f"{name}={expression!r}",
-                    "it has no {window}, and rules need it over several windows",
-                    "Write [{window}] where a range such as [5m] would stand.",
+                    "it has no {window}, and rules evaluate it over several windows",
+                    "Write [{window}] in place of a range such as [5m].",
                 )
 
     @staticmethod
-    def over(expression: str, window: str) -> str:
-        """One of the expressions over one window."""
+    def render(expression: str, window: str) -> str:
+        """Return an expression with its window filled in."""
         return expression.strip().replace(_PLACEHOLDER, window)
 
 
 Indicator: TypeAlias = Events | Freshness | OutageLimit | Ratio
 
 
-def enum_member(kind: type[Word], value: str, place: str) -> Word:
-    """One of the words of a kind.
+def enum_member(enum_type: type[EnumT], value: str, field: str) -> EnumT:
+    """Return the member of an enumeration with this value.
+
+    Args:
+        enum_type: the enumeration.
+        value: value of the member.
+        field: name of the setting, for the error message.
 
     Raises:
-        ConfigurationError: there is no such word.
+        ConfigurationError: the enumeration has no such value.
     """
     try:
-        return kind(value)
+        return enum_type(value)
     except ValueError:
-        words = ", ".join(kind)
-        raise ConfigurationError(f"{place} = {value!r}", "there is no such word", f"There are {words}.") from None
+        allowed = ", ".join(enum_type)
+        raise ConfigurationError(f"{field} = {value!r}", "the value is not allowed", f"Use one of {allowed}.") from None
 
 
 def matchers(
@@ -218,11 +229,11 @@ def matchers(
     job: str = "",
     destination: str = "",
 ) -> Matchers:
-    """Which measurements count, by the attributes that people name."""
-    named = {
+    """Return matchers for these HTTP routes and methods, this job or this messaging destination."""
+    attributes = {
         HTTP_ROUTE: tuple(routes),
         HTTP_METHOD: tuple(method.upper() for method in methods),
         JOB_NAME: (job,) if job else (),
         MESSAGING_DESTINATION: (destination,) if destination else (),
     }
-    return tuple((attribute, values) for attribute, values in named.items() if values)
+    return tuple((attribute, values) for attribute, values in attributes.items() if values)

@@ -1,4 +1,4 @@
-"""Where promises are found: a TOML file, the pyproject of a service, or an object in Python."""
+"""Loads and writes SLO declarations: TOML files, `pyproject.toml` and Python objects."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.slo.model import SLO, CompositeSLO, ServiceSLOs
 from connectsoft_obs.slo.serialization import from_dict, to_dict
 
-TOOL = "connectsoft_obs"
+TOOL_TABLE = "connectsoft_obs"
 
 
 def load(path: str | Path) -> ServiceSLOs:
-    """The promises of a TOML file; of a pyproject.toml, its table `[tool.connectsoft_obs]`.
+    """Load the SLOs of a TOML file; of a `pyproject.toml`, its table `[tool.connectsoft_obs]`.
 
     Raises:
-        ConfigurationError: it cannot be read, or says what cannot work.
+        ConfigurationError: the file cannot be read, or its content is not valid.
     """
-    import tomllib  # only where a file is read
+    import tomllib  # imported on use: services that declare SLOs in Python do not need it
 
-    place = Path(path)
+    file = Path(path)
     try:
-        content = tomllib.loads(place.read_text(encoding="utf-8"))
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(
-            f"slo_file={str(path)!r}", f"it cannot be read: {error.strerror or error}", "Give the path of a TOML file."
+            f"slo_file={str(path)!r}", f"it cannot be read: {error.strerror or error}", "Set the path of a TOML file."
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"slo_file={str(path)!r}", f"it is not TOML: {error}", "Correct that line.") from None
-    if place.name == "pyproject.toml":
-        content = content.get("tool", {}).get(TOOL, {})
+    if file.name == "pyproject.toml":
+        content = content.get("tool", {}).get(TOOL_TABLE, {})
     if not content:
-        raise ConfigurationError(f"slo_file={str(path)!r}", "it promises nothing", "Add [service] and [[slo]] tables.")
+        raise ConfigurationError(f"slo_file={str(path)!r}", "it declares no SLOs", "Add [service] and [[slo]] tables.")
     return from_dict(content)
 
 
 def resolve_source(source: str, service: str = "") -> ServiceSLOs:
-    """Promises from the path of a file, or from `package.module:NAME`, which is imported.
+    """Load SLOs from the path of a file, or from `package.module:NAME`, which is imported.
 
     Args:
-        source: a path; or where a `Promises`, or a sequence of objectives, is in Python.
-        service: the service's name, for a sequence.
+        source: a path, or the location of a `ServiceSLOs` or a sequence of SLOs in Python.
+        service: name of the service, for a sequence.
 
     Raises:
-        ConfigurationError: there is nothing there, or not that.
+        ConfigurationError: the source cannot be read or imported, or is not a declaration of SLOs.
     """
     module, colon, name = source.partition(":")
     if not colon or Path(source).exists() or "/" in source or "\\" in source:
@@ -63,63 +63,63 @@ def resolve_source(source: str, service: str = "") -> ServiceSLOs:
 
 
 def load_any(value: Any, service: str = "") -> ServiceSLOs:
-    """Promises as `configure(slos=...)` takes them: a path, a `Promises`, or a sequence of objectives and composites.
+    """Load SLOs from a path, a `ServiceSLOs`, or a sequence of SLOs and composite SLOs, as `objectives=` accepts them.
 
     Raises:
-        ConfigurationError: it is none of these, or cannot work.
+        ConfigurationError: the value is none of these, or not valid.
     """
     if isinstance(value, str | Path):
         return load(value)
-    given: Sequence[Any] = tuple(value) if isinstance(value, Sequence) else (value,)
-    if len(given) == 1 and isinstance(given[0], ServiceSLOs):
-        return given[0]
-    for one in given:
-        if not isinstance(one, SLO | CompositeSLO):
+    items: Sequence[Any] = tuple(value) if isinstance(value, Sequence) else (value,)
+    if len(items) == 1 and isinstance(items[0], ServiceSLOs):
+        return items[0]
+    for item in items:
+        if not isinstance(item, SLO | CompositeSLO):
             raise ConfigurationError(
-                f"objectives=[{one!r}]",
-                "it is not an objective",
-                'Make one with connectsoft_obs.slo, such as slo.availability("auth", 99.9), or give a TOML file.',
+                f"objectives=[{item!r}]",
+                "it is not an SLO",
+                'Create one with connectsoft_obs.slo, such as slo.availability("auth", 99.9), or set a TOML file.',
             )
-    if given and not service:
+    if items and not service:
         raise ConfigurationError(
             "objectives=[...]",
-            "a list of objectives does not say whose they are",
-            "Name the service, or give a Promises.",
+            "a list of SLOs does not name the service they belong to",
+            "Set the service name, or use slo.ServiceSLOs.",
         )
     return ServiceSLOs(
         service=service or "service",
-        slos=tuple(one for one in given if isinstance(one, SLO)),
-        composites=tuple(one for one in given if isinstance(one, CompositeSLO)),
+        slos=tuple(item for item in items if isinstance(item, SLO)),
+        composites=tuple(item for item in items if isinstance(item, CompositeSLO)),
     )
 
 
-def to_toml(made: ServiceSLOs) -> str:
-    """The TOML file of promises; `load` gives back the same promises."""
-    content = to_dict(made)
+def to_toml(service_slos: ServiceSLOs) -> str:
+    """Format SLOs as a TOML file; `load` returns equal SLOs."""
+    content = to_dict(service_slos)
     blocks = [_block(f"[{name}]", content[name]) for name in ("service", "prometheus", "policy") if name in content]
     for name in ("slo", "composite"):
-        blocks += [_block(f"[[{name}]]", one) for one in content.get(name, ())]
+        blocks += [_block(f"[[{name}]]", table) for table in content.get(name, ())]
     return "\n".join(blocks)
 
 
-def _block(head: str, table: dict[str, Any]) -> str:
-    return "\n".join([head, *(f"{key} = {_value(value)}" for key, value in table.items())]) + "\n"
+def _block(header: str, table: dict[str, Any]) -> str:
+    return "\n".join([header, *(f"{key} = {_value(value)}" for key, value in table.items())]) + "\n"
 
 
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_value(one)}" for key, one in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list):
-        return "[" + ", ".join(_value(one) for one in value) + "]"
+        return "[" + ", ".join(_value(item) for item in value) + "]"
     if isinstance(value, str):
-        return _text(value)
+        return _basic_string(value)
     return repr(int(value)) if isinstance(value, float) and value == int(value) else repr(value)
 
 
-def _text(value: str) -> str:
-    """A basic string: quotes, backslashes and everything below a space escaped."""
+def _basic_string(value: str) -> str:
+    """Format a TOML basic string; quotes, backslashes and control characters are escaped."""
     escapes = {'"': r"\"", "\\": r"\\", "\n": r"\n", "\t": r"\t", "\r": r"\r"}
     return (
         '"'

@@ -1,4 +1,4 @@
-"""What a service promises: objectives on indicators, as immutable values that are checked when made."""
+"""The SLOs of a service, as immutable values that are validated on construction."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from decimal import Decimal
 from enum import StrEnum
 
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.slo.durations import DAY, MINUTE, prometheus, seconds
+from connectsoft_obs.slo.durations import DAY, MINUTE, format_prometheus, parse_duration
 from connectsoft_obs.slo.indicators import Events, Indicator, OutageLimit, enum_member
 from connectsoft_obs.vocabulary import Severity
 
-RUNBOOKS = "https://company.connectsoft.dev/ops/runbooks"
+DEFAULT_RUNBOOK_BASE = "https://company.connectsoft.dev/ops/runbooks"
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
 class Source(StrEnum):
-    """Where good and bad are counted: in the service, which reports `connectsoft.slo.events`, or from its metrics."""
+    """Source of good and bad events: counters of the service (`connectsoft.slo.events`), or its other metrics."""
 
     EVENTS = "events"
     METRICS = "metrics"
@@ -26,14 +26,14 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alerting:
-    """How an objective alerts.
+    """Alerting options of an SLO.
 
     Args:
-        min_bad_events: bad events in the long window below which nobody is paged.
-        hard_down: page as soon as nine of ten events are bad; by default where burn rates alone are too slow for Sev1.
-        no_data: whether a missing indicator alerts; by default where the service is always on.
-        wide: 6 h and 3 d windows only, for few and long events; by default for jobs.
-        severity: the most urgent severity its alerts may have.
+        min_bad_events: bad events that the long window must contain before an alert pages.
+        hard_down: page when 90 % of events are bad; by default if burn rate alerts alone are too slow for Sev1.
+        no_data: alert when the indicator has no data; by default if the service is always on.
+        wide: use the 6 h and 3 d windows only, for few and long events; by default for jobs.
+        severity: most urgent severity of its alerts.
     """
 
     min_bad_events: int = 3
@@ -43,27 +43,27 @@ class Alerting:
     severity: Severity = Severity.SEV1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Validate the values."""
         object.__setattr__(self, "severity", enum_member(Severity, self.severity, "severity"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SLO:
-    """One promise.
+    """A service level objective.
 
     Args:
-        name: letters, digits, dots and hyphens; unique in its service whatever the case.
-        objective: percent of events, or of time, that are good: `99.9`. None for a limit on outages.
-        sli: what is measured.
-        description: the promise in one sentence, for those who did not write it.
-        owner: who answers for it; the service's team by default.
-        runbook: address of its runbook; one below the service's `runbook_base` by default.
-        period: seconds over which it holds; the service's by default.
-        alerting: how it alerts.
-        traffic: events a second on an ordinary day, for `lint`; None when unknown.
+        name: letters, digits, dots, hyphens and underscores; unique in its service, ignoring case and punctuation.
+        objective: percent of events, or of time, that must be good: `99.9`. None for a limit on outages.
+        sli: the service level indicator.
+        description: what the SLO means to its users, in one sentence.
+        owner: team or person responsible for it; the service's team by default.
+        runbook: URL of its runbook; below the service's `runbook_base` by default.
+        period: compliance period in seconds; the service's by default.
+        alerting: alerting options.
+        traffic: typical events per second, for `lint`; None if unknown.
 
     Raises:
-        ConfigurationError: a value that cannot work.
+        ConfigurationError: a value is not valid.
     """
 
     name: str
@@ -77,33 +77,33 @@ class SLO:
     traffic: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
-        _checked_name(self.name, "an objective's name")
+        """Validate the values."""
+        _validate_name(self.name, "the name of an SLO")
         if isinstance(self.sli, OutageLimit):
             if self.objective is not None:
                 raise ConfigurationError(
                     f"objective={self.objective!r} of {self.name!r}",
-                    "a limit on outages has no percentage",
-                    "Leave the objective out; `allowed` is the number of longer outages in a period.",
+                    "an outage limit has no percentage",
+                    "Remove the objective; `allowed` is the number of longer outages in a compliance period.",
                 )
         elif self.objective is None or not 0 < self.objective < 100:
             raise ConfigurationError(
                 f"objective={self.objective!r} of {self.name!r}",
-                "it leaves no budget, or promises nothing",
+                "the error budget would be empty or unlimited",
                 "Write a percentage above 0 and below 100, such as 99.9.",
             )
         if self.period is not None:
-            object.__setattr__(self, "period", _checked_period(self.period))
+            object.__setattr__(self, "period", _validate_period(self.period))
 
     @property
-    def budget(self) -> Decimal:
-        """The share of events that may be bad, exactly: 0.001 for 99.9 %."""
+    def error_budget(self) -> Decimal:
+        """The ratio of events that may be bad, as an exact decimal: 0.001 for 99.9 %."""
         assert self.objective is not None
         return 1 - Decimal(repr(self.objective)) / 100
 
     @property
-    def wide(self) -> bool:
-        """Whether its events are too few and too long for windows below half an hour."""
+    def uses_wide_windows(self) -> bool:
+        """Whether to use only the 6 h and 3 d windows, because its events are few and long."""
         if self.alerting.wide is not None:
             return self.alerting.wide
         return isinstance(self.sli, Events) and self.sli.kind == "success"
@@ -111,12 +111,12 @@ class SLO:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompositeSLO:
-    """A promise that is kept while all of several are.
+    """An SLO that is met while all of its component SLOs are met.
 
     Args:
-        name: as for an objective.
-        all_of: names of objectives of the same service.
-        description: the promise in one sentence.
+        name: as for an SLO.
+        all_of: names of SLOs of the same service.
+        description: what it means to its users, in one sentence.
     """
 
     name: str
@@ -124,37 +124,39 @@ class CompositeSLO:
     description: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
-        _checked_name(self.name, "a composite's name")
+        """Validate the values."""
+        _validate_name(self.name, "the name of a composite SLO")
         if len(set(self.all_of)) < 2:
             raise ConfigurationError(
-                f"all_of={list(self.all_of)!r} of {self.name!r}", "it is not several promises", "Name two or more."
+                f"all_of={list(self.all_of)!r} of {self.name!r}",
+                "a composite SLO needs several SLOs",
+                "Name two or more.",
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSLOs:
-    """Everything one service promises, and what its rules need to know about it.
+    """All SLOs of one service, and the settings of the rules generated for it.
 
     Args:
-        service: name of the service, as its telemetry has it.
-        slos: the promises.
-        composites: promises about promises.
-        source: `events` for a service that declares its objectives with this package, `metrics` for any other.
+        service: name of the service in its telemetry.
+        slos: the SLOs.
+        composites: the composite SLOs.
+        source: `events` for a service that declares its SLOs with this package, `metrics` for any other.
         selector: label matchers of its series; `job=~"(.+/)?NAME"` by default.
-        team: who answers for it.
-        period: seconds over which promises hold.
-        runbook_base: where runbooks are; a promise's is `BASE/SERVICE-NAME.html`.
-        dashboard_base: address of Grafana; without it alerts carry no link to a dashboard.
-        review_at: percent of budget left at which the promise is reviewed.
-        always_on: whether having no instance is an outage; false for what scales to zero.
-        scraped: whether Prometheus scrapes it, so that `up` tells whether it lives; false when it only pushes.
+        team: team responsible for the service.
+        period: default compliance period in seconds.
+        runbook_base: base URL of runbooks; that of an SLO is `BASE/SERVICE-NAME.html`.
+        dashboard_base: base URL of Grafana; without it alerts have no link to a dashboard.
+        review_at: percentages of the remaining error budget at which a review alert fires.
+        always_on: whether having no instance is an outage; false for services that scale to zero.
+        scraped: whether Prometheus scrapes the service, so that `up` exists; false if the service only pushes.
         scrape_interval: seconds between scrapes, or between pushes.
-        interval: seconds between evaluations of its rules.
-        retention: seconds that Prometheus keeps data; None when unknown.
+        interval: seconds between rule evaluations.
+        retention: seconds that Prometheus retains data; None if unknown.
 
     Raises:
-        ConfigurationError: a value that cannot work.
+        ConfigurationError: a value is not valid.
     """
 
     service: str
@@ -164,7 +166,7 @@ class ServiceSLOs:
     selector: str = ""
     team: str = ""
     period: float = 30 * DAY
-    runbook_base: str = RUNBOOKS
+    runbook_base: str = DEFAULT_RUNBOOK_BASE
     dashboard_base: str = ""
     review_at: tuple[float, ...] = (50, 25, 0)
     always_on: bool = True
@@ -174,103 +176,107 @@ class ServiceSLOs:
     retention: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
-        _checked_name(self.service, "a service's name")
+        """Validate the values."""
+        _validate_name(self.service, "the name of a service")
         object.__setattr__(self, "source", enum_member(Source, self.source, "source"))
-        object.__setattr__(self, "period", _checked_period(self.period))
+        object.__setattr__(self, "period", _validate_period(self.period))
         if not 1 <= self.interval <= MINUTE or (5 * MINUTE) % self.interval:
             raise ConfigurationError(
                 f"interval={self.interval:g} s",
-                "budgets are summed in steps of five minutes, which it must divide, and it may be a minute at the most",
+                "error budgets are summed in steps of five minutes; the interval must divide them and be at most a minute",
                 "Use 15s, 30s or 1m.",
             )
-        if any(not 0 <= left <= 100 for left in self.review_at):
+        if any(not 0 <= percent <= 100 for percent in self.review_at):
             raise ConfigurationError(
-                f"review_at={list(self.review_at)!r}", "these are not percentages", "Write for example [50, 25, 0]."
+                f"review_at={list(self.review_at)!r}",
+                "the values must be percentages from 0 to 100",
+                "Write for example [50, 25, 0].",
             )
-        self._refuse_doubles()
+        self._reject_duplicate_names()
         for slo in self.slos:
             if isinstance(slo.sli, Events):
-                _refuse_between_boundaries(slo.name, slo.sli, self.source)
+                _validate_threshold(slo.name, slo.sli, self.source)
 
     @property
-    def all(self) -> tuple[SLO | CompositeSLO, ...]:
-        """Promises and composites."""
+    def all_slos(self) -> tuple[SLO | CompositeSLO, ...]:
+        """SLOs and composite SLOs."""
         return (*self.slos, *self.composites)
 
-    def id(self, promise: SLO | CompositeSLO) -> str:
-        """What identifies a promise in rules: the service and its name."""
-        return f"{self.service}-{promise.name}"
+    def slo_id(self, slo: SLO | CompositeSLO) -> str:
+        """Return the identifier of an SLO in rules: `SERVICE-NAME`."""
+        return f"{self.service}-{slo.name}"
 
-    def period_of(self, slo: SLO) -> int:
-        """Seconds over which a promise holds."""
+    def period_seconds(self, slo: SLO) -> int:
+        """Return the compliance period of an SLO in seconds."""
         return round(slo.period or self.period)
 
-    def runbook_of(self, promise: SLO | CompositeSLO) -> str:
-        """Address of a promise's runbook."""
-        own = promise.runbook if isinstance(promise, SLO) else ""
-        return own or f"{self.runbook_base.rstrip('/')}/{self.id(promise).lower()}.html"
+    def runbook_url(self, slo: SLO | CompositeSLO) -> str:
+        """Return the URL of the runbook of an SLO."""
+        runbook = slo.runbook if isinstance(slo, SLO) else ""
+        return runbook or f"{self.runbook_base.rstrip('/')}/{self.slo_id(slo).lower()}.html"
 
-    def named(self, name: str) -> SLO:
-        """The promise with a name.
+    def find(self, name: str) -> SLO:
+        """Return the SLO with a name or identifier.
 
         Raises:
-            ConfigurationError: there is none.
+            ConfigurationError: the service has no such SLO.
         """
         for slo in self.slos:
-            if slo.name == name or self.id(slo) == name:
+            if slo.name == name or self.slo_id(slo) == name:
                 return slo
-        known = ", ".join(slo.name for slo in self.slos)
-        raise ConfigurationError(f"{name!r}", f"{self.service} has no such promise", f"It has {known}.")
+        names = ", ".join(slo.name for slo in self.slos)
+        raise ConfigurationError(f"{name!r}", f"{self.service} has no such SLO", f"Use one of {names}.")
 
     def replace(self, **changes: object) -> ServiceSLOs:
-        """The same with something changed."""
+        """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
-    def _refuse_doubles(self) -> None:
-        seen: dict[str, str] = {}
-        for promise in self.all:
-            plain = re.sub(r"[^a-z0-9]", "", promise.name.lower())
-            if plain in seen:
+    def _reject_duplicate_names(self) -> None:
+        names: dict[str, str] = {}
+        for slo in self.all_slos:
+            normalized = re.sub(r"[^a-z0-9]", "", slo.name.lower())
+            if normalized in names:
                 raise ConfigurationError(
-                    f"objectives {seen[plain]!r} and {promise.name!r}",
-                    "they are one name to Azure and in alert names, where neither case nor punctuation counts",
+                    f"objectives {names[normalized]!r} and {slo.name!r}",
+                    "Azure and alert names ignore case and punctuation, so the names are equal",
                     "Rename one of them.",
                 )
-            seen[plain] = promise.name
+            names[normalized] = slo.name
         for composite in self.composites:
             for name in composite.all_of:
-                self.named(name)
+                self.find(name)
 
 
-def _checked_name(name: str, what: str) -> None:
+def _validate_name(name: str, subject: str) -> None:
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
-            f"{name!r}", f"{what} is 1 to 63 letters, digits, dots, hyphens and underscores", "Write auth-availability."
+            f"{name!r}",
+            f"{subject} is 1 to 63 letters, digits, dots, hyphens and underscores",
+            "Write auth-availability.",
         )
 
 
-def _checked_period(period: float) -> int:
-    length = seconds(period, "period")
-    if length % DAY or not 7 * DAY <= length <= 366 * DAY:
+def _validate_period(period: float) -> int:
+    duration = parse_duration(period, "period")
+    if duration % DAY or not 7 * DAY <= duration <= 366 * DAY:
         raise ConfigurationError(
-            f"period={prometheus(length)}",
-            "alerts look at windows of up to three days, so a promise holds for whole days, from 7 to 366",
+            f"period={format_prometheus(duration)}",
+            "alerts use windows of up to three days, so a compliance period is a number of days from 7 to 366",
             "Write 7d, 28d, 30d or 90d.",
         )
-    return round(length)
+    return round(duration)
 
 
-def _refuse_between_boundaries(name: str, sli: Events, source: Source) -> None:
-    """Between two boundaries of a histogram that we do not write, nobody can tell good from bad."""
-    threshold, edges = sli.threshold, sli.edges
-    if threshold is None or source is Source.EVENTS or not edges or threshold in edges:
+def _validate_threshold(name: str, sli: Events, source: Source) -> None:
+    """Reject a threshold that is not a bucket boundary of a histogram which this package does not write."""
+    threshold, boundaries = sli.threshold, sli.effective_boundaries
+    if threshold is None or source is Source.EVENTS or not boundaries or threshold in boundaries:
         return
-    below = max((edge for edge in edges if edge < threshold), default=None)
-    above = min((edge for edge in edges if edge > threshold), default=None)
-    near = " or ".join(f"{edge:g} s" for edge in (below, above) if edge is not None)
+    below = max((boundary for boundary in boundaries if boundary < threshold), default=None)
+    above = min((boundary for boundary in boundaries if boundary > threshold), default=None)
+    alternatives = " or ".join(f"{boundary:g} s" for boundary in (below, above) if boundary is not None)
     raise ConfigurationError(
         f"threshold={threshold:g} s of {name!r}",
-        f"{sli.instrument} has no bucket boundary there, so the rule would never see data",
-        f"Use {near}; or declare the objective in the service (source = 'events'), which adds the boundary.",
+        f"{sli.instrument} has no bucket boundary there, so the rules would have no data",
+        f"Use {alternatives}; or declare the SLO in the service (source = 'events'), which adds the boundary.",
     )

@@ -1,18 +1,28 @@
-"""Promises from Python: one function a kind, beside the code that keeps them."""
+"""Constructors of SLOs: one function per type of service level indicator."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TypedDict, Unpack
 
-from connectsoft_obs.slo.durations import seconds
-from connectsoft_obs.slo.indicators import Errors, Events, Freshness, OutageLimit, Ratio, enum_member, matchers
+from connectsoft_obs.slo.durations import parse_duration
+from connectsoft_obs.slo.indicators import (
+    Errors,
+    Events,
+    Freshness,
+    Indicator,
+    Matchers,
+    OutageLimit,
+    Ratio,
+    enum_member,
+    matchers,
+)
 from connectsoft_obs.slo.model import SLO, Alerting, CompositeSLO
-from connectsoft_obs.vocabulary import JOB_DURATION, PROCESS_DURATION
+from connectsoft_obs.vocabulary import JOB_DURATION, PROCESS_DURATION, REQUEST_DURATION
 
 
 class SloOptions(TypedDict, total=False):
-    """What every kind of promise takes: fields of `SLO`, with lengths of time as text or seconds."""
+    """Options that every constructor accepts: fields of `SLO`, with durations as text or seconds."""
 
     description: str
     owner: str
@@ -29,20 +39,20 @@ def availability(
     routes: Iterable[str] = (),
     methods: Iterable[str] = (),
     bad_status: Iterable[str] = (),
-    **common: Unpack[SloOptions],
+    **options: Unpack[SloOptions],
 ) -> SLO:
-    """A percentage of HTTP requests does not fail: `availability("auth", 99.9, routes=["/token"])`.
+    """HTTP requests that succeed: `availability("auth", 99.9, routes=["/token"])`.
 
     Args:
-        name: unique in the service.
-        objective: percent of requests.
-        routes: route templates that count; all by default.
-        methods: methods that count; all by default.
-        bad_status: status codes or classes that are bad besides every 5xx, such as `429`.
-        common: see `Common`.
+        name: name of the SLO, unique in the service.
+        objective: percent of good requests.
+        routes: route templates of the requests that count; all by default.
+        methods: methods of the requests that count; all by default.
+        bad_status: status codes or classes that are bad in addition to every 5xx, such as `429`.
+        options: see `SloOptions`.
     """
-    sli = Events(where=matchers(routes=routes, methods=methods), bad_status=tuple(bad_status))
-    return _slo(name, objective, sli, common)
+    sli = Events(matchers=matchers(routes=routes, methods=methods), bad_status=tuple(bad_status))
+    return _slo(name, objective, sli, options)
 
 
 def latency(
@@ -53,25 +63,21 @@ def latency(
     routes: Iterable[str] = (),
     methods: Iterable[str] = (),
     errors: str = "apart",
-    **common: Unpack[SloOptions],
+    **options: Unpack[SloOptions],
 ) -> SLO:
-    """A percentage of HTTP requests is answered in time: `latency("fast", 99, under="500ms")`.
+    """HTTP requests that are answered within a time: `latency("fast", 99, under="500ms")`.
 
     Args:
-        name: unique in the service.
-        objective: percent of requests.
-        under: time from the first byte of the request to the last of the response.
-        routes: route templates that count; all by default.
-        methods: methods that count; all by default.
-        errors: `apart` leaves failed requests to an availability objective, `bad` counts them as too slow.
-        common: see `Common`.
+        name: name of the SLO, unique in the service.
+        objective: percent of good requests.
+        under: maximum time from the first byte of the request to the last byte of the response.
+        routes: route templates of the requests that count; all by default.
+        methods: methods of the requests that count; all by default.
+        errors: `apart` ignores failed requests, which an availability SLO counts; `bad` counts them as bad.
+        options: see `SloOptions`.
     """
-    sli = Events(
-        where=matchers(routes=routes, methods=methods),
-        threshold=seconds(under, f"under of {name!r}"),
-        errors=enum_member(Errors, errors, f"errors of {name!r}"),
-    )
-    return _slo(name, objective, sli, common)
+    sli = _threshold_sli(name, "under", under, errors, matchers(routes=routes, methods=methods))
+    return _slo(name, objective, sli, options)
 
 
 def percentile(
@@ -82,40 +88,36 @@ def percentile(
     routes: Iterable[str] = (),
     methods: Iterable[str] = (),
     errors: str = "apart",
-    **common: Unpack[SloOptions],
+    **options: Unpack[SloOptions],
 ) -> SLO:
-    """A percentile of HTTP requests stays below a time: `percentile("p95", 0.95, under="500ms")`.
+    """A percentile of HTTP request durations: `percentile("p95", 0.95, under="500ms")`.
 
-    It is kept as what it means, 95 % of requests in 500 ms, because percentiles cannot be added up over time.
+    Stored as the equivalent latency SLO, 95 % of requests within 500 ms, because percentiles cannot be aggregated over
+    time.
 
     Args:
-        name: unique in the service.
+        name: name of the SLO, unique in the service.
         quantile: `0.95` for p95.
-        under: time from the first byte of the request to the last of the response.
-        routes: route templates that count; all by default.
-        methods: methods that count; all by default.
-        errors: `apart` leaves failed requests to an availability objective, `bad` counts them as too slow.
-        common: see `Common`.
+        under: maximum time from the first byte of the request to the last byte of the response.
+        routes: route templates of the requests that count; all by default.
+        methods: methods of the requests that count; all by default.
+        errors: `apart` ignores failed requests, which an availability SLO counts; `bad` counts them as bad.
+        options: see `SloOptions`.
     """
-    sli = Events(
-        where=matchers(routes=routes, methods=methods),
-        threshold=seconds(under, f"under of {name!r}"),
-        errors=enum_member(Errors, errors, f"errors of {name!r}"),
-        quantile=quantile,
-    )
-    return _slo(name, percent(quantile), sli, common)
+    sli = _threshold_sli(name, "under", under, errors, matchers(routes=routes, methods=methods), quantile=quantile)
+    return _slo(name, quantile_as_percent(quantile), sli, options)
 
 
-def job_success_rate(name: str, objective: float, *, job: str = "", **common: Unpack[SloOptions]) -> SLO:
-    """A percentage of runs of a job succeeds: `success("runs", 95, job="factory-run")`.
+def job_success_rate(name: str, objective: float, *, job: str = "", **options: Unpack[SloOptions]) -> SLO:
+    """Runs of a job that succeed: `job_success_rate("runs", 95, job="factory-run")`.
 
     Args:
-        name: unique in the service.
-        objective: percent of runs.
-        job: the job; all of the service by default.
-        common: see `Common`.
+        name: name of the SLO, unique in the service.
+        objective: percent of good runs.
+        job: name of the job; all jobs of the service by default.
+        options: see `SloOptions`.
     """
-    return _slo(name, objective, Events(instrument=JOB_DURATION.name, where=matchers(job=job)), common)
+    return _slo(name, objective, Events(instrument=JOB_DURATION.name, matchers=matchers(job=job)), options)
 
 
 def message_success_rate(
@@ -126,26 +128,21 @@ def message_success_rate(
     destination: str = "",
     errors: str = "bad",
     instrument: str = PROCESS_DURATION.name,
-    **common: Unpack[SloOptions],
+    **options: Unpack[SloOptions],
 ) -> SLO:
-    """A percentage of messages is processed in time: `processed("ingest", 99, within="5s")`.
+    """Messages that are processed within a time: `message_success_rate("ingest", 99, within="5s")`.
 
     Args:
-        name: unique in the service.
-        objective: percent of messages.
-        within: time that processing takes; the wait in the queue is not in it.
-        destination: queue or topic; all by default.
-        errors: `bad` counts a message that fails as too slow, `apart` leaves it out.
-        instrument: the histogram of processing times; another for wait times or for a service that is not ours.
-        common: see `Common`.
+        name: name of the SLO, unique in the service.
+        objective: percent of good messages.
+        within: maximum processing time; the time in the queue is not included.
+        destination: queue or topic of the messages that count; all by default.
+        errors: `bad` counts failed messages as bad, `apart` ignores them.
+        instrument: histogram of processing times; set it to measure wait times, or a service without this package.
+        options: see `SloOptions`.
     """
-    sli = Events(
-        instrument=instrument,
-        where=matchers(destination=destination),
-        threshold=seconds(within, f"within of {name!r}"),
-        errors=enum_member(Errors, errors, f"errors of {name!r}"),
-    )
-    return _slo(name, objective, sli, common)
+    sli = _threshold_sli(name, "within", within, errors, matchers(destination=destination), instrument=instrument)
+    return _slo(name, objective, sli, options)
 
 
 def freshness(
@@ -155,20 +152,20 @@ def freshness(
     within: str | float,
     job: str = "",
     timestamp: str = "",
-    **common: Unpack[SloOptions],
+    **options: Unpack[SloOptions],
 ) -> SLO:
-    """For a percentage of time a job has last succeeded recently: `freshness("prices", 99, job="sync", within="2h")`.
+    """Time in which the last success of a job is recent: `freshness("prices", 99, job="sync", within="2h")`.
 
     Args:
-        name: unique in the service.
-        objective: percent of time.
-        within: how long ago the last success may be.
-        job: the job.
-        timestamp: instead, the Prometheus name of a gauge that holds a Unix time in seconds.
-        common: see `Common`.
+        name: name of the SLO, unique in the service.
+        objective: percent of good time.
+        within: maximum age of the last success.
+        job: name of the job.
+        timestamp: alternatively, the Prometheus name of a gauge that holds a Unix time in seconds.
+        options: see `SloOptions`.
     """
-    sli = Freshness(within=seconds(within, f"within of {name!r}"), job=job, timestamp=timestamp)
-    return _slo(name, objective, sli, common)
+    sli = Freshness(within=parse_duration(within, f"within of {name!r}"), job=job, timestamp=timestamp)
+    return _slo(name, objective, sli, options)
 
 
 def outage(
@@ -178,52 +175,71 @@ def outage(
     allowed: int = 0,
     page_after: str | float = 120,
     outage_when: float = 0.5,
-    **common: Unpack[SloOptions],
+    **options: Unpack[SloOptions],
 ) -> SLO:
     """No outage is longer than a limit: `outage("no-outage", limit="5m")`.
 
     Args:
-        name: unique in the service.
-        limit: longest outage that keeps the promise.
-        allowed: longer ones in a period that the promise allows.
-        page_after: how long an outage lasts before somebody is paged.
-        outage_when: share of failed requests from which on the service counts as down.
-        common: see `Common`.
+        name: name of the SLO, unique in the service.
+        limit: maximum duration of an outage.
+        allowed: number of longer outages that the SLO allows in its compliance period.
+        page_after: duration of an outage before it pages.
+        outage_when: ratio of failed requests at which the service counts as down.
+        options: see `SloOptions`.
     """
     sli = OutageLimit(
-        limit=seconds(limit, f"limit of {name!r}"),
+        limit=parse_duration(limit, f"limit of {name!r}"),
         allowed=allowed,
-        page_after=seconds(page_after, f"page_after of {name!r}"),
+        page_after=parse_duration(page_after, f"page_after of {name!r}"),
         outage_when=outage_when,
     )
-    return _slo(name, None, sli, common)
+    return _slo(name, None, sli, options)
 
 
-def ratio(name: str, objective: float, *, bad: str, total: str, **common: Unpack[SloOptions]) -> SLO:
-    """Bad over total in PromQL, for services and numbers that no other kind fits; `{window}` stands for the range.
+def ratio(name: str, objective: float, *, bad: str, total: str, **options: Unpack[SloOptions]) -> SLO:
+    """Bad over total events in custom PromQL, for indicators that no other type covers.
 
     Args:
-        name: unique in the service.
-        objective: percent of events.
-        bad: rate of bad events: `sum(rate(errors_total{job="x"}[{window}]))`.
-        total: rate of all events.
-        common: see `Common`.
+        name: name of the SLO, unique in the service.
+        objective: percent of good events.
+        bad: rate of bad events, with `{window}` in place of the range: `sum(rate(errors_total{job="x"}[{window}]))`.
+        total: rate of all events, likewise.
+        options: see `SloOptions`.
     """
-    return _slo(name, objective, Ratio(bad=bad, total=total), common)
+    return _slo(name, objective, Ratio(bad=bad, total=total), options)
 
 
 def all_of(name: str, *names: str, description: str = "") -> CompositeSLO:
-    """A promise that is kept while all the named ones are: `all_of("saas", "availability", "p95")`."""
+    """A composite SLO, met while all of the named SLOs are met: `all_of("saas", "availability", "p95")`."""
     return CompositeSLO(name=name, all_of=names, description=description)
 
 
-def percent(quantile: float) -> float:
-    """The objective that a quantile is: 95.0 for 0.95."""
+def quantile_as_percent(quantile: float) -> float:
+    """Convert a quantile to an objective in percent: 95.0 for 0.95."""
     return round(quantile * 100, 9)
 
 
-def _slo(name: str, objective: float | None, sli: Events | Freshness | OutageLimit | Ratio, common: SloOptions) -> SLO:
-    given = dict(common)
-    if (period := common.get("period")) is not None:
-        given["period"] = seconds(period, f"period of {name!r}")
-    return SLO(name=name, objective=objective, sli=sli, **given)  # type: ignore[arg-type]
+def _threshold_sli(
+    name: str,
+    parameter: str,
+    threshold: str | float,
+    errors: str,
+    matchers: Matchers,
+    *,
+    instrument: str = REQUEST_DURATION.name,
+    quantile: float | None = None,
+) -> Events:
+    return Events(
+        instrument=instrument,
+        matchers=matchers,
+        threshold=parse_duration(threshold, f"{parameter} of {name!r}"),
+        errors=enum_member(Errors, errors, f"errors of {name!r}"),
+        quantile=quantile,
+    )
+
+
+def _slo(name: str, objective: float | None, sli: Indicator, options: SloOptions) -> SLO:
+    fields = dict(options)
+    if (period := options.get("period")) is not None:
+        fields["period"] = parse_duration(period, f"period of {name!r}")
+    return SLO(name=name, objective=objective, sli=sli, **fields)  # type: ignore[arg-type]

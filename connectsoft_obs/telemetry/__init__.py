@@ -1,4 +1,4 @@
-"""The one object of a process, and where it is found."""
+"""The Telemetry object of a process, and the public functions that use it."""
 
 from connectsoft_obs.telemetry.global_state import TelemetryHolder as TelemetryHolder
 from connectsoft_obs.telemetry.global_state import configure as configure

@@ -1,8 +1,8 @@
-"""Outgoing calls: switches on the OpenTelemetry instrumentations of client libraries that are installed.
+"""Enables the installed OpenTelemetry instrumentations of client libraries.
 
-Each `opentelemetry-instrumentation-*` package registers an entry point; those of clients (HTTP, databases, caches,
-message brokers, threads) are switched on once a process, on the stable HTTP convention. Those of servers are not: the
-request is ours. Our own exports use none of these libraries under a traced context.
+Each `opentelemetry-instrumentation-*` package registers an entry point. Those of clients (HTTP, databases, caches, message
+brokers, threads) are enabled once per process, with the stable HTTP and database conventions. Those of servers are not:
+the middleware instruments requests. Exports of this package use none of these libraries in a traced context.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from connectsoft_obs.context.otel_private import dependency_conflict
+
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-GROUP = "opentelemetry_instrumentor"
-CLIENTS = frozenset(
+ENTRY_POINT_GROUP = "opentelemetry_instrumentor"
+CLIENT_LIBRARIES = frozenset(
     {
         "aio-pika", "aiohttp-client", "aiokafka", "aiopg", "asyncpg", "boto", "boto3sqs", "botocore", "cassandra",
         "confluent_kafka", "elasticsearch", "grpc_aio_client", "grpc_client", "httpx", "kafka", "mysql",
@@ -24,79 +26,72 @@ CLIENTS = frozenset(
         "sqlalchemy", "sqlite3", "threading", "tortoiseorm", "urllib", "urllib3",
     }
 )  # fmt: skip
-_STABLE = "OTEL_SEMCONV_STABILITY_OPT_IN"
+_OPT_IN_VARIABLE = "OTEL_SEMCONV_STABILITY_OPT_IN"
 
-_done: set[str] = set()
-"""What this process has switched on; libraries are patched once, whatever happens to a Telemetry."""
+_instrumented: set[str] = set()
+"""Instrumentations that this process has enabled. Libraries are patched once, independent of any Telemetry."""
 
 
-def instrument_clients(wanted: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
-    """Switch on the wanted instrumentations; never raises.
+def instrument_clients(names: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
+    """Enable instrumentations; never raises.
 
     Args:
-        wanted: `auto` for every client library, `none`, or names of entry points.
+        names: `auto` for every installed client library, `none`, or names of entry points.
 
     Returns:
-        Names that are on now, and for those that failed why.
+        The names that are enabled, and the reason for each that failed.
     """
-    on: list[str] = []
+    active: list[str] = []
     failed: dict[str, str] = {}
-    if "none" in wanted:
-        return on, failed
+    if "none" in names:
+        return active, failed
     from importlib.metadata import entry_points
 
-    found = {point.name: point for point in entry_points(group=GROUP)}
-    names = sorted(found.keys() & CLIENTS) if "auto" in wanted else list(wanted)
+    entry_points_by_name = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    selected = sorted(entry_points_by_name.keys() & CLIENT_LIBRARIES) if "auto" in names else list(names)
     with _stable_convention():
-        for name in names:
-            if name not in found:
-                failed[name] = "no installed package provides it"
+        for name in selected:
+            if name not in entry_points_by_name:
+                failed[name] = "no installed package provides this instrumentation"
                 continue
             try:
-                problem = _switch(found[name])
+                problem = _instrument(entry_points_by_name[name])
             except ModuleNotFoundError as absent:
-                if "auto" in wanted:
-                    continue  # the instrumentation is installed and the library is not
+                if "auto" in names:
+                    continue  # the instrumentation is installed, but the library is not
                 problem = str(absent)
             if problem:
                 failed[name] = problem
             else:
-                on.append(name)
-    return on, failed
+                active.append(name)
+    return active, failed
 
 
-def _switch(point: EntryPoint) -> str:
-    if point.name in _done:
+def _instrument(point: EntryPoint) -> str:
+    if point.name in _instrumented:
         return ""
     try:
         instrumentor = point.load()()
         if not instrumentor.is_instrumented_by_opentelemetry:
-            if conflict := _conflict(instrumentor):
+            if conflict := dependency_conflict(instrumentor):
                 return conflict
             instrumentor.instrument()
     except ModuleNotFoundError:
         raise
-    except Exception as error:  # noqa: BLE001  somebody else's package; the service starts without it
+    except Exception as error:  # noqa: BLE001  a package of another project; the service starts without it
         return f"{type(error).__name__}: {error}"
-    _done.add(point.name)
+    _instrumented.add(point.name)
     return ""
-
-
-def _conflict(instrumentor: object) -> str:
-    """Why an instrumentation cannot work, in its own words; it would only log it otherwise."""
-    check = getattr(instrumentor, "_check_dependency_conflicts", None)
-    conflict = check() if callable(check) else None
-    return str(conflict) if conflict else ""
 
 
 @contextmanager
 def _stable_convention() -> Iterator[None]:
-    """Instrumentations read once which convention to follow, and follow the old one unless told; restored after."""
-    before = os.environ.get(_STABLE)
+    """Select the stable conventions: instrumentations read the variable once and use the old convention by default."""
+    before = os.environ.get(_OPT_IN_VARIABLE)
     if before is None:
-        os.environ[_STABLE] = "http,database"
+        os.environ[_OPT_IN_VARIABLE] = "http,database"
     try:
         yield
     finally:
         if before is None:
-            os.environ.pop(_STABLE, None)
+            os.environ.pop(_OPT_IN_VARIABLE, None)

@@ -1,4 +1,4 @@
-"""The ways out of one Telemetry: a pipeline for each signal and destination."""
+"""Exporters of one Telemetry: one batch processor per signal and destination."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from connectsoft_obs.export import (
     chunks,
     create_application_insights,
     create_destination,
+    create_transport,
     missing_exporter_warning,
     otlp_request,
-    transport,
 )
 from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs import LogPipeline, sdk_records
 from connectsoft_obs.signals.logs import otlp_encoder as logs_encode
+from connectsoft_obs.signals.logs.levels import INFO, WARNING
 from connectsoft_obs.signals.metrics import (
     CooperativePause,
     MetricRegistry,
@@ -44,15 +45,15 @@ from connectsoft_obs.vocabulary import (
     Signal,
 )
 
-Say = Callable[[int, str, dict[str, Any]], None]
+LogFunction = Callable[[int, str, dict[str, Any]], None]
 _STATES = list(ExporterState)
 
 
 class Exporters:
-    """Sends what has a destination; without one it does nothing and starts no thread.
+    """All batch processors of one Telemetry. Without a destination it does nothing and starts no thread.
 
     Raises:
-        ConfigurationError: an address or connection string that cannot be one, or a package that it needs is missing.
+        ConfigurationError: an endpoint or connection string is invalid, or a required package is missing.
     """
 
     def __init__(
@@ -62,170 +63,190 @@ class Exporters:
         tracing: Tracing,
         metrics: MetricRegistry,
         meters: OtelMeterBridge,
-        stream: LogPipeline,
+        log_pipeline: LogPipeline,
         *,
         internal_telemetry: InternalTelemetry,
-        say: Say,
+        log: LogFunction,
     ) -> None:
         self._settings = settings
         self._attributes = attributes
         self._metrics = metrics
         self._meters = meters
         self._internal_telemetry = internal_telemetry
-        self._say = say
+        self._log = log
         self._deltas = DeltaTracker(attributes)
-        self.pipelines: list[BatchProcessor[Any]] = []
+        self.processors: list[BatchProcessor[Any]] = []
         self.addresses: list[str] = []
-        self._to_collector(tracing, stream)
-        self._to_insights(tracing, stream)
-        self.unsent: str = missing_exporter_warning(settings)
-        """What a start-up warning has to say about a destination that gets nothing; "" for nothing."""
+        self._add_otlp_exporters(tracing, log_pipeline)
+        self._add_azure_exporters(tracing, log_pipeline)
+        self.warning: str = missing_exporter_warning(settings)
+        """Start-up warning about a destination that receives nothing; "" if there is none."""
         if "console" in (settings.traces_exporter or ()) and not settings.disabled:
-            _look_at(tracing)
+            _add_console_exporter(tracing)
 
     def start(self) -> None:
-        """The process serves: begin to send metrics at their interval."""
-        for line in self.pipelines:
-            if line.signal is Signal.METRICS:
-                line.start()
+        """Start the periodic export of metrics."""
+        for processor in self.processors:
+            if processor.signal is Signal.METRICS:
+                processor.start()
 
     def flush(self, timeout: float) -> bool:
-        """Send what waits within `timeout` seconds, to all destinations at once; True when everything was sent."""
+        """Export all queued items within `timeout` seconds, to all destinations in parallel; True if everything was sent."""
         deadline = time.monotonic() + timeout
-        asked = [(line, line.request_flush()) for line in self.pipelines]
-        return all([line.wait_flushed(number, max(deadline - time.monotonic(), 0)) for line, number in asked])
+        requests = [(processor, processor.request_flush()) for processor in self.processors]
+        return all(
+            [processor.wait_flushed(number, max(deadline - time.monotonic(), 0)) for processor, number in requests]
+        )
 
     def shutdown(self, timeout: float) -> bool:
-        """Send what is left, all signals at once, and stop."""
-        for line in self.pipelines:
-            line.begin_shutdown(timeout)
-        return all([line.finish_shutdown() for line in self.pipelines])
+        """Export remaining items of all signals in parallel, and stop; True if everything was sent."""
+        for processor in self.processors:
+            processor.begin_shutdown(timeout)
+        return all([processor.finish_shutdown() for processor in self.processors])
 
-    def _to_collector(self, tracing: Tracing, stream: LogPipeline) -> None:
+    def _add_otlp_exporters(self, tracing: Tracing, log_pipeline: LogPipeline) -> None:
         settings = self._settings
-        if (to := create_destination(settings, Signal.TRACES)) is not None:
-            spans = self._queue(to, tracing.encoded, tracing.pack)
-            tracing.export_to(spans.put)
-        if (to := create_destination(settings, Signal.METRICS)) is not None:
-            self._pipeline(to, chunks.identity_chunks, _only, 1, 1, settings.metric_interval, refill=self._collected)
-        if (to := create_destination(settings, Signal.LOGS)) is not None:
-            lines = self._queue(to, chunks.by_scope, lambda lines: logs_encode.pack(lines, self._attributes()))
-            stream.export_to(logs_encode.exporter(lines.put))
-
-    def _to_insights(self, tracing: Tracing, stream: LogPipeline) -> None:
-        settings = self._settings
-        if (to := create_application_insights(settings, Signal.TRACES, tracer_provider=tracing.provider)) is not None:
-            spans = self._queue(
-                to, chunks.identity_chunks, lambda ended: PausingList(tracing.readable(chunks.iter_items(ended)))
-            )
-            tracing.export_to(spans.put)
-        if (to := create_application_insights(settings, Signal.METRICS)) is not None:
-            self._pipeline(
-                to,
-                chunks.identity_chunks,
-                lambda parts: _only(parts).data,
+        if (destination := create_destination(settings, Signal.TRACES)) is not None:
+            processor = self._add_queue_processor(destination, tracing.encode, tracing.build_request)
+            tracing.export_to(processor.put)
+        if (destination := create_destination(settings, Signal.METRICS)) is not None:
+            self._add_processor(
+                destination,
+                chunks.unencoded_chunks,
+                _single_item,
                 1,
                 1,
                 settings.metric_interval,
-                refill=self._added,
-                accepted=lambda parts: self._deltas.arrived(chunks.iter_items(parts)),
+                collect=self._collect_requests,
             )
-        if (to := create_application_insights(settings, Signal.LOGS)) is not None:
-            lines = self._queue(
-                to,
-                chunks.identity_chunks,
-                lambda kept: PausingList(sdk_records.readable(chunks.iter_items(kept), self._attributes())),
+        if (destination := create_destination(settings, Signal.LOGS)) is not None:
+            processor = self._add_queue_processor(
+                destination, chunks.chunks_by_scope, lambda records: logs_encode.pack(records, self._attributes())
             )
-            stream.export_to(sdk_records.log_export_callback(lines.put))
+            log_pipeline.export_to(logs_encode.export_callback(processor.put))
 
-    def _queue(
-        self,
-        to: Destination | ApplicationInsightsDestination,
-        gather: Callable[[Sequence[Any]], list[Chunk]],
-        pack: Callable[[Sequence[Chunk]], Any],
-    ) -> BatchProcessor[Any]:
-        """The pipeline of spans or of lines."""
+    def _add_azure_exporters(self, tracing: Tracing, log_pipeline: LogPipeline) -> None:
         settings = self._settings
-        if to.signal is Signal.TRACES:
-            return self._pipeline(
-                to,
-                gather,
-                pack,
+        if (
+            destination := create_application_insights(settings, Signal.TRACES, tracer_provider=tracing.provider)
+        ) is not None:
+            processor = self._add_queue_processor(
+                destination,
+                chunks.unencoded_chunks,
+                lambda ended: PausingList(tracing.to_readable(chunks.iter_items(ended))),
+            )
+            tracing.export_to(processor.put)
+        if (destination := create_application_insights(settings, Signal.METRICS)) is not None:
+            self._add_processor(
+                destination,
+                chunks.unencoded_chunks,
+                lambda parts: _single_item(parts).data,
+                1,
+                1,
+                settings.metric_interval,
+                collect=self._collect_deltas,
+                on_accepted=lambda parts: self._deltas.arrived(chunks.iter_items(parts)),
+            )
+        if (destination := create_application_insights(settings, Signal.LOGS)) is not None:
+            processor = self._add_queue_processor(
+                destination,
+                chunks.unencoded_chunks,
+                lambda records: PausingList(
+                    sdk_records.readable_log_records(chunks.iter_items(records), self._attributes())
+                ),
+            )
+            log_pipeline.export_to(sdk_records.export_callback(processor.put))
+
+    def _add_queue_processor(
+        self,
+        destination: Destination | ApplicationInsightsDestination,
+        encode: Callable[[Sequence[Any]], list[Chunk]],
+        build_request: Callable[[Sequence[Chunk]], Any],
+    ) -> BatchProcessor[Any]:
+        """Add the batch processor of spans or log records."""
+        settings = self._settings
+        if destination.signal is Signal.TRACES:
+            return self._add_processor(
+                destination,
+                encode,
+                build_request,
                 settings.span_max_queue_size,
                 settings.span_max_export_batch_size,
                 settings.span_schedule_delay,
             )
-        return self._pipeline(
-            to,
-            gather,
-            pack,
+        return self._add_processor(
+            destination,
+            encode,
+            build_request,
             settings.log_max_queue_size,
             settings.log_max_export_batch_size,
             settings.log_schedule_delay,
         )
 
-    def _pipeline(
+    def _add_processor(
         self,
-        to: Destination | ApplicationInsightsDestination,
-        gather: Callable[[Sequence[Any]], list[Chunk]],
-        pack: Callable[[Sequence[Chunk]], Any],
-        limit: int,
-        batch: int,
-        delay: float,
-        **collected: Any,
+        destination: Destination | ApplicationInsightsDestination,
+        encode: Callable[[Sequence[Any]], list[Chunk]],
+        build_request: Callable[[Sequence[Chunk]], Any],
+        max_queue_size: int,
+        max_batch_size: int,
+        schedule_delay: float,
+        **options: Any,
     ) -> BatchProcessor[Any]:
-        made: BatchProcessor[Any] = BatchProcessor(
-            to.signal,
-            lambda: transport(to),
-            gather,
-            pack,
+        processor: BatchProcessor[Any] = BatchProcessor(
+            destination.signal,
+            lambda: create_transport(destination),
+            encode,
+            build_request,
             self._internal_telemetry,
-            limit=limit,
-            batch=batch,
-            delay=delay,
-            timeout=to.timeout,
-            observe=self._observe,
-            changed=lambda signal, state, reason: self._changed(to, state, reason),
-            name=to.name,
-            **collected,
+            max_queue_size=max_queue_size,
+            max_batch_size=max_batch_size,
+            schedule_delay=schedule_delay,
+            timeout=destination.timeout,
+            record_export=self._record_export,
+            on_state_change=lambda signal, state, reason: self._on_state_change(destination, state, reason),
+            name=destination.name,
+            **options,
         )
-        self.pipelines.append(made)
-        self.addresses.append(f"{to.signal.value} to {to.address}")
-        self._metrics.family(EXPORTER_STATUS).number(to.signal.value).set(_STATES.index(ExporterState.CLOSED))
-        return made
+        self.processors.append(processor)
+        self.addresses.append(f"{destination.signal.value} to {destination.address}")
+        self._metrics.family(EXPORTER_STATUS).number(destination.signal.value).set(_STATES.index(ExporterState.CLOSED))
+        return processor
 
-    def _collected(self) -> list[bytes]:
-        """What the metrics of this process are now, as requests that no collector finds too large."""
+    def _collect_requests(self) -> list[bytes]:
+        """Current metrics of this process as export requests of limited size."""
         pause = CooperativePause()
-        ours, theirs, taken = self._families(pause)
+        own, external, names_in_use = self._collect_families(pause)
         return [
-            *self._requests(SCOPE, __version__, ours),
-            *self._requests(prometheus_client.SCOPE, "", theirs),
-            *self._meters.otlp_requests(taken),
+            *self._encode_requests(SCOPE, __version__, own),
+            *self._encode_requests(prometheus_client.SCOPE, "", external),
+            *self._meters.otlp_requests(names_in_use),
         ]
 
-    def _added(self) -> list[Part]:
-        """What was added to the metrics of this process since it last arrived."""
+    def _collect_deltas(self) -> list[Part]:
+        """Changes of the metrics of this process since the last accepted export."""
         pause = CooperativePause()
-        ours, theirs, taken = self._families(pause)
+        own, external, names_in_use = self._collect_families(pause)
         scopes = [
-            (SCOPE, __version__, ours),
-            (prometheus_client.SCOPE, "", theirs),
-            ("", "", self._meters.snapshots(taken)),
+            (SCOPE, __version__, own),
+            (prometheus_client.SCOPE, "", external),
+            ("", "", self._meters.snapshots(names_in_use)),
         ]
         return self._deltas.parts(scopes, self._metrics.started_ns, time.time_ns(), pause)
 
-    def _families(self, pause: CooperativePause) -> tuple[list[Snapshot], list[Snapshot], set[str]]:
-        """Ours, those of prometheus_client, and the names that instruments of the Meter API cannot have."""
-        ours = self._metrics.snapshots(pause)
-        taken = name_conflicts.taken_by(ours)
-        found = prometheus_client.families(
+    def _collect_families(self, pause: CooperativePause) -> tuple[list[Snapshot], list[Snapshot], set[str]]:
+        """Own families, those of prometheus_client, and the names that OTel API instruments cannot use."""
+        own = self._metrics.snapshots(pause)
+        names_in_use = name_conflicts.taken_by(own)
+        collected = prometheus_client.families(
             lambda error: self._internal_telemetry.record_error("metrics.collector", error)
         )
-        theirs = self._meters.twins.without_conflicts(found, taken, name_conflicts.of_client, prometheus_client.SCOPE)
-        return [*ours, *process_metrics.threads()], prometheus_client.snapshots(theirs), taken
+        external = self._meters.twins.without_conflicts(
+            collected, names_in_use, name_conflicts.of_client, prometheus_client.SCOPE
+        )
+        return [*own, *process_metrics.threads()], prometheus_client.snapshots(external), names_in_use
 
-    def _requests(self, scope: str, version: str, snapshots: Sequence[Snapshot]) -> list[bytes]:
+    def _encode_requests(self, scope: str, version: str, snapshots: Sequence[Snapshot]) -> list[bytes]:
         metrics = self._metrics
         encoded = metrics_encode.metrics(snapshots, metrics.started_ns, time.time_ns(), CooperativePause())
         schema = SCHEMA_URL if version else None
@@ -234,26 +255,30 @@ class Exporters:
             for part in metrics_encode.parts(encoded)
         ]
 
-    def _observe(self, signal: Signal, outcome: str, seconds: float) -> None:
+    def _record_export(self, signal: Signal, outcome: str, seconds: float) -> None:
         self._metrics.family(EXPORT_DURATION).histogram(signal.value, outcome).observe(seconds)
 
-    def _changed(self, to: Destination | ApplicationInsightsDestination, state: ExporterState, reason: str) -> None:
-        worst = max(_STATES.index(line.state) for line in self.pipelines if line.signal is to.signal)
-        self._metrics.family(EXPORTER_STATUS).number(to.signal.value).set(worst)
-        facts = {"signal": to.signal.value, "endpoint": to.address, "reason": reason}
+    def _on_state_change(
+        self, destination: Destination | ApplicationInsightsDestination, state: ExporterState, reason: str
+    ) -> None:
+        worst = max(
+            _STATES.index(processor.state) for processor in self.processors if processor.signal is destination.signal
+        )
+        self._metrics.family(EXPORTER_STATUS).number(destination.signal.value).set(worst)
+        fields = {"signal": destination.signal.value, "endpoint": destination.address, "reason": reason}
         if state is ExporterState.OPEN:
-            self._say(30, "export fails; telemetry is kept and tried again, the application is not affected", facts)
+            self._log(WARNING, "export failed; retrying (telemetry is buffered)", fields)
         else:
-            self._say(20, "export works again", facts)
+            self._log(INFO, "export recovered", fields)
 
 
-def _only(collected: Sequence[Chunk]) -> Any:
-    """The one item of a batch of one."""
+def _single_item(collected: Sequence[Chunk]) -> Any:
+    """The only item of a batch of one."""
     return collected[0].content[0]
 
 
-def _look_at(tracing: Tracing) -> None:
-    """Print each span when it ends, with the SDK's own printer."""
+def _add_console_exporter(tracing: Tracing) -> None:
+    """Print each ended span to standard error with the console exporter of the SDK."""
     import sys
 
     from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor

@@ -1,4 +1,4 @@
-"""One process has one Telemetry: made here, found here, replaced here while a test captures."""
+"""The Telemetry of the process: created, resolved and replaced here; a test capture replaces it temporarily."""
 
 from __future__ import annotations
 
@@ -25,187 +25,191 @@ from connectsoft_obs.telemetry import auto_instrumentation
 from connectsoft_obs.telemetry.telemetry import Telemetry
 from connectsoft_obs.vocabulary import SCOPE
 
-Make = Callable[[Settings], Telemetry]
-Ready = Callable[[Telemetry], None]
+CreateTelemetry = Callable[[Settings], Telemetry]
+OnCreated = Callable[[Telemetry], None]
 
 
 class TelemetryHolder:
     """Holds the Telemetry of a process. Thread-safe.
 
     Args:
-        make: makes one from settings.
-        ready: told of each one that was made, when it can be found here.
+        create: creates a Telemetry from settings.
+        on_created: called with each created Telemetry, after it became current.
     """
 
-    def __init__(self, make: Make, ready: Ready | None = None) -> None:
+    def __init__(self, create: CreateTelemetry, on_created: OnCreated | None = None) -> None:
         self.telemetry: Telemetry | None = None
-        self._make = make
-        self._ready = ready
-        self._given: dict[str, Any] = {}
+        self._create = create
+        self._on_created = on_created
+        self._arguments: dict[str, Any] = {}
         self._lock = threading.RLock()
         register_fork_handler(self)
 
     def after_fork_in_child(self) -> None:
-        """In a forked child: whoever held the lock is not here to let go of it."""
+        """In a forked child: the thread that held the lock does not exist here."""
         self._lock = threading.RLock()
 
     def resolve(self, **arguments: Any) -> Telemetry:
-        """The Telemetry there is, or one made with these arguments; before it serves, what they add is added.
+        """Return the current Telemetry, or create one. Before it serves, new arguments are added to it.
 
         Raises:
-            ConfigurationError: an argument that cannot work, or that says something else than the Telemetry there is.
+            ConfigurationError: an argument is invalid or conflicts with the current Telemetry.
         """
-        given = {name: value for name, value in arguments.items() if value is not None}
-        if not given and (telemetry := self.telemetry) is not None:
-            return telemetry  # asked for each measurement and each line; nothing to compare
+        passed = {name: value for name, value in arguments.items() if value is not None}
+        if not passed and (telemetry := self.telemetry) is not None:
+            return telemetry  # fast path for each measurement and log line
         with self._lock:
             if self.telemetry is None:
-                return self._replace(given)
-            added = given.keys() - self._given.keys()
-            self._agrees({name: value for name, value in given.items() if name not in added or self.telemetry.serving})
-            return self.telemetry if self.telemetry.serving or not added else self._replace({**self._given, **given})
+                return self._replace(passed)
+            added = passed.keys() - self._arguments.keys()
+            self._check_conflicts(
+                {name: value for name, value in passed.items() if name not in added or self.telemetry.serving}
+            )
+            return (
+                self.telemetry if self.telemetry.serving or not added else self._replace({**self._arguments, **passed})
+            )
 
     def configure(self, **arguments: Any) -> Telemetry:
-        """Make the Telemetry, in place of the one there is.
+        """Create the Telemetry, and replace the current one.
 
         Raises:
-            ConfigurationError: a value that cannot work, or another service than the process already reports as.
+            ConfigurationError: an argument is invalid, or names another service than the current Telemetry.
         """
-        given = {name: value for name, value in arguments.items() if value is not None}
+        passed = {name: value for name, value in arguments.items() if value is not None}
         with self._lock:
-            if self.telemetry is not None and given == self._given:
+            if self.telemetry is not None and passed == self._arguments:
                 return self.telemetry
-            if self.telemetry is not None and self._given:
-                self._agrees({"service": given["service"]} if "service" in given else {})
-            return self._replace(given)
+            if self.telemetry is not None and self._arguments:
+                self._check_conflicts({"service": passed["service"]} if "service" in passed else {})
+            return self._replace(passed)
 
-    def _replace(self, given: dict[str, Any]) -> Telemetry:
-        settings = load_settings(os.environ, **given)
-        made = self._make(settings)
-        _tell(made)
-        before, self.telemetry, self._given = self.telemetry, made, given
-        if before is not None:
-            before.hand_over_to(made)
-        if self._ready is not None:
-            self._ready(made)
-        return made
+    def _replace(self, arguments: dict[str, Any]) -> Telemetry:
+        settings = load_settings(os.environ, **arguments)
+        telemetry = self._create(settings)
+        _run_configured_callbacks(telemetry)
+        previous, self.telemetry, self._arguments = self.telemetry, telemetry, arguments
+        if previous is not None:
+            previous.hand_over_to(telemetry)
+        if self._on_created is not None:
+            self._on_created(telemetry)
+        return telemetry
 
-    def _agrees(self, given: dict[str, Any]) -> None:
+    def _check_conflicts(self, arguments: dict[str, Any]) -> None:
         assert self.telemetry is not None
-        wanted = load_settings(os.environ, **given)
-        for name in given:
-            there, here = getattr(self.telemetry.settings, name), getattr(wanted, name)
-            if there != here:
+        settings = load_settings(os.environ, **arguments)
+        for name in arguments:
+            current_value, new_value = getattr(self.telemetry.settings, name), getattr(settings, name)
+            if current_value != new_value:
                 raise ConfigurationError(
-                    quote_setting(name, here),
-                    f"this process already reports with {quote_setting(name, there)}",
-                    "Say it in one place, or give the second application its own with telemetry=Telemetry(...).",
+                    quote_setting(name, new_value),
+                    f"this process already reports with {quote_setting(name, current_value)}",
+                    "Configure it in one place, or pass telemetry=Telemetry(...) to the second application.",
                 )
 
 
-def _make(settings: Settings) -> Telemetry:
-    _install()
-    made = Telemetry(settings)
+def _create_telemetry(settings: Settings) -> Telemetry:
+    _install_otel_globals()
+    telemetry = Telemetry(settings)
     if not settings.disabled:
-        made.instrumented, made.not_instrumented = auto_instrumentation.instrument_clients(settings.instrumentations)
-    return made
+        telemetry.instrumented, telemetry.not_instrumented = auto_instrumentation.instrument_clients(
+            settings.instrumentations
+        )
+    return telemetry
 
 
-def _made(telemetry: Telemetry) -> None:
-    _join(telemetry)
+def _on_process_telemetry_created(telemetry: Telemetry) -> None:
+    _install_log_hooks(telemetry)
     for text in unknown_variables(os.environ):
         telemetry.log(WARNING, text)
 
 
-def _join(telemetry: Telemetry) -> None:
-    """Let all that others say join the stream, and say what that has replaced; doing it again changes nothing."""
-    replaced = logs.install_handlers(current_log_pipeline, telemetry.logs.levels).names
-    if (ended := logs.take_over_structlog(current_log_pipeline)) is not None:
-        replaced.append(ended)
-    _uncaught.install()
+def _install_log_hooks(telemetry: Telemetry) -> None:
+    """Route stdlib logging, structlog, warnings and uncaught exceptions to the log pipeline. Idempotent."""
+    replaced = logs.install_handlers(current_log_pipeline, telemetry.logs.levels).replaced_handlers
+    if (description := logs.take_over_structlog(current_log_pipeline)) is not None:
+        replaced.append(description)
+    _except_hooks.install()
     if replaced:
-        telemetry.log(INFO, "what wrote to the terminal besides us was replaced", {"replaced": ", ".join(replaced)})
+        telemetry.log(INFO, "removed other log handlers that write to the terminal", {"replaced": ", ".join(replaced)})
 
 
-_process = TelemetryHolder(_make, _made)
+_process_holder = TelemetryHolder(_create_telemetry, _on_process_telemetry_created)
 _captures: list[TelemetryHolder] = []
-_taken: dict[TelemetryHolder, logs.StdlibTakeover] = {}
-_installed = threading.Lock()
-_uncaught = logs.ExceptHooks(lambda: current_log_pipeline())
+_capture_takeovers: dict[TelemetryHolder, logs.StdlibTakeover] = {}
+_install_lock = threading.Lock()
+_except_hooks = logs.ExceptHooks(lambda: current_log_pipeline())
 
 
-_told_when_made: list[Callable[[Telemetry], None]] = []
+_configured_callbacks: list[Callable[[Telemetry], None]] = []
 
 
-def on_configured(tell: Callable[[Telemetry], None]) -> None:
-    """Call `tell` with every Telemetry of this process that is made from now on, and with the one there is."""
-    _told_when_made.append(tell)
+def on_configured(callback: Callable[[Telemetry], None]) -> None:
+    """Call `callback` with the current Telemetry, and with each that is created later."""
+    _configured_callbacks.append(callback)
     if (telemetry := current()) is not None:
-        _guarded(tell, telemetry)
+        _guarded(callback, telemetry)
 
 
-def _tell(telemetry: Telemetry) -> None:
-    for tell in _told_when_made:
-        _guarded(tell, telemetry)
+def _run_configured_callbacks(telemetry: Telemetry) -> None:
+    for callback in _configured_callbacks:
+        _guarded(callback, telemetry)
 
 
-def _guarded(tell: Callable[[Telemetry], None], telemetry: Telemetry) -> None:
-    try:
-        tell(telemetry)
-    except Exception as error:  # noqa: BLE001  a part of ours that fails leaves the others whole
-        telemetry.internal_telemetry.record_error("telemetry.on_configured", error)
+def _guarded(callback: Callable[[Telemetry], None], telemetry: Telemetry) -> None:
+    with telemetry.internal_telemetry.guard("telemetry.on_configured"):
+        callback(telemetry)
 
 
 def telemetry_holder() -> TelemetryHolder:
-    """The slot in force: the process's, or that of the innermost capture."""
-    return _captures[-1] if _captures else _process
+    """The holder in use: that of the process, or of the innermost capture."""
+    return _captures[-1] if _captures else _process_holder
 
 
 def current() -> Telemetry | None:
-    """The Telemetry in force, if there is one."""
-    return (_captures[-1] if _captures else _process).telemetry
+    """The current Telemetry, or None."""
+    return (_captures[-1] if _captures else _process_holder).telemetry
 
 
 def resolve(**arguments: Any) -> Telemetry:
-    """The Telemetry in force, made from the environment and these arguments if there is none yet."""
+    """The current Telemetry; created from the environment and these arguments if there is none."""
     return telemetry_holder().resolve(**arguments)
 
 
 def configure(**arguments: Any) -> Telemetry:
-    """Set this process up: identity, metrics, traces, logs, exporters; give back the object that holds them.
+    """Configure metrics, traces, logs and exporters of this process; returns the Telemetry that holds them.
 
-    Arguments are the fields of `Settings`; environment variables win over them. Starts no thread and sends nothing:
-    that begins when the process serves. Calling it again with the same arguments changes nothing, with others it
-    replaces what was set up. Thread-safe.
+    Arguments are the fields of `Settings`; environment variables override them. Starts no thread and sends nothing
+    until the process serves. A second call with the same arguments has no effect; with other arguments it replaces the
+    configuration. Thread-safe.
 
     Raises:
-        ConfigurationError: a value that cannot work, or another service than the process already reports as.
+        ConfigurationError: an argument is invalid, or names another service than the process already reports as.
     """
     return telemetry_holder().configure(**arguments)
 
 
 def current_log_pipeline() -> logs.LogPipeline:
-    """Where lines go now."""
-    telemetry = (_captures[-1] if _captures else _process).telemetry
-    return telemetry.logs if telemetry is not None else _first()
+    """The log pipeline of the current Telemetry."""
+    telemetry = (_captures[-1] if _captures else _process_holder).telemetry
+    return telemetry.logs if telemetry is not None else _first_log_pipeline()
 
 
-def _first() -> logs.LogPipeline:
-    """The stream of a process that has said nothing yet; where its settings cannot work, one with none of them.
+def _first_log_pipeline() -> logs.LogPipeline:
+    """The log pipeline at the first log line; a fallback with default settings if the settings are invalid.
 
-    They are refused where the service starts. Here somebody wants to log a line, and that must not raise.
+    Invalid settings raise where the service starts. Logging a line must not raise.
     """
-    global _without_settings
+    global _fallback_log_pipeline
     try:
         return resolve().logs
     except ConfigurationError as error:
-        if _without_settings is None:
+        if _fallback_log_pipeline is None:
             internal_telemetry = InternalTelemetry()
-            _without_settings = logs.LogPipeline(
-                Settings(), {}, lambda *_: _uncounted, internal_telemetry, logs.StdoutWriter(internal_telemetry)
+            _fallback_log_pipeline = logs.LogPipeline(
+                Settings(), {}, lambda *_: _ignore_count, internal_telemetry, logs.StdoutWriter(internal_telemetry)
             )
-            _without_settings.emit(ERROR, str(error), None, SCOPE)
-        return _without_settings
+            _fallback_log_pipeline.emit(ERROR, str(error), None, SCOPE)
+        return _fallback_log_pipeline
 
 
 def _internal_telemetry() -> InternalTelemetry | None:
@@ -214,80 +218,80 @@ def _internal_telemetry() -> InternalTelemetry | None:
 
 
 set_current_getter(_internal_telemetry)
-context.set_sanitizer(lambda facts: current_log_pipeline().clean(facts))
+context.set_sanitizer(lambda attributes: current_log_pipeline().sanitize(attributes))
 
 
-def _uncounted(_: float) -> None:
-    """Counts nothing."""
+def _ignore_count(_: float) -> None:
+    """Counter of the fallback pipeline, which has no metrics."""
 
 
-_without_settings: logs.LogPipeline | None = None
+_fallback_log_pipeline: logs.LogPipeline | None = None
 
 
 def install_log_hooks(telemetry: Telemetry) -> None:
-    """The process begins to serve: whatever was set up since `configure()` joins the stream too.
+    """Route log handlers that were added since `configure()` to the log pipeline as well.
 
-    Servers, and applications that configure `logging` or structlog late, add handlers of their own after us. Does
-    nothing for a Telemetry that is not the process's.
+    Servers and applications that configure `logging` or structlog late add handlers after `configure()`. Has no effect
+    for a Telemetry that is not that of the process.
     """
-    if telemetry is _process.telemetry and not _captures:
-        _join(telemetry)
+    if telemetry is _process_holder.telemetry and not _captures:
+        _install_log_hooks(telemetry)
 
 
 def get_logger(name: str = "", **values: Any) -> logs.Logger:
-    """A structured logger: `log.info("order placed", total=99.5)`.
+    """Create a structured logger: `log.info("order placed", total=99.5)`.
 
-    It has structlog's methods, writes one line through the process's stream, and may be made at import time and used
-    from any thread. `values` are on every line of it.
+    It has the methods of a structlog logger and writes to the log pipeline of the process. It can be created at import
+    and used from any thread. `values` are fields of each of its lines.
     """
     return logs.Logger(current_log_pipeline, name, values)
 
 
 def push_capture(capture: TelemetryHolder) -> None:
-    """Put a slot in force until it is popped."""
-    _install()
+    """Make a holder current until it is popped."""
+    _install_otel_globals()
     logs.take_over_structlog(current_log_pipeline)
     _captures.append(capture)
-    _taken[capture] = logs.install_handlers(current_log_pipeline, Levels(INFO, {}))
+    _capture_takeovers[capture] = logs.install_handlers(current_log_pipeline, Levels(INFO, {}))
 
 
 def pop_capture(capture: TelemetryHolder) -> None:
-    """Take a slot out of force."""
+    """Restore the holder that was current before."""
     _captures.remove(capture)
-    _taken.pop(capture).undo()
+    _capture_takeovers.pop(capture).undo()
 
 
-def _in_force() -> Telemetry | None:
-    """The Telemetry in force; a capture makes one for whoever asks first, be it a tracer or meter of OpenTelemetry's."""
+def _current_or_captured() -> Telemetry | None:
+    """The current Telemetry; inside a capture it is created on first use, also by an OpenTelemetry tracer or meter."""
     telemetry = current()
     if telemetry is None and _captures:
-        with suppress(ConfigurationError):  # told where the service starts; a span must not raise
+        with suppress(ConfigurationError):  # raised where the service starts; a span must not raise
             return resolve()
     return telemetry
 
 
-def _provider() -> sdk.TracerProvider | None:
-    telemetry = _in_force()
+def _current_provider() -> sdk.TracerProvider | None:
+    telemetry = _current_or_captured()
     return None if telemetry is None else telemetry.tracing.provider
 
 
-def _meters() -> OtelMeterBridge | None:
-    telemetry = _in_force()
+def _current_meters() -> OtelMeterBridge | None:
+    telemetry = _current_or_captured()
     return None if telemetry is None or telemetry.settings.disabled else telemetry.meters
 
 
-def _install() -> None:
-    """Set what OpenTelemetry has one of for a process; doing it again changes nothing."""
-    with _installed:
-        context.install()
+def _install_otel_globals() -> None:
+    """Set the global OpenTelemetry providers and context. Idempotent."""
+    with _install_lock:
+        context.install_correlation_propagator()
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-            trace.set_tracer_provider(ProxyTracerProvider(_provider))
+            trace.set_tracer_provider(ProxyTracerProvider(_current_provider))
         if type(metrics.get_meter_provider()).__name__ == "_ProxyMeterProvider":
-            metrics.set_meter_provider(DelegatingMeterProvider(_meters))
+            metrics.set_meter_provider(DelegatingMeterProvider(_current_meters))
 
 
 @atexit.register
 def _at_exit() -> None:
-    telemetry = _process.telemetry
+    telemetry = _process_holder.telemetry
     if telemetry is not None:
         telemetry.shutdown()

@@ -1,4 +1,4 @@
-"""What an application says about its own health, and hears about its end."""
+"""Public functions to report health and to observe shutdown."""
 
 from __future__ import annotations
 
@@ -11,45 +11,43 @@ T = TypeVar("T")
 
 
 def fail_liveness(reason: str) -> None:
-    """This process cannot recover by itself: liveness fails from here on, and the platform restarts it.
+    """Fail liveness permanently, so that the platform restarts this process.
 
-    From any thread or task. The reason is in the log, and in the answers to those who may see details.
+    Thread-safe. The reason is logged and shown in the health response to clients that may see details.
     """
     resolve().health.fail_liveness(reason)
 
 
 def mark_unready(reason: str) -> None:
-    """No traffic for now: readiness fails until `mark_ready()`. From any thread or task."""
+    """Fail readiness until `mark_ready()`, so that the process receives no traffic. Thread-safe."""
     resolve().health.mark_unready(reason)
 
 
 def mark_ready() -> None:
-    """Traffic again, as far as start-up, checks and drain agree. From any thread or task."""
+    """Undo `mark_unready()`. Readiness still depends on start-up, checks and drain. Thread-safe."""
     resolve().health.mark_ready()
 
 
 def draining() -> AsyncEvent:
-    """Whether the process is about to stop and should begin nothing new: `if obs.draining(): break`.
+    """An event that is set when the process begins to drain: `if obs.draining(): break`.
 
-    It can be awaited as well, on asyncio and trio: `await obs.draining()` returns when the drain begins. From any
-    thread or task; it belongs to the life of the service that runs now.
+    It can also be awaited, with asyncio and trio: `await obs.draining()` returns when the drain begins. Thread-safe.
     """
     return resolve().health.stopping
 
 
 def liveness_task(name: str, task: T) -> T:
-    """Say that the process is of no use without this asyncio task, future, thread or process; gives it back.
+    """Fail liveness when this asyncio task, future, thread or process ends before shutdown; returns it.
 
-    Liveness fails when it has ended, however it did, and the service is not about to stop. Call it where the task is
-    made, in the lifespan or later: it belongs to the life of the service that starts or runs now. The same name again
-    takes its place. From any thread or task.
+    Call it where the task is created, in the lifespan or later. A second call with the same name replaces the first.
+    Thread-safe.
 
     Args:
-        name: what it does.
-        task: anything with `done()` or `is_alive()`.
+        name: name of the task in logs and health responses.
+        task: an object with `done()` or `is_alive()`.
 
     Raises:
-        ConfigurationError: it has neither.
+        ConfigurationError: the object has neither method.
     """
     resolve().health.watch_task(name, task)
     return task

@@ -1,4 +1,4 @@
-"""The process's metrics as health keeps them."""
+"""Adapter that lets health record metrics without importing the metrics signal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from connectsoft_obs.vocabulary import Metric
 
 
 class HealthMetrics:
-    """Adds, sets and observes by definition and label values. Thread-safe."""
+    """Records metrics by definition and label values. Thread-safe."""
 
     def __init__(self, metrics: MetricRegistry) -> None:
         self._metrics = metrics
@@ -17,9 +17,9 @@ class HealthMetrics:
         self._metrics.add(metric, labels, amount)
 
     def set(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
-        """Set a gauge, or the position of a state."""
+        """Set a gauge, or a state by its position."""
         self._metrics.family(metric).number(*labels).set(value)
 
     def observe(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
-        """Count a value of a histogram."""
+        """Observe a value in a histogram."""
         self._metrics.family(metric).histogram(*labels).observe(value)

@@ -1,4 +1,4 @@
-"""The functions with which applications define metrics of their own."""
+"""Public functions to define metrics of the application."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from connectsoft_obs.vocabulary import Instrument
 def counter(name: str, *, unit: str = "", labels: Iterable[str] = (), help: str = "") -> Counter:
     """Define a counter: `placed = obs.counter("orders.placed", unit="{order}", labels=("tier",))`.
 
-    It is `orders_placed_total` on /metrics and `orders.placed` over OTLP. Defining it again the same way, or making it
-    at import, is fine.
+    It is `orders_placed_total` on /metrics and `orders.placed` over OTLP. It can be defined at import, and again with
+    the same arguments.
 
     Args:
-        name: lower-case words between dots, without unit and without `total`; not in a namespace of OpenTelemetry.
-        unit: UCUM unit: `s`, `By`, or what is counted in braces.
-        labels: the only labels it may have; their values are capped, and ids are refused.
+        name: lower-case words separated by dots, without unit and `total`; not in a namespace of OpenTelemetry.
+        unit: UCUM unit: `s`, `By`, or the counted item in braces, such as `{order}`.
+        labels: all label names. The number of their values is limited, and names of ids are rejected.
         help: one sentence.
 
     Raises:
-        ConfigurationError: a name, unit or label that breaks a rule, or a name that is taken.
+        ConfigurationError: a name, unit or label breaks a rule, or the name is in use.
     """
     return Counter(register(Instrument.COUNTER, name, unit, help, labels), resolve)
 
@@ -43,8 +43,8 @@ def gauge(
         unit: as for `counter`; `1` only for a name that ends in `.ratio`.
         labels: as for `counter`.
         help: one sentence.
-        merge: what several workers add up to: the sum, the highest or the lowest of the living, or `latest`, the highest
-            that was ever set, for moments in Unix time.
+        merge: aggregation over worker processes: `sum`, `max` or `min` of the running workers, or `latest`, the highest
+            value that any worker has set, for Unix timestamps.
 
     Raises:
         ConfigurationError: as for `counter`.
@@ -67,10 +67,10 @@ def histogram(
         unit: as for `counter`.
         labels: as for `counter`.
         help: one sentence.
-        buckets: upper bounds in its unit, without the infinite one; by default those of request durations for `s`, powers
+        buckets: upper bounds in its unit, without +Inf; by default those of request durations for `s`, powers
             of four from 256 for `By`, and 1, 2, 5, 10 up to 10,000 for anything else.
 
     Raises:
-        ConfigurationError: as for `counter`, or bounds that are not in order.
+        ConfigurationError: as for `counter`, or bounds are not in ascending order.
     """
     return Histogram(register(Instrument.HISTOGRAM, name, unit, help, labels, buckets=buckets), resolve)

@@ -16,6 +16,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
+from connectsoft_obs.context.otel_private import INCUBATING_ATTRIBUTES
 from connectsoft_obs.testing.captured_telemetry import Captured
 from connectsoft_obs.vocabulary import DIMENSIONS, ERROR_TYPE, HTTP_METHOD, URL_PATH, URL_SCHEME, attributes
 
@@ -126,7 +127,7 @@ def _attribute(where: str, name: str, value: Any, own: tuple[str, ...]) -> Itera
 def _known() -> frozenset[str]:
     """Every attribute name of the installed OpenTelemetry semantic conventions."""
     names: set[str] = set()
-    for package in ("opentelemetry.semconv.attributes", "opentelemetry.semconv._incubating.attributes"):
+    for package in ("opentelemetry.semconv.attributes", INCUBATING_ATTRIBUTES):
         module = importlib.import_module(package)
         for info in pkgutil.iter_modules(module.__path__, f"{package}."):
             part = importlib.import_module(info.name)

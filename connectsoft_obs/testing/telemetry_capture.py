@@ -25,7 +25,7 @@ class _Kept(StdoutWriter):
         self._seen = seen
 
     @property
-    def terminal(self) -> bool:
+    def is_terminal(self) -> bool:
         """Nobody looks."""
         return False
 
@@ -61,7 +61,7 @@ def capture(**arguments: Any) -> Iterator[Captured]:
 
     def make(settings: Settings) -> Telemetry:
         telemetry = Telemetry(settings, exports=False, output=_Kept(seen))
-        telemetry.tracing.export_to(lambda span: seen.spans.append(span.readable()))
+        telemetry.tracing.export_to(lambda span: seen.spans.append(span.to_readable()))
         seen.telemetry = telemetry
         return telemetry
 

@@ -1,8 +1,8 @@
-"""Every name that leaves the process: metrics, labels, attributes, outcomes, headers.
+"""Names of all exported telemetry: metrics, labels, attributes, outcomes, headers.
 
 Prometheus families, OTLP instruments, documentation tables and tests are derived from these definitions; no other
-module spells a telemetry name. Standard names follow OpenTelemetry semantic conventions 1.44.0; `connectsoft.` names
-exist only where there is no standard one.
+module contains a telemetry name. Standard names follow the OpenTelemetry semantic conventions 1.44.0; names with the
+prefix `connectsoft.` exist only where there is no standard name.
 """
 
 from .attributes import *

@@ -82,7 +82,7 @@ GEN_AI_RESPONSE_ID: Final = "gen_ai.response.id"
 GEN_AI_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
 GEN_AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
-GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105  a name
+GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105  an attribute name, not a token
 CORRELATION_ID: Final = "connectsoft.correlation.id"
 TENANT_ID: Final = "connectsoft.tenant.id"
 CAUSATION_ID: Final = "connectsoft.causation.id"
@@ -92,15 +92,15 @@ EVENT_JOB_EXCEPTION: Final = "connectsoft.job.exception"
 EVENT_PROCESS_EXCEPTION: Final = "messaging.process.exception"
 
 DIMENSIONS: Final = {
-    f"{word}_id": f"connectsoft.{word}.id"
-    for word in (
+    f"{dimension}_id": f"connectsoft.{dimension}.id"
+    for dimension in (
         "tenant", "correlation", "execution", "project", "module", "agent", "skill", "artifact", "workflow",
     )
 }  # fmt: skip
-"""What `obs.bind(tenant_id=...)` writes on spans and log lines; never a metric label."""
+"""Keyword of `obs.bind()` -> attribute of spans and log lines. Never metric labels."""
 
-INTEGERS: Final = frozenset({HTTP_STATUS})
-"""Labels whose attribute is an integer over OTLP; all others are strings."""
+INTEGER_LABELS: Final = frozenset({HTTP_STATUS})
+"""Labels that are integer attributes in OTLP; all others are strings."""
 
 UNBOUNDED_LABELS: Final = frozenset({HTTP_ROUTE, MESSAGING_DESTINATION, GEN_AI_REQUEST_MODEL})
-"""Labels that a capped family blanks; the closed ones stay, so that objectives do not under-count."""
+"""Labels without a fixed set of values. At the cardinality limit only these are emptied, so that SLOs do not under-count."""

@@ -1,4 +1,4 @@
-"""The closed sets of words: outcomes, states, triggers, signals, and the headers and methods of HTTP."""
+"""Enumerations of attribute values, and names of HTTP and message headers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ SCOPE: Final = "connectsoft_obs"
 
 
 class Outcome(StrEnum):
-    """How an operation ended: the single definition of success.
+    """How an operation ended; the only definition of success.
 
-    Good is SUCCESS and REJECTED, bad is FAILURE and TIMEOUT; ABORTED counts as neither.
+    SUCCESS and REJECTED are good, FAILURE and TIMEOUT are bad, ABORTED counts as neither.
     """
 
     SUCCESS = "success"
@@ -21,18 +21,18 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"
     ABORTED = "aborted"
 
-    __hash__ = str.__hash__  # equal values have equal hashes; Enum's own is a call of Python's for each look-up
+    __hash__ = str.__hash__  # Enum.__hash__ is a Python function, which each dictionary look-up would call
 
     @property
     def good(self) -> bool | None:
-        """True for good, False for bad, None for what an objective must not count."""
+        """True for good, False for bad, None for outcomes that SLOs do not count."""
         if self is Outcome.ABORTED:
             return None
         return self in (Outcome.SUCCESS, Outcome.REJECTED)
 
 
 class ErrorType(StrEnum):
-    """The values of `error.type` that are neither an exception class nor a status code."""
+    """Values of `error.type` that are neither an exception class nor a status code."""
 
     OTHER = "_OTHER"
     CLIENT_DISCONNECT = "client_disconnect"
@@ -51,7 +51,7 @@ class Trigger(StrEnum):
 
 
 class HealthState(StrEnum):
-    """State of a check or of a probe, in order of severity."""
+    """State of a check or a probe, in order of severity."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -59,14 +59,14 @@ class HealthState(StrEnum):
 
 
 class ExporterState(StrEnum):
-    """State of an exporter's circuit breaker."""
+    """State of an exporter: CLOSED exports, OPEN backs off after a failure."""
 
     CLOSED = "closed"
     OPEN = "open"
 
 
 class Signal(StrEnum):
-    """What is exported."""
+    """Telemetry signal."""
 
     TRACES = "traces"
     METRICS = "metrics"
@@ -76,7 +76,7 @@ class Signal(StrEnum):
 HTTP_METHODS: Final = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "QUERY"}
 )
-"""Methods that are recorded as given; any other is `_OTHER`."""
+"""Methods that are recorded by name; any other is recorded as `_OTHER`."""
 
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
@@ -84,8 +84,8 @@ BAGGAGE: Final = "baggage"
 CORRELATION_HEADER: Final = "X-Correlation-Id"
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 SENT_HEADER: Final = "connectsoft-sent-at"
-"""Header of a message: when it was sent, RFC 3339 in UTC."""
+"""Message header: time of sending, RFC 3339 in UTC."""
 PREVIOUS_ATTEMPT_HEADER: Final = "connectsoft-previous-attempt"
-"""Header of a message that is a retry: the span of the attempt before it, in the form of a traceparent."""
+"""Message header of a retry: the span of the previous attempt, in traceparent format."""
 TENANT_MESSAGE_HEADER: Final = "tenant-id"
-"""Header of a message: the tenant it belongs to."""
+"""Message header: tenant id."""

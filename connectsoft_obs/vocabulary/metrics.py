@@ -1,4 +1,4 @@
-"""Every metric: name, instrument, unit, labels, buckets, and how the workers of a service add up."""
+"""Definitions of all metrics: name, instrument, unit, labels, buckets, and aggregation over worker processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .prometheus import prometheus_name, unit_word
 
 
 class Instrument(StrEnum):
-    """The OpenTelemetry instrument of a metric; STATE is an up-down counter with one series a state."""
+    """OpenTelemetry instrument of a metric. STATE is an up-down counter with one series per state."""
 
     COUNTER = "counter"
     UPDOWN = "updowncounter"
@@ -22,10 +22,11 @@ class Instrument(StrEnum):
 
 
 class MultiprocessMode(StrEnum):
-    """What the gauges of one service's workers add up to; counters and histograms always sum, the dead included.
+    """How gauges are aggregated over the worker processes of a service.
 
-    SUM, MAX and MIN are over the living; LATEST is the maximum that any worker ever set, the dead included: a moment
-    that has passed stays true. The states of the living add up to the worst one.
+    Counters and histograms are always summed, including those of ended workers. SUM, MAX and MIN cover running workers.
+    LATEST is the maximum over all workers, including ended ones, for timestamps of past events. STATE metrics show the
+    worst state of the running workers.
     """
 
     SUM = "sum"
@@ -48,16 +49,16 @@ LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: its OpenTelemetry name and all that follows from it.
+    """Definition of one metric.
 
     Args:
         name: OpenTelemetry name, without unit or `total`.
-        instrument: what it is.
+        instrument: OpenTelemetry instrument.
         unit: UCUM unit (`s`, `By`, `1`, `{request}`).
         help: one sentence.
-        labels: attribute names, in the order of a series' label values.
-        buckets: upper bounds of a histogram, in its unit, without the infinite one.
-        merge: what the gauges of several workers add up to.
+        labels: attribute names, in the order of the label values of a series.
+        buckets: upper bounds of a histogram, in its unit, without +Inf.
+        merge: aggregation of gauges over worker processes.
         states: the values of the last label of a STATE metric, in order of severity.
     """
 
@@ -72,13 +73,13 @@ class Metric:
 
     @property
     def family(self) -> str:
-        """Prometheus family name: dots to underscores and the unit's word (UnderscoreEscapingWithSuffixes)."""
+        """Prometheus family name with the unit as suffix (UnderscoreEscapingWithSuffixes)."""
         base, word = prometheus_name(self.name), unit_word(self.unit)
         return f"{base}_{word}" if word and not base.endswith(f"_{word}") else base
 
     @property
     def survives_worker(self) -> bool:
-        """Whether what a worker recorded stays when the worker has ended."""
+        """Whether values of a worker are kept after the worker has ended."""
         return self.instrument in (Instrument.COUNTER, Instrument.HISTOGRAM) or self.merge is MultiprocessMode.LATEST
 
 
@@ -86,7 +87,7 @@ def _seconds(name: str, help_: str, labels: tuple[str, ...], buckets: tuple[floa
     return Metric(name, Instrument.HISTOGRAM, "s", help_, labels, buckets)
 
 
-def _moment(
+def _timestamp(
     name: str, help_: str, labels: tuple[str, ...], merge: MultiprocessMode = MultiprocessMode.LATEST
 ) -> Metric:
     return Metric(name, Instrument.GAUGE, "s", help_, labels, merge=merge)
@@ -119,14 +120,14 @@ STREAM_ACTIVE = Metric(
 JOB_DURATION = _seconds("connectsoft.job.duration", "Duration of job runs.", (*_JOB, OUTCOME, ERROR_TYPE), JOB_BUCKETS)
 JOB_ACTIVE = Metric("connectsoft.job.active", U, "{run}", "Number of job runs in progress.", _JOB)
 JOB_RETRIES = Metric("connectsoft.job.retries", C, "{retry}", "Number of job runs that were retries.", _JOB)
-JOB_LAST_RUN = _moment("connectsoft.job.last_run.timestamp", "When a job last ended, Unix time.", (JOB_NAME,))
-JOB_LAST_SUCCESS = _moment(
+JOB_LAST_RUN = _timestamp("connectsoft.job.last_run.timestamp", "When a job last ended, Unix time.", (JOB_NAME,))
+JOB_LAST_SUCCESS = _timestamp(
     "connectsoft.job.last_success.timestamp", "When a job last succeeded, Unix time.", (JOB_NAME,)
 )
-JOB_NEXT_EXPECTED = _moment(
+JOB_NEXT_EXPECTED = _timestamp(
     "connectsoft.job.next_expected.timestamp", "When a job is next due, grace included, Unix time.", (JOB_NAME,)
 )
-JOB_HEARTBEAT = _moment(
+JOB_HEARTBEAT = _timestamp(
     "connectsoft.job.heartbeat.timestamp",
     "When a loop last reported progress, Unix time.",
     (JOB_NAME,),
@@ -226,7 +227,7 @@ CLOSED_LABELS: Final = (
     frozenset(label for value in list(globals().values()) if isinstance(value, Metric) for label in value.labels)
     - UNBOUNDED_LABELS
 )
-"""Labels of ours whose values are few; all others, those of users among them, are open."""
+"""Labels with a fixed set of values; all others, including labels of users, are unbounded."""
 
 METRICS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 """Every metric this package can emit, in the order of the documentation."""

@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-_FOREIGN = re.compile(r"[^a-zA-Z0-9]+")
+_INVALID_CHARACTERS = re.compile(r"[^a-zA-Z0-9]+")
 _ANNOTATION = re.compile(r"\{[^}]*\}")
 
 UNIT_WORDS: Final = {
@@ -16,27 +16,27 @@ UNIT_WORDS: Final = {
     "m": "meters", "V": "volts", "A": "amperes", "J": "joules", "W": "watts", "g": "grams", "Cel": "celsius",
     "Hz": "hertz", "1": "", "%": "percent",
 }  # fmt: skip
-"""UCUM units and the words that end a Prometheus name; annotations such as `{request}` have none."""
+"""UCUM unit -> suffix of a Prometheus name. Annotations such as `{request}` have no suffix."""
 
 _PER: Final = {"s": "second", "min": "minute", "h": "hour", "d": "day"}
 
 
 @lru_cache(4096)
 def prometheus_name(name: str) -> str:
-    """The Prometheus spelling of an OpenTelemetry attribute or metric name."""
-    spelled = _FOREIGN.sub("_", name)
-    return f"_{spelled}" if spelled[:1].isdigit() else spelled
+    """Translate an OpenTelemetry attribute or metric name to a Prometheus name."""
+    escaped = _INVALID_CHARACTERS.sub("_", name)
+    return f"_{escaped}" if escaped[:1].isdigit() else escaped
 
 
 @lru_cache(256)
 def unit_word(unit: str) -> str:
-    """The word of a UCUM unit, "" for none: `s` is seconds, `By/s` is bytes_per_second, `{request}` is nothing."""
+    """Suffix of a UCUM unit: `s` gives `seconds`, `By/s` gives `bytes_per_second`, `{request}` gives ""."""
     bare = _ANNOTATION.sub("", unit)
     if bare in UNIT_WORDS:
         return UNIT_WORDS[bare]
-    above, per, below = bare.partition("/")
-    if per and below:
-        top = UNIT_WORDS.get(above, prometheus_name(above)).strip("_")
-        bottom = _PER.get(below, prometheus_name(below)).strip("_")
+    numerator, slash, denominator = bare.partition("/")
+    if slash and denominator:
+        top = UNIT_WORDS.get(numerator, prometheus_name(numerator)).strip("_")
+        bottom = _PER.get(denominator, prometheus_name(denominator)).strip("_")
         return f"{top}_per_{bottom}" if top else f"per_{bottom}"
     return prometheus_name(bare).strip("_")

@@ -1,4 +1,4 @@
-"""The documentation of the metrics, from their definitions."""
+"""Markdown reference of the metrics, generated from their definitions."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from .metrics import METRICS, Instrument, Metric
 from .process import PROCESS_METRICS
 from .prometheus import prometheus_name
 
-_HEAD = "| OpenTelemetry name | on `/metrics` | instrument | unit | labels on `/metrics` | what it is |\n|---|---|---|---|---|---|\n"
+_HEAD = "| OpenTelemetry name | on `/metrics` | instrument | unit | labels on `/metrics` | description |\n|---|---|---|---|---|---|\n"
 
 
 def metrics_table() -> str:
-    """Every metric of ours as a Markdown table, in the order of the vocabulary."""
+    """All metrics as a Markdown table, in the order of their definition."""
     return _HEAD + "".join(_row(metric) for metric in (*METRICS, *PROCESS_METRICS))
 
 

@@ -1,4 +1,4 @@
-"""The one line for messages: `@obs.consumer` observes the processing of each message, or of each batch."""
+"""The `@consumer` decorator: observes the processing of each message or batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.telemetry import Telemetry, current
 from connectsoft_obs.work import inbound
 from connectsoft_obs.work.inbound import NO_INBOUND, InboundContext
-from connectsoft_obs.work.message import Accessor, read
+from connectsoft_obs.work.message import Accessor, read_message
 from connectsoft_obs.work.message_recorder import MessageRecorder, message_recorder
 from connectsoft_obs.work.options import RunOptions, resolve_name, validate_name
 from connectsoft_obs.work.registry import resolve_or_none
@@ -33,27 +33,27 @@ def consumer(
     rejects: type[BaseException] | tuple[type[BaseException], ...] = (),
     telemetry: Telemetry | None = None,
 ) -> Consumer:
-    """Observe a function that processes a message, or a list of them: a span, the messaging metrics and a line.
+    """Observe a function that processes a message or a list of messages: a span, messaging metrics and a log line.
 
-    As a decorator for def, async def and generators; what the function returns or raises is returned or raised, so
-    the library still decides about acknowledgement. `consumer(...).processing(message)` is the same around a block.
+    A decorator for def, async def and generators. Return values and exceptions of the function pass through, so the client
+    library still decides about acknowledgement. `consumer(...).process(message)` does the same around a block.
 
-    A single fresh message continues its sender's trace; what was delivered before, is old, or comes in a batch is
-    linked. Correlation id and dimensions come from the headers, or from a ConnectSoft event envelope in the body.
+    A single new message continues the trace of its sender; redelivered, old and batched messages are linked. Correlation
+    id and dimensions come from the headers, or from a ConnectSoft event envelope in the body.
 
     Args:
         destination: name of the queue, topic or subscription; static, a metric label.
-        system: `servicebus`, `rabbitmq`, `kafka`, `redis`, ... as OpenTelemetry's `messaging.system` has them.
-        headers: gives a message's headers; its `headers` or `application_properties` by default.
-        sent: gives the time it was sent (datetime, or Unix seconds); what the library or our producer says by default.
-        message: name of the argument that is the message; the first one (after self) by default.
-        timeout: seconds that processing may take; as for `job`.
-        rejects: exceptions that mean the message is at fault (poison): the outcome is `rejected`, the exception is
-            raised on.
-        telemetry: the Telemetry to use instead of the process's own.
+        system: `servicebus`, `rabbitmq`, `kafka`, `redis`, ... as in OpenTelemetry's `messaging.system`.
+        headers: returns the headers of a message; its `headers` or `application_properties` by default.
+        sent: returns the time of sending (datetime or Unix seconds); by default that of the library or of `producer`.
+        message: name of the argument with the message; the first one (after self) by default.
+        timeout: time limit of processing in seconds; as for `job`.
+        rejects: exceptions that mean that the message is invalid: the outcome is `rejected`, the exception
+            propagates.
+        telemetry: a Telemetry other than that of the process.
 
     Raises:
-        ConfigurationError: a name, limit or argument that cannot work.
+        ConfigurationError: a name, timeout or argument is invalid.
     """
     where = "consumer"
     return Consumer(
@@ -62,13 +62,13 @@ def consumer(
         headers,
         sent,
         message,
-        RunOptions.checked(where, timeout, rejects),
+        RunOptions.create(where, timeout, rejects),
         telemetry,
     )
 
 
 class Consumer:
-    """Observes the messages of one destination. Thread-safe; a decorator, and a maker of context managers."""
+    """Observes messages of one destination, as a decorator or with `process()`. Thread-safe."""
 
     def __init__(
         self,
@@ -77,96 +77,96 @@ class Consumer:
         headers: Accessor | None,
         sent: Accessor | None,
         message: str | None,
-        terms: RunOptions,
+        options: RunOptions,
         telemetry: Telemetry | None,
     ) -> None:
         self._destination = destination
         self._system = system
         self._headers = headers
         self._sent = sent
-        self._message = message
-        self._terms = terms
-        self._given = telemetry
-        self._record: MessageRecorder | None = None
+        self._message_argument = message
+        self._options = options
+        self._telemetry = telemetry
+        self._recorder: MessageRecorder | None = None
 
     def __call__(self, function: F) -> F:
         """Observe each call of a function that processes a message.
 
         Raises:
-            ConfigurationError: it is not a function, or has no such argument.
+            ConfigurationError: the object is not a function, or has no message argument.
         """
         if isinstance(function, classmethod | staticmethod):
             return type(function)(self(function.__func__))
         resolve_name("consumer", None, function)
-        position, name = _argument(function, self._message)
+        position, name = _message_parameter(function, self._message_argument)
 
         def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
-            return self.span_name(args[position] if position < len(args) else kwargs.get(name))
+            return self.process(args[position] if position < len(args) else kwargs.get(name))
 
-        return wrap(function, run, self._terms.timeout)  # type: ignore[return-value]
+        return wrap(function, run, self._options.timeout)  # type: ignore[return-value]
 
-    def span_name(self, message: Any) -> Run:
-        """The processing of a message, or of a list of them, as a context manager. Never raises."""
+    def process(self, message: Any) -> Run:
+        """Context manager around the processing of a message or a list of messages. Never raises."""
         try:
             return self._run(message)
-        except Exception as failure:  # noqa: BLE001  ours; the message is processed without us
+        except Exception as failure:  # noqa: BLE001  must not affect processing
             record_internal_error("work.start", failure)
-            return Run(None, NO_INBOUND, self._terms)
+            return Run(None, NO_INBOUND, self._options)
 
     def _run(self, message: Any) -> Run:
-        telemetry = self._given or current()
-        record = self._record
-        if record is None or record.telemetry is not telemetry:
-            record = self._bind()
-        if record is None:
-            return Run(None, NO_INBOUND, self._terms)
+        telemetry = self._telemetry or current()
+        recorder = self._recorder
+        if recorder is None or recorder.telemetry is not telemetry:
+            recorder = self._bind()
+        if recorder is None:
+            return Run(None, NO_INBOUND, self._options)
         try:
-            arrival = self._arrival(record, message)
-        except Exception as failure:  # noqa: BLE001  ours, or a `headers` function that fails; the message is processed
-            record.telemetry.internal_telemetry.record_error("work.message", failure)
-            arrival = InboundContext(count=len(message)) if isinstance(message, list) else NO_INBOUND
-        return Run(record, arrival, self._terms)
+            inbound_context = self._read_inbound(recorder, message)
+        except Exception as failure:  # noqa: BLE001  also errors of `headers`; must not affect processing
+            recorder.telemetry.internal_telemetry.record_error("work.message", failure)
+            inbound_context = InboundContext(count=len(message)) if isinstance(message, list) else NO_INBOUND
+        return Run(recorder, inbound_context, self._options)
 
     def _bind(self) -> MessageRecorder | None:
-        telemetry = self._given or resolve_or_none()
+        telemetry = self._telemetry or resolve_or_none()
         if telemetry is None or telemetry.settings.disabled:
             return None
         use_running_loop(telemetry)
-        self._record = message_recorder(telemetry, self._system, self._destination)
-        return self._record
+        self._recorder = message_recorder(telemetry, self._system, self._destination)
+        return self._recorder
 
-    def _arrival(self, record: MessageRecorder, message: Any) -> InboundContext:
+    def _read_inbound(self, recorder: MessageRecorder, message: Any) -> InboundContext:
         if isinstance(message, list):
-            several = [read(one, self._headers, self._sent) for one in message]
-            return inbound.from_batch(record.telemetry, several)
-        return inbound.from_message(record.telemetry, read(message, self._headers, self._sent), self._system)
+            messages = [read_message(item, self._headers, self._sent) for item in message]
+            return inbound.from_batch(recorder.telemetry, messages)
+        return inbound.from_message(recorder.telemetry, read_message(message, self._headers, self._sent), self._system)
 
 
-def _argument(function: Callable[..., Any], wanted: str | None) -> tuple[int, str]:
-    """Position and name of the argument that is the message."""
+def _message_parameter(function: Callable[..., Any], name: str | None) -> tuple[int, str]:
+    """Position and name of the message argument."""
     try:
         parameters = [
             parameter
             for parameter in inspect.signature(function).parameters.values()
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
-    except ValueError:  # a builtin that has no signature
+    except ValueError:  # a builtin without a signature
         return 0, ""
     names = [parameter.name for parameter in parameters]
-    if wanted is not None:
-        if wanted not in names:
+    if name is not None:
+        if name not in names:
             raise ConfigurationError(
-                f"consumer(message={wanted!r})",
+                f"consumer(message={name!r})",
                 "the function has no such argument",
                 f"Its arguments are: {', '.join(names) or 'none'}.",
             )
-        only_by_name = parameters[names.index(wanted)].kind is inspect.Parameter.KEYWORD_ONLY
-        return (len(names) if only_by_name else names.index(wanted)), wanted
+        is_keyword_only = parameters[names.index(name)].kind is inspect.Parameter.KEYWORD_ONLY
+        return (len(names) if is_keyword_only else names.index(name)), name
     position = 1 if names[:1] in (["self"], ["cls"]) and len(names) > 1 else 0
     if not names:
         raise ConfigurationError(
             f"@consumer on {getattr(function, '__qualname__', function)!r}",
-            "it takes no message",
-            "Decorate the function that is called with each message, or use `with consumer(...).processing(message):`.",
+            "it has no arguments",
+            "Decorate the function that is called with each message, or use `with consumer(...).process(message):`.",
         )
     return position, names[position]

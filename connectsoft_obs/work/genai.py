@@ -1,7 +1,7 @@
-"""A call of a generative model: a span and the two metrics of OpenTelemetry's `gen_ai` convention.
+"""Observes calls of generative models: a span and the two metrics of the OpenTelemetry `gen_ai` convention.
 
-That convention is in development (as of 1.41, since then in a repository of its own): names may change with a minor
-version of this package, as they do there. Prompts and answers are never recorded.
+The convention is in development (as of 1.41, since then in a separate repository): names can change in a minor version of
+this package. Prompts and responses are never recorded.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ INPUT, OUTPUT = "input", "output"
 
 
 def genai_call(model: str, *, provider: str, operation: str = "chat", telemetry: Telemetry | None = None) -> GenAiCall:
-    """Observe a call of a generative model: `with obs.model_call("gpt-5", provider="azure.ai.openai") as call: ...`.
+    """Observe a call of a generative model: `with obs.genai_call("gpt-5", provider="azure.ai.openai") as call: ...`.
 
     A span `chat {model}` of kind CLIENT, `gen_ai.client.operation.duration` in seconds, and
-    `gen_ai.client.token.usage` for what `call.used()` says. Prompts and answers are not recorded. Facts of what runs
-    now (`obs.bind(agent_id=...)`) are on the span. For a streamed answer, keep the block open until the last piece. In
-    sync and async code alike; what the block raises is raised. The convention is in development: names may change.
+    `gen_ai.client.token.usage` from `call.set_usage()`. Prompts and responses are not recorded. Bound attributes
+    (`obs.bind(agent_id=...)`) are on the span. For a streamed response, keep the block open until the last chunk. For sync
+    and async code; exceptions propagate. The convention is in development: names can change.
 
     Args:
-        model: name of the model that is asked; static, a metric label.
-        provider: `openai`, `azure.ai.openai`, `anthropic`, ... as `gen_ai.provider.name` has them.
-        operation: `chat`, `embeddings`, `text_completion`, ... as `gen_ai.operation.name` has them.
-        telemetry: the Telemetry to use instead of the process's own.
+        model: name of the requested model; static, a metric label.
+        provider: `openai`, `azure.ai.openai`, `anthropic`, ... as in `gen_ai.provider.name`.
+        operation: `chat`, `embeddings`, `text_completion`, ... as in `gen_ai.operation.name`.
+        telemetry: a Telemetry other than that of the process.
 
     Raises:
-        ConfigurationError: a name that cannot be a label.
+        ConfigurationError: a name is not valid as a metric label.
     """
-    where = "model_call"
+    where = "genai_call"
     return GenAiCall(
         telemetry or resolve_or_none(),
         validate_name(where, model),
@@ -65,31 +65,31 @@ def genai_call(model: str, *, provider: str, operation: str = "chat", telemetry:
 
 
 class GenAiCall:
-    """One call, as a context manager. One instance is one call."""
+    """Context manager around one call. An instance is used once."""
 
-    __slots__ = ("_begun_ns", "_names", "_span", "_telemetry", "_token", "_usage")
+    __slots__ = ("_labels", "_span", "_start_ns", "_telemetry", "_token", "_usage")
 
     def __init__(self, telemetry: Telemetry | None, model: str, provider: str, operation: str) -> None:
         self._telemetry = telemetry
-        self._names = (operation, provider, model)
+        self._labels = (operation, provider, model)
         self._usage: dict[str, int] = {}
         self._span: Span | None = None
         self._token: Token[Context] | None = None
-        self._begun_ns = 0
+        self._start_ns = 0
 
     def __enter__(self) -> GenAiCall:
-        """Begin, and make its span current."""
+        """Start the span and make it current."""
         try:
             if self._telemetry is not None:
-                self._open(self._telemetry)
-        except Exception as failure:  # noqa: BLE001  ours; the model is asked without us
-            self._failed(failure)
+                self._start_span(self._telemetry)
+        except Exception as failure:  # noqa: BLE001  must not affect the call
+            self._record_error(failure)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        """End; the exception, if there is one, is raised on."""
+        """End the span; an exception propagates."""
         token, self._token = self._token, None
         if token is not None:
             detach(token)
@@ -97,12 +97,12 @@ class GenAiCall:
         if span is None or self._telemetry is None:
             return
         try:
-            self._close(self._telemetry, span, error)
-        except Exception as failure:  # noqa: BLE001  ours; the model has answered, or not
-            self._failed(failure)
+            self._finish_span(self._telemetry, span, error)
+        except Exception as failure:  # noqa: BLE001  must not affect the call
+            self._record_error(failure)
 
     def set_usage(self, *, input_tokens: int | None = None, output_tokens: int | None = None) -> None:
-        """Say how many tokens the provider has counted, both together or one after the other; the last number counts."""
+        """Set the token counts of the provider, together or one after the other; a later call overrides."""
         for kind, number in ((INPUT, input_tokens), (OUTPUT, output_tokens)):
             if isinstance(number, int) and number >= 0:
                 self._usage[kind] = number
@@ -110,18 +110,18 @@ class GenAiCall:
     def set_response(
         self, *, model: str | None = None, identifier: str | None = None, finish_reasons: Sequence[str] = ()
     ) -> None:
-        """Say what the answer says of itself, for the span: the model that answered, its id, why it ended."""
+        """Set the model, id and finish reasons of the response, for the span."""
         if self._span is None:
             return
-        bound_attributes = {
+        attributes = {
             GEN_AI_RESPONSE_MODEL: model,
             GEN_AI_RESPONSE_ID: identifier,
             GEN_AI_FINISH_REASONS: tuple(finish_reasons) or None,
         }
-        self._span.set_attributes({name: value for name, value in bound_attributes.items() if value is not None})
+        self._span.set_attributes({name: value for name, value in attributes.items() if value is not None})
 
-    def _open(self, telemetry: Telemetry) -> None:
-        operation, provider, model = self._names
+    def _start_span(self, telemetry: Telemetry) -> None:
+        operation, provider, model = self._labels
         attributes: dict[str, Any] = {
             GEN_AI_OPERATION: operation,
             GEN_AI_PROVIDER: provider,
@@ -131,12 +131,12 @@ class GenAiCall:
         if running is not None and running.bound_attributes:
             attributes = {**running.bound_attributes, **attributes}
         span = telemetry.tracing.tracer.start_span(f"{operation} {model}", kind=SpanKind.CLIENT, attributes=attributes)
-        self._begun_ns = perf_counter_ns()
+        self._start_ns = perf_counter_ns()
         self._span = span
         self._token = attach(trace.set_span_in_context(span))
 
-    def _close(self, telemetry: Telemetry, span: Span, error: BaseException | None) -> None:
-        seconds = (perf_counter_ns() - self._begun_ns) / 1e9
+    def _finish_span(self, telemetry: Telemetry, span: Span, error: BaseException | None) -> None:
+        seconds = (perf_counter_ns() - self._start_ns) / 1e9
         name = "" if error is None else exception_outcome(error)[1]
         if name:
             span.set_attribute(ERROR_TYPE, name)
@@ -145,10 +145,10 @@ class GenAiCall:
         for kind, attribute in ((INPUT, GEN_AI_INPUT_TOKENS), (OUTPUT, GEN_AI_OUTPUT_TOKENS)):
             if (number := self._usage.get(kind)) is not None:
                 span.set_attribute(attribute, number)
-                telemetry.metrics.family(MODEL_TOKENS).histogram(*self._names, kind).observe(number)
-        telemetry.metrics.family(MODEL_DURATION).histogram(*self._names, name).observe(seconds)
+                telemetry.metrics.family(MODEL_TOKENS).histogram(*self._labels, kind).observe(number)
+        telemetry.metrics.family(MODEL_DURATION).histogram(*self._labels, name).observe(seconds)
         span.end()
 
-    def _failed(self, failure: Exception) -> None:
+    def _record_error(self, failure: Exception) -> None:
         if self._telemetry is not None:
             self._telemetry.internal_telemetry.record_error("work.genai", failure)

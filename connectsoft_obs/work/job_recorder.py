@@ -28,20 +28,20 @@ from connectsoft_obs.work.message_recorder import ReceivedMessage
 from connectsoft_obs.work.recorder import RunRecorder
 from connectsoft_obs.work.registry import registry_of
 from connectsoft_obs.work.schedule import schedule_of
-from connectsoft_obs.work.schedule_metrics import expected
+from connectsoft_obs.work.schedule_metrics import schedule_metrics_of
 
 if TYPE_CHECKING:
-    from connectsoft_obs.work.run import Run
+    from connectsoft_obs.work.inbound import InboundContext
 
 
 class JobRecorder(RunRecorder):
-    """Runs of one job, started by one kind of trigger.
+    """Records the runs of one job with one trigger.
 
     Args:
-        telemetry: who records.
-        job: its name.
-        trigger: what starts it.
-        source: messaging system and queue that its runs come from, for the workers of a task queue.
+        telemetry: the Telemetry that records.
+        job: name of the job.
+        trigger: what starts the job.
+        source: messaging system and queue of its runs, for workers of a task queue.
     """
 
     def __init__(self, telemetry: Telemetry, job: str, trigger: Trigger, source: tuple[str, str] | None = None) -> None:
@@ -57,79 +57,81 @@ class JobRecorder(RunRecorder):
             f"run {job}",
             metric=JOB_DURATION,
             attributes=attributes,
-            inside=SpanKind.INTERNAL,
+            nested_span_kind=SpanKind.INTERNAL,
             logger="connectsoft_obs.job",
-            event=EVENT_JOB_EXCEPTION,
+            exception_event=EVENT_JOB_EXCEPTION,
         )
         metrics = telemetry.metrics
-        self._prefix = (job, trigger.value)
-        self._active = metrics.family(JOB_ACTIVE).number(*self._prefix)
-        self._retries = metrics.family(JOB_RETRIES).number(*self._prefix)
+        self._label_prefix = (job, trigger.value)
+        self._active = metrics.family(JOB_ACTIVE).number(*self._label_prefix)
+        self._retries = metrics.family(JOB_RETRIES).number(*self._label_prefix)
         self._job = job
-        self._last_run: NumberSeries | None = None  # absent until there is one, so that an alert can tell
+        self._last_run: NumberSeries | None = None  # created with the first run, so that alerts can detect its absence
         self._last_success: NumberSeries | None = None
-        self._received = None if source is None else ReceivedMessage(telemetry, *source)
-        self._expected = None if self._schedule is None else expected(telemetry)
-        self.ending(Outcome.SUCCESS, None, False)  # its count exists at zero, so the first run is visible to rate()
+        self._received_message = None if source is None else ReceivedMessage(telemetry, *source)
+        self._schedule_metrics = None if self._schedule is None else schedule_metrics_of(telemetry)
+        self.bound_outcome(
+            Outcome.SUCCESS, None, False
+        )  # creates the series with 0, so that `increase()` sees the first run
 
     def labels(self, outcome: Outcome, error: str) -> tuple[str, ...]:
         """Label values of the duration."""
-        return (*self._prefix, outcome.value, error)
+        return (*self._label_prefix, outcome.value, error)
 
-    def on_start(self, run: Run) -> None:
-        """One more is running."""
-        self._active.cells[0] += 1.0  # as `add`, without the call
-        if run.arrival.attempt > 1:
+    def on_start(self, inbound: InboundContext) -> None:
+        """Count an active run."""
+        self._active.cells[0] += 1.0  # same as `add`, without the call
+        if inbound.attempt > 1:
             self._retries.add(1)
-        if self._received is not None:
-            self._received.count(run)
-        if self._schedule is not None and self._expected is not None:
-            self._expected.on_start(self._schedule)
+        if self._received_message is not None:
+            self._received_message.count(inbound)
+        if self._schedule is not None and self._schedule_metrics is not None:
+            self._schedule_metrics.on_start(self._schedule)
 
-    def on_leave(self, run: Run) -> None:
-        """One less is running."""
+    def on_leave(self) -> None:
+        """Count an active run less."""
         self._active.cells[0] -= 1.0
 
-    def on_finish(self, run: Run, outcome: Outcome, now: int) -> None:
-        """Note when it ended."""
-        moment, success = now / 1_000_000_000, outcome is Outcome.SUCCESS
+    def on_finish(self, inbound: InboundContext, outcome: Outcome, now: int) -> None:
+        """Record the end of a run."""
+        timestamp, success = now / 1_000_000_000, outcome is Outcome.SUCCESS
         if self._last_run is None:
             self._last_run = self.telemetry.metrics.family(JOB_LAST_RUN).number(self._job)
-        self._last_run.cells[0] = moment
+        self._last_run.cells[0] = timestamp
         if success:
             if self._last_success is None:
                 self._last_success = self.telemetry.metrics.family(JOB_LAST_SUCCESS).number(self._job)
-            self._last_success.cells[0] = moment
-        if self._schedule is not None and self._expected is not None:
-            self._expected.on_finish(self._schedule, success)
+            self._last_success.cells[0] = timestamp
+        if self._schedule is not None and self._schedule_metrics is not None:
+            self._schedule_metrics.on_finish(self._schedule, success)
 
 
 def job_recorder(
     telemetry: Telemetry, job: str, trigger: Trigger, source: tuple[str, str] | None = None
 ) -> JobRecorder:
-    """The record of a job; the same one each time."""
+    """The recorder of a job; cached."""
     key = (JobRecorder, job, trigger, source)
-    return registry_of(telemetry).record(key, lambda: JobRecorder(telemetry, job, trigger, source))
+    return registry_of(telemetry).get_recorder(key, lambda: JobRecorder(telemetry, job, trigger, source))
 
 
-_MOST = 1000
-"""Jobs that are remembered; one that is made anew for each call is no declaration."""
+_MAX_JOBS = 1000
+"""Limit of declared jobs; a decorator that is applied for each call is not a declaration."""
 
-_known: dict[tuple[str, Trigger], None] = {}
+_declared_jobs: dict[tuple[str, Trigger], None] = {}
 
 
 def register_job(job: str, trigger: Trigger) -> None:
-    """A job is declared: for the Telemetry that serves, and for those that will. Thread-safe."""
-    if len(_known) < _MOST:
-        _known[job, trigger] = None
+    """Create the series of a declared job, now or when a Telemetry begins to serve. Thread-safe."""
+    if len(_declared_jobs) < _MAX_JOBS:
+        _declared_jobs[job, trigger] = None
         telemetry = current()
         if telemetry is not None and telemetry.serving:
             job_recorder(telemetry, job, trigger)
 
 
-def _begin(telemetry: Telemetry) -> None:
-    for job, trigger in list(_known):
+def _create_declared_series(telemetry: Telemetry) -> None:
+    for job, trigger in list(_declared_jobs):
         job_recorder(telemetry, job, trigger)
 
 
-on_configured(lambda telemetry: telemetry.on_serve(partial(_begin, telemetry)))
+on_configured(lambda telemetry: telemetry.on_serve(partial(_create_declared_series, telemetry)))

@@ -16,11 +16,11 @@ from connectsoft_obs.vocabulary import DIMENSIONS, Trigger
 from connectsoft_obs.work import retry_links
 from connectsoft_obs.work.inbound import NO_INBOUND, InboundContext
 from connectsoft_obs.work.job_recorder import JobRecorder, job_recorder, register_job
-from connectsoft_obs.work.options import NO_TERMS, Arguments, RunOptions, resolve_name
+from connectsoft_obs.work.options import DEFAULT_OPTIONS, Arguments, RunOptions, resolve_name
 from connectsoft_obs.work.registry import resolve_or_none
 from connectsoft_obs.work.run import Run
 from connectsoft_obs.work.schedule import JobSchedule
-from connectsoft_obs.work.schedule_metrics import declare
+from connectsoft_obs.work.schedule_metrics import declare_schedule
 from connectsoft_obs.work.worker_process import use_running_loop
 from connectsoft_obs.work.wrappers import wrap
 
@@ -36,37 +36,41 @@ def operation(
     rejects: type[BaseException] | tuple[type[BaseException], ...] = (),
     telemetry: Telemetry | None = None,
 ) -> Run:
-    """Observe a block of work as one run: a span, a duration, an in-flight count and a line.
+    """Observe a block of code as one run of a job: a span, a duration, an active count and a log line.
 
-    `with obs.operation("import-file"): ...`, in sync and async code alike. What the block raises is raised.
+    `with obs.operation("import-file"): ...`, for sync and async code. Exceptions propagate.
 
     Args:
         name: static name; it becomes a metric label.
         trigger: what started it.
-        parent: what it continues, from `extract()`; what runs now by default.
-        timeout: seconds after which it counts as timed out; a block is observed, not interrupted.
-        attempt: which attempt this is, from 1, in a loop that tries again; it links to the one before.
-        attempts: how many there are at most; a failure before the last one is a retry and not a failure.
-        rejects: exceptions that mean the input is at fault: the outcome is `rejected`.
-        telemetry: the Telemetry to use instead of the process's own.
+        parent: parent context, from `extract()`; the current context by default.
+        timeout: seconds after which the run counts as timed out; the block is not interrupted.
+        attempt: number of the attempt, from 1, in a retry loop; links to the previous attempt.
+        attempts: maximum number of attempts; a failure before the last one counts as a retry.
+        rejects: exceptions that mean that the input is invalid: the outcome is `rejected`.
+        telemetry: a Telemetry other than that of the process.
     """
-    terms = NO_TERMS if timeout is None and rejects == () else RunOptions.checked("operation", timeout, rejects)
-    begun_by, record, arrival = Trigger(trigger), None, NO_INBOUND
+    options = DEFAULT_OPTIONS if timeout is None and rejects == () else RunOptions.create("operation", timeout, rejects)
+    job_trigger, recorder, inbound = Trigger(trigger), None, NO_INBOUND
     try:
-        given = telemetry or resolve_or_none()
-        record = None if given is None else job_recorder(given, name, begun_by)
+        telemetry = telemetry or resolve_or_none()
+        recorder = None if telemetry is None else job_recorder(telemetry, name, job_trigger)
         if parent is not None or attempt:
-            arrival = inbound_of_attempt(f"run {name}", attempt, attempts, parent)
-    except Exception as failure:  # noqa: BLE001  ours; the block runs without us
+            inbound = inbound_of_attempt(f"run {name}", attempt, attempts, parent)
+    except Exception as failure:  # noqa: BLE001  must not affect the block
         record_internal_error("work.start", failure)
-    return Run(record, arrival, terms)
+    return Run(recorder, inbound, options)
 
 
-def inbound_of_attempt(title: str, attempt: int, most: int, parent: Context | None = None) -> InboundContext:
-    """The arrival of an attempt, linked to the attempt before it in the same task or thread."""
-    previous = retry_links.previous_attempt(title) if attempt > 1 else None
+def inbound_of_attempt(
+    span_name: str, attempt: int, max_attempts: int, parent: Context | None = None
+) -> InboundContext:
+    """Inbound context of an attempt, with a link to the previous attempt in the same task or thread."""
+    previous = retry_links.previous_attempt(span_name) if attempt > 1 else None
     links = () if previous is None else (previous,)
-    return InboundContext(base=parent, explicit=parent is not None, links=links, attempt=attempt, most=most)
+    return InboundContext(
+        context=parent, is_explicit=parent is not None, links=links, attempt=attempt, max_attempts=max_attempts
+    )
 
 
 def skip(reason: str) -> None:
@@ -80,7 +84,7 @@ def skip(reason: str) -> None:
     """
     run = current_operation()
     if isinstance(run, Run):
-        run.reason = reason
+        run.skip_reason = reason
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -108,7 +112,7 @@ def job(
 ) -> Callable[[F], F]: ...
 
 
-def job(  # noqa: PLR0913  each is a fact about the job, by name only
+def job(  # noqa: PLR0913  keyword arguments only
     name: Any = None,
     /,
     *,
@@ -123,63 +127,63 @@ def job(  # noqa: PLR0913  each is a fact about the job, by name only
     record: Sequence[str] = (),
     telemetry: Telemetry | None = None,
 ) -> Any:
-    """Observe each call of a function as one run of a job: a span, a duration, an in-flight count and a line.
+    """Observe each call of a function as one run of a job: a span, a duration, an active count and a log line.
 
-    For def, async def, generators and async generators, methods, classmethods, staticmethods and partials; bare
-    (`@obs.job`) or with options. The function keeps its signature and its kind, and what it returns or raises is
-    returned or raised. Runs nest. Safe from any thread and event loop, also under trio.
+    For def, async def, generators, async generators, methods, classmethods, staticmethods and partials; with or without
+    options (`@obs.job`). Signature, kind, return values and exceptions of the function stay the same. Runs can be nested.
+    Safe for threads and event loops, also with trio.
 
     Args:
-        name: static name of the job, a metric label; the function's own name by default.
-        trigger: what starts it (timer, queue, manual, startup, other); timer for a job with a schedule.
-        timeout: seconds a run may take. An async function is cancelled then and TimeoutError raised; a sync one is
-            observed: what it returns is returned, and the outcome is `timeout`.
-        schedule: when it should run: five fields of cron, or a timedelta between runs. It schedules nothing; it
-            declares, so that a run that did not happen can be seen.
-        grace: seconds after its time until a scheduled run counts as missed.
-        timezone: IANA name of the zone that `schedule` is meant in.
-        attempt: name of the argument that says which attempt this is, from 1.
-        attempts: how many attempts there are at most; a failure before the last one is a retry and not a failure.
-        rejects: exceptions that mean the input is at fault: the outcome is `rejected`.
-        record: names of arguments to put on the span and on all lines of the run; none is recorded otherwise.
-        telemetry: the Telemetry to use instead of the process's own.
+        name: static name of the job, a metric label; the name of the function by default.
+        trigger: what starts the job (timer, queue, manual, startup, other); timer for a job with a schedule.
+        timeout: time limit in seconds. An async function is cancelled and TimeoutError raised; a sync function is not
+            interrupted, but the outcome is `timeout`.
+        schedule: cron expression with five fields, or a timedelta between runs. This does not schedule the job. It
+            declares when it is due, so that missed runs can be detected.
+        grace: seconds after the due time until a scheduled run counts as missed.
+        timezone: IANA time zone of `schedule`.
+        attempt: name of the argument with the number of the attempt, from 1.
+        attempts: maximum number of attempts; a failure before the last one counts as a retry.
+        rejects: exceptions that mean that the input is invalid: the outcome is `rejected`.
+        record: names of arguments that are recorded on the span and log lines of the run; none by default.
+        telemetry: a Telemetry other than that of the process.
 
     Raises:
-        ConfigurationError: a name, schedule, timezone, limit or argument that cannot work.
+        ConfigurationError: a name, schedule, time zone, timeout or argument is invalid.
     """
-    terms = RunOptions.checked("job", timeout, rejects)
+    options = RunOptions.create("job", timeout, rejects)
 
     def decorate(function: Any) -> Any:
         if isinstance(function, classmethod | staticmethod):
             return type(function)(decorate(function.__func__))
-        title = resolve_name("job", given, function)
-        planned = None if schedule is None else JobSchedule(title, schedule, timezone, grace)
-        begun_by = Trigger(trigger or (Trigger.OTHER if planned is None else Trigger.TIMER))
-        made = Job(
-            title,
+        job_name = resolve_name("job", static_name, function)
+        job_schedule = None if schedule is None else JobSchedule(job_name, schedule, timezone, grace)
+        job_trigger = Trigger(trigger or (Trigger.OTHER if job_schedule is None else Trigger.TIMER))
+        decorated = Job(
+            job_name,
             function,
-            trigger=begun_by,
-            terms=terms,
+            trigger=job_trigger,
+            options=options,
             attempt=attempt,
             attempts=attempts,
             record=record,
             telemetry=telemetry,
         )
         if telemetry is None:
-            register_job(title, begun_by)
-        if planned is not None:
-            declare(planned)
-        return wrap(function, made.run, timeout)
+            register_job(job_name, job_trigger)
+        if job_schedule is not None:
+            declare_schedule(job_schedule)
+        return wrap(function, decorated.run, timeout)
 
     if name is None or isinstance(name, str):
-        given: str | None = name
+        static_name: str | None = name
         return decorate
-    given = None
+    static_name = None
     return decorate(name)
 
 
 class Job:
-    """One decorated function: opens the run of each call. Thread-safe."""
+    """A decorated function: creates the run of each call. Thread-safe."""
 
     def __init__(
         self,
@@ -187,7 +191,7 @@ class Job:
         function: Any,
         *,
         trigger: Trigger,
-        terms: RunOptions,
+        options: RunOptions,
         attempt: str | None,
         attempts: int,
         record: Sequence[str],
@@ -195,46 +199,52 @@ class Job:
     ) -> None:
         self._name = name
         self._trigger = trigger
-        self._terms = terms
-        self._attempts = attempts
-        self._given = telemetry
-        self._record: JobRecorder | None = None
-        wanted = [*record, *([attempt] if attempt else [])]
-        self._arguments = Arguments("job", function, wanted) if wanted else None
-        self._attempt = attempt
-        self._recorded = frozenset(record)
+        self._options = options
+        self._max_attempts = attempts
+        self._telemetry = telemetry
+        self._recorder: JobRecorder | None = None
+        arguments = [*record, *([attempt] if attempt else [])]
+        self._arguments = Arguments("job", function, arguments) if arguments else None
+        self._attempt_argument = attempt
+        self._recorded_arguments = frozenset(record)
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
-        """The run of one call. Never raises."""
+        """Create the run of one call. Never raises."""
         try:
-            telemetry = self._given or current()
-            record = self._record
-            if record is None or record.telemetry is not telemetry:
-                record = self._bind()
-            arrival = NO_INBOUND if self._arguments is None or record is None else self._asked(record, args, kwargs)
-            return Run(record, arrival, self._terms)
-        except Exception as failure:  # noqa: BLE001  ours; the function is called without us
+            telemetry = self._telemetry or current()
+            recorder = self._recorder
+            if recorder is None or recorder.telemetry is not telemetry:
+                recorder = self._bind()
+            inbound = (
+                NO_INBOUND
+                if self._arguments is None or recorder is None
+                else self._collect_inbound(recorder, args, kwargs)
+            )
+            return Run(recorder, inbound, self._options)
+        except Exception as failure:  # noqa: BLE001  must not affect the call
             record_internal_error("work.start", failure)
-            return Run(None, NO_INBOUND, self._terms)
+            return Run(None, NO_INBOUND, self._options)
 
-    def _asked(self, record: JobRecorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> InboundContext:
+    def _collect_inbound(self, recorder: JobRecorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> InboundContext:
         try:
             assert self._arguments is not None
-            return self._arrival(record, self._arguments.collect(args, kwargs))
-        except Exception as failure:  # noqa: BLE001  ours; the run goes on without what was to be recorded
-            record.telemetry.internal_telemetry.record_error("work.arguments", failure)
+            return self._inbound_of_arguments(recorder, self._arguments.collect(args, kwargs))
+        except Exception as failure:  # noqa: BLE001  the run continues without recorded arguments
+            recorder.telemetry.internal_telemetry.record_error("work.arguments", failure)
             return NO_INBOUND
 
     def _bind(self) -> JobRecorder | None:
-        telemetry = self._given or resolve_or_none()
+        telemetry = self._telemetry or resolve_or_none()
         if telemetry is None or telemetry.settings.disabled:
             return None
         use_running_loop(telemetry)
-        self._record = job_recorder(telemetry, self._name, self._trigger)
-        return self._record
+        self._recorder = job_recorder(telemetry, self._name, self._trigger)
+        return self._recorder
 
-    def _arrival(self, record: JobRecorder, values: dict[str, Any]) -> InboundContext:
-        number = values.get(self._attempt, 0) if self._attempt else 0
-        arrival = inbound_of_attempt(record.title, int(number), self._attempts)
-        bound_attributes = {DIMENSIONS.get(name, name): values[name] for name in self._recorded if name in values}
-        return replace(arrival, bound_attributes=sanitize(bound_attributes)) if bound_attributes else arrival
+    def _inbound_of_arguments(self, recorder: JobRecorder, values: dict[str, Any]) -> InboundContext:
+        number = values.get(self._attempt_argument, 0) if self._attempt_argument else 0
+        inbound = inbound_of_attempt(recorder.span_name, int(number), self._max_attempts)
+        bound_attributes = {
+            DIMENSIONS.get(name, name): values[name] for name in self._recorded_arguments if name in values
+        }
+        return replace(inbound, bound_attributes=sanitize(bound_attributes)) if bound_attributes else inbound

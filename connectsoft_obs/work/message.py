@@ -1,8 +1,8 @@
-"""What one message says about itself, whatever library delivered it.
+"""Reads headers, ids, delivery counts and send times of messages of any client library.
 
-Messages are read by the names that libraries give these things: `headers` or `application_properties`, `message_id`,
+The names of attributes that are read: `headers` or `application_properties`, `message_id`,
 `redelivered`, `delivery_count` or `dequeue_count`, `enqueued_time_utc`, `inserted_on` or `timestamp`, `body` or
-`content`. What is not there, or is not of a kind that can be read, is not known; nothing here raises for it.
+`content`. Missing values and values of other types are ignored; nothing here raises for them.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Headers: TypeAlias = dict[bytes, bytes]
 Accessor: TypeAlias = Callable[[Any], Any]
 Lookup: TypeAlias = Callable[[str], Any]
 
-_HEADERS = ("headers", "application_properties")
-_SENT = ("enqueued_time_utc", "inserted_on", "timestamp")
-_BODIES = ("body", "content")
-_IDENTIFIERS = ("message_id", "id")
-CARRIED = (
+_HEADER_ATTRIBUTES = ("headers", "application_properties")
+_SENT_ATTRIBUTES = ("enqueued_time_utc", "inserted_on", "timestamp")
+_BODY_ATTRIBUTES = ("body", "content")
+_ID_ATTRIBUTES = ("message_id", "id")
+PROPAGATED_HEADERS = (
     TRACEPARENT,
     TRACESTATE,
     BAGGAGE,
@@ -44,103 +44,111 @@ CARRIED = (
     PREVIOUS_ATTEMPT_HEADER,
     TENANT_MESSAGE_HEADER,
 )
-"""The headers that `producer` writes and that are read."""
+"""Headers that `producer` writes and that are read from messages."""
 
 _SENT_KEY = SENT_HEADER.encode()
-_DELIVERIES = (b"x-delivery-count", b"x-delivery_count")
-_MILLISECONDS = 100_000_000_000
-"""Numbers of seconds from here on are the year 5138, and hence milliseconds."""
+_DELIVERY_COUNT_HEADERS = (b"x-delivery-count", b"x-delivery_count")
+_MILLISECONDS_FROM = 100_000_000_000
+"""Numbers from here on are milliseconds; as seconds they would be after the year 5138."""
 
 
-@dataclass(slots=True)  # a frozen one takes as long to fill in as the message to read
+@dataclass(slots=True)  # creating a frozen instance takes as long as reading the message
 class MessageInfo:
-    """One message, as far as it can be known; nobody changes it.
+    """Metadata of one message. Treat as immutable.
 
     Args:
-        headers: lower-case names; values that are neither text nor bytes are left out.
-        sent: when it was sent, Unix time in seconds.
-        identifier: the broker's or the sender's id.
-        earlier: how often it was delivered before, None where the broker does not say; 1 or more is a redelivery.
-        envelope: the fields of a ConnectSoft event envelope, if its body is one.
+        headers: headers with lower-case names; only values that are text, bytes or integers.
+        sent_at: Unix time of sending in seconds, or None.
+        identifier: message id, or None.
+        previous_deliveries: number of earlier deliveries, None if unknown; 1 or more is a redelivery.
+        envelope: fields of a ConnectSoft event envelope, if the body is one.
     """
 
     headers: Headers
-    sent: float | None
+    sent_at: float | None
     identifier: str | None
-    earlier: int | None
+    previous_deliveries: int | None
     envelope: Mapping[str, Any]
 
     @property
     def age(self) -> float | None:
-        """Seconds since it was sent; never negative, whatever the clocks say."""
-        return None if self.sent is None else max(0.0, time() - self.sent)
+        """Seconds since sending; never negative."""
+        return None if self.sent_at is None else max(0.0, time() - self.sent_at)
 
 
-def read(message: Any, headers: Accessor | None = None, sent: Accessor | None = None) -> MessageInfo:
-    """Read one message; `headers` and `sent` are the application's own ways to find these two."""
+def read_message(message: Any, headers: Accessor | None = None, sent: Accessor | None = None) -> MessageInfo:
+    """Read one message; `headers` and `sent` are optional accessors of the application."""
     mapping = is_mapping(message)
-    ask: Lookup = message.get if mapping else partial(_attribute, message)
-    found = pairs(headers(message) if headers is not None else _first(ask, _HEADERS))
-    whole = isinstance(message, bytes | str) or (mapping and envelope.is_envelope(message))
-    own = envelope.parse(message if whole else _body(message, ask))
-    if not found:  # queues without headers carry them in the body
-        inside = own or (message if mapping else {})
-        found = pairs({name: inside[name] for name in CARRIED if name in inside})
-    moment = sent(message) if sent is not None else found.get(_SENT_KEY) or _first(ask, _SENT)
-    return MessageInfo(found, seconds(moment), _identifier(ask, own), _earlier(ask, found), own)
+    lookup: Lookup = message.get if mapping else partial(_get_attribute, message)
+    values = read_headers(headers(message) if headers is not None else _first_value(lookup, _HEADER_ATTRIBUTES))
+    is_body = isinstance(message, bytes | str) or (mapping and envelope.is_envelope(message))
+    fields = envelope.parse(message if is_body else _read_body(message, lookup))
+    if not values:  # queues without headers have them in the body
+        body_fields = fields or (message if mapping else {})
+        values = read_headers({name: body_fields[name] for name in PROPAGATED_HEADERS if name in body_fields})
+    sent_at = sent(message) if sent is not None else values.get(_SENT_KEY) or _first_value(lookup, _SENT_ATTRIBUTES)
+    return MessageInfo(
+        values,
+        to_unix_seconds(sent_at),
+        _read_identifier(lookup, fields),
+        _read_previous_deliveries(lookup, values),
+        fields,
+    )
 
 
-def pairs(given: Any) -> Headers:
-    """Headers as a mapping or as pairs, keys and values text or bytes."""
-    items: Iterable[Any] = given.items() if is_mapping(given) else given if isinstance(given, list | tuple) else ()
-    found: Headers = {}
+def read_headers(headers: Any) -> Headers:
+    """Headers from a mapping or a sequence of pairs, with text or bytes."""
+    items: Iterable[Any] = (
+        headers.items() if is_mapping(headers) else headers if isinstance(headers, list | tuple) else ()
+    )
+    result: Headers = {}
     for item in items:
         if isinstance(item, tuple) and len(item) == 2:
-            name, value = _bytes(item[0]), _bytes(item[1])
+            name, value = _to_bytes(item[0]), _to_bytes(item[1])
             if name is not None and value is not None:
-                found[name.lower()] = value
-    return found
+                result[name.lower()] = value
+    return result
 
 
-def seconds(moment: Any) -> float | None:
-    """Unix time of a datetime (UTC where it has no zone), of seconds or milliseconds, or of RFC 3339 text."""
-    if isinstance(moment, bytes):
-        moment = moment.decode("latin-1")
-    if isinstance(moment, str):
+def to_unix_seconds(value: Any) -> float | None:
+    """Unix time of a datetime (UTC without a time zone), of seconds or milliseconds, or of RFC 3339 text; else None."""
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(moment)
+            value = datetime.fromisoformat(value)
         except ValueError:
             return None
-    if isinstance(moment, datetime):
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
-    if isinstance(moment, int | float) and not isinstance(moment, bool) and 0 < moment < _MILLISECONDS * 1000:
-        return moment / 1000 if moment >= _MILLISECONDS else float(moment)
+    if isinstance(value, datetime):
+        return (value if value.tzinfo is not None else value.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MILLISECONDS_FROM * 1000:
+        return value / 1000 if value >= _MILLISECONDS_FROM else float(value)
     return None
 
 
-def _attribute(message: Any, name: str) -> Any:
+def _get_attribute(message: Any, name: str) -> Any:
     return getattr(message, name, None)
 
 
-def _first(ask: Lookup, names: tuple[str, ...]) -> Any:
+def _first_value(lookup: Lookup, names: tuple[str, ...]) -> Any:
     for name in names:
-        value = ask(name)
+        value = lookup(name)
         if value is not None and not callable(value):
             return value
     return None
 
 
-def _body(message: Any, ask: Lookup) -> Any:
-    body = _first(ask, _BODIES)
+def _read_body(message: Any, lookup: Lookup) -> Any:
+    body = _first_value(lookup, _BODY_ATTRIBUTES)
     if hasattr(message, "body_type") and not isinstance(body, bytes | str | Mapping):
-        # Service Bus hands out the sections of a body anew each time it is asked for them.
+        # Service Bus returns a new iterator over the sections of the body at each access.
         sections = list(body) if isinstance(body, Iterable) else []
         return b"".join(sections) if all(isinstance(section, bytes) for section in sections) else None
     return body
 
 
-def _identifier(ask: Lookup, own: Mapping[str, Any]) -> str | None:
-    for value in (_first(ask, _IDENTIFIERS), own.get("eventId")):
+def _read_identifier(lookup: Lookup, fields: Mapping[str, Any]) -> str | None:
+    for value in (_first_value(lookup, _ID_ATTRIBUTES), fields.get("eventId")):
         if value is None:
             continue
         if isinstance(value, bytes):
@@ -150,12 +158,12 @@ def _identifier(ask: Lookup, own: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _earlier(ask: Lookup, headers: Headers) -> int | None:
+def _read_previous_deliveries(lookup: Lookup, headers: Headers) -> int | None:
     for value, first in (
-        (ask("dequeue_count"), 1),
-        (ask("delivery_count"), 0),
-        (headers.get(_DELIVERIES[0]), 0),
-        (headers.get(_DELIVERIES[1]), 0),
+        (lookup("dequeue_count"), 1),
+        (lookup("delivery_count"), 0),
+        (headers.get(_DELIVERY_COUNT_HEADERS[0]), 0),
+        (headers.get(_DELIVERY_COUNT_HEADERS[1]), 0),
     ):
         if value is None:
             continue
@@ -163,11 +171,11 @@ def _earlier(ask: Lookup, headers: Headers) -> int | None:
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool):
             return max(0, value - first)
-    redelivered = ask("redelivered")
+    redelivered = lookup("redelivered")
     return int(redelivered) if isinstance(redelivered, bool) else None
 
 
-def _bytes(value: Any) -> bytes | None:
+def _to_bytes(value: Any) -> bytes | None:
     if isinstance(value, bytes):
         return value
     if isinstance(value, int) and not isinstance(value, bool):

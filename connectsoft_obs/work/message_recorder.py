@@ -1,4 +1,4 @@
-"""What the messages of one destination have in common: the standard `messaging` metrics, a span `process {destination}`."""
+"""Records messages of one destination: the standard `messaging` metrics and a span `process {destination}`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from connectsoft_obs.work.recorder import RunRecorder
 from connectsoft_obs.work.registry import registry_of
 
 if TYPE_CHECKING:
-    from connectsoft_obs.work.run import Run
+    from connectsoft_obs.work.inbound import InboundContext
 
 PROCESS = "process"
 
 
 class ReceivedMessage:
-    """What is counted when a message arrives: one more was delivered, and how long it had waited."""
+    """Metrics of received messages: count and wait time."""
 
     __slots__ = ("_consumed", "_wait")
 
@@ -39,15 +39,15 @@ class ReceivedMessage:
         self._consumed = metrics.family(CONSUMED_MESSAGES).number(system, PROCESS, destination, "")
         self._wait = metrics.family(MESSAGE_WAIT).histogram(system, destination)
 
-    def count(self, run: Run) -> None:
-        """Count what one run received."""
-        self._consumed.add(run.arrival.count)
-        for age in run.arrival.waits:
+    def count(self, inbound: InboundContext) -> None:
+        """Record the messages of one run."""
+        self._consumed.add(inbound.count)
+        for age in inbound.wait_times:
             self._wait.observe(age)
 
 
 class MessageRecorder(RunRecorder):
-    """Messages of one destination."""
+    """Records the processing of messages of one destination."""
 
     def __init__(self, telemetry: Telemetry, system: str, destination: str) -> None:
         attributes = {
@@ -56,49 +56,49 @@ class MessageRecorder(RunRecorder):
             MESSAGING_OPERATION_TYPE: PROCESS,
             MESSAGING_DESTINATION: destination,
         }
-        title = f"process {destination}"
+        span_name = f"process {destination}"
         super().__init__(
             telemetry,
-            title,
-            title,
+            span_name,
+            span_name,
             metric=PROCESS_DURATION,
             attributes=attributes,
-            inside=SpanKind.CONSUMER,
+            nested_span_kind=SpanKind.CONSUMER,
             logger="connectsoft_obs.message",
-            event=EVENT_PROCESS_EXCEPTION,
+            exception_event=EVENT_PROCESS_EXCEPTION,
         )
         self.system = system
         self._destination = destination
-        self._received = ReceivedMessage(telemetry, system, destination)
+        self._received_message = ReceivedMessage(telemetry, system, destination)
         self._outcomes: dict[Outcome, NumberSeries] = {}
         for outcome in (Outcome.SUCCESS, Outcome.FAILURE):
-            self._outcome(outcome)
-        self.ending(Outcome.SUCCESS, None, False)
+            self._outcome_series(outcome)
+        self.bound_outcome(Outcome.SUCCESS, None, False)
 
     def labels(self, outcome: Outcome, error: str) -> tuple[str, ...]:
         """Label values of the duration."""
         return (self.system, PROCESS, self._destination, error)
 
-    def on_start(self, run: Run) -> None:
-        """Messages have arrived."""
-        self._received.count(run)
+    def on_start(self, inbound: InboundContext) -> None:
+        """Count received messages."""
+        self._received_message.count(inbound)
 
-    def on_leave(self, run: Run) -> None:
-        """Nothing is counted at the end but the outcome."""
+    def on_leave(self) -> None:
+        """Has no metrics of active messages."""
 
-    def on_finish(self, run: Run, outcome: Outcome, now: int) -> None:
-        """Count what became of the messages."""
-        self._outcome(outcome).add(run.arrival.count)
+    def on_finish(self, inbound: InboundContext, outcome: Outcome, now: int) -> None:
+        """Count messages by outcome."""
+        self._outcome_series(outcome).add(inbound.count)
 
-    def _outcome(self, outcome: Outcome) -> NumberSeries:
-        known = self._outcomes.get(outcome)
-        if known is None:
+    def _outcome_series(self, outcome: Outcome) -> NumberSeries:
+        series = self._outcomes.get(outcome)
+        if series is None:
             family = self.telemetry.metrics.family(MESSAGE_OUTCOMES)
-            known = self._outcomes[outcome] = family.number(self.system, self._destination, outcome.value)
-        return known
+            series = self._outcomes[outcome] = family.number(self.system, self._destination, outcome.value)
+        return series
 
 
 def message_recorder(telemetry: Telemetry, system: str, destination: str) -> MessageRecorder:
-    """The record of a destination; the same one each time."""
+    """The recorder of a destination; cached."""
     key = (MessageRecorder, system, destination)
-    return registry_of(telemetry).record(key, lambda: MessageRecorder(telemetry, system, destination))
+    return registry_of(telemetry).get_recorder(key, lambda: MessageRecorder(telemetry, system, destination))

@@ -1,4 +1,4 @@
-"""The sending side: a span around the publishing of a message, and the headers to send along."""
+"""Observes the sending of messages: a span, a counter, and headers for the message."""
 
 from __future__ import annotations
 
@@ -42,32 +42,32 @@ SEND = "send"
 
 
 def producer(destination: str, *, system: str, count: int = 1, telemetry: Telemetry | None = None) -> Producer:
-    """Observe the publishing of a message: `with obs.producer("orders", system="rabbitmq") as headers: ...`.
+    """Observe the sending of a message: `with obs.producer("orders", system="rabbitmq") as headers: ...`.
 
-    `headers` is a new dict of text to send along: traceparent, tracestate and baggage as OTEL_PROPAGATORS says,
-    `X-Correlation-Id`, `tenant-id` where a tenant is bound, and the time of sending. The span ends with the block,
-    also when publishing fails. In sync and async code alike.
+    `headers` is a new dict of strings to send with the message: traceparent, tracestate and baggage according to
+    OTEL_PROPAGATORS, `X-Correlation-Id`, `tenant-id` if a tenant is bound, and the time of sending. The span ends with the
+    block, also if sending fails. For sync and async code.
 
     Args:
         destination: name of the queue or topic; static, a metric label.
-        system: `servicebus`, `rabbitmq`, `kafka`, `redis`, ... as OpenTelemetry's `messaging.system` has them.
-        count: messages that are published together.
-        telemetry: the Telemetry to use instead of the process's own.
+        system: `servicebus`, `rabbitmq`, `kafka`, `redis`, ... as in OpenTelemetry's `messaging.system`.
+        count: number of messages that are sent together.
+        telemetry: a Telemetry other than that of the process.
 
     Raises:
-        ConfigurationError: a name that cannot be a label.
+        ConfigurationError: a name is not valid as a metric label.
     """
     destination, system = validate_name("producer", destination), validate_name("producer", system)
     try:
-        given = telemetry or resolve_or_none()
-    except Exception as failure:  # noqa: BLE001  ours; the message is sent without us
+        telemetry = telemetry or resolve_or_none()
+    except Exception as failure:  # noqa: BLE001  must not affect sending
         record_internal_error("work.start", failure)
-        given = None
-    return Producer(given, destination, system, count)
+        telemetry = None
+    return Producer(telemetry, destination, system, count)
 
 
 class Producer:
-    """One publishing, as a context manager that gives the headers to send along. One instance is one publishing."""
+    """Context manager around the sending of a message; returns the headers. An instance is used once."""
 
     __slots__ = (
         "_context",
@@ -91,12 +91,12 @@ class Producer:
         self._span: Span | NonRecordingSpan | None = None
 
     @property
-    def create_span(self) -> Span | NonRecordingSpan | None:
-        """Its span, while it is open."""
+    def span(self) -> Span | NonRecordingSpan | None:
+        """The span, while it is recording."""
         return self._span
 
     def __enter__(self) -> dict[str, str]:
-        """Begin, make its span current, and give the headers."""
+        """Start the span, make it current, and return the headers."""
         headers = self.begin()
         if self._context is not None:
             self._token = attach(self._context)
@@ -105,75 +105,75 @@ class Producer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        """End; the exception, if there is one, is raised on."""
+        """End the span; an exception propagates."""
         token, self._token = self._token, None
         if token is not None:
             detach(token)
         self.end(error)
 
     def begin(self) -> dict[str, str]:
-        """Begin without making its span current, and give the headers."""
+        """Start the span without making it current, and return the headers."""
         headers: dict[str, str] = {}
         telemetry = self._telemetry
         try:
             if telemetry is not None:
-                self._open(telemetry)
+                self._start_span(telemetry)
             token = None if self._context is None else attach(self._context)
             try:
                 inject(headers)
             finally:
                 if token is not None:
                     detach(token)
-            headers[SENT_HEADER] = _moment(time_ns()).isoformat(timespec="microseconds").replace("+00:00", "Z")
+            headers[SENT_HEADER] = _to_datetime(time_ns()).isoformat(timespec="microseconds").replace("+00:00", "Z")
             headers |= self._dimensions()
-        except Exception as failure:  # noqa: BLE001  ours; the message is sent without what we would have added
+        except Exception as failure:  # noqa: BLE001  must not affect sending
             if telemetry is not None:
                 telemetry.internal_telemetry.record_error("work.producer", failure)
         return headers
 
     def end(self, error: BaseException | None) -> None:
-        """End. Again does nothing."""
+        """End the span. Idempotent."""
         telemetry, span, self._span = self._telemetry, self._span, None
         self._context = None
         if telemetry is None or span is None:
             return
         try:
-            self._close(telemetry, span, error)
-        except Exception as failure:  # noqa: BLE001  ours; the message is sent, or not, as it is
+            self._finish_span(telemetry, span, error)
+        except Exception as failure:  # noqa: BLE001  must not affect sending
             telemetry.internal_telemetry.record_error("work.producer", failure)
 
-    def _open(self, telemetry: Telemetry) -> None:
-        here = get_current()
-        parent = trace.get_current_span(here).get_span_context()
+    def _start_span(self, telemetry: Telemetry) -> None:
+        context = get_current()
+        parent = trace.get_current_span(context).get_span_context()
         self._wall_ns, self._start_ns = time_ns(), perf_counter_ns()
         self._span = telemetry.tracing.tracer.start_fast(
             f"send {self._destination}",
             SpanKind.PRODUCER,
             parent if parent.is_valid else None,
             self._wall_ns,
-            lambda: _attributes(self._system, self._destination).items,
-            here,
+            lambda: _attributes(self._system, self._destination).attributes,
+            context,
         )
         operation = current_operation()
         for name, value in ((operation.bound_attributes if operation is not None else None) or {}).items():
             if name in telemetry.settings.baggage_keys:
-                here = baggage.set_baggage(name, str(value), here)
-        self._context = trace.set_span_in_context(self._span, here)
+                context = baggage.set_baggage(name, str(value), context)
+        self._context = trace.set_span_in_context(self._span, context)
 
-    def _close(self, telemetry: Telemetry, span: Span | NonRecordingSpan, error: BaseException | None) -> None:
+    def _finish_span(self, telemetry: Telemetry, span: Span | NonRecordingSpan, error: BaseException | None) -> None:
         name = "" if error is None else exception_outcome(error)[1]
         sent = telemetry.metrics.family(SENT_MESSAGES)
         sent.number(self._system, SEND, self._destination, name).add(self._count)
         if isinstance(span, Span):
-            own: dict[str, Any] = {ERROR_TYPE: name} if name else {}
+            attributes: dict[str, Any] = {ERROR_TYPE: name} if name else {}
             if self._count != 1:
-                own[MESSAGING_BATCH_COUNT] = self._count
+                attributes[MESSAGING_BATCH_COUNT] = self._count
             operation = current_operation()
             if operation is not None and operation.bound_attributes:
-                own |= operation.bound_attributes
+                attributes |= operation.bound_attributes
             end_ns = self._wall_ns + perf_counter_ns() - self._start_ns
-            fixed = _attributes(self._system, self._destination)
-            span.finish(span.title, fixed, NO_ENCODED_ATTRIBUTES, own, isinstance(error, Exception), end_ns)
+            common = _attributes(self._system, self._destination)
+            span.finish(span.span_name, common, NO_ENCODED_ATTRIBUTES, attributes, isinstance(error, Exception), end_ns)
 
     def _dimensions(self) -> dict[str, str]:
         operation = current_operation()
@@ -184,19 +184,19 @@ class Producer:
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _moment(now_ns: int) -> datetime:
-    """To the microsecond, which a float of seconds would round."""
+def _to_datetime(now_ns: int) -> datetime:
+    """Datetime with exact microseconds, which a float of seconds would round."""
     return _EPOCH + timedelta(microseconds=now_ns // 1000)
 
 
-_known: dict[tuple[str, str], EncodedAttributes] = {}
+_attribute_cache: dict[tuple[str, str], EncodedAttributes] = {}
 
 
 def _attributes(system: str, destination: str) -> EncodedAttributes:
-    """What all spans of a destination have in common."""
-    known = _known.get((system, destination))
-    if known is None:
-        known = encode_common_attributes(
+    """Encoded attributes of all spans of a destination; cached."""
+    attributes = _attribute_cache.get((system, destination))
+    if attributes is None:
+        attributes = encode_common_attributes(
             {
                 MESSAGING_SYSTEM: system,
                 MESSAGING_OPERATION: SEND,
@@ -204,6 +204,6 @@ def _attributes(system: str, destination: str) -> EncodedAttributes:
                 MESSAGING_DESTINATION: destination,
             }
         )
-        if len(_known) < 1000:
-            _known[system, destination] = known
-    return known
+        if len(_attribute_cache) < 1000:
+            _attribute_cache[system, destination] = attributes
+    return attributes

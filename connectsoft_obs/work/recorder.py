@@ -1,4 +1,4 @@
-"""What all runs of one kind have in common, bound once to a Telemetry: series, span attributes, fields of the line."""
+"""Base class of recorders: metric series, span attributes and log fields that runs of one kind share."""
 
 from __future__ import annotations
 
@@ -19,114 +19,126 @@ if TYPE_CHECKING:
     from connectsoft_obs.signals.tracing.provider import Tracer
     from connectsoft_obs.slo.event_counter import BoundCounter
     from connectsoft_obs.work.inbound import InboundContext
-    from connectsoft_obs.work.run import Run
 
-_ENDINGS = 256
-"""Ways to end (outcome and `error.type`) that a record keeps; further ones are bound anew each time."""
+_MAX_BOUND_OUTCOMES = 256
+"""Limit of cached combinations of outcome and `error.type` per recorder."""
 
 
 class BoundOutcome:
-    """What the runs that end in one way share: series, encoded attributes, fields and message of the line.
+    """What runs with one outcome share: metric series, encoded attributes, fields and message of the log line.
 
-    An attempt that another one follows has no series: what it belongs to has not ended, and has no outcome yet.
+    A failed attempt that is retried has no duration series, because the job has no outcome yet.
     """
 
-    __slots__ = ("bad", "count", "duration", "fields", "form", "kept", "level", "message", "shared")
+    __slots__ = (
+        "count_slo_event", "duration", "fields", "is_bad", "is_cacheable", "level", "line_template", "message",
+        "span_attributes",
+    )  # fmt: skip
 
-    def __init__(self, record: RunRecorder, outcome: Outcome, error: str, retried: bool) -> None:
-        self.bad: bool = outcome in (Outcome.FAILURE, Outcome.TIMEOUT)
-        self.level = WARNING if retried else ERROR if self.bad else INFO
+    def __init__(self, recorder: RunRecorder, outcome: Outcome, error: str, retried: bool) -> None:
+        self.is_bad: bool = outcome in (Outcome.FAILURE, Outcome.TIMEOUT)
+        self.level = WARNING if retried else ERROR if self.is_bad else INFO
         self.duration: Histogram | None = None
-        self.count: BoundCounter | None = None
-        self.kept: bool = True
+        self.count_slo_event: BoundCounter | None = None
+        self.is_cacheable: bool = True
         if not retried:
-            labels = record.labels(outcome, error)
-            self.duration = record.durations.histogram(*labels)
-            self.kept = labels in record.durations.children
-            metric = record.durations.metric
-            self.count = record.telemetry.slo_counter(metric, dict(zip(metric.labels, labels, strict=True)), outcome)
-        ended: dict[str, Any] = {OUTCOME: "" if retried else outcome.value, ERROR_TYPE: error}
-        present = {name: value for name, value in {**record.attributes, **ended}.items() if value}
-        self.shared: EncodedAttributes = encode_common_attributes(present, record.title, SpanKind.CONSUMER)
+            labels = recorder.labels(outcome, error)
+            self.duration = recorder.durations.histogram(*labels)
+            self.is_cacheable = labels in recorder.durations.children
+            metric = recorder.durations.metric
+            self.count_slo_event = recorder.telemetry.slo_counter(
+                metric, dict(zip(metric.labels, labels, strict=True)), outcome
+            )
+        outcome_attributes: dict[str, Any] = {OUTCOME: "" if retried else outcome.value, ERROR_TYPE: error}
+        present = {name: value for name, value in {**recorder.attributes, **outcome_attributes}.items() if value}
+        self.span_attributes: EncodedAttributes = encode_common_attributes(
+            present, recorder.span_name, SpanKind.CONSUMER
+        )
         self.fields: dict[str, Any] = present
-        self.message: str = f"{record.title} {outcome}{' and will be retried' if retried else ''}"
-        self.form: LineTemplate | None = None
-        if not self.bad and not retried:  # a line that says nothing but how long it took; half of what a run cost
-            logs = record.telemetry.logs
-            numbers = (record.durations.metric.name,)
-            self.form = (
-                None if logs.is_rate_limited(INFO) else logs.compile_line(self.message, record.logger, present, numbers)
+        self.message: str = f"{recorder.span_name} {outcome}{' and will be retried' if retried else ''}"
+        self.line_template: LineTemplate | None = None
+        if (
+            not self.is_bad and not retried
+        ):  # a log line whose only variable is the duration; encoding it was half the cost of a run
+            logs = recorder.telemetry.logs
+            numbers = (recorder.durations.metric.name,)
+            self.line_template = (
+                None
+                if logs.is_rate_limited(INFO)
+                else logs.compile_line(self.message, recorder.logger, present, numbers)
             )
 
 
 class RunRecorder(ABC):
-    """One piece of work, as one Telemetry records it. Holds nothing of a run; thread-safe.
+    """Records the runs of one job or the messages of one destination. Has no state of a run; thread-safe.
 
     Args:
-        telemetry: who records.
-        name: what its log lines call it.
-        title: name of its spans.
-        metric: the duration.
-        attributes: what is known of every run.
-        inside: kind of its span inside another span of this process; CONSUMER otherwise.
-        logger: name of the logger of its lines.
-        event: event name of the log record of an exception.
+        telemetry: the Telemetry that records.
+        name: name of the operation in log lines.
+        span_name: name of the spans.
+        metric: the duration histogram.
+        attributes: attributes of each run.
+        nested_span_kind: kind of the span inside another span of this process; CONSUMER otherwise.
+        logger: logger name of the log lines.
+        exception_event: event name of the log record of an exception.
     """
 
     def __init__(
         self,
         telemetry: Telemetry,
         name: str,
-        title: str,
+        span_name: str,
         *,
         metric: Metric,
         attributes: dict[str, Any],
-        inside: SpanKind,
+        nested_span_kind: SpanKind,
         logger: str,
-        event: str,
+        exception_event: str,
     ) -> None:
         settings = telemetry.settings
         self.telemetry = telemetry
         self.name = name
-        self.title = title
+        self.span_name = span_name
         self.attributes = attributes
-        self.inside = inside
+        self.nested_span_kind = nested_span_kind
         self.logger = logger
-        self.event = event
+        self.exception_event = exception_event
         self.tracer: Tracer = telemetry.tracing.tracer
         self.durations: Family = telemetry.metrics.family(metric)
-        self.running: WorkRegistry = registry_of(telemetry)
+        self.registry: WorkRegistry = registry_of(telemetry)
         self.exemplars: bool = settings.exemplar_filter != "always_off"
-        self.quiet: int = {"all": 0, "errors": WARNING, "off": ERROR + 1}[settings.access_log]
-        self.endings: dict[tuple[Outcome, str | None, bool], BoundOutcome] = {}
-        """What `ending` said before."""
+        self.min_level: int = {"all": 0, "errors": WARNING, "off": ERROR + 1}[settings.access_log]
+        self.bound_outcomes: dict[tuple[Outcome, str | None, bool], BoundOutcome] = {}
+        """Cache of `bound_outcome()`."""
 
-    def ending(self, outcome: Outcome, error: str | None, retried: bool) -> BoundOutcome:
-        """What runs that end like this share."""
-        return self.endings.get((outcome, error, retried)) or self._bind(outcome, error, retried)
+    def bound_outcome(self, outcome: Outcome, error: str | None, retried: bool) -> BoundOutcome:
+        """The shared data of runs with this outcome; cached."""
+        return self.bound_outcomes.get((outcome, error, retried)) or self._bind_outcome(outcome, error, retried)
 
-    def known(self, arrival: InboundContext) -> dict[str, Any]:
-        """What is known of a run when it begins, for samplers."""
-        return {**self.attributes, **(arrival.own or {})}
+    def start_attributes(self, inbound: InboundContext) -> dict[str, Any]:
+        """Attributes that are known when a run starts, for samplers."""
+        return {**self.attributes, **(inbound.span_attributes or {})}
 
     @abstractmethod
     def labels(self, outcome: Outcome, error: str) -> tuple[str, ...]:
         """Label values of the duration."""
 
     @abstractmethod
-    def on_start(self, run: Run) -> None:
-        """A run has begun. Must not raise."""
+    def on_start(self, inbound: InboundContext) -> None:
+        """Called when a run starts. Must not raise."""
 
     @abstractmethod
-    def on_leave(self, run: Run) -> None:
-        """A run is over, whatever came of it. Must not raise."""
+    def on_leave(self) -> None:
+        """Called when a run ends, with any outcome. Must not raise."""
 
     @abstractmethod
-    def on_finish(self, run: Run, outcome: Outcome, now: int) -> None:
-        """The outcome of a run is known and final; `now` is its end in nanoseconds since 1970."""
+    def on_finish(self, inbound: InboundContext, outcome: Outcome, now: int) -> None:
+        """Called with the final outcome of a run; `now` is its end in nanoseconds since 1970."""
 
-    def _bind(self, outcome: Outcome, error: str | None, retried: bool) -> BoundOutcome:
-        ending = BoundOutcome(self, outcome, error or "", retried)
-        if ending.kept and len(self.endings) < _ENDINGS:  # one beyond the series cap is counted each time
-            self.endings[outcome, error, retried] = ending
-        return ending
+    def _bind_outcome(self, outcome: Outcome, error: str | None, retried: bool) -> BoundOutcome:
+        bound = BoundOutcome(self, outcome, error or "", retried)
+        if (
+            bound.is_cacheable and len(self.bound_outcomes) < _MAX_BOUND_OUTCOMES
+        ):  # one beyond the cardinality limit is counted each time
+            self.bound_outcomes[outcome, error, retried] = bound
+        return bound

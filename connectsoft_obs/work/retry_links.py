@@ -1,7 +1,7 @@
-"""Which attempt came before this one, so that each links to the one before it.
+"""Stores the span context of the previous attempt, so that each attempt links to it.
 
-Attempts of a loop run one after the other in the same task or thread, or in tasks made from it; what is remembered of
-them belongs to that task or thread. Attempts of a queue's task are told apart by its id, within this process.
+Attempts of a loop run one after the other in the same task or thread, or in child tasks, and are stored in a context
+variable. Attempts of a task of a queue are stored by task id, within this process.
 """
 
 from __future__ import annotations
@@ -11,35 +11,35 @@ from contextvars import ContextVar
 
 from opentelemetry.trace import SpanContext
 
-KEPT = 1000
-"""Tasks whose last attempt is remembered; of more than that, the oldest are forgotten."""
+MAX_TASKS = 1000
+"""Limit of stored tasks; the oldest are removed first."""
 
-_last: ContextVar[tuple[str, SpanContext] | None] = ContextVar("connectsoft-obs-last-attempt", default=None)
-_of_tasks: OrderedDict[str, SpanContext] = OrderedDict()
-
-
-def store_attempt(title: str, span: SpanContext) -> None:
-    """An attempt has ended, and another one follows."""
-    _last.set((title, span))
+_last_attempt: ContextVar[tuple[str, SpanContext] | None] = ContextVar("connectsoft-obs-last-attempt", default=None)
+_task_attempts: OrderedDict[str, SpanContext] = OrderedDict()
 
 
-def previous_attempt(title: str) -> SpanContext | None:
-    """The attempt before, of work with this title; forgotten once asked for."""
-    last = _last.get()
-    if last is None or last[0] != title:
+def store_attempt(span_name: str, span: SpanContext) -> None:
+    """Store an attempt that will be retried."""
+    _last_attempt.set((span_name, span))
+
+
+def previous_attempt(span_name: str) -> SpanContext | None:
+    """The previous attempt with this span name; removed when it is returned."""
+    last = _last_attempt.get()
+    if last is None or last[0] != span_name:
         return None
-    _last.set(None)
+    _last_attempt.set(None)
     return last[1]
 
 
-def remember_task(identifier: str, span: SpanContext) -> None:
-    """An attempt of a task has ended, and another one follows."""
-    _of_tasks[identifier] = span
-    _of_tasks.move_to_end(identifier)
-    while len(_of_tasks) > KEPT:
-        _of_tasks.popitem(last=False)
+def store_task_attempt(identifier: str, span: SpanContext) -> None:
+    """Store an attempt of a task that will be retried."""
+    _task_attempts[identifier] = span
+    _task_attempts.move_to_end(identifier)
+    while len(_task_attempts) > MAX_TASKS:
+        _task_attempts.popitem(last=False)
 
 
-def before_task(identifier: str) -> SpanContext | None:
-    """The attempt before, of this task."""
-    return _of_tasks.get(identifier)
+def previous_task_attempt(identifier: str) -> SpanContext | None:
+    """The previous attempt of a task, or None."""
+    return _task_attempts.get(identifier)

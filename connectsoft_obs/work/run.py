@@ -1,4 +1,4 @@
-"""One run of background work, a job's or a message's: the same four signals as a request, around any code."""
+"""State of one run of a job, or of the processing of a message; records span, metrics and log line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import Link, SpanContext, SpanKind
 
-from connectsoft_obs.context import CORRELATION, OPERATION, SPAN, context_with, otel_context
+from connectsoft_obs.context import CORRELATION_KEY, OPERATION_KEY, SPAN_KEY, context_with, otel_context
 from connectsoft_obs.operations import Operation, already_logged, exception_name
 from connectsoft_obs.redaction import safe_str
-from connectsoft_obs.signals.logs import NOTHING
-from connectsoft_obs.signals.tracing import NO_ENCODED_ATTRIBUTES, NonRecordingSpan, Span, digits
+from connectsoft_obs.signals.logs import NO_FIELDS
+from connectsoft_obs.signals.tracing import NO_ENCODED_ATTRIBUTES, NonRecordingSpan, Span, hex_id_bytes
 from connectsoft_obs.vocabulary import (
     CORRELATION_ID,
     EXCEPTION_MESSAGE,
@@ -27,46 +27,51 @@ from connectsoft_obs.vocabulary import (
 from connectsoft_obs.work import retry_links
 from connectsoft_obs.work.heartbeats import Heartbeat, enclosing_heartbeat
 from connectsoft_obs.work.inbound import NO_INBOUND, InboundContext
-from connectsoft_obs.work.options import EARLY_NS, NO_TERMS, RunOptions
+from connectsoft_obs.work.options import DEADLINE_TOLERANCE_NS, DEFAULT_OPTIONS, RunOptions
 
 if TYPE_CHECKING:
     from connectsoft_obs.work.recorder import BoundOutcome, RunRecorder
 
-_BAD = (Outcome.FAILURE, Outcome.TIMEOUT)
-_SUCCESS = Outcome.SUCCESS  # a look-up less
+_BAD_OUTCOMES = (Outcome.FAILURE, Outcome.TIMEOUT)
+_SUCCESS = Outcome.SUCCESS  # saves one look-up
 
 
 class Run(Operation):
-    """A run of a job or the processing of a message, as a context manager, in sync and async code alike.
+    """A run of a job or the processing of a message; a context manager for sync and async code.
 
-    Success is leaving the block; an exception is raised on, and decides the outcome. One instance is one run.
+    An exception that leaves the block determines the outcome and propagates. An instance is used once.
     """
 
-    __slots__ = ("_record", "_token", "arrival", "context", "loop", "reason", "retried", "span", "start_ns", "struck", "terms", "wall_ns")  # fmt: skip
+    __slots__ = (
+        "_recorder", "_token", "context", "heartbeat", "inbound", "options", "retried", "skip_reason", "span", "start_ns",
+        "timed_out", "wall_ns",
+    )  # fmt: skip
 
     def __init__(
-        self, record: RunRecorder | None, arrival: InboundContext = NO_INBOUND, terms: RunOptions = NO_TERMS
+        self, recorder: RunRecorder | None, inbound: InboundContext = NO_INBOUND, options: RunOptions = DEFAULT_OPTIONS
     ) -> None:
-        self.name: str = "" if record is None else record.name  # what Operation's constructor does, without the call
+        self.name: str = (
+            "" if recorder is None else recorder.name
+        )  # same as the constructor of Operation, without the call
         self.correlation_id: str | None = None
         self.bound_attributes: dict[str, Any] | None = None
         self.outcome: Outcome | None = None
         self.error_type: str | None = None
-        self._record = record
+        self._recorder = recorder
         self._token: Token[Context] | None = None
-        self.arrival: InboundContext = arrival
-        self.terms: RunOptions = terms
-        self.reason: str | None = None
+        self.inbound: InboundContext = inbound
+        self.options: RunOptions = options
+        self.skip_reason: str | None = None
         self.retried: bool = False
-        self.struck: bool = False
+        self.timed_out: bool = False
         self.wall_ns: int = 0
         self.start_ns: int = 0
         self.context: Context | None = None
-        self.loop: Heartbeat | None = None
+        self.heartbeat: Heartbeat | None = None
         self.span: Span | NonRecordingSpan
 
     def __enter__(self) -> Run:
-        """Begin the run, and make it current."""
+        """Start the run and make it current."""
         if self.begin():
             self._token = otel_context.attach(self.context)  # type: ignore[arg-type]
         return self
@@ -74,7 +79,7 @@ class Run(Operation):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        """End the run; the exception, if there is one, is raised on."""
+        """End the run; an exception propagates."""
         token, self._token = self._token, None
         if token is not None:
             try:
@@ -84,209 +89,223 @@ class Run(Operation):
         self.end(error)
 
     def begin(self) -> bool:
-        """Begin without making the run current; False where it is not observed."""
-        record = self._record
-        if record is None:
-            self.start_ns = perf_counter_ns()  # a time limit is kept, observed or not
+        """Start the run without making it current; False if it is not recorded."""
+        recorder = self._recorder
+        if recorder is None:
+            self.start_ns = perf_counter_ns()  # a deadline applies also to a run that is not recorded
             return False
         try:
-            self._open(record)
-        except Exception as failure:  # noqa: BLE001  ours; the work goes on without us
+            self._start(recorder)
+        except Exception as failure:  # noqa: BLE001  must not affect the work
             self.start_ns = perf_counter_ns()
             self.context = None
-            record.running.runs.discard(self)
-            record.telemetry.internal_telemetry.record_error("work.begin", failure)
-            self._record = None
+            recorder.registry.runs.discard(self)
+            recorder.telemetry.internal_telemetry.record_error("work.begin", failure)
+            self._recorder = None
             return False
         return True
 
     def resume(self) -> Token[Context] | None:
-        """Make the run current for one step; the token is for `pause`."""
+        """Make the run current for one step; pass the token to `pause`."""
         return None if self.context is None else attach(self.context)
 
     def pause(self, token: Token[Context] | None) -> None:
-        """End a step: what is current now is current again in the next step, and not in between."""
+        """End a step and keep its context for the next step."""
         if token is not None:
             self.context = get_current()
             detach(token)
 
     def end(self, error: BaseException | None) -> None:
-        """End the run. Again does nothing."""
-        record, self._record = self._record, None
-        if record is None:
+        """End the run. Idempotent."""
+        recorder, self._recorder = self._recorder, None
+        if recorder is None:
             return
         elapsed_ns = perf_counter_ns() - self.start_ns
         try:
-            record.on_leave(self)
-            if self.loop is not None:
-                self.loop.runs.discard(self)
-            self._close(record, error, elapsed_ns)
-        except Exception as failure:  # noqa: BLE001  ours; the work is done and stays as it was
-            record.telemetry.internal_telemetry.record_error("work.end", failure)
-        self.context = None  # it holds this run: together they would wait for the garbage collector
-        running = record.running
-        running.runs.discard(self)  # last of all: a process that does nothing may be ended
-        if running.after is not None:
-            running.after(self)
+            recorder.on_leave()
+            if self.heartbeat is not None:
+                self.heartbeat.runs.discard(self)
+            self._finish(recorder, error, elapsed_ns)
+        except Exception as failure:  # noqa: BLE001  must not affect the work
+            recorder.telemetry.internal_telemetry.record_error("work.end", failure)
+        self.context = None  # breaks the reference cycle with this run
+        running = recorder.registry
+        running.runs.discard(self)  # last: a process without active runs can be stopped
+        if running.on_run_end is not None:
+            running.on_run_end(self)
 
     def discard(self) -> None:
-        """End it without a trace: another process knows what became of it, and tells."""
-        record, self._record = self._record, None
+        """Discard the run without recording it, because another process records it."""
+        recorder, self._recorder = self._recorder, None
         token, self._token = self._token, None
         if token is not None:
             detach(token)
-        if record is not None:
-            record.on_leave(self)
-            record.running.runs.discard(self)
+        if recorder is not None:
+            recorder.on_leave()
+            recorder.registry.runs.discard(self)
         self.context = None
 
     def backdate_start(self, seconds: float) -> None:
-        """It has been running for so long already when it is begun here."""
+        """Set the start back by `seconds`, for a run that started in another process."""
         self.start_ns -= int(seconds * 1e9)
         self.wall_ns -= int(seconds * 1e9)
 
     def warn(self, message: str) -> None:
-        """Say once that the code around this run cannot be observed as it looks."""
-        if (record := self._record) is not None:
-            record.telemetry.internal_telemetry.warn_once(("work", self.name), message, {"operation": self.name})
+        """Log a warning about this operation once."""
+        if (recorder := self._recorder) is not None:
+            recorder.telemetry.internal_telemetry.warn_once(("work", self.name), message, {"operation": self.name})
 
     @property
     def deadline_ns(self) -> int | None:
-        """When its time is up, on the clock of `time.perf_counter_ns`."""
-        return None if self.terms.timeout is None else self.start_ns + int(self.terms.timeout * 1e9)
+        """Deadline in nanoseconds of `time.perf_counter_ns`, None without a timeout."""
+        return None if self.options.timeout is None else self.start_ns + int(self.options.timeout * 1e9)
 
     @property
-    def late(self) -> bool:
-        """Whether its time limit is over, in the eyes of whoever enforces it from outside."""
+    def deadline_passed(self) -> bool:
+        """Whether the timeout has passed, with a tolerance for timeouts that are enforced from outside."""
         deadline = self.deadline_ns
-        return deadline is not None and perf_counter_ns() >= deadline - EARLY_NS
+        return deadline is not None and perf_counter_ns() >= deadline - DEADLINE_TOLERANCE_NS
 
-    def _open(self, record: RunRecorder) -> None:
-        arrival = self.arrival
-        here = otel_context.get_current()
-        if arrival is not NO_INBOUND:
-            here = self._arrive(arrival, here)
-        elif (enclosing := here.get(OPERATION)) is not None:
+    def _start(self, recorder: RunRecorder) -> None:
+        inbound = self.inbound
+        context = otel_context.get_current()
+        if inbound is not NO_INBOUND:
+            context = self._apply_inbound(inbound, context)
+        elif (enclosing := context.get(OPERATION_KEY)) is not None:
             self._inherit(enclosing)
-        parent = _span_context(here) if SPAN in here else None
+        parent = _span_context(context) if SPAN_KEY in context else None
         local = parent is not None and not parent.is_remote
         self.wall_ns, self.start_ns = time_ns(), perf_counter_ns()
-        self.span = record.tracer.start_fast(
-            record.title,
-            record.inside if local else SpanKind.CONSUMER,
+        self.span = recorder.tracer.start_fast(
+            recorder.span_name,
+            recorder.nested_span_kind if local else SpanKind.CONSUMER,
             parent,
             self.wall_ns,
-            partial(record.known, arrival) if record.tracer.provider.watched else None,
-            here,
-            [Link(context) for context in arrival.links] if arrival.links else (),
-            arrival.root_id,
+            partial(recorder.start_attributes, inbound) if recorder.tracer.provider.needs_start_attributes else None,
+            context,
+            [Link(context) for context in inbound.links] if inbound.links else (),
+            inbound.root_id,
         )
-        self.context = context_with(self, self.span, here)
-        if self.terms.timeout is not None:
-            self.loop = enclosing_heartbeat(self)
-        record.running.runs.add(self)
-        record.on_start(self)
+        self.context = context_with(self, self.span, context)
+        if self.options.timeout is not None:
+            self.heartbeat = enclosing_heartbeat(self)
+        recorder.registry.runs.add(self)
+        recorder.on_start(self.inbound)
 
-    def _arrive(self, arrival: InboundContext, here: Context) -> Context:
-        """The context to begin in, for a run that somebody asked for."""
-        base, enclosing = arrival.base, here.get(OPERATION)
-        if enclosing is not None and not arrival.explicit:
+    def _apply_inbound(self, inbound: InboundContext, context: Context) -> Context:
+        """The context in which a run with inbound context starts."""
+        base, enclosing = inbound.context, context.get(OPERATION_KEY)
+        if enclosing is not None and not inbound.is_explicit:
             self._inherit(enclosing)
         if base is not None:
-            span = _span_context(here)
-            if span is not None and not span.is_remote and not arrival.explicit:
-                base = Context({**base, SPAN: here[SPAN]})
-            here = base
-        if (given := here.get(CORRELATION)) is not None:
-            self.correlation_id = str(given)
-        if arrival.correlation_id is not None:
-            self.correlation_id = arrival.correlation_id
-        if arrival.bound_attributes:
-            self.bound_attributes = {**(self.bound_attributes or {}), **arrival.bound_attributes}
-        return here
+            span = _span_context(context)
+            if span is not None and not span.is_remote and not inbound.is_explicit:
+                base = Context({**base, SPAN_KEY: context[SPAN_KEY]})
+            context = base
+        if (correlation := context.get(CORRELATION_KEY)) is not None:
+            self.correlation_id = str(correlation)
+        if inbound.correlation_id is not None:
+            self.correlation_id = inbound.correlation_id
+        if inbound.bound_attributes:
+            self.bound_attributes = {**(self.bound_attributes or {}), **inbound.bound_attributes}
+        return context
 
     def _inherit(self, enclosing: object) -> None:
         if isinstance(enclosing, Operation):
             self.bound_attributes, self.correlation_id = enclosing.bound_attributes, enclosing.correlation_id
 
-    def _close(self, record: RunRecorder, error: BaseException | None, elapsed_ns: int) -> None:
+    def _finish(self, recorder: RunRecorder, error: BaseException | None, elapsed_ns: int) -> None:
         retried = self.retried
-        ordinary = error is None and self.arrival is NO_INBOUND and self.reason is None and self.terms.timeout is None
-        if ordinary and not retried:  # nearly every run; there is nothing to find out
+        ordinary = (
+            error is None and self.inbound is NO_INBOUND and self.skip_reason is None and self.options.timeout is None
+        )
+        if ordinary and not retried:  # most runs
             outcome, name = _SUCCESS, None
         else:
-            outcome, name = self.terms.outcome(error, elapsed_ns, self.reason is not None, self.struck)
-            retried = retried or (outcome in _BAD and 0 < self.arrival.attempt < self.arrival.most)
+            outcome, name = self.options.outcome(error, elapsed_ns, self.skip_reason is not None, self.timed_out)
+            retried = retried or (outcome in _BAD_OUTCOMES and 0 < self.inbound.attempt < self.inbound.max_attempts)
         self.outcome = outcome
         self.error_type = name
-        ending = record.endings.get((outcome, name, retried)) or record.ending(outcome, name, retried)
+        bound = recorder.bound_outcomes.get((outcome, name, retried)) or recorder.bound_outcome(outcome, name, retried)
         seconds, now = elapsed_ns / 1e9, self.wall_ns + elapsed_ns
         span = self.span
-        if ending.duration is not None:
-            if record.exemplars and span.flags & 1:
-                ending.duration.observe_with_exemplar(seconds, span.ids, now)
+        if bound.duration is not None:
+            if recorder.exemplars and span.flags & 1:
+                bound.duration.observe_with_exemplar(seconds, span.ids, now)
             else:
-                ending.duration.observe(seconds)
-            if ending.count is not None:
-                ending.count(seconds)
-            record.on_finish(self, outcome, now)
+                bound.duration.observe(seconds)
+            if bound.count_slo_event is not None:
+                bound.count_slo_event(seconds)
+            recorder.on_finish(self.inbound, outcome, now)
         if type(span) is Span:
-            own = None if ordinary and self.correlation_id is None and not self.bound_attributes else self._own()
-            span.finish(record.title, ending.shared, NO_ENCODED_ATTRIBUTES, own, ending.bad, now)
+            attributes = (
+                None
+                if ordinary and self.correlation_id is None and not self.bound_attributes
+                else self._span_attributes()
+            )
+            span.finish(recorder.span_name, bound.span_attributes, NO_ENCODED_ATTRIBUTES, attributes, bound.is_bad, now)
         if retried:
-            retry_links.store_attempt(record.title, span.get_span_context())
-        if ending.form is not None and error is None and self.reason is None:
-            if ending.level >= record.quiet and self.context is not None:
-                logs = record.telemetry.logs
-                more = None if self.arrival is NO_INBOUND else logs.clean(self._log_fields())
+            retry_links.store_attempt(recorder.span_name, span.get_span_context())
+        if bound.line_template is not None and error is None and self.skip_reason is None:
+            if bound.level >= recorder.min_level and self.context is not None:
+                logs = recorder.telemetry.logs
+                more = None if self.inbound is NO_INBOUND else logs.sanitize(self._log_fields())
                 logs.write_templated(
-                    ending.form, self.context, digits(span), ending.level, now, self, (seconds,), NOTHING, more
+                    bound.line_template,
+                    self.context,
+                    hex_id_bytes(span),
+                    bound.level,
+                    now,
+                    self,
+                    (seconds,),
+                    NO_FIELDS,
+                    more,
                 )
         else:
-            self._log_outcome(record, ending, error, seconds)
+            self._log_outcome(recorder, bound, error, seconds)
 
     def _log_fields(self) -> dict[str, Any]:
-        """What came along that is of this run alone."""
-        arrival = self.arrival
-        own = {} if arrival.own is None else dict(arrival.own)
-        if arrival.attempt:
-            own[JOB_ATTEMPT] = arrival.attempt
-        return own
+        """Fields of this run for log lines and span."""
+        inbound = self.inbound
+        attributes = {} if inbound.span_attributes is None else dict(inbound.span_attributes)
+        if inbound.attempt:
+            attributes[JOB_ATTEMPT] = inbound.attempt
+        return attributes
 
-    def _own(self) -> dict[str, Any]:
-        """Span attributes that only this run has."""
-        own = self._log_fields()
-        if self.reason is not None:
-            own[SKIP_REASON] = self.reason
+    def _span_attributes(self) -> dict[str, Any]:
+        """Span attributes of this run."""
+        attributes = self._log_fields()
+        if self.skip_reason is not None:
+            attributes[SKIP_REASON] = self.skip_reason
         if self.correlation_id is not None:
-            own[CORRELATION_ID] = self.correlation_id
+            attributes[CORRELATION_ID] = self.correlation_id
         if self.bound_attributes:
-            own |= self.bound_attributes
-        return own
+            attributes |= self.bound_attributes
+        return attributes
 
     def _log_outcome(
-        self, record: RunRecorder, ending: BoundOutcome, error: BaseException | None, seconds: float
+        self, recorder: RunRecorder, bound: BoundOutcome, error: BaseException | None, seconds: float
     ) -> None:
-        """Write the line; an exception is in the line of the operation that it left first, once it is final."""
-        fresh = ending.bad and ending.duration is not None and error is not None and not already_logged(error)
-        if ending.level < record.quiet and not fresh:
+        """Write the log line. An exception is logged with the innermost operation that it left."""
+        log_exception = bound.is_bad and bound.duration is not None and error is not None and not already_logged(error)
+        if bound.level < recorder.min_level and not log_exception:
             return
-        fields = {**ending.fields, record.durations.metric.name: seconds}
+        fields = {**bound.fields, recorder.durations.metric.name: seconds}
         fields |= self._log_fields()
-        if self.reason is not None:
-            fields[SKIP_REASON] = self.reason
-        if fresh:
-            fields["otel.event.name"] = record.event
-        elif ending.bad and error is not None:
+        if self.skip_reason is not None:
+            fields[SKIP_REASON] = self.skip_reason
+        if log_exception:
+            fields["otel.event.name"] = recorder.exception_event
+        elif bound.is_bad and error is not None:
             fields |= {EXCEPTION_TYPE: exception_name(error), EXCEPTION_MESSAGE: safe_str(error, str)}
         assert self.context is not None
-        record.telemetry.logs.emit_with_context(
-            self.context, ending.level, ending.message, fields, record.logger, error if fresh else None
+        recorder.telemetry.logs.emit_with_context(
+            self.context, bound.level, bound.message, fields, recorder.logger, error if log_exception else None
         )
 
 
 def _span_context(context: Context) -> SpanContext | None:
-    """The valid span of a context."""
-    span = context.get(SPAN)
-    found = None if span is None else span.get_span_context()  # type: ignore[attr-defined]
-    return found if found is not None and found.is_valid else None
+    """Span context of a context if it is valid, else None."""
+    span = context.get(SPAN_KEY)
+    span_context = None if span is None else span.get_span_context()  # type: ignore[attr-defined]
+    return span_context if span_context is not None and span_context.is_valid else None

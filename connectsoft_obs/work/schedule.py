@@ -1,8 +1,8 @@
-"""When a job should run: declared, not scheduled, so that a run that did not happen shows in a metric.
+"""Declared schedules of jobs, used to detect missed runs; nothing is scheduled here.
 
-Cron expressions are read by cronsim, which follows Debian's cron to the letter where clocks change: a fixed time that
-a change to summer time skips is run right after it, one that a change back repeats is run once, and `*` jobs run by
-the clock on the wall.
+Cron expressions are evaluated by cronsim, which follows Debian's cron at clock changes: a fixed time that is skipped when
+summer time starts is due right after it, one that is repeated when summer time ends is due once, and `*` jobs follow local
+time.
 """
 
 from __future__ import annotations
@@ -11,57 +11,67 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 from connectsoft_obs.errors import ConfigurationError
 
-SLACK = 30.0
-"""Seconds that a scheduler's clock may be ahead: a run that begins so little before its time is the run of that time."""
+EARLY_START_TOLERANCE = 30.0
+"""Seconds by which the clock of a scheduler can be ahead: a run that starts this early counts for its due time."""
 
 
 class JobSchedule:
-    """The times at which a job is due.
+    """Times at which a job is due.
 
     Args:
         job: name of the job.
-        when: five fields of cron, or the time between two runs.
-        timezone: IANA name of the zone that the fields are meant in.
-        grace: seconds after which a run counts as missed.
+        when: cron expression with five fields, or the interval between runs.
+        timezone: IANA time zone of the cron expression.
+        grace: seconds after the due time until a run counts as missed.
 
     Raises:
-        ConfigurationError: an expression, zone or grace that cannot work.
+        ConfigurationError: the expression, time zone or grace is invalid.
     """
 
     def __init__(self, job: str, when: str | timedelta, timezone: str = "UTC", grace: float = 300.0) -> None:
         self.job = job
-        self.when = when
+        self.interval_or_cron = when
         self.grace = grace
-        self._zone = _zone(timezone)
+        self._zone = _load_zone(timezone)
         if grace < 0:
             raise ConfigurationError(
-                f"job({job!r}, grace={grace!r})", "a grace cannot be negative", "Give the seconds a run may be late."
+                f"job({job!r}, grace={grace!r})",
+                "the grace must not be negative",
+                "Set the number of seconds that a run can be late.",
             )
         if isinstance(when, timedelta):
             if when <= timedelta(0):
                 raise ConfigurationError(
-                    f"job({job!r}, schedule={when!r})", "time does not go backwards", "Give the time between two runs."
+                    f"job({job!r}, schedule={when!r})",
+                    "the interval must be positive",
+                    "Set the interval between two runs.",
                 )
         else:
-            _checked(job, when)
+            _validate_cron(job, when)
 
     def __str__(self) -> str:
-        return self.when if isinstance(self.when, str) else f"every {self.when.total_seconds():g} s"
+        return (
+            self.interval_or_cron
+            if isinstance(self.interval_or_cron, str)
+            else f"every {self.interval_or_cron.total_seconds():g} s"
+        )
 
-    def due_after(self, moment: float) -> float:
-        """The next time it is due after `moment`; Unix time in seconds, infinity for never."""
-        if isinstance(self.when, timedelta):
-            return moment + self.when.total_seconds()
-        start = datetime.fromtimestamp(moment, self._zone)
+    def due_after(self, time: float) -> float:
+        """Next due time after `time`; Unix time in seconds, infinity for never."""
+        if isinstance(self.interval_or_cron, timedelta):
+            return time + self.interval_or_cron.total_seconds()
+        start = datetime.fromtimestamp(time, self._zone)
         from cronsim import CronSim
 
-        found = next(CronSim(self.when, start), None)
-        return float("inf") if found is None else found.timestamp()
+        due = next(CronSim(self.interval_or_cron, start), None)
+        return float("inf") if due is None else due.timestamp()
 
-    def expected_after(self, began: float) -> float:
-        """When the run after one that began at `began` counts as missed; Unix time in seconds."""
-        due = self.due_after(began)
-        if due - began <= min(SLACK, (self.due_after(due) - due) / 2):  # it began a little early, for this very time
+    def expected_after(self, start: float) -> float:
+        """Time from which on the run after one that started at `start` counts as missed; Unix time in seconds."""
+        due = self.due_after(start)
+        if due - start <= min(
+            EARLY_START_TOLERANCE, (self.due_after(due) - due) / 2
+        ):  # the run started early, for this due time
             due = self.due_after(due)
         return due + self.grace
 
@@ -70,21 +80,21 @@ _declared: dict[str, JobSchedule] = {}
 
 
 def declare(schedule: JobSchedule) -> None:
-    """A job has a schedule; declared again (after a reload) the new one counts."""
+    """Declare the schedule of a job; a later declaration (after a reload) replaces it."""
     _declared[schedule.job] = schedule
 
 
-def declared() -> list[JobSchedule]:
-    """Every schedule that code has declared so far."""
+def declared_schedules() -> list[JobSchedule]:
+    """All declared schedules."""
     return list(_declared.values())
 
 
 def schedule_of(job: str) -> JobSchedule | None:
-    """The schedule of a job, if it has one."""
+    """The schedule of a job, or None."""
     return _declared.get(job)
 
 
-def _zone(name: str) -> tzinfo:
+def _load_zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
     from zoneinfo import ZoneInfo
@@ -94,19 +104,19 @@ def _zone(name: str) -> tzinfo:
     except (LookupError, ValueError, OSError):
         raise ConfigurationError(
             f"timezone={name!r}",
-            "there is no such time zone here",
-            "Use an IANA name such as Europe/Berlin; where the system has no zones, pip install tzdata.",
+            "unknown time zone",
+            "Use an IANA name such as Europe/Berlin; if the system has no time zone data, install tzdata.",
         ) from None
 
 
-def _checked(job: str, expression: str) -> None:
-    from cronsim import CronSim, CronSimError  # where a job is scheduled
+def _validate_cron(job: str, expression: str) -> None:
+    from cronsim import CronSim, CronSimError  # imported only if a job has a cron schedule
 
     try:
         CronSim(expression, datetime.now(UTC))
     except CronSimError as error:
         raise ConfigurationError(
             f"job({job!r}, schedule={expression!r})",
-            f"it is no cron expression ({error})",
-            'Give minute, hour, day of month, month and day of week, such as "0 2 * * *".',
+            f"it is not a cron expression ({error})",
+            'Use minute, hour, day of month, month and day of week, such as "0 2 * * *".',
         ) from None

@@ -1,4 +1,4 @@
-"""Tasks of a task queue: a job whose run was asked for by a message, and that the queue itself may try again."""
+"""Runs of tasks of a task queue, which the queue can retry; used by the integrations."""
 
 from __future__ import annotations
 
@@ -9,69 +9,76 @@ from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import JOB_RUN_ID, PREVIOUS_ATTEMPT_HEADER, SENT_HEADER, Trigger
 from connectsoft_obs.work import inbound, retry_links
 from connectsoft_obs.work.job_recorder import job_recorder
-from connectsoft_obs.work.message import MessageInfo, pairs, seconds
+from connectsoft_obs.work.message import MessageInfo, read_headers, to_unix_seconds
 from connectsoft_obs.work.options import RunOptions
 from connectsoft_obs.work.registry import resolve_or_none
 from connectsoft_obs.work.run import Run
 from connectsoft_obs.work.worker_process import use_running_loop
 
 
-def task_run(  # noqa: PLR0913  the facts that a queue knows; by name only
+def task_run(  # noqa: PLR0913  keyword arguments only
     job: str,
     *,
     source: tuple[str, str] | None = None,
     identifier: str,
     headers: Any,
-    sent: Any = None,
+    sent_at: Any = None,
     redelivered: bool | None = None,
     attempt: int = 1,
     trigger: Trigger = Trigger.QUEUE,
     timeout: float | None = None,
-    here: bool = False,
+    inline: bool = False,
     telemetry: Telemetry | None = None,
 ) -> Run:
-    """The run of a task, not yet begun. Never raises.
+    """Create the run of a task; the caller starts it. Never raises.
 
     Args:
         job: name of the task.
-        source: messaging system and queue that it was delivered from; None where that is counted elsewhere.
-        identifier: id of the task, the same for all its attempts.
-        headers: what its sender put into it.
-        sent: when, if the queue knows; what our own header says by default.
-        redelivered: whether the broker delivered it before.
-        attempt: which attempt this is, from 1.
+        source: messaging system and queue; None if received messages are counted elsewhere.
+        identifier: task id, equal for all attempts.
+        headers: headers of the sender.
+        sent_at: time of sending, if the queue provides it; else from the header of `producer`.
+        redelivered: whether the broker redelivered it.
+        attempt: number of the attempt, from 1.
         trigger: what started it.
         timeout: seconds after which the queue ends it.
-        here: whether it is called where it is asked for, without any queue.
-        telemetry: the Telemetry to use instead of the process's own.
+        inline: whether the task runs in the process of the caller, without a queue.
+        telemetry: a Telemetry other than that of the process.
     """
-    given = telemetry or resolve_or_none()
-    if given is None:
+    telemetry = telemetry or resolve_or_none()
+    if telemetry is None:
         return Run(None)
-    record = job_recorder(given, job, trigger, source)
-    use_running_loop(given)
+    recorder = job_recorder(telemetry, job, trigger, source)
+    use_running_loop(telemetry)
     try:
-        known = pairs(headers)
-        moment = seconds(sent) or seconds(known.get(SENT_HEADER.encode()))
-        arrival = inbound.from_message(given, MessageInfo(known, moment, None, int(bool(redelivered)), {}))
-        previous = retry_links.before_task(identifier) if attempt > 1 else None
-        links = arrival.links
+        header_values = read_headers(headers)
+        sent = to_unix_seconds(sent_at) or to_unix_seconds(header_values.get(SENT_HEADER.encode()))
+        inbound_context = inbound.from_message(
+            telemetry, MessageInfo(header_values, sent, None, int(bool(redelivered)), {})
+        )
+        previous = retry_links.previous_task_attempt(identifier) if attempt > 1 else None
+        links = inbound_context.links
         if previous is not None and all(link.span_id != previous.span_id for link in links):
             links = (*links, previous)
-        arrival = replace(arrival, links=links, attempt=attempt, own={JOB_RUN_ID: identifier, **(arrival.own or {})})
-        if here:
-            arrival = replace(arrival, base=None)
-    except Exception as failure:  # noqa: BLE001  ours; the task runs
-        given.internal_telemetry.record_error("work.task_queue", failure)
-        return Run(record, terms=RunOptions(timeout))
-    return Run(record, arrival, RunOptions(timeout))
+        inbound_context = replace(
+            inbound_context,
+            links=links,
+            attempt=attempt,
+            span_attributes={JOB_RUN_ID: identifier, **(inbound_context.span_attributes or {})},
+        )
+        if inline:
+            inbound_context = replace(inbound_context, context=None)
+    except Exception as failure:  # noqa: BLE001  must not affect the task
+        telemetry.internal_telemetry.record_error("work.task_queue", failure)
+        return Run(recorder, options=RunOptions(timeout))
+    return Run(recorder, inbound_context, RunOptions(timeout))
 
 
 def mark_retried(run: Run, identifier: str) -> dict[str, str]:
-    """Another attempt of this run's task follows: remember it, and give the header that tells the other attempt."""
+    """Mark the run as retried, and return the header that links the next attempt to it."""
     run.retried = True
     if run.context is None:
         return {}
     context = run.span.get_span_context()
-    retry_links.remember_task(identifier, context)
+    retry_links.store_task_attempt(identifier, context)
     return {PREVIOUS_ATTEMPT_HEADER: f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"}

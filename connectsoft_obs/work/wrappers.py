@@ -17,39 +17,39 @@ T = TypeVar("T")
 
 
 async def with_deadline(run: Run, work: Awaitable[T]) -> T:
-    """Wait for one step of a run, at most until its deadline.
+    """Await one step of a run, until its deadline.
 
     Raises:
-        TimeoutError: the deadline came first; the step was cancelled as the event loop cancels tasks.
+        TimeoutError: the deadline passed; the step was cancelled.
     """
     deadline = run.deadline_ns
     if deadline is None:
         return await work
-    left = max(0.0, (deadline - perf_counter_ns()) / 1e9)
-    if (trio := _trio()) is not None:
-        with trio.move_on_after(left):
+    remaining = max(0.0, (deadline - perf_counter_ns()) / 1e9)
+    if (trio := _current_trio()) is not None:
+        with trio.move_on_after(remaining):
             return await work
-        raise _struck(run)
-    if _task() is None:  # an event loop that we do not know
+        raise _timeout_error(run)
+    if _current_task() is None:  # an unknown event loop
         return await work
-    limit = asyncio.timeout(left)
+    limit = asyncio.timeout(remaining)
     try:
         async with limit:
             return await work
     except TimeoutError as error:
         if limit.expired():
-            raise _struck(run) from error.__cause__
+            raise _timeout_error(run) from error.__cause__
         raise
 
 
-def _struck(run: Run) -> TimeoutError:
-    run.struck = True
-    message = f"{run.name} took longer than {run.terms.timeout:g} s"
+def _timeout_error(run: Run) -> TimeoutError:
+    run.timed_out = True
+    message = f"{run.name} took longer than {run.options.timeout:g} s"
     return TimeoutError(message)
 
 
-def _trio() -> Any:
-    """The trio module, when the calling coroutine is one of its tasks."""
+def _current_trio() -> Any:
+    """The trio module if the calling coroutine is a trio task, else None."""
     trio = sys.modules.get("trio")
     try:
         trio.lowlevel.current_task()  # type: ignore[union-attr]
@@ -58,7 +58,7 @@ def _trio() -> Any:
     return trio
 
 
-def _task() -> asyncio.Task[Any] | None:
+def _current_task() -> asyncio.Task[Any] | None:
     try:
         return asyncio.current_task()
     except RuntimeError:
@@ -67,57 +67,61 @@ def _task() -> asyncio.Task[Any] | None:
 
 Function: TypeAlias = Callable[..., Any]
 RunFactory: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Run]
-"""Makes the run of one call from its arguments. Must not raise."""
+"""Creates the run of one call from its arguments. Must not raise."""
 
 
-def wrap(function: Function, open_run: RunFactory, timeout: float | None) -> Function:
-    """A function of the same kind and signature whose calls are runs."""
+def wrap(function: Function, create_run: RunFactory, timeout: float | None) -> Function:
+    """Wrap a function so that each call is a run; kind and signature stay the same."""
     inner = function if inspect.isroutine(function) or isinstance(function, functools.partial) else function.__call__  # type: ignore[operator]
     if inspect.isasyncgenfunction(inner):
-        wrapper = _async_generator(function, open_run)
+        wrapper = _wrap_async_generator(function, create_run)
     elif inspect.isgeneratorfunction(inner):
-        wrapper = _generator(function, open_run)
+        wrapper = _wrap_generator(function, create_run)
     elif inspect.iscoroutinefunction(inner):
-        wrapper = _coroutine(function, open_run) if timeout is None else _limited_coroutine(function, open_run)
+        wrapper = (
+            _wrap_coroutine(function, create_run)
+            if timeout is None
+            else _wrap_coroutine_with_deadline(function, create_run)
+        )
     else:
-        wrapper = _plain(function, open_run)
+        wrapper = _wrap_function(function, create_run)
     return functools.wraps(function)(wrapper)
 
 
-def _plain(function: Function, open_run: RunFactory) -> Function:
+def _wrap_function(function: Function, create_run: RunFactory) -> Function:
     def call(*args: Any, **kwargs: Any) -> Any:
-        with open_run(args, kwargs) as run:
+        with create_run(args, kwargs) as run:
             result = function(*args, **kwargs)
             if type(result) is CoroutineType:
-                run.warn("a plain function returned a coroutine: its run covers the call and not what is awaited")
+                run.warn("function returned a coroutine; the run covers only the call, not the awaited work")
             return result
 
     return call
 
 
-def _coroutine(function: Function, open_run: RunFactory) -> Function:
+def _wrap_coroutine(function: Function, create_run: RunFactory) -> Function:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        with open_run(args, kwargs):
+        with create_run(args, kwargs):
             return await function(*args, **kwargs)
 
     return call
 
 
-def _limited_coroutine(function: Function, open_run: RunFactory) -> Function:
+def _wrap_coroutine_with_deadline(function: Function, create_run: RunFactory) -> Function:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        with open_run(args, kwargs) as run:
+        with create_run(args, kwargs) as run:
             return await with_deadline(run, function(*args, **kwargs))
 
     return call
 
 
-def _generator(function: Function, open_run: RunFactory) -> Function:
+def _wrap_generator(function: Function, create_run: RunFactory) -> Function:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        run = open_run(args, kwargs)
+        run = create_run(args, kwargs)
         run.begin()
         try:
-            result = yield from _steps(run, function(*args, **kwargs))
-        except GeneratorExit:  # whoever iterates has had enough
+            result = yield from _iterate(run, function(*args, **kwargs))
+        except GeneratorExit:  # the caller stopped iterating
             run.end(None)
             raise
         except BaseException as error:
@@ -129,8 +133,8 @@ def _generator(function: Function, open_run: RunFactory) -> Function:
     return call
 
 
-def _steps(run: Run, inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """`yield from`, with the run current inside `inner` and nowhere else."""
+def _iterate(run: Run, inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """`yield from` that makes the run current only inside `inner`."""
     resume: Function = inner.send
     argument: Any = None
     while True:
@@ -151,13 +155,13 @@ def _steps(run: Run, inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any
             finally:
                 run.pause(token)
             raise
-        except BaseException as thrown:  # noqa: BLE001  it belongs to the generator
+        except BaseException as thrown:  # noqa: BLE001  passed to the generator
             resume, argument = inner.throw, thrown
 
 
-def _async_generator(function: Function, open_run: RunFactory) -> Function:
+def _wrap_async_generator(function: Function, create_run: RunFactory) -> Function:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        run = open_run(args, kwargs)
+        run = create_run(args, kwargs)
         run.begin()
         inner = function(*args, **kwargs)
         resume: Function = inner.asend
@@ -181,9 +185,9 @@ def _async_generator(function: Function, open_run: RunFactory) -> Function:
                     finally:
                         run.pause(token)
                     raise
-                except BaseException as thrown:  # noqa: BLE001  it belongs to the generator
+                except BaseException as thrown:  # noqa: BLE001  passed to the generator
                     resume, argument = inner.athrow, thrown
-        except GeneratorExit:  # whoever iterates has had enough
+        except GeneratorExit:  # the caller stopped iterating
             run.end(None)
             raise
         except BaseException as error:

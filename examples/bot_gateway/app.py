@@ -1,4 +1,4 @@
-"""Conversations over WebSocket and HTTP: `uvicorn app:app`. Say "build NAME", and a project is built."""
+"""Conversations over WebSocket and HTTP: `uvicorn app:app`. The message "build NAME" requests a project."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from starlette.websockets import WebSocket
 import connectsoft_obs as obs
 from connectsoft_obs.health import dependency_checks
 
-SAAS = os.environ.get("SAAS_URL", "http://127.0.0.1:8003")
-PASSED_ON = ("authorization", "x-tenant-id")
+SAAS_URL = os.environ.get("SAAS_URL", "http://127.0.0.1:8003")
+FORWARDED_HEADERS = ("authorization", "x-tenant-id")
 client = httpx.AsyncClient(timeout=5)
 log = obs.get_logger("bot")
 
-# Not critical: without it the bot says that it is sorry, which it could not if it were out of rotation.
-obs.readiness_check("saas", critical=False)(dependency_checks.url(f"{SAAS}/health/ready", client))
+# Not critical: without this dependency the bot can still answer that the request failed.
+obs.readiness_check("saas", critical=False)(dependency_checks.url(f"{SAAS_URL}/health/ready", client))
 
 
 async def messages(request: Request) -> Response:
-    """One message, one answer."""
+    """Answer a single message."""
     return JSONResponse({"answer": await answer((await request.json())["text"], request.headers)})
 
 
 async def chat(socket: WebSocket) -> None:
-    """A conversation: one span and one stream duration for all of it, one run of `answer` for each message."""
+    """Answer the messages of a conversation: one span and one stream duration in total, one job run per message."""
     await socket.accept()
     async for text in socket.iter_text():
         await socket.send_text(await answer(text, socket.headers))
@@ -41,22 +41,23 @@ async def chat(socket: WebSocket) -> None:
 
 @obs.job("answer")
 async def answer(text: str, headers: Headers) -> str:
-    """What the bot says."""
-    word, _, name = text.partition(" ")
-    if word != "build" or not name:
+    """Compute the answer to a message."""
+    command, _, arguments = text.partition(" ")
+    name, _, model = arguments.partition(" ")
+    if command != "build" or not name:
         return 'Say "build NAME".'
-    wish = {"name": name.partition(" ")[0], "model": name.partition(" ")[2] or "well"}
-    passed_on = {key: headers[key] for key in PASSED_ON if key in headers}
-    found = await client.post(f"{SAAS}/projects", json=wish, headers=passed_on)
-    if found.status_code == 202:
-        return f"{wish['name']} is being built."
-    log.warning("no project was created", status=found.status_code)
-    return "Sign in first." if found.status_code == 401 else "Sorry, not now."
+    forwarded = {header: headers[header] for header in FORWARDED_HEADERS if header in headers}
+    project = {"name": name, "model": model or "well"}
+    response = await client.post(f"{SAAS_URL}/projects", json=project, headers=forwarded)
+    if response.status_code == 202:
+        return f"{name} is being built."
+    log.warning("project not created", status=response.status_code)
+    return "Sign in first." if response.status_code == 401 else "Sorry, not now."
 
 
 @asynccontextmanager
 async def lifespan(_: Starlette) -> AsyncIterator[None]:
-    """Let go of the connections at the end."""
+    """Close the connections at shutdown."""
     yield
     await client.aclose()
 

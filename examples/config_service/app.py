@@ -1,4 +1,4 @@
-"""Configuration for other services, with a cache before its store: `uvicorn app:app`. The store is a Redis hash."""
+"""Configuration for other services, cached in front of a store: `uvicorn app:app`. The store is a Redis hash."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from starlette.routing import Route
 import connectsoft_obs as obs
 from connectsoft_obs.health import dependency_checks
 
-FRESH = float(os.environ.get("CONFIG_FRESH", "5"))
+CACHE_SECONDS = float(os.environ.get("CONFIG_CACHE_SECONDS", "5"))
 
-# A store that was restarted leaves connections in the pool that fail when they are used next, and from_url() tries
-# nothing again by itself.
+# After a restart of Redis, pooled connections fail when they are used next, and from_url() does not retry by default.
 store = Redis.from_url(
     os.environ.get("BROKER", "redis://127.0.0.1:6379/0"),
     decode_responses=True,
@@ -35,47 +34,47 @@ cache: dict[str, tuple[float, str]] = {}
 log = obs.get_logger("config")
 reads = obs.counter("config.reads", unit="{read}", labels=("config.source",), help="Number of values read.")
 
-# Critical: a new instance has an empty cache, so without the store it must not get traffic. It is shared by all
-# instances, and all leave rotation with it; say so, and a line at the start reminds the operator.
+# Critical: a new instance has an empty cache and must not get traffic without the store. All instances share the store
+# and leave rotation together if it fails; scope="shared" logs a warning about this at start-up.
 obs.readiness_check("store", scope="shared", interval=1.0)(dependency_checks.redis(store))
 
 
 async def read(request: Request) -> Response:
-    """A value: from the cache while it is fresh, else from the store, else an old one rather than none."""
+    """Return a value from the cache or the store; a stale value if the store is unavailable."""
     key = request.path_params["key"]
-    kept = cache.get(key)
-    if kept is not None and time.monotonic() - kept[0] < FRESH:
-        return answer(kept[1], "cache")
+    cached = cache.get(key)
+    if cached is not None and time.monotonic() - cached[0] < CACHE_SECONDS:
+        return value_response(cached[1], "cache")
     try:
         value = await store.hget("config", key)
-    except (RedisError, OSError) as problem:
-        if kept is None:
+    except (RedisError, OSError) as error:
+        if cached is None:
             raise
-        log.warning("the store is away, an old value was served", key=key, problem=type(problem).__name__)
-        return answer(kept[1], "stale")
+        log.warning("store unavailable, stale value served", key=key, error=type(error).__name__)
+        return value_response(cached[1], "stale")
     if value is None:
-        return JSONResponse({"error": "there is no such key"}, status_code=404)
+        return JSONResponse({"error": "key does not exist"}, status_code=404)
     cache[key] = (time.monotonic(), value)
-    return answer(value, "store")
+    return value_response(value, "store")
 
 
 async def write(request: Request) -> Response:
-    """Keep a value."""
+    """Store a value."""
     key, value = request.path_params["key"], (await request.json())["value"]
     await store.hset("config", key, value)
     cache[key] = (time.monotonic(), value)
     return Response(status_code=204)
 
 
-def answer(value: str, source: str) -> Response:
-    """A value, and where it came from."""
+def value_response(value: str, source: str) -> Response:
+    """Build the response with a value and its source."""
     reads.add(1, {"config.source": source})
     return JSONResponse({"value": value}, headers={"X-Config-Source": source})
 
 
 @asynccontextmanager
 async def lifespan(_: Starlette) -> AsyncIterator[None]:
-    """Let go of the store at the end."""
+    """Close the connections at shutdown."""
     yield
     await store.aclose()
 

@@ -1,7 +1,7 @@
-"""Builds projects: `python worker.py`. A run has steps, tries again, and gives up; its endpoints are on port 9464.
+"""Builds projects: `python worker.py`. A run has steps, retries and a timeout; the endpoints are on port 9464.
 
-The wish says how the model behaves, so that each ending can be seen: "well"; "refused once", which is tried again;
-"broken", which fails each time; "slow", which takes too long; "nothing", where there is nothing to do.
+The field `model` of a request selects how the simulated model behaves, so that every outcome can be produced: "well";
+"refused once" (the retry succeeds); "broken" (every attempt fails); "slow" (exceeds the timeout); "nothing" (skipped).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from redis.exceptions import RedisError, ResponseError
 import connectsoft_obs as obs
 from connectsoft_obs.health import dependency_checks
 
-STREAM, GROUP, ME = "factory-runs", "factory", socket.gethostname()
-ATTEMPTS = 3
-TIMEOUT = float(os.environ.get("FACTORY_TIMEOUT", "60"))
+STREAM, GROUP, CONSUMER = "factory-runs", "factory", socket.gethostname()
+MAX_ATTEMPTS = 3
+RUN_TIMEOUT = float(os.environ.get("FACTORY_TIMEOUT", "60"))
 Entry = tuple[str, dict[str, str]]
 
-# A broker that was restarted leaves connections in the pool that fail when they are used next, and from_url() tries
-# nothing again by itself; one that vanished without a word is noticed by the timeout, which is longer than any read.
+# After a restart of Redis, pooled connections fail when they are used next, and from_url() does not retry by default.
+# The socket timeout, which is longer than any blocking read, detects connections that were lost without being closed.
 broker = Redis.from_url(
     os.environ.get("BROKER", "redis://127.0.0.1:6379/0"),
     decode_responses=True,
@@ -41,97 +41,97 @@ log = obs.get_logger("factory")
 obs.readiness_check("broker", scope="shared", interval=1.0)(dependency_checks.redis(broker))
 
 
-class RefusedError(Exception):
-    """The model would not answer."""
+class ModelRefusedError(Exception):
+    """The model refused to answer."""
 
 
 @obs.consumer(STREAM, system="redis", headers=lambda entry: entry[1], rejects=ValueError)
-async def take(entry: Entry) -> None:
-    """Take a wish from the queue."""
-    wish = json.loads(entry[1]["body"])
-    await factory_run(wish, wish.get("model", "well"))
+async def consume(entry: Entry) -> None:
+    """Run the factory for one message."""
+    request = json.loads(entry[1]["body"])
+    await factory_run(request, request.get("model", "well"))
 
 
-@obs.job("factory-run", trigger="queue", timeout=TIMEOUT)
-async def factory_run(wish: dict[str, Any], model: str) -> None:
-    """One run, from the wish to the artifact: what the promise of 95 % counts."""
-    obs.bind(execution_id=uuid.uuid4().hex, project_id=wish["project"], workflow_id="new-project")
+@obs.job("factory-run", trigger="queue", timeout=RUN_TIMEOUT)
+async def factory_run(request: dict[str, Any], model: str) -> None:
+    """Build an artifact for a request. The SLO of 95 % counts these runs, not the attempts within them."""
+    obs.bind(execution_id=uuid.uuid4().hex, project_id=request["project"], workflow_id="new-project")
     if model == "nothing":
         obs.skip("there is nothing to build")
         return
-    await plan(wish)
-    for attempt in range(1, ATTEMPTS + 1):
+    await plan(request)
+    for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             artifact = await generate(model, attempt)
             break
-        except RefusedError:
-            if attempt == ATTEMPTS:
+        except ModelRefusedError:
+            if attempt == MAX_ATTEMPTS:
                 raise
     obs.bind(artifact_id=artifact)
-    await publish({"what": "artifact.built", "who": "factory", "project": wish["project"]})
-    log.info("built")
+    await publish({"action": "artifact.built", "actor": "factory", "project": request["project"]})
+    log.info("artifact built")
 
 
 @obs.job("plan")
-async def plan(wish: dict[str, Any]) -> None:
-    """Decide what to build. Agent and skill are on this step's span and lines, and on no metric."""
+async def plan(request: dict[str, Any]) -> None:
+    """Plan the project. Agent and skill are attributes of this step's span and log lines, and labels of no metric."""
     obs.bind(agent_id="architect", skill_id="plan")
-    log.info("planned", name=wish["name"])
+    log.info("planned", name=request["name"])
 
 
-@obs.job("generate", attempt="attempt", attempts=ATTEMPTS)
+@obs.job("generate", attempt="attempt", attempts=MAX_ATTEMPTS)
 async def generate(model: str, attempt: int) -> str:
-    """Ask the model; a refusal that is tried again is a retry and no failure."""
+    """Call the model. A failed attempt that is followed by another one counts as a retry, not as a failure."""
     obs.bind(agent_id="developer", skill_id="generate")
     with obs.genai_call("example-1", provider="example") as call:
         if model == "slow":
             await asyncio.sleep(3600)
         if model == "broken" or (model == "refused once" and attempt == 1):
             message = "the model refused"
-            raise RefusedError(message)
+            raise ModelRefusedError(message)
         call.set_usage(input_tokens=1200, output_tokens=345)
     return uuid.uuid4().hex
 
 
 async def publish(event: dict[str, Any]) -> None:
-    """Tell the audit."""
+    """Send an event to the audit service."""
     event["occurredAt"] = datetime.now(UTC).isoformat()
     with obs.producer("audit-events", system="redis") as headers:
         await broker.xadd("audit-events", {**headers, "body": json.dumps(event)}, maxlen=100_000)
 
 
 async def handle(entry: Entry) -> None:
-    """Run, and acknowledge whatever the ending: a run is not begun again by itself."""
+    """Process an entry and acknowledge it, whatever its outcome: failed runs are not repeated automatically."""
     try:
-        await take(entry)
-    except (RefusedError, RedisError, TimeoutError, ValueError) as problem:
-        log.info("given up", problem=type(problem).__name__)
+        await consume(entry)
+    except (ModelRefusedError, RedisError, TimeoutError, ValueError) as error:
+        log.info("run failed, not retried", error=type(error).__name__)
     await broker.xack(STREAM, GROUP, entry[0])
 
 
-async def join() -> None:
-    """Create the group where it does not exist."""
+async def ensure_group() -> None:
+    """Create the consumer group if it does not exist."""
     try:
         await broker.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-    except ResponseError as problem:
-        if "BUSYGROUP" not in str(problem):
+    except ResponseError as error:
+        if "BUSYGROUP" not in str(error):
             raise
 
 
 async def main() -> None:
-    """Run until the platform says to stop; a run that has begun is waited for."""
+    """Consume until SIGTERM; the drain timeout lets an active run complete."""
     slo_file = str(Path(__file__).with_name("slo.toml"))
-    async with obs.worker(service="factory-runs", slo_file=slo_file, drain_timeout=TIMEOUT + 5) as worker:
+    async with obs.worker(service="factory-runs", slo_file=slo_file, drain_timeout=RUN_TIMEOUT + 5) as worker:
         while not worker.draining:
             obs.heartbeat("consume", every=30)
             try:
-                await join()
-                found = await broker.xreadgroup(GROUP, ME, {STREAM: ">"}, count=1, block=200)
-                for _, entries in found:
+                await ensure_group()
+                streams = await broker.xreadgroup(GROUP, CONSUMER, {STREAM: ">"}, count=1, block=200)
+                for _, entries in streams:
                     for entry in entries:
                         await handle(entry)
-            except (RedisError, OSError) as problem:
-                log.warning("the broker is away", problem=type(problem).__name__)
+            except (RedisError, OSError) as error:
+                log.warning("broker unavailable", error=type(error).__name__)
                 await asyncio.sleep(0.5)
     await broker.aclose()
 

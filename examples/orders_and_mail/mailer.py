@@ -1,8 +1,8 @@
-"""A worker that mails a confirmation of each order: `python mailer.py`. Its endpoints are on port 9464.
+"""A worker that mails a confirmation for each order: `python mailer.py`. Its endpoints are on port 9464.
 
-The order says what happens to it, so that every outcome can be seen: `{"order": 1}` is mailed; `"mail": "refused"`
-fails each time, `"refused once"` the first time, and `"slow"` takes too long; `{"withdrawn": 1}` cancels order 1 while
-it is processed; what is no JSON is nobody's failure but the sender's.
+The message selects its outcome, so that every outcome can be produced: `{"order": 1}` is mailed; `"mail": "refused"`
+fails on every delivery, `"refused once"` on the first one, and `"slow"` exceeds the timeout; `{"cancel": 1}` cancels
+order 1 while it is processed; a message that is not JSON is rejected.
 """
 
 from __future__ import annotations
@@ -18,54 +18,54 @@ from aio_pika.abc import AbstractIncomingMessage
 import connectsoft_obs as obs
 
 BROKER = os.environ.get("BROKER", "amqp://guest:guest@127.0.0.1/")
-in_work: dict[int, asyncio.Task[None]] = {}
+active_tasks: dict[int, asyncio.Task[None]] = {}
 log = obs.get_logger("mailer")
 
 
 @obs.job("send-mail")
-async def send_mail(number: int, server: str) -> None:
-    """Send one mail; the mail server has its moods."""
-    if server == "refused":
-        message = "the mail server refused"
+async def send_mail(order_id: int, behaviour: str) -> None:
+    """Send one mail through a simulated mail server."""
+    if behaviour == "refused":
+        message = "the mail server refused the connection"
         raise ConnectionError(message)
-    await asyncio.sleep(30 if server == "slow" else 0.01)
-    log.info("confirmed", order=number)
+    await asyncio.sleep(30 if behaviour == "slow" else 0.01)
+    log.info("confirmation sent", order=order_id)
 
 
 @obs.consumer("orders", system="rabbitmq", timeout=1.0, rejects=ValueError)
 async def process(message: AbstractIncomingMessage) -> None:
-    """Process one order."""
+    """Process one message."""
     order: dict[str, Any] = json.loads(message.body)
-    if "withdrawn" in order:
-        in_work[order["withdrawn"]].cancel()
+    if "cancel" in order:
+        active_tasks[order["cancel"]].cancel()
         return
     obs.bind(order_id=order["order"])
-    server = order.get("mail", "well")
-    if server == "refused once":
-        server = "well" if message.redelivered else "refused"
-    await send_mail(order["order"], server)
+    behaviour = order.get("mail", "ok")
+    if behaviour == "refused once":
+        behaviour = "ok" if message.redelivered else "refused"
+    await send_mail(order["order"], behaviour)
 
 
 async def handle(message: AbstractIncomingMessage) -> None:
-    """Process a message and say to the broker what becomes of it."""
+    """Process a message and acknowledge or reject it."""
     task = asyncio.create_task(process(message))
-    number = _number(message.body)
-    in_work[number] = task
+    order_id = _order_id(message.body)
+    active_tasks[order_id] = task
     try:
         await task
     except ValueError:
         await message.reject(requeue=False)
     except (ConnectionError, TimeoutError):
-        await message.reject(requeue=not message.redelivered)  # tried once more, then dropped
+        await message.reject(requeue=not message.redelivered)  # one redelivery, then dropped
     except asyncio.CancelledError:
-        await message.ack()  # withdrawn
+        await message.ack()  # the order was cancelled
     else:
         await message.ack()
     finally:
-        in_work.pop(number, None)
+        active_tasks.pop(order_id, None)
 
 
-def _number(body: bytes) -> int:
+def _order_id(body: bytes) -> int:
     try:
         return int(json.loads(body)["order"])
     except (ValueError, KeyError, TypeError):
@@ -73,7 +73,7 @@ def _number(body: bytes) -> int:
 
 
 async def main() -> None:
-    """Consume until the platform says to stop."""
+    """Consume until SIGTERM, then wait for the active messages."""
     async with obs.worker(service="mailer") as worker, await aio_pika.connect_robust(BROKER) as connection:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=10)
@@ -83,7 +83,7 @@ async def main() -> None:
             obs.heartbeat("consume", every=30)
             await asyncio.sleep(0.1)
         await queue.cancel(tag)
-        while in_work:  # noqa: ASYNC110  the broker's callbacks finish what they began
+        while active_tasks:  # noqa: ASYNC110  the broker's callbacks complete on their own
             await asyncio.sleep(0.05)
 
 

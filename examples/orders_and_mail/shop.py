@@ -1,4 +1,4 @@
-"""A shop that takes orders over HTTP and tells the mailer of each by RabbitMQ: `uvicorn shop:app`."""
+"""A shop that accepts orders over HTTP and publishes each of them to RabbitMQ: `uvicorn shop:app`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ BROKER = os.environ.get("BROKER", "amqp://guest:guest@127.0.0.1/")
 
 
 @asynccontextmanager
-async def connected(app: Starlette) -> AsyncIterator[None]:
-    """One channel for as long as the service lives."""
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    """Hold one connection and channel while the service runs."""
     async with await aio_pika.connect_robust(BROKER) as connection:
         channel = await connection.channel()
         await channel.declare_queue("orders", durable=True)
@@ -27,13 +27,13 @@ async def connected(app: Starlette) -> AsyncIterator[None]:
         yield
 
 
-async def order(request: Request) -> Response:
-    """Take an order and pass it on."""
+async def create_order(request: Request) -> Response:
+    """Accept an order and publish it."""
     body = await request.body()
     with obs.producer("orders", system="rabbitmq") as headers:
         await request.app.state.exchange.publish(aio_pika.Message(body, headers={**headers}), "orders")
-    return JSONResponse({"taken": True}, status_code=202)
+    return JSONResponse({"accepted": True}, status_code=202)
 
 
-app = Starlette(routes=[Route("/orders", order, methods=["POST"])], lifespan=connected)
+app = Starlette(routes=[Route("/orders", create_order, methods=["POST"])], lifespan=lifespan)
 app.add_middleware(obs.ObservabilityMiddleware, service="shop")

@@ -1,4 +1,4 @@
-"""A scheduler with a pool of processes, as users write it: prints what the job gave back."""
+"""A scheduler with a process pool; prints the return value and the exception of its job."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from connectsoft_obs.integrations import apscheduler
 
 
-def fine() -> int:
+def return_one() -> int:
     return 1
 
 
 if __name__ == "__main__":
-    ended = threading.Event()
+    finished = threading.Event()
 
-    def told(event: Any) -> None:
+    def on_event(event: Any) -> None:
         if hasattr(event, "retval"):
             print(event.retval, event.exception, flush=True)
-            ended.set()
+            finished.set()
 
     scheduler = BackgroundScheduler(timezone="UTC", executors={"default": ProcessPoolExecutor(1)})
     apscheduler.install(scheduler, service="reports")
-    scheduler.add_listener(told)
+    scheduler.add_listener(on_event)
     scheduler.start()
-    scheduler.add_job(fine, "date", run_date=datetime.now(UTC), id="elsewhere")
-    ended.wait(30)
+    scheduler.add_job(return_one, "date", run_date=datetime.now(UTC), id="in-process-pool")
+    finished.wait(30)
     scheduler.shutdown()

@@ -1,4 +1,4 @@
-"""An arq worker as users write one, with the one line of ours."""
+"""An arq worker with the integration installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A service with three bad dependencies, or one good one, and an account of what was asked of them."""
+"""A service with three failing dependencies, or one healthy one, that counts the calls of its checks."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from starlette.routing import Route
 import connectsoft_obs as obs
 
 calls: dict[str, int] = {}
-flying: dict[str, int] = {}
-most: dict[str, int] = {}
+in_flight: dict[str, int] = {}
+max_concurrent: dict[str, int] = {}
 
 
 class Call:
-    """Counts one call of a dependency while it lasts."""
+    """Counts a call of a dependency, and the concurrent calls while it runs."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def __enter__(self) -> None:
         calls[self.name] = calls.get(self.name, 0) + 1
-        flying[self.name] = flying.get(self.name, 0) + 1
-        most[self.name] = max(most.get(self.name, 0), flying[self.name])
+        in_flight[self.name] = in_flight.get(self.name, 0) + 1
+        max_concurrent[self.name] = max(max_concurrent.get(self.name, 0), in_flight[self.name])
 
     def __exit__(self, *_: object) -> None:
-        flying[self.name] -= 1
+        in_flight[self.name] -= 1
 
 
 if os.environ.get("DEPENDENCIES") == "bad":
-    outcomes = itertools.cycle([None, ValueError("flap")])
+    outcomes = itertools.cycle([None, ValueError("flapping")])
 
     @obs.readiness_check("hangs", interval=0.5, timeout=0.3, critical=False)
     def hangs() -> None:
@@ -65,9 +65,9 @@ async def hello(_: Request) -> Response:
     return PlainTextResponse("hello")
 
 
-async def account(_: Request) -> Response:
-    return JSONResponse({"calls": calls, "most": most, "cpu": time.process_time()})
+async def statistics(_: Request) -> Response:
+    return JSONResponse({"calls": calls, "max_concurrent": max_concurrent, "cpu": time.process_time()})
 
 
-app = Starlette(routes=[Route("/hello", hello), Route("/account", account)])
-app.add_middleware(obs.ObservabilityMiddleware, service="depended", access_log="off")
+app = Starlette(routes=[Route("/hello", hello), Route("/statistics", statistics)])
+app.add_middleware(obs.ObservabilityMiddleware, service="bad-dependencies", access_log="off")

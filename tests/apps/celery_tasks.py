@@ -1,4 +1,4 @@
-"""A Celery app as users write them, with the one line of ours; broker, pool and acknowledgement from the environment."""
+"""A Celery app with the integration installed; broker, result backend and queue are environment variables."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def soft_caught() -> str:
         time.sleep(30)
     except SoftTimeLimitExceeded:
         return "partial"
-    return "whole"
+    return "complete"
 
 
 @app.task(name="hard", time_limit=1)
@@ -101,11 +101,11 @@ def parent() -> None:
 
 @app.task(name="pid", acks_late=True, reject_on_worker_lost=True)
 def pid(path: str, seconds: float) -> None:
-    """Write who runs it, then work; the first to run it works for long, a later one only shortly."""
-    first = not Path(path).exists()
+    """Append the process id to a file, then sleep; only the first run sleeps for the full time."""
+    is_first_run = not Path(path).exists()
     with Path(path).open("a") as file:
         file.write(f"{os.getpid()}\n")
-    time.sleep(seconds if first else 0)
+    time.sleep(seconds if is_first_run else 0)
 
 
 @app.task(name="lost")

@@ -1,4 +1,4 @@
-"""A service that says a great deal, by every way there is to say something."""
+"""A service that writes many log lines through every logging API."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from starlette.routing import Route
 
 import connectsoft_obs as obs
 
-native = obs.get_logger("talk.native")
-others = structlog.get_logger("talk.structlog")
-standard = logging.getLogger("talk.standard")
+native = obs.get_logger("chatty.native")
+structlog_logger = structlog.get_logger("chatty.structlog")
+standard = logging.getLogger("chatty.standard")
 
 
-async def say(request: Request) -> Response:
-    """One line by each way."""
+async def log(request: Request) -> Response:
+    """One line through each API."""
     obs.bind(tenant_id="acme")
     native.info("native", number=1)
-    others.info("structlog", number=2)
+    structlog_logger.info("structlog", number=2)
     standard.info("standard %d", 3, extra={"number": 3})
     warnings.warn("a warning", UserWarning, stacklevel=1)
-    return PlainTextResponse("said")
+    return PlainTextResponse("logged")
 
 
 def sync(request: Request) -> Response:
-    """A plain function, which the framework runs in a thread."""
+    """A synchronous endpoint, which the framework runs in a thread."""
     native.info("from a sync endpoint")
     return PlainTextResponse("sync")
 
 
-async def elsewhere(request: Request) -> Response:
-    """Lines from wherever work may go."""
+async def threads_and_tasks(request: Request) -> Response:
+    """Lines from tasks, threads and background tasks."""
 
     async def task() -> None:
         native.info("from a task")
 
-    async def later() -> None:
+    async def background() -> None:
         await asyncio.sleep(0.05)
         native.info("from a background task")
 
@@ -53,7 +53,7 @@ async def elsewhere(request: Request) -> Response:
     await loop.run_in_executor(None, standard.info, "standard from an executor")
     await asyncio.to_thread(native.info, "from to_thread")
     await asyncio.create_task(task())
-    return PlainTextResponse("elsewhere", background=BackgroundTask(later))
+    return PlainTextResponse("done", background=BackgroundTask(background))
 
 
 async def boom(request: Request) -> Response:
@@ -61,50 +61,50 @@ async def boom(request: Request) -> Response:
     raise ValueError(message)
 
 
-async def unraised(request: Request) -> Response:
-    """An exception in a task that nobody waits for, and one in a thread."""
+async def unhandled(request: Request) -> Response:
+    """An exception in a task that is never awaited, and one in a thread."""
 
-    async def fails() -> None:
-        message = "nobody waits"
+    async def fail_in_task() -> None:
+        message = "in a task"
         raise RuntimeError(message)
 
-    def dies() -> None:
+    def fail_in_thread() -> None:
         message = "in a thread"
         raise LookupError(message)
 
-    task = asyncio.create_task(fails(), name="lonely")
-    thread = threading.Thread(target=dies, name="worker-7")
+    task = asyncio.create_task(fail_in_task(), name="never-awaited")
+    thread = threading.Thread(target=fail_in_thread, name="worker-7")
     thread.start()
     thread.join()
     await asyncio.sleep(0.01)
     del task
-    return PlainTextResponse("fine")
+    return PlainTextResponse("done")
 
 
 async def chatty(request: Request) -> Response:
-    """`lines` lines, each with who and how often; every tenth long, every fiftieth longer than a pipe takes at once."""
-    who, lines = request.query_params["who"], int(request.query_params["lines"])
+    """Write `lines` numbered lines; every tenth is long, every fiftieth exceeds the size of an atomic pipe write."""
+    client, lines = request.query_params["client"], int(request.query_params["lines"])
     for number in range(lines):
         if number % 50 == 49:
-            native.warning("a long line", who=who, number=number, text="x" * 7000, more="y" * 7000)
+            native.warning("a long line", client=client, number=number, text="x" * 7000, more="y" * 7000)
         elif number % 10 == 9:
-            standard.info("a longer line %s", "z" * 800, extra={"who": who, "number": number})
+            standard.info("a longer line %s", "z" * 800, extra={"client": client, "number": number})
         elif number % 2:
-            others.info("a line of structlog", who=who, number=number)
+            structlog_logger.info("a line of structlog", client=client, number=number)
         else:
-            native.info("a line", who=who, number=number)
+            native.info("a line", client=client, number=number)
     return PlainTextResponse(str(lines))
 
 
 async def errors(request: Request) -> Response:
     for _ in range(int(request.query_params["times"])):
-        native.error("the same again", dependency="db")
+        native.error("repeated error", dependency="db")
     return PlainTextResponse("done")
 
 
-async def leave(request: Request) -> Response:
-    """Say something, wait a little, and end the process without any goodbye."""
-    native.info("long before the end")
+async def exit_process(request: Request) -> Response:
+    """Log a line, wait, and end the process without any cleanup."""
+    native.info("long before the exit")
     await asyncio.sleep(float(request.query_params["wait"]))
     os._exit(3)
 
@@ -121,17 +121,17 @@ async def slow(request: Request) -> Response:
 
 
 routes = [
-    Route("/say", say),
+    Route("/log", log),
     Route("/sync", sync),
-    Route("/elsewhere", elsewhere),
+    Route("/threads-and-tasks", threads_and_tasks),
     Route("/boom", boom),
-    Route("/unraised", unraised),
+    Route("/unhandled", unhandled),
     Route("/chatty", chatty),
     Route("/errors", errors),
-    Route("/leave", leave),
+    Route("/exit", exit_process),
     Route("/debug", debug),
     Route("/slow", slow),
     Route("/pid", lambda _: PlainTextResponse(str(os.getpid()))),
 ]
 app = Starlette(routes=routes)
-app.add_middleware(obs.ObservabilityMiddleware, service="talk")
+app.add_middleware(obs.ObservabilityMiddleware, service="chatty")

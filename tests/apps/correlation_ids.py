@@ -1,4 +1,4 @@
-"""A careless service: takes whatever a stranger sends for its correlation id, and calls others with it."""
+"""A service that uses a query parameter, without validation, as the correlation id of its outgoing headers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from starlette.routing import Route
 import connectsoft_obs as obs
 
 
-async def bound(request: Request) -> JSONResponse:
+async def bind(request: Request) -> JSONResponse:
     obs.bind(correlation_id=request.query_params["id"])
-    onward: dict[str, str] = {}
-    obs.inject(onward)
-    return JSONResponse(onward)
+    headers: dict[str, str] = {}
+    obs.inject(headers)
+    return JSONResponse(headers)
 
 
-app = Starlette(routes=[Route("/bound", bound)])
-app.add_middleware(obs.ObservabilityMiddleware, service="bound")
+app = Starlette(routes=[Route("/bind", bind)])
+app.add_middleware(obs.ObservabilityMiddleware, service="correlation-ids")

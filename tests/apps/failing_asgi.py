@@ -1,4 +1,4 @@
-"""A plain ASGI application that lets exceptions go up to the server, as those without a framework do."""
+"""A plain ASGI application whose exceptions propagate to the server, as they do without a framework."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import connectsoft_obs as obs
 
 
 class OrderRejected(Exception):
-    """What ends a request here."""
+    """Raised to fail a request."""
 
 
 async def plain(scope: Any, receive: Any, send: Any) -> None:
@@ -22,7 +22,7 @@ async def plain(scope: Any, receive: Any, send: Any) -> None:
     path, query = scope["path"], scope["query_string"].decode()
     if path == "/before":
         raise OrderRejected(query)
-    if path == "/at-once":  # many at a time, each in the middle of its request when the next one fails
+    if path == "/at-once":  # several requests are in progress when one of them fails
         await asyncio.sleep(0.02)
         raise OrderRejected(query)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
@@ -32,11 +32,11 @@ async def plain(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-observed = obs.ObservabilityMiddleware(plain, service="breaking")
+observed = obs.ObservabilityMiddleware(plain, service="failing-asgi")
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Around us, something that turns one exception into another."""
+    """An outer layer that replaces one exception with another."""
     try:
         await observed(scope, receive, send)
     except OrderRejected as error:

@@ -1,4 +1,4 @@
-"""A FastStream application as users write one, with the one line of ours."""
+"""A FastStream application with the integration installed."""
 
 from __future__ import annotations
 

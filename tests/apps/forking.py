@@ -1,4 +1,4 @@
-"""A service whose workers fork processes of their own."""
+"""A service whose workers fork child processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import connectsoft_obs as obs
 tasks = obs.counter("pool.tasks", unit="{task}")
 
 
-def in_child() -> int:
+def count_in_child() -> int:
     child = os.fork()
     if child == 0:
         tasks.add(1)
@@ -25,7 +25,7 @@ def in_child() -> int:
 
 async def fork(request: Request) -> Response:
     tasks.add(1)
-    return PlainTextResponse(str(await asyncio.get_running_loop().run_in_executor(None, in_child)))
+    return PlainTextResponse(str(await asyncio.get_running_loop().run_in_executor(None, count_in_child)))
 
 
 app = Starlette(routes=[Route("/fork", fork)])

@@ -1,4 +1,4 @@
-"""The small service of the scenarios under fire: work with all four signals, and a look inside from outside."""
+"""A small service that produces all four signals and reports its export queues; for fault and load tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import connectsoft_obs as obs
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.vocabulary import DROPPED, ERRORS
 
-log = obs.get_logger("watched")
+log = obs.get_logger("four-signals")
 
 
 @obs.job("price")
@@ -31,35 +31,35 @@ async def item(request: Request) -> Response:
     return JSONResponse({"id": number, "total": total})
 
 
-async def inside(request: Request) -> Response:
-    """What waits, what was dropped and what went wrong in the worker that answers."""
+async def internals(request: Request) -> Response:
+    """Queued items, export states, dropped items and internal errors of the worker that answers."""
     telemetry = resolve()
     family = telemetry.metrics.family
     return JSONResponse(
         {
             "pid": os.getpid(),
-            "waiting": {line.signal.value: line.waiting for line in telemetry.pipelines()},
-            "state": {line.signal.value: line.state.value for line in telemetry.pipelines()},
+            "queued": {processor.signal.value: processor.pending for processor in telemetry.export_processors()},
+            "state": {processor.signal.value: processor.state.value for processor in telemetry.export_processors()},
             "dropped": {"/".join(key): child.cells[0] for key, child in family(DROPPED).children.items()},
             "errors": {key[0]: child.cells[0] for key, child in family(ERRORS).children.items()},
         }
     )
 
 
-service = Starlette(routes=[Route("/items/{id:int}", item), Route("/inside", inside)])
-service.add_middleware(obs.ObservabilityMiddleware, service="watched")
+service = Starlette(routes=[Route("/items/{id:int}", item), Route("/internals", internals)])
+service.add_middleware(obs.ObservabilityMiddleware, service="four-signals")
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """The service, and its last word when all is flushed: what it has counted as dropped, the queues' rest included."""
+    """The service; after the final flush it prints how many spans it has dropped, including those left in the queue."""
 
-    async def told(message: Any) -> None:
+    async def send_and_report(message: Any) -> None:
         if message["type"] == "lifespan.shutdown.complete":
             telemetry = resolve()
             telemetry.shutdown(0)
             dropped = telemetry.metrics.family(DROPPED).children.items()
-            spans = sum(child.cells[0] for (signal, _), child in dropped if signal == "traces")
-            print(json.dumps({"message": "final account", "spans_dropped": spans}), flush=True)
+            spans_dropped = sum(child.cells[0] for (signal, _), child in dropped if signal == "traces")
+            print(json.dumps({"message": "final drop count", "spans_dropped": spans_dropped}), flush=True)
         await send(message)
 
-    await service(scope, receive, told if scope["type"] == "lifespan" else send)
+    await service(scope, receive, send_and_report if scope["type"] == "lifespan" else send)

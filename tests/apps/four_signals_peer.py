@@ -1,4 +1,4 @@
-"""The same small service as `watched`, with OpenTelemetry's own instrumentation and exporter: the peer under fire."""
+"""The service of four_signals.py with OpenTelemetry's instrumentation, SDK and exporter, for comparison."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.routing import Route
 provider = TracerProvider()
 provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
 trace.set_tracer_provider(provider)
-tracer = trace.get_tracer("watched")
+tracer = trace.get_tracer("four-signals")
 
 
 async def item(request: Request) -> Response:
@@ -27,10 +27,11 @@ async def item(request: Request) -> Response:
     return JSONResponse({"id": number, "total": total})
 
 
-async def inside(_: Request) -> Response:
+async def internals(_: Request) -> Response:
     return JSONResponse({"pid": os.getpid(), "dropped": {}})
 
 
 app = OpenTelemetryMiddleware(
-    Starlette(routes=[Route("/items/{id:int}", item), Route("/inside", inside)]), exclude_spans=["receive", "send"]
+    Starlette(routes=[Route("/items/{id:int}", item), Route("/internals", internals)]),
+    exclude_spans=["receive", "send"],
 )

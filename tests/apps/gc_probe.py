@@ -1,4 +1,4 @@
-"""A service that tells how many objects its requests have left to the garbage collector."""
+"""A service that reports how many objects its requests leave to the garbage collector."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ async def item(request: Request) -> Response:
 
 
 async def stream(request: Request) -> Response:
-    async def pieces() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncIterator[bytes]:
         for _ in range(3):
-            yield b"piece"
+            yield b"chunk"
 
-    return StreamingResponse(pieces())
+    return StreamingResponse(chunks())
 
 
 @obs.job
-async def nothing() -> None:
+async def empty_job() -> None:
     return None
 
 
 async def work(request: Request) -> Response:
-    await nothing()
+    await empty_job()
     return PlainTextResponse("done")
 
 
-async def left(request: Request) -> Response:
-    """How many since the last time; from here on nobody collects them but this."""
+async def uncollected(request: Request) -> Response:
+    """The number of objects since the last call; automatic collection is off from the first call on."""
     gc.disable()
     return JSONResponse(gc.collect())
 
 
-async def held(request: Request) -> Response:
-    """How many requests are still held by somebody, this one included."""
-    return JSONResponse(sum(type(one).__qualname__ == "HttpRequest" for one in gc.get_objects()))
+async def open_requests(request: Request) -> Response:
+    """The number of request objects that are still referenced, including the one of this request."""
+    return JSONResponse(sum(type(item).__qualname__ == "HttpRequest" for item in gc.get_objects()))
 
 
-routes = {"/item": item, "/stream": stream, "/work": work, "/left": left, "/held": held}
+routes = {"/item": item, "/stream": stream, "/work": work, "/uncollected": uncollected, "/open-requests": open_requests}
 app = Starlette(routes=[Route(path, endpoint) for path, endpoint in routes.items()])
 if "BARE" not in os.environ:
-    app.add_middleware(obs.ObservabilityMiddleware, service="litter")
+    app.add_middleware(obs.ObservabilityMiddleware, service="gc-probe")

@@ -1,7 +1,8 @@
-"""A service with a collector that hangs until it is let go."""
+"""A service with a Prometheus collector that hangs until it is released."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 
@@ -14,27 +15,25 @@ from starlette.routing import Route
 
 import connectsoft_obs as obs
 
-reached, released = threading.Event(), threading.Event()
+started, released = threading.Event(), threading.Event()
 
 
-class Slow:
+class HangingCollector:
     def describe(self) -> list[Metric]:
         return []
 
     def collect(self) -> Iterator[Metric]:
-        reached.set()
+        started.set()
         released.wait(20)
-        yield GaugeMetricFamily("from_a_slow_collector", "It took a while.", 1)
+        yield GaugeMetricFamily("hanging_collector_value", "Collected after the release.", 1)
 
 
-REGISTRY.register(Slow())
+REGISTRY.register(HangingCollector())
 
 
 async def stuck(request: Request) -> Response:
-    import asyncio
-
-    await asyncio.get_running_loop().run_in_executor(None, reached.wait, 10)
-    return PlainTextResponse("stuck" if reached.is_set() else "free")
+    await asyncio.get_running_loop().run_in_executor(None, started.wait, 10)
+    return PlainTextResponse("stuck" if started.is_set() else "idle")
 
 
 async def release(request: Request) -> Response:
@@ -43,4 +42,4 @@ async def release(request: Request) -> Response:
 
 
 app = Starlette(routes=[Route("/stuck", stuck), Route("/release", release)])
-app.add_middleware(obs.ObservabilityMiddleware, service="stuck")
+app.add_middleware(obs.ObservabilityMiddleware, service="hanging-collector")

@@ -1,4 +1,4 @@
-"""A service that puts its secrets wherever a careless developer might."""
+"""A service that puts secrets into log lines, errors, attributes, arguments and messages."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from starlette.routing import Route
 import connectsoft_obs as obs
 
 planted: dict[str, str] = json.loads(os.environ.get("PLANTED", "{}"))
-log = obs.get_logger("careless")
-things = obs.counter("careless.things", labels=("kind",))
+log = obs.get_logger("leaking")
+items = obs.counter("leaking.items", labels=("kind",))
 
 
 async def logged(request: Request) -> Response:
     log.info("logged", **planted, headers=dict(request.headers), nested={"deep": [planted]})
-    log.info(f"connecting to {planted['dsn']} with {planted['bearer']} and {planted['jwt']}")  # noqa: G004  as careless people do
-    logging.getLogger("careless").warning("login with %s", planted["jwt"], extra={"password": planted["password"]})
-    logging.getLogger("careless").warning("paid by %s at %s", planted["card"], planted["dsn"])
-    structlog.get_logger("careless").info("key", connection=planted["azure"])
+    log.info(f"connecting to {planted['dsn']} with {planted['bearer']} and {planted['jwt']}")  # noqa: G004  the mistake that is tested
+    logging.getLogger("leaking").warning("login with %s", planted["jwt"], extra={"password": planted["password"]})
+    logging.getLogger("leaking").warning("paid by %s at %s", planted["card"], planted["dsn"])
+    structlog.get_logger("leaking").info("key", connection=planted["azure"])
     return PlainTextResponse("logged")
 
 
@@ -41,12 +41,12 @@ async def bound(_: Request) -> Response:
 
 
 async def measured(_: Request) -> Response:
-    things.add(1, kind="one")
+    items.add(1, kind="one")
     return PlainTextResponse("measured")
 
 
-@obs.job("careless-job", record=["password", "dsn"])
-def charge(password: str, dsn: str, *rest: Any) -> None:
+@obs.job("leaking-job", record=["password", "dsn"])
+def charge(password: str, dsn: str, *_: Any) -> None:
     log.info("charged")
     raise ValueError(f"no such account at {dsn}")
 
@@ -58,18 +58,18 @@ async def job(_: Request) -> Response:
 
 async def message(request: Request) -> Response:
     headers = {**dict(request.headers), "tenant-id": planted["bearer"], "message_id": planted["jwt"]}
-    with obs.consumer("careless", system="rabbitmq").span_name({"headers": headers, "body": json.dumps(planted)}):
+    with obs.consumer("leaking", system="rabbitmq").process({"headers": headers, "body": json.dumps(planted)}):
         log.info("processed")
-    with obs.producer("careless", system="rabbitmq"):
+    with obs.producer("leaking", system="rabbitmq"):
         trace.get_current_span().add_event("sent")
     return PlainTextResponse("processed")
 
 
-async def said(request: Request) -> Response:
-    what = request.query_params.get("what", "")
-    log.info(what, what=what)
-    logging.getLogger("careless\nforged").warning(what)
-    return PlainTextResponse("said")
+async def logged_text(request: Request) -> Response:
+    text = request.query_params.get("text", "")
+    log.info(text, text=text)
+    logging.getLogger("leaking\nforged").warning(text)
+    return PlainTextResponse("logged")
 
 
 @obs.readiness_check("database", timeout=1.0)
@@ -78,14 +78,14 @@ def database() -> None:
         raise ConnectionError(f"cannot reach {planted['dsn']} with {planted['bearer']}")
 
 
-ways = {
+endpoints = {
     "logged": logged,
     "raised": raised,
     "bound": bound,
     "measured": measured,
     "job": job,
     "message": message,
-    "said": said,
+    "logged-text": logged_text,
 }
-app = Starlette(routes=[Route(f"/{name}", way) for name, way in ways.items()])
-app.add_middleware(obs.ObservabilityMiddleware, service="careless")
+app = Starlette(routes=[Route(f"/{name}", endpoint) for name, endpoint in endpoints.items()])
+app.add_middleware(obs.ObservabilityMiddleware, service="leaking-secrets")

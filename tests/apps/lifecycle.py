@@ -1,4 +1,4 @@
-"""A service whose health the tests play with: each instance says who it is, and what stops are worth waiting for."""
+"""A service for tests of health checks and shutdown; environment variables configure its checks and listeners."""
 
 from __future__ import annotations
 
@@ -46,50 +46,50 @@ async def stream(request: Request) -> Response:
     return StreamingResponse(ticks(), media_type="text/event-stream")
 
 
-async def talk(socket: WebSocket) -> None:
+async def chat(socket: WebSocket) -> None:
     await socket.accept()
-    async for said in socket.iter_text():
-        await socket.send_text(said)
+    async for text in socket.iter_text():
+        await socket.send_text(text)
 
 
 async def mark(request: Request) -> Response:
-    what = request.path_params["what"]
-    if what == "ready":
+    state = request.path_params["state"]
+    if state == "ready":
         obs.mark_ready()
     else:
-        {"unready": obs.mark_unready, "broken": obs.fail_liveness}[what](request.query_params.get("reason", ""))
-    return PlainTextResponse(what)
+        {"unready": obs.mark_unready, "broken": obs.fail_liveness}[state](request.query_params.get("reason", ""))
+    return PlainTextResponse(state)
 
 
 @asynccontextmanager
 async def lifespan(_: Starlette) -> AsyncIterator[None]:
     async with (
         anyio.create_task_group() as group,
-        answering_grpc(os.environ.get("GRPC_PORT")),
-        listening(os.environ.get("SIDE_PORT")),
+        serve_grpc(os.environ.get("GRPC_PORT")),
+        serve_endpoints(os.environ.get("SIDE_PORT")),
     ):
-        group.start_soon(told)
+        group.start_soon(report_drain)
         yield
         group.cancel_scope.cancel()
     print("lifespan ended", flush=True)
 
 
 @asynccontextmanager
-async def listening(port: str | None) -> AsyncIterator[None]:
-    """The endpoints on a port of their own, if an environment variable asks for it."""
+async def serve_endpoints(port: str | None) -> AsyncIterator[None]:
+    """Serve the endpoints on a separate port, if one is configured."""
     if port is None:
         yield
         return
-    from connectsoft_obs.endpoints import Listener
+    from connectsoft_obs.endpoints import EndpointServer
 
-    listener = Listener(obs.configure(service="lived"), port=int(port))
+    server = EndpointServer(obs.configure(service="lifecycle"), port=int(port))
     yield
-    listener.close()
+    server.close()
 
 
 @asynccontextmanager
-async def answering_grpc(port: str | None) -> AsyncIterator[None]:
-    """A gRPC server beside the HTTP one, if an environment variable asks for it."""
+async def serve_grpc(port: str | None) -> AsyncIterator[None]:
+    """Run a gRPC health server, if a port is configured."""
     if port is None:
         yield
         return
@@ -105,9 +105,9 @@ async def answering_grpc(port: str | None) -> AsyncIterator[None]:
     await server.stop(0)
 
 
-async def told() -> None:
+async def report_drain() -> None:
     await obs.draining()
-    print("told of the drain", flush=True)
+    print("drain started", flush=True)
 
 
 routes = [
@@ -115,39 +115,39 @@ routes = [
     Route("/slow", slow),
     Route("/block", block),
     Route("/stream", stream),
-    Route("/mark/{what}", mark),
-    WebSocketRoute("/talk", talk),
+    Route("/mark/{state}", mark),
+    WebSocketRoute("/chat", chat),
 ]
 
 
-def checks() -> None:
-    """What an environment variable asks for."""
-    wanted = os.environ.get("CHECKS", "").split()
-    if "file" in wanted:
+def declare_checks() -> None:
+    """Declare the checks that the environment variable CHECKS lists."""
+    names = os.environ.get("CHECKS", "").split()
+    if "file" in names:
 
         @obs.readiness_check("file", interval=0.2)
         def file() -> None:
-            content = Path(os.environ["CHECKED_FILE"])
-            if content.exists() and (word := content.read_text().strip()):
-                raise ValueError(word)
+            path = Path(os.environ["CHECKED_FILE"])
+            if path.exists() and (reason := path.read_text().strip()):
+                raise ValueError(reason)
 
-    if "optional" in wanted:
+    if "optional" in names:
 
         @obs.readiness_check("optional", interval=0.2, critical=False, tags=["external"])
         async def optional() -> None:
-            msg = "no luck at postgres://shop:hunter2@db/orders?password=hunter2"
+            msg = "cannot connect to postgres://shop:hunter2@db/orders?password=hunter2"
             raise LookupError(msg)
 
-    if "task" in wanted:
+    if "task" in names:
 
         @obs.startup_task("warm-cache")
-        def warm() -> None:
+        def warm_cache() -> None:
             while not os.path.exists(os.environ["TASK_FILE"]):
                 time.sleep(0.01)
 
 
-checks()
+declare_checks()
 app = Starlette(routes=routes, lifespan=lifespan)
 bare = Starlette(routes=[*routes, Route("/health/ready", hello)])
-app.add_middleware(obs.ObservabilityMiddleware, service="lived")
-plain = obs.ObservabilityMiddleware(Starlette(routes=routes), service="lived")
+app.add_middleware(obs.ObservabilityMiddleware, service="lifecycle")
+plain = obs.ObservabilityMiddleware(Starlette(routes=routes), service="lifecycle")

@@ -15,17 +15,17 @@ from starlette.routing import Route
 
 import connectsoft_obs as obs
 
-waits = obs.histogram("shop.wait", unit="s", labels=("route",))
-
-
-write: Any = generate_latest
+wait_time = obs.histogram("shop.wait", unit="s", labels=("route",))
+render: Any = generate_latest
 registry = CollectorRegistry()
-legacy_waits = Histogram("legacy_wait_seconds", "The same.", ["route"], registry=registry)
+legacy_wait_time = Histogram(
+    "legacy_wait_seconds", "The same series in prometheus_client.", ["route"], registry=registry
+)
 
 
 async def legacy(request: Request) -> Response:
-    """The same series as prometheus_client writes them, on the event loop as its own ASGI application does."""
-    return Response(write(registry), media_type="text/plain")
+    """The same series rendered by prometheus_client on the event loop, as its ASGI application does."""
+    return Response(render(registry), media_type="text/plain")
 
 
 async def hello(request: Request) -> Response:
@@ -33,12 +33,12 @@ async def hello(request: Request) -> Response:
 
 
 @asynccontextmanager
-async def filled(_: Starlette) -> AsyncIterator[None]:
+async def create_series(_: Starlette) -> AsyncIterator[None]:
     for number in range(10_000 // 17):
-        waits.record(0.02, route=f"/orders/{number}/items")
-        legacy_waits.labels(f"/orders/{number}/items").observe(0.02)
+        wait_time.record(0.02, route=f"/orders/{number}/items")
+        legacy_wait_time.labels(f"/orders/{number}/items").observe(0.02)
     yield
 
 
-app = Starlette(routes=[Route("/", hello), Route("/legacy", legacy)], lifespan=filled)
-app.add_middleware(obs.ObservabilityMiddleware, service="many")
+app = Starlette(routes=[Route("/", hello), Route("/legacy", legacy)], lifespan=create_series)
+app.add_middleware(obs.ObservabilityMiddleware, service="many-series")

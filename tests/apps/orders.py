@@ -1,4 +1,4 @@
-"""A small service, as its README example would be: Starlette, one line of ours."""
+"""A small Starlette service with the middleware, and the same routes without it as `bare`."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ async def threads(request: Request) -> Response:
 
 
 async def background(request: Request) -> Response:
-    async def later() -> None:
+    async def log_later() -> None:
         await asyncio.sleep(0.3)
         log.info("background done")
 
-    return PlainTextResponse("now", background=BackgroundTask(later))
+    return PlainTextResponse("now", background=BackgroundTask(log_later))
 
 
 routes = [

@@ -1,4 +1,4 @@
-"""Every way a request can end, one path each."""
+"""A service with one path for every outcome of a request."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def upload(request: Request) -> Response:
 
 
 class Raw:
-    """Plain ASGI, for what no framework does."""
+    """A plain ASGI application that violates the protocol, which frameworks prevent."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"].endswith("/never"):

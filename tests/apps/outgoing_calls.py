@@ -1,4 +1,4 @@
-"""A service that calls others: by httpx, requests and urllib, whatever is asked for."""
+"""A service that calls itself with httpx, requests or urllib."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from starlette.routing import Route
 import connectsoft_obs as obs
 
 
-async def seen(request: Request) -> JSONResponse:
+async def echo_headers(request: Request) -> JSONResponse:
     return JSONResponse(dict(request.headers))
 
 
-async def by_httpx(request: Request) -> JSONResponse:
+async def call_with_httpx(request: Request) -> JSONResponse:
     async with httpx.AsyncClient() as client:
-        answer = await client.get(str(request.url_for("seen")))
-    return JSONResponse(answer.json())
+        response = await client.get(str(request.url_for("headers")))
+    return JSONResponse(response.json())
 
 
-def by_requests(request: Request) -> JSONResponse:
-    return JSONResponse(requests.get(str(request.url_for("seen")), timeout=5).json())
+def call_with_requests(request: Request) -> JSONResponse:
+    return JSONResponse(requests.get(str(request.url_for("headers")), timeout=5).json())
 
 
-def by_urllib(request: Request) -> JSONResponse:
-    with urllib.request.urlopen(str(request.url_for("seen")), timeout=5) as answer:
-        return JSONResponse({"body": answer.read().decode()})
+def call_with_urllib(request: Request) -> JSONResponse:
+    with urllib.request.urlopen(str(request.url_for("headers")), timeout=5) as response:
+        return JSONResponse({"body": response.read().decode()})
 
 
 app = Starlette(
     routes=[
-        Route("/seen", seen, name="seen"),
-        Route("/httpx", by_httpx),
-        Route("/requests", by_requests),
-        Route("/urllib", by_urllib),
+        Route("/headers", echo_headers, name="headers"),
+        Route("/httpx", call_with_httpx),
+        Route("/requests", call_with_requests),
+        Route("/urllib", call_with_urllib),
     ]
 )
-app.add_middleware(obs.ObservabilityMiddleware, service="calling")
+app.add_middleware(obs.ObservabilityMiddleware, service="outgoing-calls")

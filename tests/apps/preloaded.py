@@ -1,4 +1,4 @@
-"""A service that does in its module what others do in a function: configures, counts, and asks for instruments."""
+"""A service that configures telemetry and records metrics at import, before its server forks the workers."""
 
 from __future__ import annotations
 

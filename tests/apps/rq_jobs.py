@@ -1,4 +1,4 @@
-"""Jobs of an RQ worker, and the worker itself with the one line of ours."""
+"""Jobs of an RQ worker, and the worker with the integration installed."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def flaky(path: str, until: int) -> None:
     with open(path, "a") as file:
         file.write("x")
     with open(path) as file:
-        tried = len(file.read())
-    if tried <= until:
-        raise ConnectionError(f"attempt {tried}")
+        attempts = len(file.read())
+    if attempts <= until:
+        raise ConnectionError(f"attempt {attempts}")
 
 
 def slow() -> None:
@@ -44,7 +44,7 @@ if __name__ == "__main__":
     from connectsoft_obs.integrations import rq
 
     connection = Redis.from_url(os.environ["BROKER"])
-    kind = {"simple": SimpleWorker, "fork": Worker}[sys.argv[1]]
-    worker = kind([Queue(os.environ["QUEUE"], connection=connection)], connection=connection)
+    worker_class = {"simple": SimpleWorker, "fork": Worker}[sys.argv[1]]
+    worker = worker_class([Queue(os.environ["QUEUE"], connection=connection)], connection=connection)
     rq.install(worker, service="reports")
     worker.work(logging_level="WARNING")

@@ -1,4 +1,4 @@
-"""A service with metrics of its own, of all kinds: ours, prometheus_client's, and those of OpenTelemetry's Meter API."""
+"""A service with metrics of the package, of prometheus_client and of OpenTelemetry's Meter API."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ placed = obs.counter("orders.placed", unit="{order}", labels=("tier",), help="Nu
 depth = obs.gauge("mail.queue.depth", unit="{message}")
 newest = obs.gauge("mail.newest.timestamp", unit="s", merge="latest")
 size = obs.histogram("report.size", unit="By", labels=("kind",), buckets=(100, 1000))
-plain = Counter("legacy_sales", "Made with prometheus_client itself.", ["shop"])
+plain = Counter("legacy_sales", "Created with prometheus_client.", ["shop"])
 meter = metrics.get_meter("shop", "1.0")
-shipped = meter.create_counter("parcels.shipped", unit="{parcel}", description="Made with the Meter API.")
+shipped = meter.create_counter("parcels.shipped", unit="{parcel}", description="Created with the Meter API.")
 meter.create_observable_gauge("warehouse.load", [lambda _: [metrics.Observation(7, {"hall": "a"})]])
 
 

@@ -1,4 +1,4 @@
-"""A service with promises, whose failures and slowness a test decides: /buy fails while FAIL is posted to /mood."""
+"""A service with SLOs. Tests make /buy fail or respond slowly with /faults?fail=1 and /faults?seconds=0.5."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.routing import Route
 import connectsoft_obs as obs
 from connectsoft_obs import slo
 
-PROMISES = slo.ServiceSLOs(
+SERVICE_SLOS = slo.ServiceSLOs(
     service="shop",
     slos=(
         slo.availability("buying", float(os.environ.get("OBJECTIVE", "99.9")), routes=["/buy"]),
@@ -28,21 +28,21 @@ PROMISES = slo.ServiceSLOs(
     scrape_interval=1,
     interval=1,
 )
-MOOD = {"fail": False, "seconds": 0.0}
+FAULTS = {"fail": False, "seconds": 0.0}
 
 
 async def buy(request: Request) -> Response:
-    if MOOD["seconds"]:
-        await asyncio.sleep(MOOD["seconds"])
-    if MOOD["fail"]:
+    if FAULTS["seconds"]:
+        await asyncio.sleep(FAULTS["seconds"])
+    if FAULTS["fail"]:
         msg = "out of stock"
         raise LookupError(msg)
     return PlainTextResponse("sold", 200)
 
 
-async def mood(request: Request) -> Response:
-    MOOD["fail"] = request.query_params.get("fail") == "1"
-    MOOD["seconds"] = float(request.query_params.get("seconds", "0"))
+async def set_faults(request: Request) -> Response:
+    FAULTS["fail"] = request.query_params.get("fail") == "1"
+    FAULTS["seconds"] = float(request.query_params.get("seconds", "0"))
     return PlainTextResponse("ok")
 
 
@@ -59,18 +59,18 @@ async def restock(request: Request) -> Response:
 
 
 async def events(request: Request) -> Response:
-    async def some() -> AsyncIterator[bytes]:
+    async def stream() -> AsyncIterator[bytes]:
         yield b"data: 1\n\n"
 
-    return StreamingResponse(some(), media_type="text/event-stream")
+    return StreamingResponse(stream(), media_type="text/event-stream")
 
 
 app = Starlette(
     routes=[
         Route("/buy", buy, methods=["GET", "POST"]),
-        Route("/mood", mood),
+        Route("/faults", set_faults),
         Route("/restock", restock),
         Route("/events", events),
     ]
 )
-app.add_middleware(obs.ObservabilityMiddleware, service="shop", objectives=PROMISES)
+app.add_middleware(obs.ObservabilityMiddleware, service="shop", objectives=SERVICE_SLOS)

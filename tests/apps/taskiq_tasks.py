@@ -1,4 +1,4 @@
-"""taskiq tasks as users write them, with the one line of ours."""
+"""taskiq tasks with the integration installed."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ async def fail() -> None:
     raise ValueError(message)
 
 
-tried: list[int] = []
+attempts: list[int] = []
 
 
 @broker.task("flaky", retry_on_error=True)
 async def flaky(until: int) -> None:
-    tried.append(1)
-    if len(tried) <= until:
+    attempts.append(1)
+    if len(attempts) <= until:
         message = "not yet"
         raise ConnectionError(message)
 

@@ -1,4 +1,4 @@
-"""A service on a machine that refuses threads of ours, until it is told to refuse them no more."""
+"""A service that cannot start the package's threads until a request lifts the limit."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from starlette.routing import Route
 
 import connectsoft_obs as obs
 
-start = threading.Thread.start
-refusing = True
+start_thread = threading.Thread.start
+limit_reached = True
 
 
-def refused(thread: threading.Thread) -> None:
-    if refusing and thread.name.startswith("obs-"):
+def start_unless_limited(thread: threading.Thread) -> None:
+    if limit_reached and thread.name.startswith("obs-"):
         raise RuntimeError("can't start new thread")
-    start(thread)
+    start_thread(thread)
 
 
-threading.Thread.start = refused  # type: ignore[method-assign, assignment]
+threading.Thread.start = start_unless_limited  # type: ignore[method-assign, assignment]
 
 
 async def item(request: Request) -> Response:
     obs.get_logger("shop").info("looked up", item=request.path_params["number"])
-    return PlainTextResponse("here")
+    return PlainTextResponse("in stock")
 
 
-async def room(request: Request) -> Response:
-    global refusing
-    refusing = False
-    return PlainTextResponse("there is room")
+async def lift_limit(request: Request) -> Response:
+    global limit_reached
+    limit_reached = False
+    return PlainTextResponse("limit lifted")
 
 
 @obs.readiness_check("stock")
@@ -40,5 +40,5 @@ def stock() -> None:
     pass
 
 
-app = Starlette(routes=[Route("/items/{number}", item), Route("/room", room)])
-app.add_middleware(obs.ObservabilityMiddleware, service="refused")
+app = Starlette(routes=[Route("/items/{number}", item), Route("/lift-limit", lift_limit)])
+app.add_middleware(obs.ObservabilityMiddleware, service="thread-limit")

@@ -1,8 +1,10 @@
-"""A worker process as its documentation would have it; what it does is the first argument."""
+"""A worker process; its first argument names the function to run."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 import threading
 import time
@@ -23,12 +25,12 @@ async def async_long(seconds: float) -> None:
 
 
 def blocked(worker: Worker) -> None:
-    """Never looks, waits in a system call."""
+    """Never checks `draining`; blocks in a system call."""
     time.sleep(120)
 
 
 def busy(worker: Worker) -> None:
-    """Never looks, works without end."""
+    """Never checks `draining`; runs jobs in an endless loop."""
     while True:
         long(0.2)
 
@@ -39,7 +41,7 @@ def cooperative(worker: Worker) -> None:
 
 
 def once(worker: Worker) -> None:
-    """One run of three seconds, then nothing."""
+    """One run of three seconds, then idle."""
     long(3)
     time.sleep(120)
 
@@ -70,7 +72,7 @@ def loop_once(worker: Worker) -> None:
 
 
 def loop_inside(worker: Worker) -> None:
-    """The worker inside the loop, for checks that belong to it."""
+    """Runs the worker inside the event loop, for checks that belong to that loop; see the end of this file."""
 
 
 def on_uvloop(worker: Worker) -> None:
@@ -94,15 +96,13 @@ def on_trio(worker: Worker) -> None:
 
 
 def silent(worker: Worker) -> None:
-    """A loop that promised to be alive and is not."""
+    """Declares a heartbeat and never sends it."""
     obs.heartbeat("poll-loop", every=0.5)
     time.sleep(120)
 
 
 def forks(worker: Worker) -> None:
-    """A child inherits neither our port nor our handler of signals."""
-    import os
-
+    """Forks a child, which inherits neither the listening port nor the signal handlers."""
     child = os.fork()
     if not child:
         time.sleep(120)
@@ -114,31 +114,29 @@ def forks(worker: Worker) -> None:
 
 
 def own_handler(worker: Worker) -> None:
-    """Somebody's own way to stop, set before ours."""
+    """Stops through a signal handler that the application has installed before the package's."""
     while not stopped.is_set():
         time.sleep(0.05)
 
 
 stopped = threading.Event()
-the_loop: asyncio.AbstractEventLoop
+application_loop: asyncio.AbstractEventLoop
 
 if __name__ == "__main__":
-    what = sys.argv[1]
-    if what == "own_handler":
-        import signal
-
+    mode = sys.argv[1]
+    if mode == "own_handler":
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    if what == "loop_inside":
+    if mode == "loop_inside":
 
         @obs.readiness_check("loop")
-        async def same_loop() -> None:
-            if asyncio.get_running_loop() is not the_loop:
+        async def runs_on_application_loop() -> None:
+            if asyncio.get_running_loop() is not application_loop:
                 message = "not the application's loop"
                 raise RuntimeError(message)
 
         async def main() -> None:
-            global the_loop
-            the_loop = asyncio.get_running_loop()
+            global application_loop
+            application_loop = asyncio.get_running_loop()
             async with obs.worker(service="audit-ingest") as worker:
                 while not worker.draining:
                     await async_long(0.05)
@@ -146,5 +144,5 @@ if __name__ == "__main__":
         asyncio.run(main())
     else:
         with obs.worker(service="audit-ingest") as worker:
-            globals()[what](worker)
+            globals()[mode](worker)
     print("after", flush=True)

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import connectsoft_obs as obs
-from connectsoft_obs.asgi.forwarded import Forwarded
+from connectsoft_obs.asgi.forwarded import ForwardedHeaders
 from connectsoft_obs.redaction import DEFAULT_POLICY
 from connectsoft_obs.settings import load_settings
 from connectsoft_obs.testing import capture
@@ -147,16 +147,16 @@ def test_forwarded_headers_of_a_trusted_proxy_are_believed() -> None:
     ],
 )
 def test_the_client_is_the_first_address_from_the_right_that_is_no_proxy(headers: Any, address: str | None) -> None:
-    trusted = Forwarded(load_settings({}, trusted_proxies="10.0.0.0/8").trusted_proxies)
-    assert trusted.original("10.9.9.9", headers).client == address
+    trusted = ForwardedHeaders(load_settings({}, trusted_proxies="10.0.0.0/8").trusted_proxies)
+    assert trusted.read("10.9.9.9", headers).client == address
 
 
 @given(
     st.dictionaries(st.sampled_from([b"forwarded", b"x-forwarded-for", b"x-forwarded-host"]), st.binary(max_size=400))
 )
 def test_any_forwarded_header_is_read_without_an_error(headers: dict[bytes, bytes]) -> None:
-    everyone = Forwarded(load_settings({}, trusted_proxies="*").trusted_proxies)
-    found = everyone.original("127.0.0.1", headers)
+    everyone = ForwardedHeaders(load_settings({}, trusted_proxies="*").trusted_proxies)
+    found = everyone.read("127.0.0.1", headers)
     assert found.client is None or "." in found.client or ":" in found.client
 
 

@@ -369,7 +369,7 @@ def test_a_flush_at_the_end_of_the_lifespan_sends_what_a_signal_would_lose() -> 
     with HttpSink() as sink:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_BSP_SCHEDULE_DELAY": "60000"}
         with uvicorn("orders:app", env=env) as service:
-            service.ready()
+            service.wait_until_ready()
             for number in range(20):
                 httpx.get(f"{service.url}/items/{number}")
             began = time.monotonic()

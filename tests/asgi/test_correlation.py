@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import connectsoft_obs as obs
-from connectsoft_obs.asgi.access_log import ACCESS
+from connectsoft_obs.asgi.access_log import ACCESS_LOGGER
 from connectsoft_obs.context import w3c
 from connectsoft_obs.testing import Captured, capture
 
@@ -77,7 +77,7 @@ def test_an_invalid_traceparent_starts_a_new_trace_and_is_no_log_line(value: str
     trace_id, above = parent(seen)
     assert trace_id != TRACE
     assert above is None
-    assert [line["logger"] for line in seen.logs if line["message"] != "readiness is unhealthy"] == [ACCESS]
+    assert [line["logger"] for line in seen.logs if line["message"] != "readiness is unhealthy"] == [ACCESS_LOGGER]
 
 
 def test_a_later_version_may_have_more_fields() -> None:
@@ -102,14 +102,14 @@ def test_an_invalid_tracestate_is_dropped_and_the_trace_is_not(state: str) -> No
     answer, seen = ask([("traceparent", f"00-{TRACE}-{PARENT}-01"), ("tracestate", state)])
     assert "tracestate" not in answer.json()
     assert parent(seen) == (TRACE, PARENT)
-    assert [line["logger"] for line in seen.logs if line["message"] != "readiness is unhealthy"] == [ACCESS]
+    assert [line["logger"] for line in seen.logs if line["message"] != "readiness is unhealthy"] == [ACCESS_LOGGER]
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_without_an_error(noise: bytes) -> None:
-    w3c.traceparent(noise)
-    w3c.tracestate(noise.decode("latin-1"))
-    found = w3c.baggage(noise.decode("latin-1"))
+    w3c.parse_traceparent(noise)
+    w3c.parse_tracestate(noise.decode("latin-1"))
+    found = w3c.parse_baggage(noise.decode("latin-1"))
     assert len(found) <= w3c.MAX_BAGGAGE_MEMBERS
 
 

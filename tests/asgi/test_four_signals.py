@@ -9,12 +9,12 @@ import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from support.otlp import GrpcSink, HttpSink, Received, attributes
+from support.otlp import GrpcSink, HttpSink, ReceivedTelemetry, decode_attributes
 from support.process import Service, uvicorn, wait_for
 from support.servers import rotel
 
 AGENT = "test-client/1.0"
-Observed = tuple[Service, Received, httpx.Response, str]
+Observed = tuple[Service, ReceivedTelemetry, httpx.Response, str]
 
 
 @pytest.fixture(scope="module", params=["inside", "outside"])
@@ -28,7 +28,7 @@ def observed(request: pytest.FixtureRequest) -> Iterator[Observed]:
             "WRAP": request.param,
         }
         with uvicorn("orders:app", env=env) as service:
-            service.ready()
+            service.wait_until_ready()
             answer = httpx.get(f"{service.url}/items/42?page=2&sig=SECRET", headers={"user-agent": AGENT})
             assert answer.status_code == 200
             wait_for(lambda: sink.received.spans, 10, "a span at the sink")
@@ -41,7 +41,7 @@ def observed(request: pytest.FixtureRequest) -> Iterator[Observed]:
 def test_span_has_the_standard_name_kind_and_attributes(observed: Observed) -> None:
     service, received, _, _ = observed
     [span] = received.spans
-    found = attributes(span.attributes)
+    found = decode_attributes(span.attributes)
     assert (span.name, span.kind) == ("GET /items/{id}", 2)
     assert span.status.code == 0
     assert {
@@ -71,7 +71,7 @@ def test_metric_arrives_over_otlp_under_its_opentelemetry_name(observed: Observe
     assert metric.histogram.aggregation_temporality == 2
     [point] = metric.histogram.data_points
     assert list(point.explicit_bounds) == [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
-    assert attributes(point.attributes) == {
+    assert decode_attributes(point.attributes) == {
         "http.request.method": "GET",
         "url.scheme": "http",
         "http.response.status_code": 200,
@@ -87,7 +87,7 @@ def test_metric_arrives_over_otlp_under_its_opentelemetry_name(observed: Observe
 
 def test_log_line_is_one_json_object_in_the_documented_order(observed: Observed) -> None:
     service, _, _, _ = observed
-    [line] = [line for line in service.lines if line["logger"] == "connectsoft_obs.access"]
+    [line] = [line for line in service.json_lines if line["logger"] == "connectsoft_obs.access"]
     fixed = ["timestamp", "severity", "message", "logger", "trace_id", "span_id", "trace_flags", "service.name"]
     assert list(line)[:8] == fixed
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
@@ -101,7 +101,7 @@ def test_log_line_is_one_json_object_in_the_documented_order(observed: Observed)
 def test_the_trace_id_is_the_same_in_span_line_exemplar_and_header(observed: Observed) -> None:
     service, received, answer, page = observed
     trace_id = received.spans[0].trace_id.hex()
-    [line] = [line for line in service.lines if line["logger"] == "connectsoft_obs.access"]
+    [line] = [line for line in service.json_lines if line["logger"] == "connectsoft_obs.access"]
     assert line["trace_id"] == trace_id
     assert int(line["trace_flags"], 16) & 1
     assert line["span_id"] == received.spans[0].span_id.hex()
@@ -116,7 +116,7 @@ def test_duration_is_the_same_in_span_sample_and_line(observed: Observed) -> Non
     service, received, _, page = observed
     [span] = received.spans
     nanoseconds = span.end_time_unix_nano - span.start_time_unix_nano
-    [line] = [line for line in service.lines if line["logger"] == "connectsoft_obs.access"]
+    [line] = [line for line in service.json_lines if line["logger"] == "connectsoft_obs.access"]
     [total] = [
         sample.value
         for family in parse_openmetrics(page)  # type: ignore[no-untyped-call]
@@ -130,7 +130,7 @@ def test_duration_is_the_same_in_span_sample_and_line(observed: Observed) -> Non
 def test_probes_and_scrapes_are_in_no_signal(observed: Observed) -> None:
     service, received, _, page = observed
     assert len(received.spans) == 1
-    assert not [line for line in service.lines if "/health" in line["message"] or "/metrics" in line["message"]]
+    assert not [line for line in service.json_lines if "/health" in line["message"] or "/metrics" in line["message"]]
     assert "/health" not in page.replace("connectsoft_health", "")
 
 
@@ -144,12 +144,12 @@ def test_every_span_arrives_once_through_a_real_collector(protocol: str) -> None
             "OTEL_BSP_SCHEDULE_DELAY": "100",
         }
         with uvicorn("orders:app", env=env) as service, httpx.Client() as client:
-            service.ready()
+            service.wait_until_ready()
             for number in range(200):
                 assert client.get(f"{service.url}/items/{number}").status_code == 200
             service.stop()
             wait_for(lambda: len(sink.received.spans) >= 200, 15, "200 spans")
-            paths = [attributes(span.attributes)["url.path"] for span in sink.received.spans]
+            paths = [decode_attributes(span.attributes)["url.path"] for span in sink.received.spans]
             assert sorted(paths) == sorted(f"/items/{number}" for number in range(200))
             assert len({span.span_id for span in sink.received.spans}) == 200
 
@@ -172,7 +172,7 @@ def test_grpc_without_a_collector_between() -> None:
             "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
         }
         with uvicorn("orders:app", env=env) as service:
-            service.ready()
+            service.wait_until_ready()
             httpx.get(f"{service.url}/items/1")
             service.stop()
         assert [span.name for span in sink.received.spans] == ["GET /items/{id}"]
@@ -181,7 +181,7 @@ def test_grpc_without_a_collector_between() -> None:
 
 def test_text_page_reads_back_with_prometheus_own_parser() -> None:
     with uvicorn("orders:app") as service:
-        service.ready()
+        service.wait_until_ready()
         httpx.get(f"{service.url}/items/1")
         answer = httpx.get(f"{service.url}/metrics")
         families = {family.name: family for family in parse_text(answer.text)}
@@ -194,9 +194,9 @@ def test_text_page_reads_back_with_prometheus_own_parser() -> None:
 
 def test_without_an_endpoint_nothing_is_sent_and_no_thread_waits_to() -> None:
     with uvicorn("orders:app", env={"LOG_LEVEL": "debug"}) as service:
-        service.ready()
+        service.wait_until_ready()
         httpx.get(f"{service.url}/items/1")
-        names = [line for line in service.lines if "export" in line["message"]]
+        names = [line for line in service.json_lines if "export" in line["message"]]
         threads = httpx.get(f"{service.url}/threads").json()
         service.stop()
     assert names == []

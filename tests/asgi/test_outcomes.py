@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import websockets
-from support.otlp import HttpSink, attributes
+from support.otlp import HttpSink, decode_attributes
 from support.process import APPS, Service, free_port, wait_for
 
 UNSET, ERROR = 0, 2
@@ -47,7 +47,7 @@ def observed(request: pytest.FixtureRequest) -> Iterator[tuple[Service, Any, str
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_BSP_SCHEDULE_DELAY": "50", "PYTHONPATH": str(APPS)}
         port = free_port()
         with Service(command(request.param, port), port, env) as service:
-            service.ready()
+            service.wait_until_ready()
             yield service, sink.received, request.param
 
 
@@ -144,11 +144,11 @@ def test_outcome(observed: tuple[Service, Any, str], case: str) -> None:
     status, outcome, error = EXCEPTIONS.get((server, case), (status, outcome, error))
     spans_before, lines_before = len(received.spans), len(access(service))
     act(service)
-    wait_for(lambda: len(access(service)) > lines_before, 10, f"an access line of {case}: {service.said[-2000:]}")
+    wait_for(lambda: len(access(service)) > lines_before, 10, f"an access line of {case}: {service.output[-2000:]}")
     wait_for(lambda: len(received.spans) > spans_before, 10, "a span")
     [line] = access(service)[lines_before:]
     [span] = [span for span in received.spans[spans_before:] if span.kind == 2]
-    found = attributes(span.attributes)
+    found = decode_attributes(span.attributes)
     shown = (line.get("http.route", ""), line.get("http.response.status_code", 0), line["connectsoft.outcome"])
     assert shown == (route, status, outcome)
     assert line.get("error.type") == found.get("error.type") == error
@@ -173,7 +173,7 @@ def test_outcome(observed: tuple[Service, Any, str], case: str) -> None:
 
 
 def access(service: Service) -> list[dict[str, Any]]:
-    return [line for line in service.lines if line["logger"] == "connectsoft_obs.access"]
+    return [line for line in service.json_lines if line["logger"] == "connectsoft_obs.access"]
 
 
 def test_an_exception_is_recorded_once_with_the_ids_of_its_request(observed: tuple[Service, Any, str]) -> None:
@@ -182,7 +182,7 @@ def test_an_exception_is_recorded_once_with_the_ids_of_its_request(observed: tup
     httpx.get(f"{service.url}/raises")
     wait_for(lambda: len(access(service)) > before)
     [line] = access(service)[before:]
-    records = [one for one in service.lines if one.get("trace_id") == line["trace_id"] and "exception.type" in one]
+    records = [one for one in service.json_lines if one.get("trace_id") == line["trace_id"] and "exception.type" in one]
     [record] = records
     assert record["otel.event.name"] == "http.server.request.exception"
     assert record["severity"] == "ERROR"

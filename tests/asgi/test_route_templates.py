@@ -156,7 +156,7 @@ def test_a_second_request_for_the_same_route_is_not_looked_up_again(monkeypatch:
     app, found = fastapi(), list[Any]()
     from connectsoft_obs.asgi import route_template
 
-    walk = route_template._chains
+    walk = route_template._find_route_chains
 
     def counted(*arguments: Any) -> Any:
         found.append(arguments)

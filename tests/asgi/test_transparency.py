@@ -139,8 +139,8 @@ def _exchange(port: int, request: bytes) -> tuple[bytes, list[bytes], bytes]:
 def test_random_bytes_on_sockets_get_the_answer_of_the_bare_application(http: str) -> None:
     source = random.Random(20261123)
     with uvicorn("orders:app", "--http", http) as ours, uvicorn("orders:bare", "--http", http) as theirs:
-        ours.ready()
-        theirs.ready("/items/1")
+        ours.wait_until_ready()
+        theirs.wait_until_ready("/items/1")
         for number in range(2000):
             request = _request(source)
             assert _exchange(ours.port, request) == _exchange(theirs.port, request), (number, request)

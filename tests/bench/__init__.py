@@ -1,1 +1,1 @@
-"""Costs, always as ratios between variants that ran interleaved in one run."""
+"""Benchmarks. Every figure is a ratio between variants that run interleaved within one run."""

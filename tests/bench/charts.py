@@ -1,4 +1,4 @@
-"""Pictures of what was measured, as PNG."""
+"""Charts of benchmark results, as PNG files."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-OURS, OTHERS = "#2563eb", "#9ca3af"
-_WIDTH, _DOTS = 8.0, 120
+_OWN_COLOUR, _OTHER_COLOUR = "#2563eb", "#9ca3af"
+_WIDTH, _DPI = 8.0, 120
 _COLOURS = ("#2563eb", "#16a34a", "#d97706", "#9333ea", "#dc2626")
 
 
 def bars(path: Path, title: str, rows: Sequence[tuple[str, float]], unit: str = "x") -> None:
-    """A bar for each row, the first on top; those whose name begins with `ours` stand out."""
+    """Draw one bar per row, the first on top; rows of this package have a colour of their own."""
     figure, axes = pyplot.subplots(figsize=(_WIDTH, 0.28 * len(rows) + 0.9), layout="constrained")
     names, values = [name for name, _ in rows], [value for _, value in rows]
-    drawn = axes.barh(names, values, color=[OURS if name.startswith("ours") else OTHERS for name in names])
-    axes.bar_label(drawn, labels=[f"{value:.2f}{unit}" for value in values], padding=3, fontsize=8)
+    bar_container = axes.barh(
+        names, values, color=[_OWN_COLOUR if name.startswith("connectsoft-obs") else _OTHER_COLOUR for name in names]
+    )
+    axes.bar_label(bar_container, labels=[f"{value:.2f}{unit}" for value in values], padding=3, fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.1)
     axes.set_title(title, loc="left", fontsize=10)
@@ -29,7 +31,7 @@ def bars(path: Path, title: str, rows: Sequence[tuple[str, float]], unit: str = 
 
 
 def sizes(path: Path, title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
-    """A line for each row, over sizes from 1 to 20,000."""
+    """Draw one line per row over sizes from 1 to 20,000, with a logarithmic x axis."""
     figure, axes = pyplot.subplots(figsize=(_WIDTH, 4.2), layout="constrained")
     for (name, figures), colour in zip(rows.items(), _COLOURS, strict=False):
         axes.plot([int(size) for size in figures], list(figures.values()), "o-", label=name, color=colour)
@@ -42,11 +44,15 @@ def sizes(path: Path, title: str, rows: Mapping[str, Mapping[str, float]]) -> No
 
 
 def panels(path: Path, rows: Sequence[tuple[str, str, Mapping[str, Sequence[tuple[float, float]]]]]) -> None:
-    """Panels one below the other over the same seconds; each has a title, a unit and lines of points."""
-    figure, stack = pyplot.subplots(len(rows), 1, figsize=(_WIDTH, 2.2 * len(rows)), sharex=True, layout="constrained")
-    for axes, (title, unit, lines) in zip(stack, rows, strict=True):
+    """Draw panels below each other with a common time axis; a row is a title, a unit and lines of (second, value)."""
+    figure, all_axes = pyplot.subplots(
+        len(rows), 1, figsize=(_WIDTH, 2.2 * len(rows)), sharex=True, layout="constrained"
+    )
+    for axes, (title, unit, lines) in zip(all_axes, rows, strict=True):
         for (name, points), colour in zip(lines.items(), _COLOURS, strict=False):
-            axes.plot([at for at, _ in points], [value for _, value in points], label=name, color=colour, linewidth=1)
+            axes.plot(
+                [second for second, _ in points], [value for _, value in points], label=name, color=colour, linewidth=1
+            )
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_ylabel(unit, fontsize=8)
         axes.set_ylim(bottom=0)
@@ -54,13 +60,13 @@ def panels(path: Path, rows: Sequence[tuple[str, str, Mapping[str, Sequence[tupl
         axes.legend(fontsize=8, frameon=False, loc="upper right")
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
-    stack[-1].set_xlabel("seconds", fontsize=8)
-    figure.savefig(path, dpi=_DOTS)
+    all_axes[-1].set_xlabel("seconds", fontsize=8)
+    figure.savefig(path, dpi=_DPI)
     pyplot.close(figure)
 
 
 def _finish(figure: Any, axes: Any, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
-    figure.savefig(path, dpi=_DOTS)
+    figure.savefig(path, dpi=_DPI)
     pyplot.close(figure)

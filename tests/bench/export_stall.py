@@ -1,9 +1,9 @@
-"""The longest time for which an export holds up the event loop at full load: `python tests/bench/export_stall.py [--seconds 20]`.
+"""Longest delay of a request while spans are exported at full load: `python tests/bench/export_stall.py [--seconds 20]`.
 
-Each variant handles requests in a process of its own as fast as it can, a second at a time, all variants in turn. Every
-request is timed from outside; of each quarter of a second the slowest one is kept. Printed are the median and the 95th
-percentile of those, in milliseconds: what the interpreter's lock, garbage collection and this machine do to the bare
-application is in all of them, what exporting adds is the difference.
+Each variant handles requests in a process of its own as fast as possible, one second at a time, all variants in turn.
+Every request is timed from outside the application, and the slowest one of each window of 250 ms is recorded. The output
+is the median and the 95th percentile of those, in milliseconds. Effects of the GIL, of garbage collection and of the
+machine are included in all variants, also in the bare application; the cost of exporting is the difference.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from sink import collector
+from sink import discarding_collector
 from variants import build
 
 HERE = Path(__file__).parent
@@ -27,74 +27,76 @@ VARIANTS = ("bare", "ours, not exported", "ours", "contrib with metrics")
 WINDOW = 0.25
 
 
-async def worst(name: str) -> None:
-    """For each line on standard input: a second of requests, answered with the slowest one of each window."""
+async def serve_commands(name: str) -> None:
+    """For each line on standard input, handle requests for a second and write the slowest one of each window."""
     from variant_process import receive, scope, send
 
-    app, answers = build(name), os.fdopen(3, "w", buffering=1)
+    app, results = build(name), os.fdopen(3, "w", buffering=1)
     for number in range(1000):
         await app(scope(number % 100), receive, send)
-    answers.write("[]\n")
+    results.write("[]\n")
     while await asyncio.to_thread(sys.stdin.readline):
-        found, until = [], time.perf_counter() + 1.0
-        while time.perf_counter() < until:
-            end, slowest, number = time.perf_counter() + WINDOW, 0.0, 0
-            while (began := time.perf_counter()) < end:
+        slowest_per_window, end = [], time.perf_counter() + 1.0
+        while time.perf_counter() < end:
+            window_end, slowest, number = time.perf_counter() + WINDOW, 0.0, 0
+            while (started := time.perf_counter()) < window_end:
                 await app(scope(number % 100), receive, send)
-                slowest = max(slowest, time.perf_counter() - began)
+                slowest = max(slowest, time.perf_counter() - started)
                 number += 1
                 if not number % 50:
                     await asyncio.sleep(0)
-            found.append(slowest * 1e3)
-        answers.write(json.dumps(found) + "\n")
+            slowest_per_window.append(slowest * 1e3)
+        results.write(json.dumps(slowest_per_window) + "\n")
 
 
-class Child:
-    """A variant's process."""
+class VariantProcess:
+    """The process of one variant."""
 
     def __init__(self, name: str, otlp: str) -> None:
         reader, writer = os.pipe()
         environment = {**os.environ, "BENCH_OTLP": otlp, "PYTHONPATH": str(HERE)}
         self._process = subprocess.Popen(
-            ["bash", "-c", f'exec "{sys.executable}" stall.py --child "$0" 3>&{writer}', name],
+            ["bash", "-c", f'exec "{sys.executable}" export_stall.py --variant "$0" 3>&{writer}', name],
             cwd=HERE, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             pass_fds=(writer,), text=True,
         )  # fmt: skip
         os.close(writer)
-        self._answers = os.fdopen(reader)
-        self._answers.readline()
+        self._results = os.fdopen(reader)
+        self._results.readline()
 
-    def second(self) -> list[float]:
-        """The slowest request of each window of a second, in milliseconds."""
+    def run_for_a_second(self) -> list[float]:
+        """The slowest request of each window of one second, in milliseconds."""
         assert self._process.stdin is not None
-        self._process.stdin.write("again\n")
+        self._process.stdin.write("run\n")
         self._process.stdin.flush()
-        found: list[float] = json.loads(self._answers.readline())
-        return found
+        result: list[float] = json.loads(self._results.readline())
+        return result
 
-    def end(self) -> None:
-        """Stop it."""
+    def stop(self) -> None:
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
 
 
 def measure(seconds: int) -> dict[str, tuple[float, float]]:
-    """By variant: median and 95th percentile, in milliseconds, of the slowest request of a quarter of a second."""
-    with collector() as otlp:
-        children = {name: Child(name, otlp) for name in VARIANTS}
-        found: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    """By variant: median and 95th percentile of the slowest request of a window, in milliseconds."""
+    with discarding_collector() as otlp:
+        processes = {name: VariantProcess(name, otlp) for name in VARIANTS}
+        slowest: dict[str, list[float]] = {name: [] for name in VARIANTS}
         for _ in range(seconds):
             for name in random.sample(VARIANTS, len(VARIANTS)):
-                found[name] += children[name].second()
-        for child in children.values():
-            child.end()
-    return {name: (statistics.median(values), statistics.quantiles(values, n=20)[-1]) for name, values in found.items()}
+                slowest[name] += processes[name].run_for_a_second()
+        for process in processes.values():
+            process.stop()
+    return {
+        name: (statistics.median(values), statistics.quantiles(values, n=20)[-1]) for name, values in slowest.items()
+    }
 
 
-def table(found: dict[str, tuple[float, float]]) -> str:
-    """The figures as text."""
-    rows = [f"{'slowest request of a quarter of a second, ms':<48}{'median':>8}{'p95':>8}"]
-    rows += [f"{name:<48}{median:>8.2f}{high:>8.2f}" for name, (median, high) in found.items()]
+def table(results: dict[str, tuple[float, float]]) -> str:
+    """The results as text."""
+    rows = [f"{'slowest request in 250 ms, ms':<48}{'median':>8}{'p95':>8}"]
+    rows += [f"{name:<48}{median:>8.2f}{p95:>8.2f}" for name, (median, p95) in results.items()]
     return "\n".join(rows)
 
 
@@ -102,10 +104,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=20)
-    parser.add_argument("--child")
+    parser.add_argument("--variant", help="run the process of this variant (used internally)")
     options = parser.parse_args()
-    if options.child:
-        asyncio.run(worst(options.child))
+    if options.variant:
+        asyncio.run(serve_commands(options.variant))
         return
     print(table(measure(options.seconds)))
 

@@ -1,10 +1,10 @@
-"""CPU that each variant adds to a request, in process, interleaved: shuffled rounds, ratios within a round.
+"""CPU time that each variant adds to a request, without a server.
 
     python tests/bench/inprocess.py [--rounds 9] [--requests 1500] [variant ...]
 
-Every variant runs in a process of its own, all of them alive at once; in each round each of them handles a chunk of
-requests, in a new order. A figure is the median over rounds of added CPU over the bare application's in the same
-round, both divided by how long the machine took for a fixed piece of work at that moment.
+Every variant runs in a process of its own, and all processes exist at once. In each round every process handles a batch
+of requests, in a new random order. A figure is the median over the rounds of the added CPU time relative to the bare
+application in the same round, both divided by the CPU time of a fixed calibration loop at that moment.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sink import collector
+from sink import discarding_collector
 from variants import VARIANTS
 
 HERE = Path(__file__).parent
 
 
-class Child:
-    """A variant's process."""
+class VariantProcess:
+    """The process of one variant, see variant_process.py."""
 
     def __init__(self, name: str, otlp: str) -> None:
         self.name = name
@@ -35,66 +35,67 @@ class Child:
         for variable in list(environment):
             if variable.startswith(("OTEL_", "CONNECTSOFT_")):
                 del environment[variable]
-        self._drain = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        self._output_reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self._process = subprocess.Popen(
-            ["bash", "-c", f'exec "{sys.executable}" child.py "$0" 3>&{writer}', name],
-            cwd=HERE, env=environment, stdin=subprocess.PIPE, stdout=self._drain.stdin, stderr=subprocess.DEVNULL,
-            pass_fds=(writer,), text=True,
+            ["bash", "-c", f'exec "{sys.executable}" variant_process.py "$0" 3>&{writer}', name],
+            cwd=HERE, env=environment, stdin=subprocess.PIPE, stdout=self._output_reader.stdin,
+            stderr=subprocess.DEVNULL, pass_fds=(writer,), text=True,
         )  # fmt: skip
         os.close(writer)
-        self._answers = os.fdopen(reader)
-        self.alive = self._answers.readline() == "ready\n"
+        self._results = os.fdopen(reader)
+        self.is_ready = self._results.readline() == "ready\n"
 
     def run(self, requests: int) -> dict[str, float]:
-        """CPU seconds of a chunk."""
+        """CPU seconds of a batch of requests."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"run {requests}\n")
         self._process.stdin.flush()
-        answer: dict[str, float] = json.loads(self._answers.readline())
-        return answer
+        result: dict[str, float] = json.loads(self._results.readline())
+        return result
 
-    def end(self) -> None:
-        """Stop it."""
+    def stop(self) -> None:
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
-        assert self._drain.stdin is not None
-        self._drain.stdin.close()
-        self._drain.wait()
+        assert self._output_reader.stdin is not None
+        self._output_reader.stdin.close()
+        self._output_reader.wait()
 
 
 def measure(names: list[str], rounds: int, requests: int) -> dict[str, dict[str, Any]]:
-    """Added microseconds and ratios of each variant, from interleaved rounds."""
-    with collector() as otlp:
-        children = [Child(name, otlp) for name in names]
-        missing = [child.name for child in children if not child.alive]
-        running = [child for child in children if child.alive]
-        samples: dict[str, list[dict[str, float]]] = {child.name: [] for child in running}
+    """Added CPU time and ratios of each variant, from interleaved rounds."""
+    with discarding_collector() as otlp:
+        processes = [VariantProcess(name, otlp) for name in names]
+        missing = [process.name for process in processes if not process.is_ready]
+        running = [process for process in processes if process.is_ready]
+        samples: dict[str, list[dict[str, float]]] = {process.name: [] for process in running}
         for _ in range(rounds):
-            for child in random.sample(running, len(running)):
-                samples[child.name].append(child.run(requests))
-        for child in children:
-            child.end()
-    found: dict[str, dict[str, Any]] = {name: {"missing": True} for name in missing}
+            for process in random.sample(running, len(running)):
+                samples[process.name].append(process.run(requests))
+        for process in processes:
+            process.stop()
+    results: dict[str, dict[str, Any]] = {name: {"missing": True} for name in missing}
     for name, rows in samples.items():
-        base = samples[VARIANTS[name][2]]
+        base_rows = samples[VARIANTS[name][2]]
         for kind in ("loop", "process"):
             costs = [row[kind] / row["machine"] for row in rows]
-            bare = [row[kind] / row["machine"] for row in base]
-            added = [(cost - plain) / plain for cost, plain in zip(costs, bare, strict=True)]
-            found.setdefault(name, {})[kind] = {
+            base_costs = [row[kind] / row["machine"] for row in base_rows]
+            added = [(cost - base) / base for cost, base in zip(costs, base_costs, strict=True)]
+            quartiles = statistics.quantiles(added, n=4)
+            results.setdefault(name, {})[kind] = {
                 "added": statistics.median(added),
                 "spread": (min(added), max(added)),
-                "noise": (statistics.quantiles(added, n=4)[2] - statistics.quantiles(added, n=4)[0]) / 2,
+                "noise": (quartiles[2] - quartiles[0]) / 2,
                 "microseconds": statistics.median(row[kind] for row in rows) / requests * 1e6,
             }
-    return found
+    return results
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
-    """The figures as text."""
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """The results as text."""
     lines = [f"{'variant':<26}{'signals':<9}{'us/request':>11}{'added, loop':>13}{'added, all':>12}   spread of all"]
     for name, (_, signals, _) in VARIANTS.items():
-        row = found.get(name)
+        row = results.get(name)
         if row is None:
             continue
         if "missing" in row:

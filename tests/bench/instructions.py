@@ -1,11 +1,12 @@
-"""Instructions a request costs, by callgrind: repeatable to a fraction of a percent, whatever else the machine does.
+"""Instructions per request, counted by callgrind: reproducible to a fraction of a percent on a busy machine.
 
     python tests/bench/instructions.py [variant ...]
 
-Each variant is run twice, with few and with more requests; the difference, divided, is one request. Exports go to a
-collector in another process, and what background threads do for the requests is counted too. Counted this way a program
-runs fifty times slower, so what happens by the clock would count fifty times over: spans go out in full batches, as they
-do at full load, metrics once at the end, and lines after a pause that is as much longer.
+Each variant runs twice, with fewer and with more requests; the difference of the counts, divided by the difference of
+the requests, is the cost of one request. Exports go to a collector in another process, and the work of background
+threads is included. Under callgrind a program runs about fifty times slower, so work that happens at intervals would be
+counted fifty times too often: spans are exported in full batches, as they are at full load, metrics once at the end, and
+the intervals of the log writer and of exemplars are extended by the same factor.
 """
 
 from __future__ import annotations
@@ -19,28 +20,28 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sink import collector
+from sink import discarding_collector
 from variants import VARIANTS, build
 
 HERE = Path(__file__).parent
-FEW, MORE = 512, 2560
-SLOWED = 50
-_BY_THE_CLOCK = {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_METRIC_EXPORT_INTERVAL": "3600000"}
+FEWER_REQUESTS, MORE_REQUESTS = 512, 2560
+SLOWDOWN = 50
+_LONG_INTERVALS = {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_METRIC_EXPORT_INTERVAL": "3600000"}
 
 
-async def drive(name: str, count: int) -> None:
-    """Handle `count` requests after a warm-up that both runs have in common."""
+async def handle_requests(name: str, count: int) -> None:
+    """Handle `count` requests after a warm-up that is the same in both runs."""
     from variant_process import receive, scope, send
 
     if name.startswith("ours"):
         from connectsoft_obs.signals.logs import stdout_writer
         from connectsoft_obs.signals.metrics import series
 
-        stdout_writer.PAUSE *= SLOWED
-        series.EXEMPLAR_MIN_INTERVAL_NS *= SLOWED
+        stdout_writer.WRITE_INTERVAL *= SLOWDOWN
+        series.EXEMPLAR_MIN_INTERVAL_NS *= SLOWDOWN
     app = build(name)
-    for number in range(FEW + count):
-        if number == FEW:  # whether a collection of everything falls into a run or not is chance
+    for number in range(FEWER_REQUESTS + count):
+        if number == FEWER_REQUESTS:  # without this, a full collection happens in some runs and not in others
             gc.collect()
             gc.freeze()
         await app(scope(number % 100), receive, send)
@@ -50,50 +51,52 @@ async def drive(name: str, count: int) -> None:
     if name.startswith("ours"):
         import connectsoft_obs as obs
 
-        obs.configure().logs.flush(30)  # what waits for the end of that pause
+        obs.configure().logs.flush(30)  # lines that would be written at the end of the extended interval
 
 
-def counted(name: str, requests: int, otlp: str, python: str = sys.executable) -> int:
-    """Instructions of a whole run, by this Python or another one that has what the variant needs."""
+def count_instructions(name: str, requests: int, otlp: str, python: str = sys.executable) -> int:
+    """Instructions of a run of this or another Python interpreter that has the dependencies of the variant."""
     with tempfile.NamedTemporaryFile() as out:
         command = [
             "valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}",
-            python, str(HERE / "instructions.py"), "--drive", name, str(requests),
+            python, str(HERE / "instructions.py"), "--variant", name, str(requests),
         ]  # fmt: skip
         environment = {
             **os.environ,
-            **_BY_THE_CLOCK,
+            **_LONG_INTERVALS,
             "BENCH_OTLP": otlp,
             "PYTHONHASHSEED": "0",
             "PYTHONPATH": str(HERE),
         }
-        ran = subprocess.run(
+        run = subprocess.run(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=600
         )
-    found = re.search(r"Collected : (\d+)", ran.stderr)
-    assert found, ran.stderr[-2000:]
-    return int(found[1])
+    count = re.search(r"Collected : (\d+)", run.stderr)
+    assert count, run.stderr[-2000:]
+    return int(count[1])
 
 
 def per_request(names: list[str], python: str = sys.executable) -> dict[str, float]:
     """Instructions of one request, by variant."""
-    found = {}
-    with collector() as otlp:
+    results = {}
+    with discarding_collector() as otlp:
         for name in names:
-            found[name] = (counted(name, MORE, otlp, python) - counted(name, FEW, otlp, python)) / (MORE - FEW)
-    return found
+            more = count_instructions(name, MORE_REQUESTS, otlp, python)
+            fewer = count_instructions(name, FEWER_REQUESTS, otlp, python)
+            results[name] = (more - fewer) / (MORE_REQUESTS - FEWER_REQUESTS)
+    return results
 
 
 def main() -> None:
     """Count and print."""
-    if "--drive" in sys.argv:
-        asyncio.run(drive(sys.argv[2], int(sys.argv[3])))
+    if "--variant" in sys.argv:
+        asyncio.run(handle_requests(sys.argv[2], int(sys.argv[3])))
         return
     names = sys.argv[1:] or ["ours", "ours, not exported", "structlog line", "instrumentator"]
-    found = per_request(["bare", *names])
+    results = per_request(["bare", *names])
     print(f"{'variant':<26}{'thousands':>10}{'over bare':>11}")
-    for name in sorted(found, key=list(VARIANTS).index):
-        print(f"{name:<26}{found[name] / 1000:>10.1f}{(found[name] - found['bare']) / 1000:>11.1f}")
+    for name in sorted(results, key=list(VARIANTS).index):
+        print(f"{name:<26}{results[name] / 1000:>10.1f}{(results[name] - results['bare']) / 1000:>11.1f}")
 
 
 if __name__ == "__main__":

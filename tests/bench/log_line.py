@@ -30,7 +30,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from pythonjsonlogger.json import JsonFormatter
 
 import connectsoft_obs as obs
-from connectsoft_obs.context import OPERATION, SPAN
+from connectsoft_obs.context import OPERATION_KEY, SPAN_KEY
 from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.operations import Operation
 from connectsoft_obs.settings import load_settings
@@ -74,7 +74,9 @@ def ours(serving: bool) -> tuple[Telemetry, Logger, LogPipeline]:
 def request(telemetry: Telemetry) -> tuple[Operation, Context]:
     """A request as the middleware begins it."""
     operation = Operation("GET /orders/{id}", "corr-3a6e1d40")
-    return operation, Context({OPERATION: operation, SPAN: telemetry.tracing.tracer.start_span("GET /orders/{id}")})
+    return operation, Context(
+        {OPERATION_KEY: operation, SPAN_KEY: telemetry.tracing.tracer.start_span("GET /orders/{id}")}
+    )
 
 
 def structlogs() -> dict[str, Any]:
@@ -194,7 +196,7 @@ def access_lines() -> Variants:
         form = stream.compile_line(
             "GET /orders/{id} 200", "connectsoft_obs.access", {**fixed, "connectsoft.outcome": "success"}, numbers
         )
-        caller = stream.fragment({"client.address": "203.0.113.7", "user_agent.original": AGENT})
+        caller = stream.encode_fields({"client.address": "203.0.113.7", "user_agent.original": AGENT})
 
         def say(
             number: int,
@@ -250,12 +252,12 @@ def bindings() -> Variants:
 class Nothing:
     """In place of cleaning: what a line costs without any."""
 
-    def fields(self, given: dict[str, Any]) -> None:
+    def sanitize_fields(self, given: dict[str, Any]) -> None:
         """Leave them."""
 
-    texts = fields
+    texts = sanitize_fields
 
-    def text(self, text: str) -> str:
+    def sanitize_text(self, text: str) -> str:
         """Leave it."""
         return text
 
@@ -276,7 +278,7 @@ def cleanings() -> Variants:
     for name, (cleaned, fields) in rows.items():
         telemetry, log, stream = ours(serving=True)
         if not cleaned:
-            stream._cleaning = Nothing()  # type: ignore[assignment]
+            stream._sanitizer = Nothing()  # type: ignore[assignment]
         _, context = request(telemetry)
 
         def say(number: int, log: Logger = log, context: Context = context, fields: Any = fields) -> None:

@@ -1,11 +1,12 @@
-"""All of it, beside the goals: in process, on a real server, in instructions.
+"""Runs all benchmarks and compares the results with the performance goals.
 
     python tests/bench/run.py [--short] [--write docs/explanation] [--only "server,open loop"] [--python python3.13 ...]
 
-Fails when a goal is missed by more than the noise of its own run. `--short` compares instructions alone with those of
-the committed run and fails on a regression of more than 15 %. `--write` keeps the run as JSON, pictures and page.
-`--only` measures some parts again and leaves the others as they were kept. `--python` names other interpreters, which
-get environments of their own; without it that part is left as it was.
+The exit status is the number of goals that are missed by more than the noise of the run. `--short` only counts
+instructions and fails on a regression of more than 15 % against the committed results. `--write` saves the results as
+JSON and writes the performance page, its charts and the README's performance section (see report.py). `--only` measures
+the named parts and takes the others from the saved results. `--python` names further interpreters, each of which gets an
+environment of its own; without it, the saved results of that part are kept.
 """
 
 from __future__ import annotations
@@ -35,154 +36,161 @@ import scaling
 import throughput
 from variants import VARIANTS
 
-KEPT = Path(__file__).parents[2] / "docs" / "explanation" / "performance.json"
+RESULTS = Path(__file__).parents[2] / "docs" / "explanation" / "performance.json"
 REGRESSION = 1.15
-_ON_A_SERVER = [
+_SERVER_VARIANTS = [
     "bare", "ours", "ours, not exported", "structlog line", "structlog line, request id", "instrumentator",
     "contrib with metrics",
 ]  # fmt: skip
-_COUNTED = [
+_COUNTED_VARIANTS = [
     "ours", "ours, not exported", "ours, 0 % sampled", "ours, disabled", "structlog line", "structlog line, request id",
     "instrumentator", "contrib with metrics",
 ]  # fmt: skip
-_SHORT = ["ours, not exported"]
+_SHORT_VARIANTS = ["ours, not exported"]
 
 
-def goals(found: dict[str, Any]) -> list[tuple[str, float, float, float]]:
-    """Each goal of a run: what it is about, the figure, the limit, and the noise of the figure."""
-    own, counted, served, grown = found["in process"], found["instructions"], found["server"], found["scaling"]
+def goals(results: dict[str, Any]) -> list[tuple[str, float, float, float]]:
+    """The goals of a run: name, figure, limit and the noise of the figure."""
+    in_process, counted, server, scale = (results[part] for part in ("in process", "instructions", "server", "scaling"))
     bare = counted["bare"]
     added = {name: count - bare for name, count in counted.items()}
-    late, remembered, jobs = found["open loop"]["ours"]["p99"], found["memory"], found["job"]
-    work = jobs["obs.job (metrics, trace, line)"]
+    p99, resident, jobs = results["open loop"]["ours"]["p99"], results["memory"], results["job"]
+    job_cost = jobs["obs.job (metrics, trace, line)"]
     return [
         (
-            "P1 all four signals, CPU over the bare route's",
-            own["ours"]["process"]["added"], 0.75, own["ours"]["process"]["noise"],
+            "P1 CPU time added by all four signals, relative to the bare route",
+            in_process["ours"]["process"]["added"], 0.75, in_process["ours"]["process"]["noise"],
         ),
-        ("P1 thousand instructions over the bare route's", added["ours"] / 1000, 110.0, 2.0),
-        ("P1 the same, of the bare route's own", added["ours"] / bare, 110 / 260, 0.02),
-        ("P1 instructions, of a structlog line's", added["ours"] / added["structlog line"], 1.0, 0.02),
+        ("P1 thousand instructions added", added["ours"] / 1000, 110.0, 2.0),
+        ("P1 instructions added, relative to the bare route", added["ours"] / bare, 110 / 260, 0.02),
+        ("P1 instructions added, relative to a structlog access line", added["ours"] / added["structlog line"], 1.0, 0.02),
         (
-            "P1 instructions, of a structlog line's with a request id",
+            "P1 instructions added, relative to a structlog access line with a request id",
             added["ours"] / added["structlog line, request id"], 1.0, 0.02,
         ),
-        ("P1 instructions, of the instrumentator's (metrics only)", added["ours"] / added["instrumentator"], 0.5, 0.02),
-        ("P1 instructions, of contrib traces and metrics", added["ours"] / added["contrib with metrics"], 1 / 15, 0.005),
-        ("P2 0 % sampled, instructions of all four signals'", added["ours, 0 % sampled"] / added["ours"], 0.6, 0.02),
-        ("P2 disabled, instructions over the bare route's", added["ours, disabled"] / bare, 0.05, 0.01),
         (
-            "P3 requests/s on a saturated server, bare's in ours",
-            1 / served["ours"]["ratio"], 1 / 0.65, served["ours"]["spread"][1] - served["ours"]["spread"][0],
+            "P1 instructions added, relative to prometheus-fastapi-instrumentator (metrics only)",
+            added["ours"] / added["instrumentator"], 0.5, 0.02,
         ),
-        ("P3 p99 at 800 requests/s, of bare's", late["ratio"], 1.2, late["noise"]),
         (
-            "P3 ms that a quarter second's slowest request is slower for exporting",
-            found["stall"]["ours"][0] - found["stall"]["ours, not exported"][0], 5.0, found["stall"]["bare"][0],
+            "P1 instructions added, relative to OpenTelemetry contrib (metrics and traces)",
+            added["ours"] / added["contrib with metrics"], 1 / 15, 0.005,
         ),
-        ("P4 a job, of autometrics (metrics only)", work["async ratio"], 1.5, 0.1),
         (
-            "P4 a job, of span, labels() and structlog by hand",
-            work["async"] / jobs["span + labels() + structlog by hand"]["async"], 0.2, 0.02,
+            "P2 instructions added with 0 % sampled, relative to 100 %",
+            added["ours, 0 % sampled"] / added["ours"], 0.6, 0.02,
         ),
-        ("P5 MiB over bare after a million requests", remembered["ours"]["end"] - remembered["bare"]["end"], 25.0, 0.5),
-        ("P5 MiB grown in the second half of them", remembered["ours"]["end"] - remembered["ours"]["half"], 0.0, 1.0),
-        ("P5 import, of its dependencies'", found["import"], 1.5, 0.05),
-        ("P6 cost with 2,000 routes, of that with 20", grown["routes"]["2000"], 1.0, 0.25),
-        ("P6 cost of a request of 1,000 at once, of one alone", grown["requests at once"]["1000"], 1.0, 0.25),
-        ("P6 cost with 20,000 series, of that with 100", grown["series in the process"]["20000"], 1.0, 0.25),
+        ("P2 instructions added when disabled, relative to the bare route", added["ours, disabled"] / bare, 0.05, 0.01),
+        (
+            "P3 requests/s of the bare route on a saturated server, relative to those with all four signals",
+            1 / server["ours"]["ratio"], 1 / 0.65, server["ours"]["spread"][1] - server["ours"]["spread"][0],
+        ),
+        ("P3 p99 at 800 requests/s, relative to the bare route", p99["ratio"], 1.2, p99["noise"]),
+        (
+            "P3 ms that exporting adds to the slowest request in 250 ms (median)",
+            results["stall"]["ours"][0] - results["stall"]["ours, not exported"][0], 5.0, results["stall"]["bare"][0],
+        ),
+        ("P4 CPU time added to a job, relative to autometrics (metrics only)", job_cost["async ratio"], 1.5, 0.1),
+        (
+            "P4 CPU time added to a job, relative to a span, labels() and structlog by hand",
+            job_cost["async"] / jobs["span + labels() + structlog by hand"]["async"], 0.2, 0.02,
+        ),
+        (
+            "P5 MiB more than the bare application after 1,000,000 requests",
+            resident["ours"]["end"] - resident["bare"]["end"], 25.0, 0.5,
+        ),
+        ("P5 MiB growth during the second 500,000 requests", resident["ours"]["end"] - resident["ours"]["half"], 0.0, 1.0),
+        ("P5 import time, relative to that of the dependencies", results["import"], 1.5, 0.05),
+        ("P6 cost with 2,000 routes, relative to 20", scale["routes"]["2000"], 1.0, 0.25),
+        ("P6 cost per request with 1,000 concurrent requests, relative to 1", scale["requests at once"]["1000"], 1.0, 0.25),
+        ("P6 cost with 20,000 metric series, relative to 100", scale["series in the process"]["20000"], 1.0, 0.25),
     ]  # fmt: skip
 
 
 def versions() -> dict[str, str]:
-    """What was compared, and on what."""
-    found = {"python": platform.python_version(), "machine": f"{platform.machine()}, {platform.system()}"}
+    """The versions of Python and of the compared libraries, and the machine."""
+    installed = {"python": platform.python_version(), "machine": f"{platform.machine()}, {platform.system()}"}
     for name in ("starlette", "uvicorn", "structlog", "prometheus-fastapi-instrumentator", "opentelemetry-sdk"):
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            installed[name] = "not installed"
+    return installed
 
 
 def short() -> int:
-    """Instructions of this tree beside the committed run's."""
+    """Compare instructions per request with the committed results; the number of variants that regressed."""
     if shutil.which("valgrind") is None:
         print("valgrind is not installed; nothing compared")
         return 0
-    kept = json.loads(KEPT.read_text())["instructions"]
-    found = instructions.per_request(["bare", *_SHORT])
-    worse = 0
-    for name in _SHORT:
-        ratio = (found[name] / found["bare"]) / (kept[name] / kept["bare"])
-        print(f"{name}: {found[name] / 1000:.1f} thousand instructions, {ratio:.2f} of the committed run's")
-        worse += ratio > REGRESSION
-    return worse
+    committed = json.loads(RESULTS.read_text())["instructions"]
+    counted = instructions.per_request(["bare", *_SHORT_VARIANTS])
+    regressions = 0
+    for name in _SHORT_VARIANTS:
+        ratio = (counted[name] / counted["bare"]) / (committed[name] / committed["bare"])
+        print(f"{name}: {counted[name] / 1000:.1f} thousand instructions, {ratio:.2f} of the committed results")
+        regressions += ratio > REGRESSION
+    return regressions
 
 
 def inside(rounds: int) -> dict[str, dict[str, float]]:
-    """What is said within a request."""
-    import log_line  # its peers are not there where a run is only compared with the last one
+    """Cost of log lines and bindings within a request."""
+    import log_line  # the libraries it compares with are not installed for `--short`
 
-    found: dict[str, dict[str, float]] = log_line.ratios(rounds)
-    return found
-
-
-def verdict(figure: float, limit: float, noise: float) -> str:
-    """What became of a goal."""
-    return "held" if figure <= limit else "within the noise" if figure <= limit + noise else "missed"
+    ratios: dict[str, dict[str, float]] = log_line.ratios(rounds)
+    return ratios
 
 
-def parts(rounds: int, others: list[str]) -> dict[str, Callable[[], Any]]:
-    """What a run consists of; `others` are other Pythons."""
+def parts(rounds: int, pythons: list[str]) -> dict[str, Callable[[], Any]]:
+    """The parts of a run by name; `pythons` are the commands of further interpreters."""
     few = max(3, rounds // 2)
     return {
         "in process": lambda: inprocess.measure(list(VARIANTS), rounds, 1500),
-        "server": lambda: throughput.measure(_ON_A_SERVER, few, 3),
-        "workers": lambda: throughput.workers(few, 3),
-        "open loop": lambda: latency.measure(latency.NAMES, 2 * rounds, 3),
-        "instructions": lambda: instructions.per_request(["bare", *_COUNTED]),
-        **({"pythons": lambda: python_versions.measure(others)} if others else {}),
+        "server": lambda: throughput.measure(_SERVER_VARIANTS, few, 3),
+        "workers": lambda: throughput.measure_workers(few, 3),
+        "open loop": lambda: latency.measure(latency.DEFAULT_VARIANTS, 2 * rounds, 3),
+        "instructions": lambda: instructions.per_request(["bare", *_COUNTED_VARIANTS]),
+        **({"pythons": lambda: python_versions.measure(pythons)} if pythons else {}),
         "scaling": lambda: scaling.measure(rounds),
-        "pieces": lambda: scaling.pieces(rounds),
+        "pieces": lambda: scaling.measure_chunks(rounds),
         "inside": lambda: inside(rounds),
         "stall": lambda: export_stall.measure(4 * rounds),
         "job": lambda: job.measure(3 * rounds, 1500),
         "memory": lambda: memory.measure(1_000_000),
-        "import": lambda: imports.ratio(imports.SERVICE, imports.DEPENDENCIES, 3 * rounds),
+        "import": lambda: imports.ratio(imports.SERVICE, imports.SERVICE_DEPENDENCIES, 3 * rounds),
     }
 
 
 def main() -> int:
-    """Measure, print, compare, keep."""
+    """Measure, print the results and compare them with the goals."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--write", type=Path)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--python", action="append", default=[])
-    parser.add_argument("--only", default="", help="parts to measure, the others as they were kept")
+    parser.add_argument("--only", default="", help="parts to measure; the others are taken from the saved results")
     options = parser.parse_args()
     if options.short:
         return short()
-    kept = KEPT if options.write is None else options.write / KEPT.name
-    found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
-    found |= {"versions": versions(), "goals": []}
+    saved = RESULTS if options.write is None else options.write / RESULTS.name
+    results: dict[str, Any] = json.loads(saved.read_text()) if saved.exists() else {}
+    results |= {"versions": versions(), "goals": []}
     for name, measure in parts(options.rounds, options.python).items():
         if options.only and name not in options.only.split(","):
             continue
-        began = time.monotonic()
-        found[name] = measure()
-        found.setdefault("when", {})[name] = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        print(f"{name}: {time.monotonic() - began:.0f} s\n{json.dumps(found[name], indent=1)}\n", flush=True)
-    found["goals"] = goals(found)
+        start = time.monotonic()
+        results[name] = measure()
+        results.setdefault("when", {})[name] = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        print(f"{name}: {time.monotonic() - start:.0f} s\n{json.dumps(results[name], indent=1)}\n", flush=True)
+    results["goals"] = goals(results)
     missed = 0
     print()
-    for what, figure, limit, noise in found["goals"]:
-        became = verdict(figure, limit, noise)
-        missed += became == "missed"
-        print(f"{became:<16} {what}: {figure:.2f}, goal {limit:.2f}, noise {noise:.2f}")
+    for goal, figure, limit, noise in results["goals"]:
+        status = report.goal_status(figure, limit, noise)
+        missed += status == "missed"
+        print(f"{status:<12} {goal}: {figure:.2f}, limit {limit:.2f}, noise {noise:.2f}")
     if options.write:
-        report.write(options.write, found, verdict)
+        report.write(options.write, results)
     return missed
 
 

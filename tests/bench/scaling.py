@@ -1,12 +1,11 @@
-"""Whether the cost stays what it is: more routes, more requests at once, longer responses, more series.
+"""Whether the cost per request stays constant with more routes, concurrent requests, response chunks and series.
 
     python tests/bench/scaling.py [--rounds 7]
 
-Each figure is the CPU time (all threads of the process) that observing adds to one request, or to one chunk or message,
-over that of the same application without it, in the same round, both divided by how long the machine took for a fixed
-piece of work at that moment. Printed in units of what observing adds to a request of the smallest form in that row: 1.0
-everywhere means that nothing grows. Chunks and messages are also put beside what the bare application spends on one, and
-beside a peer.
+A figure is the CPU time (all threads of the process) that the middleware adds to one request, chunk or message, compared
+with the same application without it in the same round, both divided by the CPU time of a fixed calibration loop at that
+moment. It is printed as a multiple of the figure at the smallest size of its row: 1.0 in all columns means no growth. The
+cost of chunks and messages is also compared with that of the bare application and of OpenTelemetry's instrumentation.
 """
 
 from __future__ import annotations
@@ -19,84 +18,45 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 REQUESTS = 400
 PEER = "contrib ASGI, traces, not exported"
-Drive = Callable[[Any, int], Awaitable[None]]
+Costs: TypeAlias = dict[tuple[int, str], list[float]]
 
 
-def routes(count: int, by: str) -> Any:
-    """Asks the first of so many routes, so that the framework's own matching stays the same."""
-    return _application(count, by, 0)
+def with_routes(count: int, observer: str) -> Any:
+    """An application with `count` routes; requests go to the first one, so that routing costs the same."""
+    return _create_app(count, observer, 0)
 
 
-def concurrent(count: int, by: str) -> Any:
-    """So many requests are in flight at once."""
-    return _application(20, by, 0)
+def with_concurrent_requests(count: int, observer: str) -> Any:
+    """An application for `count` concurrent requests, see `run_batch`."""
+    return _create_app(20, observer, 0)
 
 
-def chunks(count: int, by: str) -> Any:
-    """A response of so many pieces."""
-    return _application(20, by, count)
+def with_chunks(count: int, observer: str) -> Any:
+    """An application whose response has `count` chunks."""
+    return _create_app(20, observer, count)
 
 
-def series(count: int, by: str) -> Any:
-    """The process holds so many series of the request duration already."""
-    app = _application(20, by, 0)
-    if by == "ours":
+def with_series(count: int, observer: str) -> Any:
+    """An application in a process that already has `count` series of the request duration."""
+    app = _create_app(20, observer, 0)
+    if observer == "ours":
         import connectsoft_obs as obs
         from connectsoft_obs.vocabulary import REQUEST_DURATION
 
         family = obs.configure(service="bench", instrumentations="none").metrics.family(REQUEST_DURATION)
-        blank = [""] * (len(family.metric.labels) - 1)
-        for number in range(count // 15):  # a histogram is fifteen lines of a page
-            family.histogram(*blank, f"/filler/{number}").observe(0.01)
+        empty_labels = [""] * (len(family.metric.labels) - 1)
+        for number in range(count // 15):  # a histogram has fifteen series
+            family.histogram(*empty_labels, f"/filler/{number}").observe(0.01)
     return app
 
 
-def _application(count: int, by: str, pieces: int) -> Any:
-    from starlette.applications import Starlette
-    from starlette.responses import JSONResponse
-    from starlette.routing import Route
-
-    async def item(request: Any) -> Any:
-        if not pieces:
-            return JSONResponse({"id": 1})
-        return _Pieces()
-
-    class _Pieces:
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            for _ in range(pieces):
-                await send({"type": "http.response.body", "body": b"x" * 100, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-
-    return observed(Starlette(routes=[Route(f"/items{number}/{{id}}", item) for number in range(count)]), by)
-
-
-def observed(app: Any, by: str) -> Any:
-    """The application with what observes it, if anything."""
-    if by == "ours":
-        import connectsoft_obs as obs
-
-        if hasattr(app, "add_middleware"):
-            app.add_middleware(obs.ObservabilityMiddleware, service="bench", instrumentations="none")
-            return app
-        return obs.ObservabilityMiddleware(app, service="bench", instrumentations="none")
-    if by == PEER:
-        from opentelemetry import trace
-        from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
-        from opentelemetry.sdk.trace import TracerProvider
-
-        trace.set_tracer_provider(TracerProvider())
-        return OpenTelemetryMiddleware(app)
-    return app
-
-
-def websocket(count: int, by: str) -> Any:
-    """A conversation of so many messages each way."""
+def with_messages(count: int, observer: str) -> Any:
+    """A WebSocket that receives and sends `count` messages."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -106,158 +66,200 @@ def websocket(count: int, by: str) -> Any:
             await send({"type": "websocket.send", "text": "pong"})
         await send({"type": "websocket.close"})
 
-    return observed(app, by)
+    return instrument(app, observer)
 
 
-KINDS: dict[str, tuple[Callable[[int, str], Any], tuple[int, ...], bool]] = {
+def _create_app(routes: int, observer: str, chunks: int) -> Any:
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    async def item(request: Any) -> Any:
+        if not chunks:
+            return JSONResponse({"id": 1})
+        return send_chunks
+
+    async def send_chunks(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(chunks):
+            await send({"type": "http.response.body", "body": b"x" * 100, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    return instrument(Starlette(routes=[Route(f"/items{number}/{{id}}", item) for number in range(routes)]), observer)
+
+
+def instrument(app: Any, observer: str) -> Any:
+    """Add the middleware of an observer to an application; none if it is empty."""
+    if observer == "ours":
+        import connectsoft_obs as obs
+
+        if hasattr(app, "add_middleware"):
+            app.add_middleware(obs.ObservabilityMiddleware, service="bench", instrumentations="none")
+            return app
+        return obs.ObservabilityMiddleware(app, service="bench", instrumentations="none")
+    if observer == PEER:
+        from opentelemetry import trace
+        from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+        from opentelemetry.sdk.trace import TracerProvider
+
+        trace.set_tracer_provider(TracerProvider())
+        return OpenTelemetryMiddleware(app)
+    return app
+
+
+DIMENSIONS: dict[str, tuple[Callable[[int, str], Any], tuple[int, ...], bool]] = {
     # name: (application, sizes, whether the cost is divided by the size)
-    "routes": (routes, (20, 200, 2000), False),
-    "requests at once": (concurrent, (1, 10, 100, 1000), False),
-    "chunks a response, cost of each": (chunks, (1, 10, 100, 1000), True),
-    "series in the process": (series, (100, 2000, 20000), False),
-    "messages of a WebSocket each way, cost of each": (websocket, (1, 10, 100, 1000), True),
+    "routes": (with_routes, (20, 200, 2000), False),
+    "requests at once": (with_concurrent_requests, (1, 10, 100, 1000), False),
+    "chunks a response, cost of each": (with_chunks, (1, 10, 100, 1000), True),
+    "series in the process": (with_series, (100, 2000, 20000), False),
+    "messages of a WebSocket each way, cost of each": (with_messages, (1, 10, 100, 1000), True),
 }
-
-PIECES = {
+CHUNK_DIMENSIONS = {
     "a chunk of 1,000": "chunks a response, cost of each",
     "a message of 1,000 each way": "messages of a WebSocket each way, cost of each",
 }
-Costs: TypeAlias = dict[tuple[int, str], list[float]]
 
 
-def scope(kind: str, number: int) -> dict[str, Any]:
-    """What a server would make of a request."""
+def is_websocket(dimension: str) -> bool:
+    """Whether the application of a dimension is a WebSocket."""
+    return dimension.startswith("messages")
+
+
+def create_scope(dimension: str, number: int) -> dict[str, Any]:
+    """The ASGI scope of a request, as a server creates it."""
     common = {
         "asgi": {"version": "3.0"}, "http_version": "1.1", "path": f"/items0/{number}", "query_string": b"",
         "root_path": "", "headers": [(b"host", b"api.example")], "client": ("10.1.2.3", 50000),
         "server": ("127.0.0.1", 8000), "state": {},
     }  # fmt: skip
-    if kind.startswith("messages"):
+    if is_websocket(dimension):
         return {"type": "websocket", "scheme": "ws", "subprotocols": [], **common}
     return {"type": "http", "method": "GET", "scheme": "http", **common}
 
 
-async def one(app: Any, kind: str, number: int, gate: asyncio.Event | None) -> None:
-    """One request or conversation; with a gate, its response waits until all of them have begun."""
-    messages = iter([{"type": "websocket.connect"}] if kind.startswith("messages") else [{"type": "http.request"}])
-    again = {"type": "websocket.receive", "text": "ping"}
+async def run_request(app: Any, dimension: str, number: int, gate: asyncio.Event | None) -> None:
+    """Run one request or WebSocket; its response waits for the gate, if there is one."""
+    messages = iter([{"type": "websocket.connect"} if is_websocket(dimension) else {"type": "http.request"}])
+    further_message = {"type": "websocket.receive", "text": "ping"}
 
     async def receive() -> dict[str, Any]:
-        return next(messages, again)
+        return next(messages, further_message)
 
     async def send(message: Any) -> None:
         if gate is not None and message["type"] == "http.response.start":
             await gate.wait()
 
-    await app(scope(kind, number % 100), receive, send)
+    await app(create_scope(dimension, number % 100), receive, send)
 
 
-async def batch(app: Any, kind: str, count: int, at_once: int) -> None:
-    """So many requests, so many of them at once."""
-    for first in range(0, count, at_once):
-        if at_once == 1:
-            await one(app, kind, first, None)
+async def run_batch(app: Any, dimension: str, count: int, concurrency: int) -> None:
+    """Run `count` requests, `concurrency` of them at a time."""
+    for first in range(0, count, concurrency):
+        if concurrency == 1:
+            await run_request(app, dimension, first, None)
             continue
         gate = asyncio.Event()
-        tasks = [asyncio.create_task(one(app, kind, first + number, gate)) for number in range(at_once)]
+        tasks = [
+            asyncio.create_task(run_request(app, dimension, first + number, gate)) for number in range(concurrency)
+        ]
         await asyncio.sleep(0)
         gate.set()
         await asyncio.gather(*tasks)
 
 
 def calibrate() -> float:
-    """Seconds of CPU for a fixed piece of work."""
-    began, total = time.thread_time(), 0
+    """CPU seconds of a fixed amount of work."""
+    started, total = time.thread_time(), 0
     for number in range(30_000):
         total += len(str(number)) + number % 7
     assert total
-    return time.thread_time() - began
+    return time.thread_time() - started
 
 
-async def child(kind: str, size: int, by: str) -> None:
-    """Answer each line on standard input with the cost of a batch, in pieces of fixed work; logs go to standard error."""
-    build, _, divided = KINDS[kind]
-    app = build(size, by)
-    count = max(20, REQUESTS // size) if divided else max(REQUESTS, size)
-    at_once = size if kind == "requests at once" else 1
-    await batch(app, kind, count, at_once)
-    answers = sys.__stderr__
-    assert answers is not None
+async def serve_commands(dimension: str, size: int, observer: str) -> None:
+    """For each line on standard input, run a batch and write its calibrated cost to standard error."""
+    create_app, _, is_divided = DIMENSIONS[dimension]
+    app = create_app(size, observer)
+    count = max(20, REQUESTS // size) if is_divided else max(REQUESTS, size)
+    concurrency = size if dimension == "requests at once" else 1
+    await run_batch(app, dimension, count, concurrency)
+    results = sys.__stderr__
+    assert results is not None
     while await asyncio.to_thread(sys.stdin.readline):
-        before, began = calibrate(), time.process_time()
-        await batch(app, kind, count, at_once)
-        spent = time.process_time() - began
-        machine = (before + calibrate()) / 2
-        print(json.dumps(spent / count / (size if divided else 1) / machine), file=answers, flush=True)
+        calibration_before, started = calibrate(), time.process_time()
+        await run_batch(app, dimension, count, concurrency)
+        spent = time.process_time() - started
+        calibration = (calibration_before + calibrate()) / 2
+        print(json.dumps(spent / count / (size if is_divided else 1) / calibration), file=results, flush=True)
 
 
-class Child:
+class AppProcess:
     """One application in a process of its own."""
 
-    def __init__(self, kind: str, size: int, by: str) -> None:
-        command = [sys.executable, __file__, "--child", kind, str(size), by]
+    def __init__(self, dimension: str, size: int, observer: str) -> None:
+        command = [sys.executable, __file__, "--app", dimension, str(size), observer]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
 
     def cost(self) -> float:
-        """Of one request, chunk or message."""
+        """The calibrated cost of one request, chunk or message."""
         assert self._process.stdin is not None
         assert self._process.stderr is not None
-        self._process.stdin.write("again\n")
+        self._process.stdin.write("run\n")
         self._process.stdin.flush()
-        answer: float = json.loads(self._process.stderr.readline())
-        return answer
+        cost: float = json.loads(self._process.stderr.readline())
+        return cost
 
-    def end(self) -> None:
-        """Stop it."""
+    def stop(self) -> None:
+        """Kill the process."""
         self._process.kill()
         self._process.communicate()
 
 
-def costs(kind: str, sizes: tuple[int, ...], observers: tuple[str, ...], rounds: int) -> Costs:
-    """By size and observer: the cost in each round; all of them take turns."""
-    children = {(size, by): Child(kind, size, by) for size in sizes for by in observers}
-    found: Costs = {key: [] for key in children}
+def measure_costs(dimension: str, sizes: tuple[int, ...], observers: tuple[str, ...], rounds: int) -> Costs:
+    """By size and observer: the cost in each round, in which all of them take turns."""
+    processes = {(size, observer): AppProcess(dimension, size, observer) for size in sizes for observer in observers}
+    costs: Costs = {key: [] for key in processes}
     for _ in range(rounds):
-        for key in random.sample(list(children), len(children)):
-            found[key].append(children[key].cost())
-    for one_of_them in children.values():
-        one_of_them.end()
-    return found
+        for key in random.sample(list(processes), len(processes)):
+            costs[key].append(processes[key].cost())
+    for process in processes.values():
+        process.stop()
+    return costs
 
 
-def added(found: Costs, size: int, by: str) -> float:
-    """What an observer adds, over what nobody costs."""
-    return statistics.median(own - bare for own, bare in zip(found[size, by], found[size, ""], strict=True))
+def added_cost(costs: Costs, size: int, observer: str) -> float:
+    """The cost that an observer adds to the bare application."""
+    return statistics.median(cost - bare for cost, bare in zip(costs[size, observer], costs[size, ""], strict=True))
 
 
 def measure(rounds: int) -> dict[str, dict[str, float]]:
-    """By what grows and by its size: the cost in multiples of that of the smallest size."""
-    found = {}
-    for kind in KINDS:
-        sizes = KINDS[kind][1]
-        seen = costs(kind, sizes, ("", "ours"), rounds)
-        least = added(seen, min(sizes), "ours")
-        found[kind] = {str(size): added(seen, size, "ours") / least for size in sizes}
-    return found
+    """By dimension and size: the added cost as a multiple of that of the smallest size."""
+    results = {}
+    for dimension, (_, sizes, _) in DIMENSIONS.items():
+        costs = measure_costs(dimension, sizes, ("", "ours"), rounds)
+        smallest = added_cost(costs, min(sizes), "ours")
+        results[dimension] = {str(size): added_cost(costs, size, "ours") / smallest for size in sizes}
+    return results
 
 
-def pieces(rounds: int) -> dict[str, dict[str, float]]:
-    """What a chunk of a long response and a message of a long conversation cost more, over the bare application's."""
-    found = {}
-    for name, kind in PIECES.items():
-        seen = costs(kind, (1000,), ("", "ours", PEER), rounds)
-        bare = statistics.median(seen[1000, ""])
-        found[name] = {by: added(seen, 1000, by) / bare for by in ("ours", PEER)}
-    return found
+def measure_chunks(rounds: int) -> dict[str, dict[str, float]]:
+    """The added cost of a chunk and of a WebSocket message, relative to the cost of the bare application."""
+    results = {}
+    for name, dimension in CHUNK_DIMENSIONS.items():
+        costs = measure_costs(dimension, (1000,), ("", "ours", PEER), rounds)
+        bare = statistics.median(costs[1000, ""])
+        results[name] = {observer: added_cost(costs, 1000, observer) / bare for observer in ("ours", PEER)}
+    return results
 
 
-def table(found: dict[str, dict[str, float]]) -> str:
-    """The figures as text."""
+def table(results: dict[str, dict[str, float]]) -> str:
+    """The results as text."""
     rows = []
-    for kind, figures in found.items():
-        rows.append(f"{kind:<48}" + "".join(f"{size:>8}: {cost:4.2f}" for size, cost in figures.items()))
+    for dimension, figures in results.items():
+        rows.append(f"{dimension:<48}" + "".join(f"{size:>8}: {cost:4.2f}" for size, cost in figures.items()))
     return "\n".join(rows)
 
 
@@ -265,14 +267,14 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--child", nargs=3)
+    parser.add_argument("--app", nargs=3, help="run the process of this application (used internally)")
     options = parser.parse_args()
-    if options.child:
-        asyncio.run(child(options.child[0], int(options.child[1]), options.child[2]))
+    if options.app:
+        asyncio.run(serve_commands(options.app[0], int(options.app[1]), options.app[2]))
         return
     print(table(measure(options.rounds)))
-    for name, row in pieces(options.rounds).items():
-        print(f"{name:<48}" + "".join(f"{by}: {share:.2f} of bare's   " for by, share in row.items()))
+    for name, row in measure_chunks(options.rounds).items():
+        print(f"{name:<48}" + "".join(f"{observer}: {share:.2f} of bare   " for observer, share in row.items()))
 
 
 if __name__ == "__main__":

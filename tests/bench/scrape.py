@@ -189,7 +189,7 @@ def worst(seconds_each: float = 8.0) -> None:
     windows: dict[str, list[float]] = {name: [] for name in paths}
     env = {"CONNECTSOFT_OBS_ACCESS_LOG": "off", "CONNECTSOFT_OBS_CARDINALITY_LIMIT": "100000"}
     with uvicorn("many_series:app", env=env) as service:
-        service.ready()
+        service.wait_until_ready()
         client = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
         for _ in range(4):
             for name, path in paths.items():

@@ -1,4 +1,4 @@
-"""The application of a variant for a real server: `BENCH_VARIANT=ours uvicorn served:app`."""
+"""Loads the application of a variant into a server: `BENCH_VARIANT=ours uvicorn server_app:app`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where benchmarks export to: a collector in another process that takes everything and keeps nothing."""
+"""Runs the collector to which benchmarks export: a rotel in another process that discards everything."""
 
 from __future__ import annotations
 
@@ -12,28 +12,37 @@ from pathlib import Path
 
 
 @contextmanager
-def collector() -> Iterator[str]:
-    """The address of a running rotel with its blackhole exporter."""
+def discarding_collector() -> Iterator[str]:
+    """Run rotel with its blackhole exporter; yields the address for OTLP/HTTP."""
     spec = importlib.util.find_spec("rotel")
     assert spec is not None
     assert spec.origin is not None
-    ports = []
-    for _ in range(2):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            ports.append(free.getsockname()[1])
+    http_port, grpc_port = free_port(), free_port()
     command = [
         str(Path(spec.origin).parent / "rotel-agent"), "start", "--exporter=blackhole",
-        f"--otlp-http-endpoint=127.0.0.1:{ports[0]}", f"--otlp-grpc-endpoint=127.0.0.1:{ports[1]}",
+        f"--otlp-http-endpoint=127.0.0.1:{http_port}", f"--otlp-grpc-endpoint=127.0.0.1:{grpc_port}",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", ports[0])) == 0:
-                    break
+            if is_listening(http_port):
+                break
             time.sleep(0.05)
-        yield f"http://127.0.0.1:{ports[0]}"
+        yield f"http://127.0.0.1:{http_port}"
     finally:
         process.kill()
         process.wait()
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def is_listening(port: int) -> bool:
+    """Whether a process accepts connections on a loopback port."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0

@@ -77,7 +77,7 @@ def cases() -> dict[str, dict[str, Callable[[], Any]]]:
         "operation() against a span alone": {"ours": named_work, "OpenTelemetry SDK": named_span},
         "a span, thirteen attributes": {"ours": our_span, "OpenTelemetry SDK": their_span},
         "its bytes": {
-            "ours": lambda: otlp_encoder.span(own),
+            "ours": lambda: otlp_encoder.encode_span(own),
             "official encoder": lambda: encode_spans([other]).SerializeToString(),
         },
     }

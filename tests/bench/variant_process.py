@@ -1,8 +1,8 @@
-"""One variant in a process of its own: drives the application in process, a chunk whenever it is told to.
+"""The process of one variant: calls the application without a server, a batch of requests per command.
 
-Reads commands on standard input, one a line (`run 2000`, `end`), and answers on file descriptor 3 with CPU seconds of
-the loop's thread and of the whole process, and of a fixed piece of work before and after, which tells how fast the
-machine was at that moment. Standard output is the application's.
+Reads commands from standard input, one per line (`run 2000`, `end`), and writes results to file descriptor 3: CPU
+seconds of the event loop's thread and of the process, and CPU seconds of a fixed calibration loop before and after,
+which show how fast the machine was at that moment. Standard output belongs to the application.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HEADERS = [
 
 
 def scope(number: int) -> dict[str, Any]:
-    """What a server would make of a request."""
+    """The ASGI scope of a request, as a server creates it."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -46,50 +46,49 @@ def scope(number: int) -> dict[str, Any]:
 
 
 async def receive() -> dict[str, Any]:
-    """An empty body."""
+    """Return an empty request body."""
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
 async def send(_: Any) -> None:
-    """Into nothing."""
+    """Discard a message."""
 
 
 def calibrate() -> float:
-    """Seconds of CPU for a fixed piece of work."""
-    began = time.thread_time()
+    """CPU seconds of a fixed amount of work."""
+    started = time.thread_time()
     total = 0
     for number in range(30_000):
         total += len(str(number)) + number % 7
     assert total
-    return time.thread_time() - began
+    return time.thread_time() - started
 
 
-async def chunk(app: Any, count: int) -> tuple[float, float, float]:
-    """CPU seconds of this thread and of all threads for `count` requests, and the calibration around them."""
+async def run_batch(app: Any, count: int) -> tuple[float, float, float]:
+    """CPU seconds of this thread and of all threads for `count` requests, and of the calibration around them."""
     before = calibrate()
     loop, process = time.thread_time(), time.process_time()
     for number in range(count):
         await app(scope(number % 100), receive, send)
         if not number % 50:
-            await asyncio.sleep(0)  # a loop that never rests lets no other thread rest either
-    # What background threads still do with this chunk belongs to it.
+            await asyncio.sleep(0)  # lets other threads run
     loop = time.thread_time() - loop
-    await asyncio.sleep(0.25)
+    await asyncio.sleep(0.25)  # the work of background threads for this batch is part of its cost
     process = time.process_time() - process
     return loop, process, (before + calibrate()) / 2
 
 
 async def main() -> None:
-    """Serve commands until `end`."""
+    """Execute commands until `end`."""
     app = build(sys.argv[1])
-    answers = os.fdopen(3, "w", buffering=1)
-    await chunk(app, 1500)
+    results = os.fdopen(3, "w", buffering=1)
+    await run_batch(app, 1500)
     gc.collect()
     gc.freeze()
-    answers.write("ready\n")
+    results.write("ready\n")
     while (words := (await asyncio.to_thread(sys.stdin.readline)).split()) and words[0] == "run":
-        loop, process, machine = await chunk(app, int(words[1]))
-        answers.write(json.dumps({"loop": loop, "process": process, "machine": machine}) + "\n")
+        loop, process, machine = await run_batch(app, int(words[1]))
+        results.write(json.dumps({"loop": loop, "process": process, "machine": machine}) + "\n")
 
 
 if __name__ == "__main__":

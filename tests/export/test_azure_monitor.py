@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.app_insights_server import KEY, Ingestion
+from support.app_insights_server import INSTRUMENTATION_KEY, AppInsightsServer
 from support.otlp import HttpSink
 from support.process import Service, uvicorn, wait_for
 
@@ -26,14 +26,14 @@ from connectsoft_obs.testing.telemetry_capture import _Kept
 from connectsoft_obs.vocabulary import DROPPED, EXPORT_DURATION, EXPORTER_STATUS
 
 VARIABLE = "APPLICATIONINSIGHTS_CONNECTION_STRING"
-ON = "observability is on"
-DOWN = "export fails; telemetry is kept and tried again, the application is not affected"
-UP = "export works again"
+ON = "observability configured"
+DOWN = "export failed; retrying (telemetry is buffered)"
+UP = "export recovered"
 
 
 @pytest.fixture
-def azure() -> Iterator[Ingestion]:
-    with Ingestion() as found:
+def azure() -> Iterator[AppInsightsServer]:
+    with AppInsightsServer() as found:
         yield found
 
 
@@ -42,7 +42,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff, "FIRST_PAUSE", 0.05)
 
 
-def environment(azure: Ingestion, **more: str) -> dict[str, str]:
+def environment(azure: AppInsightsServer, **more: str) -> dict[str, str]:
     return {
         VARIABLE: azure.connection_string,
         "OTEL_BSP_SCHEDULE_DELAY": "50",
@@ -57,7 +57,7 @@ def environment(azure: Ingestion, **more: str) -> dict[str, str]:
 class Observed:
     """A Telemetry that sends one signal, or those that are asked for, to Application Insights; and what it logs."""
 
-    def __init__(self, azure: Ingestion, *signals: str, **options: Any) -> None:
+    def __init__(self, azure: AppInsightsServer, *signals: str, **options: Any) -> None:
         self.seen = Captured()
         off = {f"{signal}_exporter": "none" for signal in {"traces", "logs", "metrics"} - set(signals or ["traces"])}
         settings = load_settings(
@@ -81,35 +81,37 @@ class Observed:
         return [line["message"] for line in self.seen.logs]
 
 
-def names(azure: Ingestion) -> list[str]:
-    return sorted(item["data"]["baseData"]["name"] for item in azure.of("RemoteDependencyData"))
+def names(azure: AppInsightsServer) -> list[str]:
+    return sorted(item["data"]["baseData"]["name"] for item in azure.envelopes_of("RemoteDependencyData"))
 
 
 # --- What arrives -----------------------------------------------------------------------------------------------------
-def test_requests_lines_exceptions_and_metrics_of_a_service_arrive_as_what_the_portal_knows(azure: Ingestion) -> None:
+def test_requests_lines_exceptions_and_metrics_of_a_service_arrive_as_what_the_portal_knows(
+    azure: AppInsightsServer,
+) -> None:
     with uvicorn("orders:app", env=environment(azure)) as service:
-        service.ready()
+        service.wait_until_ready()
         httpx.get(service.url + "/items/7")
         httpx.get(service.url + "/logged")
         httpx.get(service.url + "/boom")
-        wait_for(lambda: len(azure.of("RequestData")) == 3 and azure.of("ExceptionData"), 15)
-        wait_for(lambda: len(azure.metric("http.server.request.duration")) == 3, 15)
+        wait_for(lambda: len(azure.envelopes_of("RequestData")) == 3 and azure.envelopes_of("ExceptionData"), 15)
+        wait_for(lambda: len(azure.metric_points("http.server.request.duration")) == 3, 15)
         assert service.stop() in (0, -15)
-    assert {path.lstrip("/") for path in azure.paths} == {"v2.1/track"}
-    assert {item["iKey"] for item in azure.items} == {KEY}
-    assert {item["tags"]["ai.cloud.role"] for item in azure.items} == {"saas-shop.orders-api"}
-    assert {item["tags"]["ai.application.ver"] for item in azure.items} == {"1.4.0"}
-    assert len({item["tags"]["ai.cloud.roleInstance"] for item in azure.items}) == 1
+    assert {path.lstrip("/") for path in azure.request_paths} == {"v2.1/track"}
+    assert {item["iKey"] for item in azure.envelopes} == {INSTRUMENTATION_KEY}
+    assert {item["tags"]["ai.cloud.role"] for item in azure.envelopes} == {"saas-shop.orders-api"}
+    assert {item["tags"]["ai.application.ver"] for item in azure.envelopes} == {"1.4.0"}
+    assert len({item["tags"]["ai.cloud.roleInstance"] for item in azure.envelopes}) == 1
 
-    [item] = azure.named("RequestData", "GET /items/{id}")
+    [item] = azure.envelopes_named("RequestData", "GET /items/{id}")
     data = item["data"]["baseData"]
     assert (data["responseCode"], data["success"]) == ("200", True)
     assert data["url"] == f"{service.url}/items/7"
-    access = next(line for line in service.lines if line["message"] == "GET /items/{id} 200")
+    access = next(line for line in service.json_lines if line["message"] == "GET /items/{id} 200")
     assert (item["tags"]["ai.operation.id"], data["id"]) == (access["trace_id"], access["span_id"])
 
-    [line] = [one for one in azure.of("MessageData") if one["data"]["baseData"]["message"] == "order placed"]
-    [logged] = azure.named("RequestData", "GET /logged")
+    [line] = [one for one in azure.envelopes_of("MessageData") if one["data"]["baseData"]["message"] == "order placed"]
+    [logged] = azure.envelopes_named("RequestData", "GET /logged")
     assert line["tags"]["ai.operation.id"] == logged["tags"]["ai.operation.id"]
     assert line["tags"]["ai.operation.parentId"] == logged["data"]["baseData"]["id"]
     said = line["data"]["baseData"]
@@ -117,8 +119,8 @@ def test_requests_lines_exceptions_and_metrics_of_a_service_arrive_as_what_the_p
     assert said["properties"]["connectsoft.tenant.id"] == "acme"
     assert (said["properties"]["total"], said["properties"]["logger_name"]) == ("99.5", "orders")
 
-    [raised] = azure.of("ExceptionData")
-    [boom] = azure.named("RequestData", "GET /boom")
+    [raised] = azure.envelopes_of("ExceptionData")
+    [boom] = azure.envelopes_named("RequestData", "GET /boom")
     assert not boom["data"]["baseData"]["success"]
     assert raised["tags"]["ai.operation.id"] == boom["tags"]["ai.operation.id"]
     [exception] = raised["data"]["baseData"]["exceptions"]
@@ -126,41 +128,41 @@ def test_requests_lines_exceptions_and_metrics_of_a_service_arrive_as_what_the_p
     assert "raise ValueError(msg)" in exception["stack"]
     assert raised["data"]["baseData"]["properties"]["message"] == "unhandled exception in a request"
 
-    durations = azure.metric("http.server.request.duration")
+    durations = azure.metric_points("http.server.request.duration")
     assert {point["properties"]["http.route"] for point in durations} == {"/items/{id}", "/logged", "/boom"}
     assert all(point["count"] == 1 and 0 < point["value"] < 1 for point in durations), "seconds, each once"
-    assert azure.metric("http.server.active_requests"), "which the exporter itself leaves out"
+    assert azure.metric_points("http.server.active_requests"), "which the exporter itself leaves out"
 
 
-def test_an_outgoing_call_arrives_as_a_dependency_of_its_request(azure: Ingestion) -> None:
+def test_an_outgoing_call_arrives_as_a_dependency_of_its_request(azure: AppInsightsServer) -> None:
     with uvicorn("outgoing_calls:app", env=environment(azure)) as service:
-        service.ready()
+        service.wait_until_ready()
         httpx.get(service.url + "/httpx")
-        [call] = wait_for(lambda: azure.of("RemoteDependencyData"), 15)
-        wait_for(lambda: len(azure.of("RequestData")) == 2, 15)
+        [call] = wait_for(lambda: azure.envelopes_of("RemoteDependencyData"), 15)
+        wait_for(lambda: len(azure.envelopes_of("RequestData")) == 2, 15)
         service.stop()
-    [outer] = azure.named("RequestData", "GET /httpx")
-    [inner] = azure.named("RequestData", "GET /seen")
+    [outer] = azure.envelopes_named("RequestData", "GET /httpx")
+    [inner] = azure.envelopes_named("RequestData", "GET /headers")
     assert call["data"]["baseData"]["type"] == "HTTP"
     assert call["data"]["baseData"]["target"] == service.url.removeprefix("http://")
     assert call["tags"]["ai.operation.parentId"] == outer["data"]["baseData"]["id"]
     assert inner["tags"]["ai.operation.parentId"] == call["data"]["baseData"]["id"]
     assert len({item["tags"]["ai.operation.id"] for item in (outer, inner, call)}) == 1
-    assert len(azure.of("RemoteDependencyData")) == 1, "our own exports are nobody's dependency"
+    assert len(azure.envelopes_of("RemoteDependencyData")) == 1, "our own exports are nobody's dependency"
 
 
-def test_with_a_collector_too_both_get_everything_and_neither_waits_for_the_other(azure: Ingestion) -> None:
-    azure.set("hang")
+def test_with_a_collector_too_both_get_everything_and_neither_waits_for_the_other(azure: AppInsightsServer) -> None:
+    azure.set_mode("hang")
     with HttpSink() as sink:
         env = environment(azure, OTEL_EXPORTER_OTLP_ENDPOINT=sink.url)
         with uvicorn("orders:app", env=env) as service:
-            service.ready()
+            service.wait_until_ready()
             httpx.get(service.url + "/items/1")
             wait_for(lambda: len(sink.received.spans) == 1, 10)
-            azure.set("ok")
-            wait_for(lambda: len(azure.of("RequestData")) == 1, 20)
+            azure.set_mode("ok")
+            wait_for(lambda: len(azure.envelopes_of("RequestData")) == 1, 20)
             service.stop()
-        [on] = [line for line in service.lines if line["message"] == ON]
+        [on] = [line for line in service.json_lines if line["message"] == ON]
     insights = f"{azure.url}/v2.1/track"
     assert sorted(on["exports"]) == sorted(
         [
@@ -168,24 +170,26 @@ def test_with_a_collector_too_both_get_everything_and_neither_waits_for_the_othe
             f"traces to {insights}", f"metrics to {insights}", f"logs to {insights}",
         ]
     )  # fmt: skip
-    assert sink.received.spans[0].trace_id.hex() == azure.of("RequestData")[0]["tags"]["ai.operation.id"]
+    assert sink.received.spans[0].trace_id.hex() == azure.envelopes_of("RequestData")[0]["tags"]["ai.operation.id"]
 
 
-def test_the_exporter_lists_choose_among_destinations(azure: Ingestion) -> None:
+def test_the_exporter_lists_choose_among_destinations(azure: AppInsightsServer) -> None:
     chosen = Observed(azure, "traces", "logs", traces_exporter="azuremonitor", logs_exporter="otlp")
-    assert [line.name for line in chosen.telemetry.pipelines()] == ["logs", "traces-azure"]
-    assert not Observed(azure, "traces", traces_exporter="none").telemetry.pipelines()
-    assert not Observed(azure, "traces", "logs", "metrics", disabled=True).telemetry.pipelines()
+    assert [line.name for line in chosen.telemetry.export_processors()] == ["logs", "traces-azure"]
+    assert not Observed(azure, "traces", traces_exporter="none").telemetry.export_processors()
+    assert not Observed(azure, "traces", "logs", "metrics", disabled=True).telemetry.export_processors()
 
 
-def test_counters_and_histograms_arrive_as_what_was_added_and_a_lost_interval_is_in_the_next(azure: Ingestion) -> None:
+def test_counters_and_histograms_arrive_as_what_was_added_and_a_lost_interval_is_in_the_next(
+    azure: AppInsightsServer,
+) -> None:
     service = Observed(azure, "metrics", metric_interval=600.0)
     placed = service.telemetry.metrics.family(DROPPED).number("traces", "for_a_test")
 
     def sent() -> list[float]:
         return [
             point["value"]
-            for point in azure.metric("connectsoft.obs.dropped")
+            for point in azure.metric_points("connectsoft.obs.dropped")
             if point["properties"]["connectsoft.obs.reason"] == "for_a_test"
         ]
 
@@ -193,10 +197,10 @@ def test_counters_and_histograms_arrive_as_what_was_added_and_a_lost_interval_is
     assert service.telemetry.flush(10)
     assert sent() == [3]
     placed.add(2)
-    azure.set("503")
+    azure.set_mode("503")
     assert not service.telemetry.flush(10)
     placed.add(5)
-    azure.set("ok")
+    azure.set_mode("ok")
     assert service.telemetry.flush(10)
     assert sum(sent()) == 10
     points = sent()
@@ -205,11 +209,11 @@ def test_counters_and_histograms_arrive_as_what_was_added_and_a_lost_interval_is
     service.telemetry.shutdown(2)
 
 
-def test_nested_values_of_a_line_are_json_text(azure: Ingestion) -> None:
+def test_nested_values_of_a_line_are_json_text(azure: AppInsightsServer) -> None:
     service = Observed(azure, "logs")
     service.telemetry.logs.emit(30, "basket", {"items": [{"sku": "a", "count": 2}], "empty": None}, "shop")
     assert service.telemetry.flush(10)
-    [line] = azure.of("MessageData")
+    [line] = azure.envelopes_of("MessageData")
     assert line["data"]["baseData"]["properties"] == {"items": '[{"sku":"a","count":2}]', "logger_name": "shop"}
     assert line["data"]["baseData"]["severityLevel"] == 2
     service.telemetry.shutdown(2)
@@ -238,14 +242,14 @@ FAULTS = [
 @pytest.mark.usefixtures("_quick")
 @pytest.mark.parametrize("mode", FAULTS)
 def test_what_was_queued_is_delivered_once_it_is_back(
-    azure: Ingestion, mode: str, caplog: pytest.LogCaptureFixture
+    azure: AppInsightsServer, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    azure.set(mode)
+    azure.set_mode(mode)
     service = Observed(azure)
     service.spans(50)
     wait_for(lambda: service.state() == 1, 10, "the breaker opens")
-    azure.set("ok")
+    azure.set_mode("ok")
     wait_for(lambda: len(names(azure)) >= 50, 10, "50 spans")
     wait_for(lambda: service.state() == 0, 5, "the breaker closes")
     assert service.telemetry.shutdown(2)
@@ -257,25 +261,25 @@ def test_what_was_queued_is_delivered_once_it_is_back(
 
 @pytest.mark.usefixtures("_quick")
 @pytest.mark.parametrize("mode", ["503", "500", "429:1"])
-def test_every_attempt_is_one_of_the_pipeline(azure: Ingestion, mode: str) -> None:
-    azure.set(mode)
+def test_every_attempt_is_one_of_the_pipeline(azure: AppInsightsServer, mode: str) -> None:
+    azure.set_mode(mode)
     service = Observed(azure)
     service.spans(5)
-    wait_for(lambda: azure.attempts >= 2, 10)
+    wait_for(lambda: azure.request_count >= 2, 10)
     service.telemetry.shutdown(1.0)
     cells = service.telemetry.metrics.family(EXPORT_DURATION).histogram("traces", "failure").cells
-    assert azure.attempts == sum(cells[position] for position in range(1, len(cells)))
+    assert azure.request_count == sum(cells[position] for position in range(1, len(cells)))
 
 
 @pytest.mark.usefixtures("_quick")
 @pytest.mark.parametrize("mode", ["400", "402", "404", "439", "308"])
-def test_what_is_refused_for_good_is_dropped_counted_and_not_tried_again(azure: Ingestion, mode: str) -> None:
-    azure.set(mode)
+def test_what_is_refused_for_good_is_dropped_counted_and_not_tried_again(azure: AppInsightsServer, mode: str) -> None:
+    azure.set_mode(mode)
     service = Observed(azure)
     service.spans(20)
     wait_for(lambda: service.dropped() == {f"http_{mode}": 20}, 10)
-    attempts = azure.attempts
-    azure.set("ok")
+    attempts = azure.request_count
+    azure.set_mode("ok")
     service.spans(5, "later")
     wait_for(lambda: len(names(azure)) == 5, 5)
     service.telemetry.shutdown(2)
@@ -283,8 +287,8 @@ def test_what_is_refused_for_good_is_dropped_counted_and_not_tried_again(azure: 
 
 
 @pytest.mark.usefixtures("_quick")
-def test_items_that_are_refused_out_of_a_batch_are_counted(azure: Ingestion) -> None:
-    azure.set("partial")
+def test_items_that_are_refused_out_of_a_batch_are_counted(azure: AppInsightsServer) -> None:
+    azure.set_mode("partial")
     service = Observed(azure)
     service.spans(10)
     wait_for(lambda: service.dropped().get("rejected"), 10)
@@ -294,14 +298,14 @@ def test_items_that_are_refused_out_of_a_batch_are_counted(azure: Ingestion) -> 
 
 
 @pytest.mark.usefixtures("_quick")
-def test_too_large_a_batch_is_halved_until_it_fits(azure: Ingestion) -> None:
-    original = azure._answer
+def test_too_large_a_batch_is_halved_until_it_fits(azure: AppInsightsServer) -> None:
+    original = azure._respond
 
     def limited(connection: Any, path: str, body: bytes, headers: dict[str, str]) -> bool:
         azure.mode = "413" if len(body) > 9000 else "ok"
         return original(connection, path, body, headers)
 
-    azure._answer = limited  # type: ignore[method-assign]
+    azure._respond = limited  # type: ignore[method-assign]
     service = Observed(azure)
     service.spans(100)
     assert service.telemetry.shutdown(10)
@@ -310,7 +314,7 @@ def test_too_large_a_batch_is_halved_until_it_fits(azure: Ingestion) -> None:
 
 
 @pytest.mark.usefixtures("_quick")
-def test_one_span_that_cannot_be_an_envelope_costs_no_other(azure: Ingestion) -> None:
+def test_one_span_that_cannot_be_an_envelope_costs_no_other(azure: AppInsightsServer) -> None:
     service = Observed(azure)
     service.spans(7, "before")
     span = service.telemetry.tracing.tracer.start_span("odd")
@@ -324,23 +328,23 @@ def test_one_span_that_cannot_be_an_envelope_costs_no_other(azure: Ingestion) ->
     assert service.dropped()["internal_error"] >= 1
 
 
-def test_a_move_of_the_resource_is_followed_within_its_host_and_never_beyond(azure: Ingestion) -> None:
-    with Ingestion() as stranger:
-        azure.set(f"away:{stranger.url.replace('127.0.0.1', 'localhost')}")
+def test_a_move_of_the_resource_is_followed_within_its_host_and_never_beyond(azure: AppInsightsServer) -> None:
+    with AppInsightsServer() as stranger:
+        azure.set_mode(f"redirect:{stranger.url.replace('127.0.0.1', 'localhost')}")
         service = Observed(azure)
         service.spans(3)
         wait_for(lambda: service.dropped() == {"http_308": 3}, 10)
-        azure.set(f"away:{stranger.url}")
+        azure.set_mode(f"redirect:{stranger.url}")
         service.spans(2, "moved")
         wait_for(lambda: names(stranger) == ["moved-0", "moved-1"], 10)
         service.telemetry.shutdown(2)
 
 
-def test_the_queue_is_bounded_and_every_span_accounted_for(azure: Ingestion) -> None:
-    azure.set("hang")
+def test_the_queue_is_bounded_and_every_span_accounted_for(azure: AppInsightsServer) -> None:
+    azure.set_mode("hang")
     service = Observed(azure, span_max_queue_size=100, span_max_export_batch_size=10, otlp_timeout=10.0)
     service.spans(500)
-    kept = service.telemetry.pipelines()[0].waiting
+    kept = service.telemetry.export_processors()[0].pending
     assert kept <= 110, "the queue, and a batch that is being sent"
     assert service.dropped() == {"queue_full": 500 - kept}
     began = time.monotonic()
@@ -350,8 +354,8 @@ def test_the_queue_is_bounded_and_every_span_accounted_for(azure: Ingestion) -> 
 
 
 @pytest.mark.parametrize("mode", [*FAULTS, "slow:10"])
-def test_a_shutdown_ends_in_time_and_accounts_for_every_span(azure: Ingestion, mode: str) -> None:
-    azure.set(mode)
+def test_a_shutdown_ends_in_time_and_accounts_for_every_span(azure: AppInsightsServer, mode: str) -> None:
+    azure.set_mode(mode)
     service = Observed(azure, otlp_timeout=10.0)
     service.spans(40)
     began = time.monotonic()
@@ -363,11 +367,11 @@ def test_a_shutdown_ends_in_time_and_accounts_for_every_span(azure: Ingestion, m
 
 
 @pytest.mark.parametrize("mode", ["hang", "500", "429", "refuse"])
-def test_requests_are_not_disturbed_and_the_service_stops_in_time(azure: Ingestion, mode: str) -> None:
-    azure.set(mode)
+def test_requests_are_not_disturbed_and_the_service_stops_in_time(azure: AppInsightsServer, mode: str) -> None:
+    azure.set_mode(mode)
     env = environment(azure, CONNECTSOFT_OBS_SHUTDOWN_TIMEOUT="1")
     with uvicorn("orders:app", env=env) as service:
-        service.ready()
+        service.wait_until_ready()
         with httpx.Client() as client:
             client.get(service.url + "/items/0")
             took = []
@@ -377,26 +381,26 @@ def test_requests_are_not_disturbed_and_the_service_stops_in_time(azure: Ingesti
                 took.append(time.perf_counter() - began)
         assert sorted(took)[50] < 0.1, "milliseconds, whatever the ingestion does"
         if mode != "refuse":
-            wait_for(lambda: azure.attempts, 10)
+            wait_for(lambda: azure.request_count, 10)
         began = time.monotonic()
         assert service.stop() in (0, -15)
         assert time.monotonic() - began < 5
-    said = [line["message"] for line in service.lines]
-    assert "stopping with telemetry that could not be sent" in said
+    said = [line["message"] for line in service.json_lines]
+    assert "stopping with unsent telemetry" in said
     assert said.count(DOWN) <= 3, "one for each signal"
-    loggers = {line["logger"] for line in service.lines}
-    assert not {name for name in loggers if name.startswith(("azure", "urllib3", "requests"))}, service.said
+    loggers = {line["logger"] for line in service.json_lines}
+    assert not {name for name in loggers if name.startswith(("azure", "urllib3", "requests"))}, service.output
 
 
-def test_metrics_say_what_was_dropped_and_how_the_exporter_is(azure: Ingestion) -> None:
-    azure.set("400")
+def test_metrics_say_what_was_dropped_and_how_the_exporter_is(azure: AppInsightsServer) -> None:
+    azure.set_mode("400")
     with uvicorn("orders:app", env=environment(azure)) as service:
-        service.ready()
+        service.wait_until_ready()
         httpx.get(service.url + "/items/1")
         wait_for(lambda: 'connectsoft_obs_reason="http_400",connectsoft_obs_signal="traces"' in _page(service), 15)
-        azure.set("503")
+        azure.set_mode("503")
         wait_for(lambda: 'state="open",connectsoft_obs_signal="traces"} 1' in _ended(service), 15)
-        azure.set("ok")
+        azure.set_mode("ok")
         wait_for(lambda: 'state="closed",connectsoft_obs_signal="traces"} 1' in _ended(service), 15)
 
 
@@ -419,14 +423,16 @@ def test_a_batch_is_gone_through_with_rests() -> None:
     rests: list[int] = []
     assert list(PausingList("abc", lambda: rests.append(1))) == ["a", "b", "c"]
     assert len(rests) == 3
-    service = Telemetry(load_settings({VARIABLE: f"InstrumentationKey={KEY}"}), exports=True)
-    packed = {line.name: line._pack for line in service.pipelines()}
+    service = Telemetry(load_settings({VARIABLE: f"InstrumentationKey={INSTRUMENTATION_KEY}"}), exports=True)
+    packed = {line.name: line._build_request for line in service.export_processors()}
     assert isinstance(packed["traces-azure"]([]), PausingList)
     assert isinstance(packed["logs-azure"]([]), PausingList)
 
 
 # --- What it does not do ----------------------------------------------------------------------------------------------
-def test_nothing_of_azure_is_imported_before_something_is_sent_and_then_in_its_own_thread(azure: Ingestion) -> None:
+def test_nothing_of_azure_is_imported_before_something_is_sent_and_then_in_its_own_thread(
+    azure: AppInsightsServer,
+) -> None:
     script = """
 import sys, threading
 import connectsoft_obs as obs
@@ -459,7 +465,7 @@ def test_a_service_without_a_connection_string_imports_nothing_of_it() -> None:
     assert done.stdout.strip() == b"[]"
 
 
-def test_a_forked_child_sends_its_own_and_the_parent_its_own(azure: Ingestion) -> None:
+def test_a_forked_child_sends_its_own_and_the_parent_its_own(azure: AppInsightsServer) -> None:
     service = Observed(azure)
     service.spans(2, "parent")
     assert service.telemetry.flush(10)
@@ -473,25 +479,25 @@ def test_a_forked_child_sends_its_own_and_the_parent_its_own(azure: Ingestion) -
     assert os.waitpid(child, 0)[1] == 0
     service.telemetry.shutdown(2)
     assert names(azure) == ["child-0", "child-1", "child-2", "parent-0", "parent-1"]
-    assert len({item["tags"]["ai.cloud.roleInstance"] for item in azure.of("RemoteDependencyData")}) == 2
+    assert len({item["tags"]["ai.cloud.roleInstance"] for item in azure.envelopes_of("RemoteDependencyData")}) == 2
 
 
 def test_a_telemetry_that_was_never_used_starts_no_thread() -> None:
     before = set(threading.enumerate())
-    obs.Telemetry(load_settings({}, azure_connection_string=f"InstrumentationKey={KEY}"), exports=True)
+    obs.Telemetry(load_settings({}, azure_connection_string=f"InstrumentationKey={INSTRUMENTATION_KEY}"), exports=True)
     assert set(threading.enumerate()) <= before
 
 
 # --- What cannot work -------------------------------------------------------------------------------------------------
 IMPOSSIBLE = {
     "nonsense": "key=value pairs",
-    f"InstrumentationKey={KEY};": "key=value pairs",
+    f"InstrumentationKey={INSTRUMENTATION_KEY};": "key=value pairs",
     "IngestionEndpoint=https://westeurope-1.in.applicationinsights.azure.com/": "InstrumentationKey is missing",
     "InstrumentationKey=my-key": "no UUID",
-    f"InstrumentationKey={KEY.upper()}": "lower case",
-    f"InstrumentationKey={KEY};IngestionEndpoint=westeurope": "IngestionEndpoint",
-    f"InstrumentationKey={KEY};IngestionEndpoint=http://[half": "IngestionEndpoint",
-    f"InstrumentationKey={KEY};Authorization=password": "Authorization",
+    f"InstrumentationKey={INSTRUMENTATION_KEY.upper()}": "lower case",
+    f"InstrumentationKey={INSTRUMENTATION_KEY};IngestionEndpoint=westeurope": "IngestionEndpoint",
+    f"InstrumentationKey={INSTRUMENTATION_KEY};IngestionEndpoint=http://[half": "IngestionEndpoint",
+    f"InstrumentationKey={INSTRUMENTATION_KEY};Authorization=password": "Authorization",
 }
 
 
@@ -501,23 +507,23 @@ def test_a_connection_string_that_cannot_work_is_refused_at_the_start_without_sh
         Telemetry(load_settings({VARIABLE: given}), exports=True)
     assert VARIABLE in str(refused.value)
     assert given not in str(refused.value)
-    assert KEY not in str(refused.value)
+    assert INSTRUMENTATION_KEY not in str(refused.value)
 
 
 @pytest.mark.parametrize(
     ("given", "address"),
     [
-        (f"InstrumentationKey={KEY}", "https://dc.services.visualstudio.com/v2.1/track"),
+        (f"InstrumentationKey={INSTRUMENTATION_KEY}", "https://dc.services.visualstudio.com/v2.1/track"),
         (
-            f"instrumentationkey={KEY};EndpointSuffix=applicationinsights.azure.cn;Location=chinaeast2",
+            f"instrumentationkey={INSTRUMENTATION_KEY};EndpointSuffix=applicationinsights.azure.cn;Location=chinaeast2",
             "https://chinaeast2.dc.applicationinsights.azure.cn/v2.1/track",
         ),
     ],
 )
 def test_the_address_is_what_the_connection_string_says(given: str, address: str) -> None:
     telemetry = Telemetry(load_settings({VARIABLE: given}), exports=True)
-    assert telemetry.exports is not None
-    assert telemetry.exports.addresses == [f"{signal} to {address}" for signal in ("traces", "metrics", "logs")]
+    assert telemetry.exporters is not None
+    assert telemetry.exporters.addresses == [f"{signal} to {address}" for signal in ("traces", "metrics", "logs")]
 
 
 def test_a_list_that_names_it_needs_a_connection_string() -> None:
@@ -540,7 +546,7 @@ def test_without_the_extra_a_list_that_names_it_is_refused_and_the_variable_alon
         "sys.meta_path.insert(0, Hide())\n"
     )
     paths = os.pathsep.join([str(folder), os.path.join(os.path.dirname(os.path.dirname(__file__)), "apps")])
-    env = {VARIABLE: f"InstrumentationKey={KEY}", "PYTHONPATH": paths}
+    env = {VARIABLE: f"InstrumentationKey={INSTRUMENTATION_KEY}", "PYTHONPATH": paths}
     if named:
         env["OTEL_TRACES_EXPORTER"] = "azuremonitor"
     with uvicorn("orders:app", "--lifespan", "on", env=env) as service:
@@ -549,9 +555,9 @@ def test_without_the_extra_a_list_that_names_it_is_refused_and_the_variable_alon
             for reader in service._readers:
                 reader.join(5)
         else:
-            service.ready()
+            service.wait_until_ready()
             assert httpx.get(f"{service.url}/items/1").status_code == 200
-            [warning] = [line for line in service.lines if line["severity"] == "WARN"]
+            [warning] = [line for line in service.json_lines if line["severity"] == "WARN"]
             assert VARIABLE in warning["message"]
-    assert "connectsoft-obs[azure]" in service.said
-    assert KEY not in service.said
+    assert "connectsoft-obs[azure]" in service.output
+    assert INSTRUMENTATION_KEY not in service.output

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
-from support.faulty_collector import Faulty
+from support.faulty_collector import FaultyCollector
 from support.process import free_port, wait_for
 
 import connectsoft_obs as obs
@@ -27,8 +27,8 @@ from connectsoft_obs.vocabulary import DROPPED, EXPORTER_STATUS, Signal
 
 
 @pytest.fixture
-def collector() -> Iterator[Faulty]:
-    with Faulty() as found:
+def collector() -> Iterator[FaultyCollector]:
+    with FaultyCollector() as found:
         yield found
 
 
@@ -68,31 +68,31 @@ FAULTS = ["refuse", "hang", "garbage", "cut", "reset", "503", "502", "504", "429
 
 
 @pytest.mark.parametrize("mode", FAULTS)
-def test_what_was_queued_is_delivered_once_the_collector_is_back(collector: Faulty, mode: str) -> None:
-    collector.set(mode)
+def test_what_was_queued_is_delivered_once_the_collector_is_back(collector: FaultyCollector, mode: str) -> None:
+    collector.set_mode(mode)
     service = Service(collector.url)
     service.spans(50)
     wait_for(lambda: service.state == 1, 5, "the breaker opens")
-    collector.set("ok")
+    collector.set_mode("ok")
     wait_for(lambda: len(collector.received.spans) >= 50, 10, "50 spans")
     wait_for(lambda: service.state == 0, 5, "the breaker closes")
     assert service.telemetry.shutdown(2)
     assert sorted(span.name for span in collector.received.spans) == sorted(f"span-{n}" for n in range(50))
     assert service.dropped() == {}
     assert service.lines() == [
-        "export fails; telemetry is kept and tried again, the application is not affected",
-        "export works again",
+        "export failed; retrying (telemetry is buffered)",
+        "export recovered",
     ]
 
 
 @pytest.mark.parametrize("mode", ["400", "401", "404", "500"])
-def test_what_is_refused_for_good_is_dropped_counted_and_not_tried_again(collector: Faulty, mode: str) -> None:
-    collector.set(mode)
+def test_what_is_refused_for_good_is_dropped_counted_and_not_tried_again(collector: FaultyCollector, mode: str) -> None:
+    collector.set_mode(mode)
     service = Service(collector.url)
     service.spans(20)
     wait_for(lambda: service.dropped() == {f"http_{mode}": 20}, 5)
-    attempts = collector.attempts
-    collector.set("ok")
+    attempts = collector.request_count
+    collector.set_mode("ok")
     service.spans(5, "later")
     wait_for(lambda: len(collector.received.spans) == 5, 5)
     service.telemetry.shutdown(2)
@@ -100,14 +100,14 @@ def test_what_is_refused_for_good_is_dropped_counted_and_not_tried_again(collect
     assert attempts < 20
 
 
-def test_too_large_a_request_is_halved_until_it_fits(collector: Faulty) -> None:
-    original = collector._answer
+def test_too_large_a_request_is_halved_until_it_fits(collector: FaultyCollector) -> None:
+    original = collector._respond
 
     def limited(connection: Any, path: str, body: bytes, headers: dict[str, str]) -> bool:
         collector.mode = "413" if len(body) > 3000 else "ok"
         return original(connection, path, body, headers)
 
-    collector._answer = limited  # type: ignore[method-assign]
+    collector._respond = limited  # type: ignore[method-assign]
     service = Service(collector.url)
     service.spans(100)
     service.telemetry.shutdown(5)
@@ -121,19 +121,21 @@ def test_a_collector_that_starts_late_gets_everything() -> None:
     service = Service(f"http://127.0.0.1:{port}")
     service.spans(30)
     wait_for(lambda: service.state == 1, 5)
-    late = Faulty.__new__(Faulty)
-    late.__dict__.update(received=Faulty().received, attempts=0, mode="ok", _listener=None, _open=set(), _port=port)
+    late = FaultyCollector.__new__(FaultyCollector)
+    late.__dict__.update(
+        received=FaultyCollector().received, attempts=0, mode="ok", _listener=None, _open=set(), _port=port
+    )
     late._listen()
     with late:
         wait_for(lambda: len(late.received.spans) == 30, 10)
         service.telemetry.shutdown(2)
 
 
-def test_the_queue_is_bounded_and_the_overflow_is_counted(collector: Faulty) -> None:
-    collector.set("hang")
+def test_the_queue_is_bounded_and_the_overflow_is_counted(collector: FaultyCollector) -> None:
+    collector.set_mode("hang")
     service = Service(collector.url, span_max_queue_size=100, span_max_export_batch_size=10, timeout=10.0)
     service.spans(500)
-    kept = service.telemetry.pipelines()[0].waiting
+    kept = service.telemetry.export_processors()[0].pending
     assert kept <= 110, "the queue, and a batch that is being sent"
     assert service.dropped() == {"queue_full": 500 - kept}
     began = time.monotonic()
@@ -144,8 +146,8 @@ def test_the_queue_is_bounded_and_the_overflow_is_counted(collector: Faulty) -> 
 
 
 @pytest.mark.parametrize("mode", [*FAULTS, "slow:10"])
-def test_a_shutdown_ends_in_time_and_accounts_for_every_span(collector: Faulty, mode: str) -> None:
-    collector.set(mode)
+def test_a_shutdown_ends_in_time_and_accounts_for_every_span(collector: FaultyCollector, mode: str) -> None:
+    collector.set_mode(mode)
     service = Service(collector.url, timeout=10.0)
     service.spans(40)
     began = time.monotonic()
@@ -156,47 +158,47 @@ def test_a_shutdown_ends_in_time_and_accounts_for_every_span(collector: Faulty, 
     assert sum(service.dropped().values()) == 43
 
 
-def test_ending_a_span_never_waits_for_the_collector(collector: Faulty) -> None:
-    collector.set("hang")
+def test_ending_a_span_never_waits_for_the_collector(collector: FaultyCollector) -> None:
+    collector.set_mode("hang")
     service = Service(collector.url, timeout=10.0)
     service.spans(1)
-    wait_for(lambda: collector.attempts, 5)
+    wait_for(lambda: collector.request_count, 5)
     began = time.perf_counter()
     service.spans(2000)
     assert time.perf_counter() - began < 1.0
     service.telemetry.shutdown(0.1)
 
 
-def test_spans_of_a_megabyte_fill_the_queue_by_their_bytes(collector: Faulty) -> None:
-    collector.set("503")
+def test_spans_of_a_megabyte_fill_the_queue_by_their_bytes(collector: FaultyCollector) -> None:
+    collector.set_mode("503")
     service = Service(collector.url, timeout=5)
-    [traces] = service.telemetry.pipelines()
+    [traces] = service.telemetry.export_processors()
     text = "x" * 1024 * 1024
     for number in range(200):
         with service.telemetry.tracing.tracer.start_as_current_span(f"prompt-{number}") as span:
             span.set_attribute("prompt", text)
-    assert 60 <= traces.waiting <= 66
-    assert service.dropped() == {"queue_full": 200 - traces.waiting}
-    kept = traces.waiting
-    collector.set("ok")
+    assert 60 <= traces.pending <= 66
+    assert service.dropped() == {"queue_full": 200 - traces.pending}
+    kept = traces.pending
+    collector.set_mode("ok")
     wait_for(lambda: len(collector.received.spans) == kept, 30, "what was kept arrives")
     service.spans(50, "small")
     wait_for(lambda: len(collector.received.spans) == kept + 50, 10, "there is room again")
     assert service.telemetry.shutdown(5)
 
 
-def test_at_full_load_requests_are_whole_batches(collector: Faulty) -> None:
+def test_at_full_load_requests_are_whole_batches(collector: FaultyCollector) -> None:
     service = Service(collector.url, timeout=10, span_max_queue_size=100_000)
-    [traces] = service.telemetry.pipelines()
+    [traces] = service.telemetry.export_processors()
     traces._delay = 60.0  # nothing is sent because its time has come
     sizes: list[int] = []
-    pack = traces._pack
+    pack = traces._build_request
 
     def noted(chunks: Sequence[Chunk]) -> Any:
         sizes.append(sum(chunk.count for chunk in chunks))
         return pack(chunks)
 
-    traces._pack = noted
+    traces._build_request = noted
     for number in range(1, 41):  # in pieces that are no batch, each of which finds the thread at work or waiting
         service.spans(100)
         sent = number * 100 // 512 * 512
@@ -207,15 +209,17 @@ def test_at_full_load_requests_are_whole_batches(collector: Faulty) -> None:
     assert service.telemetry.shutdown(5)
 
 
-def test_a_span_that_cannot_be_encoded_costs_no_other(collector: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoded = otlp_encoder.span
+def test_a_span_that_cannot_be_encoded_costs_no_other(
+    collector: FaultyCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = otlp_encoder.encode_span
 
     def broken(span: Any) -> bytes:
         if span.name == "span-3":
             raise RuntimeError("ours")
         return encoded(span)
 
-    monkeypatch.setattr(otlp_encoder, "span", broken)
+    monkeypatch.setattr(otlp_encoder, "encode_span", broken)
     service = Service(collector.url)
     service.spans(40)
     wait_for(lambda: len(collector.received.spans) == 39, 5)
@@ -224,16 +228,16 @@ def test_a_span_that_cannot_be_encoded_costs_no_other(collector: Faulty, monkeyp
 
 
 def test_a_signal_while_spans_are_encoded_costs_none_of_them(
-    collector: Faulty, monkeypatch: pytest.MonkeyPatch
+    collector: FaultyCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoded, interrupts = otlp_encoder.span, [KeyboardInterrupt]
+    encoded, interrupts = otlp_encoder.encode_span, [KeyboardInterrupt]
 
     def interrupted(span: Any) -> bytes:
         if interrupts and span.name == "span-3":
             raise interrupts.pop()
         return encoded(span)
 
-    monkeypatch.setattr(otlp_encoder, "span", interrupted)
+    monkeypatch.setattr(otlp_encoder, "encode_span", interrupted)
     service = Service(collector.url)
     with pytest.raises(KeyboardInterrupt):
         service.spans(40)
@@ -243,7 +247,7 @@ def test_a_signal_while_spans_are_encoded_costs_none_of_them(
     assert service.telemetry.shutdown(5)
 
 
-def test_what_comes_after_the_end_is_counted_at_once(collector: Faulty) -> None:
+def test_what_comes_after_the_end_is_counted_at_once(collector: FaultyCollector) -> None:
     service = Service(collector.url)
     service.spans(1)
     assert service.telemetry.shutdown(5)
@@ -254,7 +258,7 @@ def test_what_comes_after_the_end_is_counted_at_once(collector: Faulty) -> None:
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=40))
 def test_a_pile_in_two(items: list[bytes]) -> None:
-    [chunk] = chunks.by_scope([("scope", otlp_request.item(item)) for item in items])
+    [chunk] = chunks.chunks_by_scope([("scope", otlp_request.item(item)) for item in items])
     waiting, found = [chunk], []
     while waiting:
         first, *rest = waiting.pop(0).halves()
@@ -264,25 +268,25 @@ def test_a_pile_in_two(items: list[bytes]) -> None:
     assert {each.count for each in found} == {1}
 
 
-def test_one_line_a_change_of_state_however_long_it_lasts(collector: Faulty) -> None:
+def test_one_line_a_change_of_state_however_long_it_lasts(collector: FaultyCollector) -> None:
     service = Service(collector.url)
     for mode, state in (("503", 1), ("ok", 0), ("refuse", 1), ("ok", 0)):
-        collector.set(mode)
+        collector.set_mode(mode)
         service.spans(3)
         wait_for(lambda state=state: service.state == state, 10, f"{mode}: {service.lines()}")  # type: ignore[misc]
-        attempts = collector.attempts
+        attempts = collector.request_count
         if mode == "503":
-            wait_for(lambda attempts=attempts: collector.attempts > attempts + 2, 10)  # type: ignore[misc]
+            wait_for(lambda attempts=attempts: collector.request_count > attempts + 2, 10)  # type: ignore[misc]
     service.telemetry.shutdown(2)
     assert len(service.lines()) == 4
 
 
-def test_a_flush_says_whether_everything_went(collector: Faulty) -> None:
+def test_a_flush_says_whether_everything_went(collector: FaultyCollector) -> None:
     service = Service(collector.url)
     service.spans(10)
     assert service.telemetry.flush(5)
     assert len(collector.received.spans) == 10
-    collector.set("503")
+    collector.set_mode("503")
     service.spans(10)
     began = time.monotonic()
     assert not service.telemetry.flush(1)
@@ -290,7 +294,7 @@ def test_a_flush_says_whether_everything_went(collector: Faulty) -> None:
     service.telemetry.shutdown(0.2)
 
 
-def test_tls_that_cannot_work_is_a_failure_like_any_other(collector: Faulty) -> None:
+def test_tls_that_cannot_work_is_a_failure_like_any_other(collector: FaultyCollector) -> None:
     service = Service(collector.url.replace("http", "https"))
     service.spans(5)
     wait_for(lambda: service.state == 1 or service.dropped(), 5)
@@ -306,10 +310,10 @@ def test_a_name_that_does_not_resolve_is_a_failure_like_any_other() -> None:
     assert service.dropped() == {"shutdown": 5}
 
 
-def test_a_forked_child_sends_its_own_and_nothing_of_its_parents(collector: Faulty) -> None:
+def test_a_forked_child_sends_its_own_and_nothing_of_its_parents(collector: FaultyCollector) -> None:
     service = Service(collector.url, traces_sampler="always_on")
     service.telemetry.settings  # noqa: B018
-    collector.set("503")
+    collector.set_mode("503")
     service.spans(5, "parent")
     wait_for(lambda: service.state == 1, 5)
     reader, writer = os.pipe()
@@ -323,7 +327,7 @@ def test_a_forked_child_sends_its_own_and_nothing_of_its_parents(collector: Faul
         finally:
             os._exit(0)
     os.close(writer)
-    collector.set("ok")
+    collector.set_mode("ok")
     assert os.read(reader, 1) == b"1"
     os.waitpid(child, 0)
     wait_for(lambda: len(collector.received.spans) >= 8, 10)
@@ -335,7 +339,7 @@ def test_a_forked_child_sends_its_own_and_nothing_of_its_parents(collector: Faul
     assert len({resource["process.pid"] for resource in collector.received.resources}) == 2
 
 
-def test_spans_of_many_threads_arrive_once(collector: Faulty) -> None:
+def test_spans_of_many_threads_arrive_once(collector: FaultyCollector) -> None:
     service = Service(collector.url)
     threads = [threading.Thread(target=service.spans, args=(200, f"t{n}")) for n in range(8)]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""What is declared wrongly is said at start-up; reloads replace; a test's own checks end with the test."""
+"""Declaration of checks: validation, replacement after a reload, isolation by captures and registries."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from support.process import uvicorn, wait_for
-from support.service_client import becomes
+from support.service_client import wait_for_status
 
 import connectsoft_obs as obs
-from connectsoft_obs.health import CheckRegistry
+from connectsoft_obs.health import Check, CheckRegistry, current_registry
 from connectsoft_obs.testing import capture
 
 MODULE = """
@@ -31,7 +31,7 @@ obs.readiness_check("site")(dependency_checks.url("http://127.0.0.1:{version}/")
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Writes and imports a module that declares checks."""
+    """A function that writes and imports a module that declares checks."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
@@ -46,24 +46,22 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules.pop("declaring_module", None)
 
 
-def test_the_same_function_declared_again_replaces_itself(seen: Any, module: Any) -> None:
+def test_redeclared_function_replaces_its_declaration(captured: Any, module: Any) -> None:
     module(8001)
-    first = {check.name: check.run for check in obs_declared()}
-    second = module(8002)
-    found = {check.name: check.run for check in obs_declared()}
-    assert set(found) == {"db", "site"}
-    assert found["db"] is second.db
-    assert found["db"] is not first["db"]
-    assert found["site"] is not first["site"]
+    before_reload = {check.name: check.run for check in declared_checks()}
+    reloaded_module = module(8002)
+    checks = {check.name: check.run for check in declared_checks()}
+    assert set(checks) == {"db", "site"}
+    assert checks["db"] is reloaded_module.db
+    assert checks["db"] is not before_reload["db"]
+    assert checks["site"] is not before_reload["site"]
 
 
-def obs_declared() -> Any:
-    from connectsoft_obs.health import declared
-
-    return declared().checks()
+def declared_checks() -> list[Check]:
+    return current_registry().checks()
 
 
-def test_another_function_under_a_taken_name_is_refused(seen: Any, module: Any) -> None:
+def test_duplicate_name_is_rejected(captured: Any, module: Any) -> None:
     module(8001)
     with pytest.raises(
         obs.ConfigurationError, match=r"readiness_check\('db'\): declaring_module.db already has that name"
@@ -73,12 +71,12 @@ def test_another_function_under_a_taken_name_is_refused(seen: Any, module: Any) 
         def other() -> None: ...
 
 
-def test_two_checks_of_one_factory_under_one_name_are_refused(seen: Any, module: Any) -> None:
+def test_duplicate_name_of_factory_checks_is_rejected(captured: Any, module: Any) -> None:
     with pytest.raises(obs.ConfigurationError, match="already has that name"):
         module(8001, more='obs.readiness_check("site")(dependency_checks.url("http://127.0.0.1:1/"))')
 
 
-def test_the_name_of_a_readiness_check_is_free_for_liveness(seen: Any) -> None:
+def test_readiness_and_liveness_checks_may_share_a_name(captured: Any) -> None:
     @obs.readiness_check("db")
     def ready() -> None: ...
 
@@ -87,81 +85,81 @@ def test_the_name_of_a_readiness_check_is_free_for_liveness(seen: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "why"),
+    ("arguments", "message"),
     [
-        ({"name": ""}, "printable name"),
-        ({"name": "a\nb"}, "printable name"),
+        ({"name": ""}, "printable string"),
+        ({"name": "a\nb"}, "printable string"),
         ({"name": "a", "timeout": 0}, "timeout=0"),
         ({"name": "a", "interval": -1}, "interval=-1"),
         ({"name": "a", "failure_threshold": 0}, "failure_threshold=0"),
         ({"name": "a", "success_threshold": 1.5}, "success_threshold=1.5"),
-        ({"name": "a", "scope": "galaxy"}, "neither instance nor shared"),
+        ({"name": "a", "scope": "galaxy"}, "it is not a scope"),
     ],
 )
-def test_a_value_that_cannot_work_is_refused(seen: Any, arguments: dict[str, Any], why: str) -> None:
-    with pytest.raises(obs.ConfigurationError, match=why):
+def test_invalid_value_is_rejected(captured: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(obs.ConfigurationError, match=message):
         obs.readiness_check(**arguments)(lambda: None)
 
 
-def test_what_cannot_be_called_is_refused(seen: Any) -> None:
-    with pytest.raises(obs.ConfigurationError, match="cannot be called"):
+def test_object_that_is_not_callable_is_rejected(captured: Any) -> None:
+    with pytest.raises(obs.ConfigurationError, match="is not callable"):
         obs.readiness_check("a")(42)  # type: ignore[type-var]
     with pytest.raises(obs.ConfigurationError, match="timeout"):
         obs.startup_task("a", timeout=0)(lambda: None)
 
 
-def test_an_unknown_name_in_the_settings_fails_the_start(tmp_path: Path) -> None:
+def test_unknown_disabled_check_fails_the_lifespan_startup(tmp_path: Path) -> None:
     env = {"CHECKS": "file", "CHECKED_FILE": str(tmp_path), "CONNECTSOFT_OBS_DISABLED_CHECKS": "file,redsi"}
     with uvicorn("lifecycle:app", env=env) as service:
         assert service.process.wait(15) != 0
-        wait_for(lambda: "redsi" in service.said)
-    assert "there is no health check 'redsi'. The checks are: file." in service.said
+        wait_for(lambda: "redsi" in service.output)
+    assert "there is no health check 'redsi'. The checks are: file." in service.output
 
 
-def test_an_unknown_name_without_a_lifespan_is_one_critical_line(tmp_path: Path) -> None:
+def test_unknown_disabled_check_without_lifespan_is_logged_once(tmp_path: Path) -> None:
     env = {"CONNECTSOFT_OBS_DISABLED_CHECKS": "redsi"}
     with uvicorn("lifecycle:app", "--lifespan", "off", env=env) as service:
-        service.ready("/hello").ready()
+        service.wait_until_ready("/hello").wait_until_ready()
         service.stop()
-    [line] = [line for line in service.lines if line["severity"] == "FATAL"]
+    [line] = [line for line in service.json_lines if line["severity"] == "FATAL"]
     assert "there is no health check 'redsi'" in line["message"]
 
 
-def test_a_disabled_check_is_neither_run_nor_reported(life: Any) -> None:
+def test_disabled_check_is_neither_run_nor_reported(run_service: Any) -> None:
     runs = []
 
-    @obs.readiness_check("broken-forever")
+    @obs.readiness_check("broken")
     def broken() -> None:
         runs.append(1)
         raise ValueError
 
-    with life(disabled_checks="broken-forever") as (client, _):
-        assert becomes(client, 200)["entries"] == {}
+    with run_service(disabled_checks="broken") as (client, _):
+        assert wait_for_status(client, 200)["entries"] == {}
     assert runs == []
 
 
-def test_a_check_declared_inside_a_capture_ends_with_it() -> None:
-    before = [check.name for check in obs_declared()]
+def test_check_declared_inside_a_capture_is_removed_with_it() -> None:
+    before = [check.name for check in declared_checks()]
     with capture():
 
-        @obs.readiness_check("mine")
-        def mine() -> None: ...
+        @obs.readiness_check("own")
+        def own() -> None: ...
 
-        @obs.startup_task("mine")
+        @obs.startup_task("own")
         def task() -> None: ...
 
-        assert [check.name for check in obs_declared()] == [*before, "mine"]
-    assert [check.name for check in obs_declared()] == before
+        assert [check.name for check in declared_checks()] == [*before, "own"]
+    assert [check.name for check in declared_checks()] == before
     with capture():
 
-        @obs.readiness_check("mine")
+        @obs.readiness_check("own")
         def another() -> None: ...
 
 
-def test_a_capture_sees_the_checks_from_before_and_may_stand_in_for_them(life: Any) -> None:
+def test_capture_inherits_checks_and_can_replace_them(run_service: Any) -> None:
     @obs.readiness_check("db")
     def db() -> None:
-        raise ConnectionError("the real one")
+        raise ConnectionError("real dependency")
 
     @obs.readiness_check("cache")
     def cache() -> None: ...
@@ -171,23 +169,23 @@ def test_a_capture_sees_the_checks_from_before_and_may_stand_in_for_them(life: A
         @obs.readiness_check("db")
         def stub() -> None: ...
 
-        with life() as (client, _):
-            assert set(becomes(client, 200)["entries"]) == {"db", "cache"}
-    assert next(check for check in obs_declared() if check.name == "db").run is db
+        with run_service() as (client, _):
+            assert set(wait_for_status(client, 200)["entries"]) == {"db", "cache"}
+    assert next(check for check in declared_checks() if check.name == "db").run is db
 
 
-def test_checks_declared_after_the_start_take_part(life: Any) -> None:
-    with life() as (client, _):
+def test_check_declared_after_startup_is_run(run_service: Any) -> None:
+    with run_service() as (client, _):
         assert client.get("/health/ready").json()["entries"] == {}
 
         @obs.readiness_check("late")
         def late() -> None: ...
 
         assert "late" in client.get("/health/ready").json()["entries"]
-        becomes(client, 200)
+        wait_for_status(client, 200)
 
 
-def test_two_applications_can_have_checks_of_their_own(seen: Any) -> None:
+def test_two_applications_can_use_separate_registries(captured: Any) -> None:
     from starlette.applications import Starlette
     from starlette.testclient import TestClient
 
@@ -195,22 +193,22 @@ def test_two_applications_can_have_checks_of_their_own(seen: Any) -> None:
 
     clients = {}
     for name in ("orders", "billing"):
-        own = CheckRegistry()
-        obs.readiness_check(f"{name}-db", into=own)(lambda: None)
+        registry = CheckRegistry()
+        obs.readiness_check(f"{name}-db", into=registry)(lambda: None)
         app = Starlette()
         app.add_middleware(
             obs.ObservabilityMiddleware,
-            telemetry=obs.Telemetry(load_settings({}, service=name), exports=False, declared=own),
+            telemetry=obs.Telemetry(load_settings({}, service=name), exports=False, declared=registry),
         )
         clients[name] = TestClient(app)
     with clients["orders"] as orders, clients["billing"] as billing:
-        assert set(becomes(orders, 200)["entries"]) == {"orders-db"}
-        assert set(becomes(billing, 200)["entries"]) == {"billing-db"}
+        assert set(wait_for_status(orders, 200)["entries"]) == {"orders-db"}
+        assert set(wait_for_status(billing, 200)["entries"]) == {"billing-db"}
 
 
-def test_declaring_leaves_the_function_as_it_is(seen: Any) -> None:
+def test_decorators_return_the_function_unchanged(captured: Any) -> None:
     def check() -> str:
-        return "mine"
+        return "result"
 
     assert obs.readiness_check("a")(check) is check
     assert obs.liveness_check("a")(check) is check

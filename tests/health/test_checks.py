@@ -1,4 +1,4 @@
-"""Checks run in the background, never twice at once and never for longer than they may; probes only read."""
+"""Checks run in the background, never concurrently with themselves and with a timeout; probes only read results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from opentelemetry import context
 from support.process import wait_for
-from support.service_client import becomes
+from support.service_client import wait_for_status
 
 import connectsoft_obs as obs
 from connectsoft_obs.health import Check, Probe
@@ -22,105 +22,110 @@ from connectsoft_obs.vocabulary import HealthState
 HEALTHY, DEGRADED, UNHEALTHY = HealthState
 
 
-def test_readiness_waits_for_the_first_run_of_every_check(life: Any) -> None:
-    may = threading.Event()
+def test_readiness_waits_for_the_first_run_of_every_check(run_service: Any) -> None:
+    may_pass = threading.Event()
 
-    @obs.readiness_check("slow-to-begin")
+    @obs.readiness_check("slow-first-run")
     def check() -> None:
-        may.wait(5)
+        may_pass.wait(5)
 
-    with life() as (client, _):
-        first = client.get("/health/ready", headers={"accept": "text/plain"})
-        assert first.status_code == 503
+    with run_service() as (client, _):
+        response = client.get("/health/ready", headers={"accept": "text/plain"})
+        assert response.status_code == 503
         assert client.get("/health/live").status_code == 200
-        may.set()
-        body = becomes(client, 200)
-    assert body["entries"]["slow-to-begin"]["status"] == "Healthy"
+        may_pass.set()
+        body = wait_for_status(client, 200)
+    assert body["entries"]["slow-first-run"]["status"] == "Healthy"
 
 
-def test_a_service_without_checks_is_ready_at_once(life: Any) -> None:
-    with life() as (client, seen):
+def test_service_without_checks_is_ready_at_once(run_service: Any) -> None:
+    with run_service() as (client, captured):
         assert [client.get(path).status_code for path in ("/health/ready", "/health/startup", "/health/live")] == [
             200
         ] * 3
         assert client.get("/health/ready").json()["entries"] == {}
-        assert seen.logs == []
+        assert captured.logs == []
 
 
 @pytest.mark.parametrize("kind", ["sync", "async", "lambda of async", "object"])
-def test_a_check_passes_by_returning_and_fails_by_raising(kind: str, life: Any) -> None:
+def test_check_passes_by_returning_and_fails_by_raising(kind: str, run_service: Any) -> None:
     failing = False
 
     def check() -> None:
         if failing:
             raise ConnectionError("refused")
 
-    async def acheck() -> None:
+    async def check_async() -> None:
         check()
 
     class Callable:
         async def __call__(self) -> None:
             check()
 
-    function: Any = {"sync": check, "async": acheck, "lambda of async": lambda: acheck(), "object": Callable()}[kind]
+    function: Any = {
+        "sync": check,
+        "async": check_async,
+        "lambda of async": lambda: check_async(),
+        "object": Callable(),
+    }[kind]
     obs.readiness_check("db", interval=0.1)(function)
-    with life(environment="development") as (client, _):
-        becomes(client, 200)
+    with run_service(environment="development") as (client, _):
+        wait_for_status(client, 200)
         failing = True
-        body = becomes(client, 503)
+        body = wait_for_status(client, 503)
         assert body["entries"]["db"]["description"] == "ConnectionError: refused"
         failing = False
-        becomes(client, 200)
+        wait_for_status(client, 200)
 
 
-def test_async_checks_run_on_the_application_s_loop_and_others_in_threads_of_their_own(life: Any) -> None:
-    ran: dict[str, str] = {}
+def test_async_checks_run_on_the_application_loop_and_others_in_threads(run_service: Any) -> None:
+    threads: dict[str, str] = {}
 
     @obs.readiness_check("async")
     async def on_loop() -> None:
-        ran["async"] = threading.current_thread().name
+        threads["async"] = threading.current_thread().name
 
     @obs.readiness_check("sync")
     def in_thread() -> None:
-        ran["sync"] = threading.current_thread().name
+        threads["sync"] = threading.current_thread().name
 
-    with life() as (client, _):
-        becomes(client, 200)
-    assert ran["sync"] == "obs-check-sync"
-    assert not ran["async"].startswith("obs-")
+    with run_service() as (client, _):
+        wait_for_status(client, 200)
+    assert threads["sync"] == "obs-check-sync"
+    assert not threads["async"].startswith("obs-")
 
 
-def test_a_check_that_hangs_is_in_flight_once_times_out_and_delays_no_probe(life: Any) -> None:
-    flying, most, runs = 0, 0, 0
-    free = threading.Event()
+def test_hanging_check_runs_once_times_out_and_delays_no_probe(run_service: Any) -> None:
+    in_flight, max_in_flight, runs = 0, 0, 0
+    released = threading.Event()
 
     @obs.readiness_check("hangs", interval=0.1, timeout=0.2)
     def hangs() -> None:
-        nonlocal flying, most, runs
-        flying, runs = flying + 1, runs + 1
-        most = max(most, flying)
-        free.wait(20)
-        flying -= 1
+        nonlocal in_flight, max_in_flight, runs
+        in_flight, runs = in_flight + 1, runs + 1
+        max_in_flight = max(max_in_flight, in_flight)
+        released.wait(20)
+        in_flight -= 1
 
     @obs.readiness_check("other", interval=0.1)
     def other() -> None:
         pass
 
-    with life(environment="development") as (client, seen):
-        body = becomes(client, 503)
+    with run_service(environment="development") as (client, captured):
+        body = wait_for_status(client, 503)
         wait_for(lambda: "still running" in client.get("/health/ready").text, 5)
-        assert next(line["reason"] for line in seen.logs if "reason" in line) == "timed out after 0.2 s"
-        assert (runs, most) == (1, 1)
+        assert next(line["reason"] for line in captured.logs if "reason" in line) == "timed out after 0.2 s"
+        assert (runs, max_in_flight) == (1, 1)
         body = client.get("/health/ready").json()
         assert body["entries"]["other"]["status"] == "Healthy"
         assert body["entries"]["hangs"]["data"]["failures"] >= 2
-        free.set()
-        becomes(client, 200)
-    assert most == 1
+        released.set()
+        wait_for_status(client, 200)
+    assert max_in_flight == 1
     assert runs >= 2
 
 
-def test_an_async_check_that_hangs_is_cancelled(life: Any) -> None:
+def test_hanging_async_check_is_cancelled(run_service: Any) -> None:
     cancelled = threading.Event()
 
     @obs.readiness_check("hangs", interval=5, timeout=0.1)
@@ -131,16 +136,16 @@ def test_an_async_check_that_hangs_is_cancelled(life: Any) -> None:
             cancelled.set()
             raise
 
-    with life(environment="development") as (client, _):
+    with run_service(environment="development") as (client, _):
         wait_for(lambda: "timed out after 0.1 s" in client.get("/health/ready").text, 5)
     assert cancelled.is_set()
 
 
-def test_an_async_check_that_swallows_its_cancellation_is_red_and_still_in_flight_once(life: Any) -> None:
+def test_async_check_that_ignores_cancellation_fails_and_is_not_repeated(run_service: Any) -> None:
     runs = 0
 
-    @obs.readiness_check("deaf", interval=0.1, timeout=0.1)
-    async def deaf() -> None:
+    @obs.readiness_check("ignores-cancellation", interval=0.1, timeout=0.1)
+    async def ignores_cancellation() -> None:
         nonlocal runs
         runs += 1
         end = time.monotonic() + 1.0
@@ -150,38 +155,38 @@ def test_an_async_check_that_swallows_its_cancellation_is_red_and_still_in_fligh
             except asyncio.CancelledError:
                 continue
 
-    with life(environment="development") as (client, _):
+    with run_service(environment="development") as (client, _):
         wait_for(lambda: "still running" in client.get("/health/ready").text, 5)
         assert runs == 1
 
 
-def test_a_check_that_raises_system_exit_fails_and_ends_nothing(life: Any) -> None:
+def test_check_that_raises_system_exit_only_fails(run_service: Any) -> None:
     @obs.readiness_check("exits", interval=0.1)
     async def exits() -> None:
         raise SystemExit(3)
 
-    with life(environment="development") as (client, _):
-        body = becomes(client, 503)
+    with run_service(environment="development") as (client, _):
+        body = wait_for_status(client, 503)
         wait_for(lambda: "SystemExit: 3" in client.get("/health/ready").text)
         assert body["status"] == "Unhealthy"
 
 
-def test_a_flapping_check_stays_green_below_its_threshold_and_red_until_it_recovers() -> None:
+def test_thresholds_smooth_a_flapping_check() -> None:
     def run() -> None: ...
 
     state = CheckState(Check("c", Probe.READINESS, run, failure_threshold=3, success_threshold=2), 60)
     assert state.state is UNHEALTHY
-    story = "+ - - + - - - + - + + -"
+    outcomes = "+ - - + - - - + - + + -"
     states = []
-    for outcome in story.split():
-        state.passed(0.1) if outcome == "+" else state.failed("no", 0.1)
-        states.append("g" if state.state is HEALTHY else "r")
-    # Red at the third failure in a row, not the fifth in all; green at the second pass in a row.
-    assert "".join(states) == "ggggggrrrrgg"
+    for outcome in outcomes.split():
+        state.record_pass(0.1) if outcome == "+" else state.record_failure("no", 0.1)
+        states.append("h" if state.state is HEALTHY else "u")
+    # Unhealthy at the third consecutive failure, not the fifth in total; healthy at the second consecutive pass.
+    assert "".join(states) == "hhhhhhuuuuhh"
 
 
-def test_a_flapping_dependency_shows_as_specified_over_time(life: Any) -> None:
-    outcomes = itertools.chain([None], itertools.cycle([ValueError("flap"), None]))
+def test_flapping_dependency_below_its_threshold_stays_ready(run_service: Any) -> None:
+    outcomes = itertools.chain([None], itertools.cycle([ValueError("flapping"), None]))
     results = []
 
     @obs.readiness_check("flaps", interval=0.1)
@@ -190,134 +195,134 @@ def test_a_flapping_dependency_shows_as_specified_over_time(life: Any) -> None:
         if outcome is not None:
             raise outcome
 
-    with life() as (client, seen):
-        becomes(client, 200)
+    with run_service() as (client, captured):
+        wait_for_status(client, 200)
         statuses = {client.get("/health/ready").status_code for _ in iter(lambda: len(results) < 8, False)}
     assert statuses == {200}
-    assert not [line for line in seen.logs if "flaps" in line["message"]]
+    assert not [line for line in captured.logs if "flaps" in line["message"]]
 
 
-def test_the_first_result_decides_whatever_the_thresholds() -> None:
+def test_first_result_applies_regardless_of_thresholds() -> None:
     def run() -> None: ...
 
     for outcome, expected in (("passed", HEALTHY), ("failed", UNHEALTHY)):
         state = CheckState(Check("c", Probe.READINESS, run, failure_threshold=5, success_threshold=5), 60)
-        state.passed(0.1) if outcome == "passed" else state.failed("no", 0.1)
+        state.record_pass(0.1) if outcome == "passed" else state.record_failure("no", 0.1)
         assert state.state is expected
 
 
-def test_a_stale_result_counts_as_failed_except_for_liveness() -> None:
+def test_stale_result_counts_as_failed_except_for_liveness() -> None:
     def run() -> None: ...
 
     for probe, expected in ((Probe.READINESS, UNHEALTHY), (Probe.LIVENESS, DEGRADED)):
         state = CheckState(Check("c", probe, run), stale_after=0.05)
-        state.passed(0.001)
+        state.record_pass(0.001)
         assert state.state is HEALTHY
-        wait_for(partial(stands, state, expected), 2)
+        wait_for(partial(has_state, state, expected), 2)
         assert "last ran" in state.reason
 
 
-def stands(state: CheckState, expected: HealthState) -> bool:
+def has_state(state: CheckState, expected: HealthState) -> bool:
     return state.state is expected
 
 
-def test_a_failing_check_that_is_not_critical_degrades_with_a_200(life: Any) -> None:
+def test_failing_check_that_is_not_critical_degrades_readiness(run_service: Any) -> None:
     @obs.readiness_check("recommendations", critical=False, tags=["external"])
     def recommendations() -> None:
-        raise ConnectionError("gone")
+        raise ConnectionError("refused")
 
-    with life() as (client, _):
-        body = becomes(client, 200)
+    with run_service() as (client, _):
+        body = wait_for_status(client, 200)
         assert body["status"] == "Degraded"
         assert body["entries"]["recommendations"]["status"] == "Degraded"
         assert body["entries"]["recommendations"]["tags"] == ["external", "ready"]
         assert body["ApplicationHealthState"] == "Healthy"
 
 
-def test_a_liveness_check_fails_liveness_and_nothing_else(life: Any) -> None:
-    dead = False
+def test_liveness_check_fails_liveness_only(run_service: Any) -> None:
+    failing = False
 
     @obs.liveness_check("consumer-thread", interval=0.1)
     def consumer() -> None:
-        if dead:
+        if failing:
             raise RuntimeError("the thread is dead")
 
-    with life() as (client, _):
+    with run_service() as (client, _):
         assert client.get("/health/live").status_code == 200
-        becomes(client, 200)
-        dead = True
-        becomes(client, 503, "/health/live")
+        wait_for_status(client, 200)
+        failing = True
+        wait_for_status(client, 503, "/health/live")
         assert client.get("/health/ready").status_code == 200
         assert client.get("/health").status_code == 503
-        dead = False
-        becomes(client, 200, "/health/live")
+        failing = False
+        wait_for_status(client, 200, "/health/live")
 
 
-def test_checks_run_at_their_interval_with_jitter_whatever_the_number_of_probes(life: Any) -> None:
+def test_check_interval_has_jitter_and_does_not_depend_on_probes(run_service: Any) -> None:
     times: list[float] = []
 
     @obs.readiness_check("counted", interval=0.2)
     def counted() -> None:
         times.append(time.monotonic())
 
-    with life() as (client, _):
-        until = time.monotonic() + 2.0
+    with run_service() as (client, _):
+        deadline = time.monotonic() + 2.0
         probes = 0
-        while time.monotonic() < until:
+        while time.monotonic() < deadline:
             assert client.get("/health/ready").status_code in (200, 503)
             probes += 1
-    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    intervals = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert probes > 100
     assert 7 <= len(times) <= 13
-    assert len({round(pause, 4) for pause in pauses}) > 1
-    assert sum(pauses) / len(pauses) > 0.17  # one of them is shorter where a thread began late
+    assert len({round(interval, 4) for interval in intervals}) > 1
+    assert sum(intervals) / len(intervals) > 0.17  # an interval is shorter after a run that started late
 
 
-def test_a_dependency_that_comes_up_late_is_noticed_within_a_second_and_not_an_interval(life: Any) -> None:
-    up = False
+def test_first_pass_is_detected_within_a_second_despite_a_long_interval(run_service: Any) -> None:
+    available = False
 
     @obs.readiness_check("late", interval=60)
     def late() -> None:
-        if not up:
-            raise ConnectionError("not yet")
+        if not available:
+            raise ConnectionError("refused")
 
-    with life() as (client, _):
-        becomes(client, 503)
-        up = True
-        becomes(client, 200, seconds=3)
+    with run_service() as (client, _):
+        wait_for_status(client, 503)
+        available = True
+        wait_for_status(client, 200, seconds=3)
 
 
-def test_a_shared_critical_check_is_warned_of_at_start(life: Any) -> None:
+def test_critical_shared_check_is_warned_about_at_startup(run_service: Any) -> None:
     @obs.readiness_check("main-db", scope="shared")
     def main_db() -> None: ...
 
     @obs.readiness_check("cache", scope="shared", critical=False)
     def cache() -> None: ...
 
-    with life() as (client, seen):
-        becomes(client, 200)
-        [line] = [line for line in seen.logs if line["severity"] == "WARN"]
+    with run_service() as (client, captured):
+        wait_for_status(client, 200)
+        [line] = [line for line in captured.logs if line["severity"] == "WARN"]
     assert "main-db is critical and shared" in line["message"]
-    assert "every instance leaves rotation at once" in line["message"]
+    assert "all instances leave rotation at the same time" in line["message"]
 
 
-def test_more_hanging_checks_than_threads_say_so_and_spare_async_ones(life: Any) -> None:
-    free = threading.Event()
+def test_exhausted_thread_pool_fails_sync_checks_but_no_async_checks(run_service: Any) -> None:
+    released = threading.Event()
     for number in range(18):
-        obs.readiness_check(f"hangs-{number}", critical=False, timeout=0.2)(lambda: free.wait(10))
+        obs.readiness_check(f"hangs-{number}", critical=False, timeout=0.2)(lambda: released.wait(10))
 
     @obs.readiness_check("fine")
     async def fine() -> None: ...
 
-    with life(environment="development") as (client, _):
+    with run_service(environment="development") as (client, _):
         wait_for(lambda: "every thread for checks is busy" in client.get("/health/ready").text)
         body = client.get("/health/ready").json()
         wait_for(lambda: client.get("/health/ready/fine").status_code == 200)
-        free.set()
+        released.set()
     assert sum("busy" in entry.get("description", "") for entry in body["entries"].values()) == 2
 
 
-def test_what_a_check_asks_of_others_is_nobody_s_telemetry(life: Any) -> None:
+def test_outgoing_calls_of_checks_create_no_telemetry(run_service: Any) -> None:
     suppressed = []
 
     @obs.readiness_check("sync")
@@ -328,13 +333,13 @@ def test_what_a_check_asks_of_others_is_nobody_s_telemetry(life: Any) -> None:
     async def asynchronous() -> None:
         suppressed.append(context.get_value(context._SUPPRESS_INSTRUMENTATION_KEY))
 
-    with life() as (client, seen):
-        becomes(client, 200)
+    with run_service() as (client, captured):
+        wait_for_status(client, 200)
     assert suppressed == [True, True]
-    assert seen.spans == []
+    assert captured.spans == []
 
 
-def test_a_slow_check_is_said_to_be_slow_once(life: Any) -> None:
+def test_slow_check_is_logged_once(run_service: Any) -> None:
     runs = 0
 
     @obs.readiness_check("slow", interval=0.1, timeout=0.2)
@@ -343,9 +348,9 @@ def test_a_slow_check_is_said_to_be_slow_once(life: Any) -> None:
         runs += 1
         time.sleep(0.15)
 
-    with life() as (client, seen):
-        becomes(client, 200)
+    with run_service() as (client, captured):
+        wait_for_status(client, 200)
         wait_for(lambda: runs > 3)
-    lines = [line for line in seen.logs if line["message"] == "health check slow is slow"]
+    lines = [line for line in captured.logs if line["message"] == "health check slow is slow"]
     assert len(lines) == 1
     assert lines[0]["seconds"] >= 0.15

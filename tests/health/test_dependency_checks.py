@@ -1,4 +1,4 @@
-"""Ready-made checks on the objects that applications have, against real servers: green, red when they go, no leak."""
+"""Built-in dependency checks against real servers: they pass, fail when the server stops, and leak no connections."""
 
 from __future__ import annotations
 
@@ -30,38 +30,38 @@ import redis.asyncio
 import sqlalchemy
 from sqlalchemy.ext.asyncio import create_async_engine
 from support.process import free_port, wait_for
-from support.servers import program, running
+from support.servers import program_path, running_server
 
 import connectsoft_obs as obs
 from connectsoft_obs.health import dependency_checks
 
 
-async def result(check: Callable[[], Any], seconds: float = 3.0) -> BaseException | None:
-    """What a check raises when it is run as health runs it: a sync part in a thread, an awaitable on the loop."""
+async def run_check(check: Callable[[], Any], seconds: float = 3.0) -> BaseException | None:
+    """Run a check as health does, a sync part in a thread and an awaitable on the loop, and return its exception."""
     try:
         async with asyncio.timeout(seconds):
             if inspect.iscoroutinefunction(check):
                 await check()
             else:
-                found = await asyncio.to_thread(check)
-                if inspect.isawaitable(found):
-                    await found
+                result = await asyncio.to_thread(check)
+                if inspect.isawaitable(result):
+                    await result
     except Exception as error:
         return error
     return None
 
 
-async def becomes(check: Callable[[], Any], good: bool, seconds: float = 30) -> BaseException | None:
-    """Run a check until it passes, or fails; what it raised then."""
+async def wait_for_result(check: Callable[[], Any], passes: bool, seconds: float = 30) -> BaseException | None:
+    """Run a check until it passes, or fails, and return its last exception."""
     error: BaseException | None = None
     async with asyncio.timeout(seconds):
-        while ((error := await result(check)) is None) is not good:  # noqa: ASYNC110  a server comes or goes
+        while ((error := await run_check(check)) is None) is not passes:  # noqa: ASYNC110  a server starts or stops
             await asyncio.sleep(0.1)
     return error
 
 
-def connections(port: int, pid: int) -> int:
-    """Established connections of this process to a port."""
+def connection_count(port: int, pid: int) -> int:
+    """The number of established connections of this process to a port."""
     rows = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
     remote = f":{port:04X}"
     return sum(row.split()[2].endswith(remote) and row.split()[3] == "01" for row in rows)
@@ -70,34 +70,44 @@ def connections(port: int, pid: int) -> int:
 # --- PostgreSQL ------------------------------------------------------------------------------------------------------
 @contextmanager
 def postgres(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    command = [program("postgres"), "-D", str(folder / "data"), "-p", str(port), "-k", str(folder), "-c", "fsync=off"]
-    with running(command, port, user=owner()) as process:
-        ready = [program("pg_isready"), "-h", "127.0.0.1", "-p", str(port)]
+    command = [
+        program_path("postgres"),
+        "-D",
+        str(folder / "data"),
+        "-p",
+        str(port),
+        "-k",
+        str(folder),
+        "-c",
+        "fsync=off",
+    ]
+    with running_server(command, port, user=server_user()) as process:
+        ready = [program_path("pg_isready"), "-h", "127.0.0.1", "-p", str(port)]
         wait_for(lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0, 20, "PostgreSQL")
         yield process
 
 
-def reachable(folder: Path) -> None:
-    """Servers that give up being root must still get to a folder of pytest's, and write there."""
-    for place in folder.parents:
-        if place != Path("/tmp") and str(place).startswith("/tmp/"):
-            place.chmod(0o755)
+def make_accessible(folder: Path) -> None:
+    """Let servers that run as another user write to a temporary folder of pytest."""
+    for parent in folder.parents:
+        if parent != Path("/tmp") and str(parent).startswith("/tmp/"):
+            parent.chmod(0o755)
     folder.chmod(0o777)
 
 
-def owner() -> str | None:
-    """PostgreSQL refuses to run as root."""
+def server_user() -> str | None:
+    """The user of the server; PostgreSQL refuses to run as root."""
     return "postgres" if os.geteuid() == 0 else None
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("postgres")
-    if owner():
-        reachable(folder)
+    if server_user():
+        make_accessible(folder)
         shutil.chown(folder, "postgres")
-    command = [program("initdb"), "-D", str(folder / "data"), "-A", "trust", "-U", "shop", "--no-sync"]
-    subprocess.run(command, check=True, capture_output=True, user=owner(), cwd=folder, timeout=60)
+    command = [program_path("initdb"), "-D", str(folder / "data"), "-A", "trust", "-U", "shop", "--no-sync"]
+    subprocess.run(command, check=True, capture_output=True, user=server_user(), cwd=folder, timeout=60)
     return folder
 
 
@@ -127,46 +137,46 @@ async def sqlalchemy_async(address: str) -> tuple[Any, Callable[[], Awaitable[No
     return dependency_checks.sqlalchemy(lambda: engine), engine.dispose
 
 
-@pytest.mark.parametrize("made", [asyncpg_pool, psycopg_sync, psycopg_async, sqlalchemy_sync, sqlalchemy_async])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # drivers at a server that was killed
-def test_a_database_pool_that_the_application_has(made: Any, database: Path) -> None:
+@pytest.mark.parametrize("create_check", [asyncpg_pool, psycopg_sync, psycopg_async, sqlalchemy_sync, sqlalchemy_async])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of drivers whose server was killed
+def test_database_pool_check(create_check: Any, database: Path) -> None:
     port = free_port()
 
     async def main() -> None:
         with postgres(database, port) as server:
-            check, close = await made(f"postgresql://shop@127.0.0.1:{port}/postgres")
-            await becomes(check, good=True)
-            before = connections(port, os.getpid())
+            check, close = await create_check(f"postgresql://shop@127.0.0.1:{port}/postgres")
+            await wait_for_result(check, passes=True)
+            before = connection_count(port, os.getpid())
             for _ in range(20):
-                assert await result(check) is None
-            assert connections(port, os.getpid()) <= max(before, 1), "a connection for each run"
+                assert await run_check(check) is None
+            assert connection_count(port, os.getpid()) <= max(before, 1), "each run opened a connection"
             os.killpg(server.pid, signal.SIGQUIT)
             server.wait(10)
-            assert await becomes(check, good=False) is not None
+            assert await wait_for_result(check, passes=False) is not None
         with postgres(database, port):
-            await becomes(check, good=True)
+            await wait_for_result(check, passes=True)
             await close()
 
     asyncio.run(main())
 
 
-def test_a_pool_that_is_made_later_is_not_there_yet() -> None:
-    found: list[Any] = [None]
-    check = dependency_checks.asyncpg(lambda: found[0])
-    assert str(asyncio.run(result(check))) == "not there yet"
-    found[0] = object()
-    assert str(asyncio.run(result(check))) == "object has no fetchval()"
+def test_pool_that_is_not_created_yet_fails() -> None:
+    pools: list[Any] = [None]
+    check = dependency_checks.asyncpg(lambda: pools[0])
+    assert str(asyncio.run(run_check(check))) == "not created yet"
+    pools[0] = object()
+    assert str(asyncio.run(run_check(check))) == "object has no fetchval()"
 
 
-def test_sqlite_through_sqlalchemy(tmp_path: Path) -> None:
+def test_sqlalchemy_check_of_sqlite(tmp_path: Path) -> None:
     assert (
-        asyncio.run(result(dependency_checks.sqlalchemy(sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'a.db'}"))))
+        asyncio.run(run_check(dependency_checks.sqlalchemy(sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'a.db'}"))))
         is None
     )
 
     async def main() -> None:
         engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}")
-        assert await result(dependency_checks.sqlalchemy(engine)) is None
+        assert await run_check(dependency_checks.sqlalchemy(engine)) is None
         await engine.dispose()
 
     asyncio.run(main())
@@ -174,21 +184,21 @@ def test_sqlite_through_sqlalchemy(tmp_path: Path) -> None:
 
 # --- Redis -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_redis_client(kind: str) -> None:
+def test_redis_check(kind: str) -> None:
     port = free_port()
-    command = [program("redis-server"), "--port", str(port), "--save", "", "--appendonly", "no"]
+    command = [program_path("redis-server"), "--port", str(port), "--save", "", "--appendonly", "no"]
 
     async def main() -> None:
         client: Any = (redis.asyncio.Redis if kind == "async" else redis.Redis)(port=port, retry=None)  # type: ignore[operator,arg-type,unused-ignore]
         check = dependency_checks.redis(client)
-        with running(command, port):
-            await becomes(check, good=True)
+        with running_server(command, port):
+            await wait_for_result(check, passes=True)
             for _ in range(20):
-                assert await result(check) is None
-            assert connections(port, os.getpid()) == 1
-        assert await becomes(check, good=False) is not None
-        with running(command, port):
-            await becomes(check, good=True)
+                assert await run_check(check) is None
+            assert connection_count(port, os.getpid()) == 1
+        assert await wait_for_result(check, passes=False) is not None
+        with running_server(command, port):
+            await wait_for_result(check, passes=True)
             if kind == "async":
                 await client.aclose()
             else:
@@ -200,12 +210,12 @@ def test_a_redis_client(kind: str) -> None:
 # --- RabbitMQ --------------------------------------------------------------------------------------------------------
 @contextmanager
 def rabbitmq(folder: Path, port: int, epmd: int) -> Iterator[None]:
-    """A broker whose whole process group is ours to end; Debian's wrapper would give it another one by `su`."""
+    """A broker in a process group that the test can end; Debian's wrapper would start another group with `su`."""
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
         "ERL_EPMD_PORT": str(epmd),
-        "ERL_EPMD_RELAXED_COMMAND_CHECK": "1",  # so that it can be ended at the end of the test
+        "ERL_EPMD_RELAXED_COMMAND_CHECK": "1",  # so that the test can stop it
         "RABBITMQ_NODE_PORT": str(port),
         "RABBITMQ_DIST_PORT": str(free_port()),
         "RABBITMQ_NODENAME": f"health{port}@localhost",
@@ -214,39 +224,39 @@ def rabbitmq(folder: Path, port: int, epmd: int) -> Iterator[None]:
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
     }
     user = "rabbitmq" if os.geteuid() == 0 else None
-    program("rabbitmq-server")
-    with running(["/usr/lib/rabbitmq/bin/rabbitmq-server"], port, seconds=60, env=env, user=user, cwd=folder):
+    program_path("rabbitmq-server")
+    with running_server(["/usr/lib/rabbitmq/bin/rabbitmq-server"], port, seconds=60, env=env, user=user, cwd=folder):
         yield
 
 
 @pytest.mark.full
-def test_a_rabbitmq_connection(tmp_path: Path) -> None:
-    reachable(tmp_path)
+def test_rabbitmq_check(tmp_path: Path) -> None:
+    make_accessible(tmp_path)
     port, epmd = free_port(), free_port()
 
     async def main() -> None:
         with rabbitmq(tmp_path, port, epmd):
             connection = await aio_pika.connect_robust(f"amqp://guest:guest@127.0.0.1:{port}/", timeout=30)
             check = dependency_checks.rabbitmq(connection)
-            await becomes(check, good=True)
+            await wait_for_result(check, passes=True)
             for _ in range(5):
-                assert await result(check) is None
-        assert await becomes(check, good=False) is not None
+                assert await run_check(check) is None
+        assert await wait_for_result(check, passes=False) is not None
         with rabbitmq(tmp_path, port, epmd):
-            await becomes(check, good=True, seconds=60)
+            await wait_for_result(check, passes=True, seconds=60)
             await connection.close()
-        assert str(await result(check)) == "not connected"
+        assert str(await run_check(check)) == "not connected"
 
     try:
         asyncio.run(main())
-    finally:  # the name server that Erlang leaves running, on a port of this test's own
+    finally:  # Erlang leaves its name server running, on a port of this test
         env = {"PATH": os.environ["PATH"], "ERL_EPMD_PORT": str(epmd)}
-        subprocess.run([program("epmd"), "-kill"], env=env, check=False, capture_output=True, timeout=10)
+        subprocess.run([program_path("epmd"), "-kill"], env=env, check=False, capture_output=True, timeout=10)
 
 
 # --- HTTP ------------------------------------------------------------------------------------------------------------
 class Site:
-    """A server that answers with a status and counts connections."""
+    """An HTTP server that responds with a status and counts connections."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -280,31 +290,31 @@ class Site:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    found = Site()
-    yield found
-    found.close()
+    server = Site()
+    yield server
+    server.close()
 
 
 @pytest.mark.parametrize("kind", ["none", "httpx", "httpx-async", "aiohttp"])
-def test_an_http_address_through_the_client_that_is_there_or_one_kept_connection(kind: str, site: Site) -> None:
+def test_url_check_uses_the_client_or_one_persistent_connection(kind: str, site: Site) -> None:
     async def main() -> None:
-        make: dict[str, Any] = {
+        clients: dict[str, Any] = {
             "none": lambda: None,
             "httpx": httpx.Client,
             "httpx-async": httpx.AsyncClient,
             "aiohttp": aiohttp.ClientSession,
         }
-        client: Any = make[kind]()
+        client: Any = clients[kind]()
         check = dependency_checks.url(site.url, client)
         for _ in range(10):
-            assert await result(check) is None
+            assert await run_check(check) is None
         assert site.connections == 1
         for status in (302, 399):
             site.status = status
-            assert await result(check) is None
+            assert await run_check(check) is None
         for status in (400, 404, 500, 503):
             site.status = status
-            assert str(await result(check)) == f"answered {status}"
+            assert str(await run_check(check)) == f"returned status {status}"
         if client is not None:
             closing = (client.aclose if kind == "httpx-async" else client.close)()
             if inspect.isawaitable(closing):
@@ -313,52 +323,52 @@ def test_an_http_address_through_the_client_that_is_there_or_one_kept_connection
     asyncio.run(main())
 
 
-def test_a_kept_connection_that_the_other_side_has_closed_is_opened_again() -> None:
+def test_url_check_reopens_a_closed_connection() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
-    answers = 0
+    responses = 0
 
     def serve() -> None:
-        nonlocal answers
+        nonlocal responses
         while True:
             try:
-                one, _ = listener.accept()
+                connection, _ = listener.accept()
             except OSError:
                 return
-            with one:  # one answer a connection, without saying so
-                one.recv(4096)
-                one.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-                answers += 1
+            with connection:  # closes after one response, without a connection header
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                responses += 1
 
     threading.Thread(target=serve, daemon=True).start()
     check = dependency_checks.url(f"http://127.0.0.1:{listener.getsockname()[1]}")
     for number in range(1, 4):
-        assert asyncio.run(result(check)) is None
-        wait_for(lambda number=number: answers == number)  # type: ignore[misc]
+        assert asyncio.run(run_check(check)) is None
+        wait_for(lambda number=number: responses == number)  # type: ignore[misc]
     listener.close()
 
 
-def test_an_address_that_is_none_is_refused_at_start() -> None:
+def test_invalid_url_is_rejected() -> None:
     for address in ("ftp://a", "a/b", "http://", ""):
         with pytest.raises(obs.ConfigurationError, match="http"):
             dependency_checks.url(address)
 
 
-# --- Azure Service Bus: there is no emulator that installs without a container, so the interface is what is held ------
+# --- Azure Service Bus: its emulator needs a container, so only the interface is checked -----------------------------
 @pytest.mark.parametrize("asynchronous", [True, False])
-def test_a_service_bus_receiver_is_peeked_at(asynchronous: bool) -> None:
+def test_service_bus_check_peeks_at_one_message(asynchronous: bool) -> None:
     peeked: list[Any] = []
     real = (azure.servicebus.aio if asynchronous else azure.servicebus).ServiceBusReceiver.peek_messages
-    inspect.signature(real).bind(None, max_message_count=1)  # TypeError if it took something else
+    inspect.signature(real).bind(None, max_message_count=1)  # TypeError if it has other parameters
     assert inspect.iscoroutinefunction(real) is asynchronous
 
     class Receiver:
         def peek_messages(self, max_message_count: int = 1) -> Any:
             peeked.append(max_message_count)
 
-            async def none() -> list[Any]:
+            async def no_messages() -> list[Any]:
                 return []
 
-            return none() if asynchronous else []
+            return no_messages() if asynchronous else []
 
-    assert asyncio.run(result(dependency_checks.service_bus(Receiver()))) is None
+    assert asyncio.run(run_check(dependency_checks.service_bus(Receiver()))) is None
     assert peeked == [1]

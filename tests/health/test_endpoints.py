@@ -1,4 +1,4 @@
-"""The health pages: the body that the .NET side reads, lines for people, single checks, and what strangers do not see."""
+"""Health endpoints: JSON for the .NET Health Checks UI, plain text, single checks, and access to details."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.process import wait_for
 from support.service_client import wait_for_status
 
 import connectsoft_obs as obs
-from connectsoft_obs.endpoints.health_response import page, shown_reason
+from connectsoft_obs.endpoints.health_response import health_page, redact_reason
 from connectsoft_obs.redaction import DEFAULT_POLICY
 
 TOKEN = "a-long-random-token"
@@ -21,7 +21,7 @@ SECRET = "hunter2"
 
 @pytest.fixture
 def service(run_service: Any) -> Any:
-    """One good check, one that is not critical and fails, with a secret in its reason."""
+    """A service with a passing check and a failing check that is not critical, with a secret in its reason."""
 
     @obs.readiness_check("postgres", tags=["database"])
     async def postgres() -> None: ...
@@ -35,11 +35,11 @@ def service(run_service: Any) -> Any:
         yield client, captured
 
 
-def authorised(client: Any, path: str) -> Any:
+def get_with_token(client: Any, path: str) -> Any:
     return client.get(path, headers={"authorization": f"Bearer {TOKEN}"})
 
 
-def test_the_body_is_the_one_that_the_health_checks_ui_reads(service: Any) -> None:
+def test_body_has_the_format_of_the_health_checks_ui(service: Any) -> None:
     client, _ = service
     body = client.get("/health/ready").json()
     assert list(body) == ["status", "totalDuration", "entries", "ApplicationHealthState"]
@@ -50,32 +50,32 @@ def test_the_body_is_the_one_that_the_health_checks_ui_reads(service: Any) -> No
     assert entry == {"status": "Healthy", "tags": ["database", "ready", "critical"], "data": {}}
 
 
-def test_strangers_see_states_and_no_reasons(service: Any) -> None:
+def test_response_without_details_access_has_no_reasons(service: Any) -> None:
     client, captured = service
     for path in ("/health", "/health/ready", "/health/ready/recommendations", "/health/ready?verbose"):
-        answer = client.get(path)
-        assert "no route" not in answer.text
-        assert SECRET not in answer.text
+        response = client.get(path)
+        assert "no route" not in response.text
+        assert SECRET not in response.text
     assert "[!]recommendations degraded: reason withheld" in client.get("/health/ready?verbose").text
     [line] = [line for line in captured.logs if "recommendations" in line["message"]]
     assert "no route to https://shop:" in line["reason"]
     assert "Traceback" in line["exception.stacktrace"]
 
 
-def test_the_token_opens_reasons_without_their_secrets(service: Any) -> None:
+def test_token_shows_reasons_with_redacted_secrets(service: Any) -> None:
     client, _ = service
-    body = authorised(client, "/health/ready").json()
+    body = get_with_token(client, "/health/ready").json()
     entry = body["entries"]["recommendations"]
     assert entry["description"] == "ConnectionError: no route to https://shop:REDACTED@reco/v1?api_key=REDACTED"
     assert entry["data"]["critical"] is False
     assert entry["data"]["failures"] >= 1
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry["data"]["checked"])
-    assert "degraded: ConnectionError: no route" in authorised(client, "/health/ready?verbose").text
+    assert "degraded: ConnectionError: no route" in get_with_token(client, "/health/ready?verbose").text
     assert "no route" not in client.get("/health/ready", headers={"authorization": f"Bearer {TOKEN}x"}).text
     assert "no route" not in client.get("/health/ready", headers={"authorization": TOKEN}).text
 
 
-def test_an_allowed_network_opens_reasons_except_through_a_proxy(run_service: Any) -> None:
+def test_details_network_shows_reasons_except_through_a_proxy(run_service: Any) -> None:
     @obs.readiness_check("db", critical=False)
     def db() -> None:
         raise ConnectionError("no route")
@@ -84,13 +84,13 @@ def test_an_allowed_network_opens_reasons_except_through_a_proxy(run_service: An
 
     with run_service(details_networks="10.1.0.0/16") as (client, _):
         wait_for_status(client, 200)
-        near = TestClient(client.app, client=("10.1.2.3", 50000))
-        wait_for(lambda: "no route" in near.get("/health/ready").text)
-        assert "no route" not in near.get("/health/ready", headers={"x-forwarded-for": "1.2.3.4"}).text
+        allowed_client = TestClient(client.app, client=("10.1.2.3", 50000))
+        wait_for(lambda: "no route" in allowed_client.get("/health/ready").text)
+        assert "no route" not in allowed_client.get("/health/ready", headers={"x-forwarded-for": "1.2.3.4"}).text
         assert "no route" not in TestClient(client.app, client=("10.2.2.3", 50000)).get("/health/ready").text
 
 
-def test_development_shows_reasons_to_everybody(run_service: Any) -> None:
+def test_development_shows_reasons_to_all_clients(run_service: Any) -> None:
     @obs.readiness_check("db", critical=False)
     def db() -> None:
         raise ConnectionError("no route")
@@ -99,20 +99,20 @@ def test_development_shows_reasons_to_everybody(run_service: Any) -> None:
         wait_for(lambda: "no route" in client.get("/health/ready").text)
 
 
-def test_verbose_is_lines_for_people(service: Any) -> None:
+def test_verbose_response_is_plain_text(service: Any) -> None:
     client, _ = service
-    for answer in (
+    for response in (
         client.get("/health/ready?verbose"),
         client.get("/health/ready?verbose=1"),
         client.get("/health/ready", headers={"accept": "text/plain"}),
     ):
-        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-        assert answer.text == (
+        assert response.headers["content-type"] == "text/plain; charset=utf-8"
+        assert response.text == (
             "[+]postgres ok\n[!]recommendations degraded: reason withheld\nreadiness check passed: degraded\n"
         )
 
 
-def test_exclude_leaves_checks_out_of_the_verdict_and_notes_unknown_ones(run_service: Any) -> None:
+def test_exclude_ignores_checks_and_notes_unknown_names(run_service: Any) -> None:
     @obs.readiness_check("a")
     def a() -> None:
         raise ValueError("a")
@@ -131,44 +131,44 @@ def test_exclude_leaves_checks_out_of_the_verdict_and_notes_unknown_ones(run_ser
         assert (body["status"], body["ApplicationHealthState"]) == ("Healthy", "Healthy")
         assert body["entries"]["a"]["status"] == "Unhealthy"
         assert body["entries"]["a"]["data"] == {"excluded": True}
-        assert body["notes"] == [r"some health checks cannot be excluded: there is no 'c\r\nx'"]
+        assert body["notes"] == [r"some health checks cannot be excluded: no matches for 'c\r\nx'"]
         text = client.get("/health/ready?verbose&exclude=a&exclude=c").text
         assert "[+]a excluded: ok" in text
-        assert "warn: some health checks cannot be excluded: there is no 'c'" in text
+        assert "warn: some health checks cannot be excluded: no matches for 'c'" in text
 
 
-def test_a_drain_cannot_be_excluded(run_service: Any) -> None:
+def test_lifecycle_entry_cannot_be_excluded(run_service: Any) -> None:
     with run_service() as (client, captured):
         captured.telemetry.health.mark_unready("maintenance")
         assert client.get("/health/ready?exclude=lifecycle").status_code == 503
 
 
-def test_each_check_has_a_page_below_its_probe(run_service: Any) -> None:
-    @obs.readiness_check("good")
-    def good() -> None: ...
+def test_each_check_has_a_path_below_its_probe(run_service: Any) -> None:
+    @obs.readiness_check("passing")
+    def passing() -> None: ...
 
-    @obs.readiness_check("bad")
-    def bad() -> None:
+    @obs.readiness_check("failing")
+    def failing() -> None:
         raise ValueError
 
     @obs.liveness_check("loop one/two")
     def loop() -> None: ...
 
     with run_service() as (client, captured):
-        wait_for(lambda: client.get("/health/ready/good").status_code == 200)
-        assert list(client.get("/health/ready/good").json()["entries"]) == ["good"]
-        assert client.get("/health/ready/bad").status_code == 503
-        assert client.get("/health/ready/good?verbose").text == "[+]good ok\nreadiness check passed: healthy\n"
+        wait_for(lambda: client.get("/health/ready/passing").status_code == 200)
+        assert list(client.get("/health/ready/passing").json()["entries"]) == ["passing"]
+        assert client.get("/health/ready/failing").status_code == 503
+        assert client.get("/health/ready/passing?verbose").text == "[+]passing ok\nreadiness check passed: healthy\n"
         assert client.get("/health/live/loop one/two").status_code == 200
-        assert client.get("/health/live/good").status_code == 404
+        assert client.get("/health/live/passing").status_code == 404
         assert client.get("/health/ready/nothing").status_code == 404
         assert client.get("/health/ready/").json().keys() == client.get("/health/ready").json().keys()
-        assert client.post("/health/ready/good").status_code == 404  # the application's own answer
+        assert client.post("/health/ready/passing").status_code == 404  # the response of the application
         wait_for(lambda: captured.logs)
-    assert [span.attributes["url.path"] for span in captured.spans if span.attributes] == ["/health/ready/good"]
+    assert [span.attributes["url.path"] for span in captured.spans if span.attributes] == ["/health/ready/passing"]
 
 
-def test_health_is_readiness_with_everything_there_is_to_know(run_service: Any) -> None:
+def test_health_path_reports_all_probes_and_advisories(run_service: Any) -> None:
     @obs.readiness_check("db")
     def db() -> None: ...
 
@@ -181,14 +181,14 @@ def test_health_is_readiness_with_everything_there_is_to_know(run_service: Any) 
     with run_service() as (client, captured):
         body = wait_for_status(client, 200, "/health")
         assert set(body["entries"]) == {"db", "db-liveness", "warm"}
-        captured.telemetry.health.add_advisory("export-traces", lambda: "what is sent does not arrive")
+        captured.telemetry.health.add_advisory("export-traces", lambda: "exports fail")
         body = client.get("/health").json()
         assert body["status"] == "Degraded"
         assert body["entries"]["export-traces"]["status"] == "Degraded"
         assert client.get("/health/ready").json()["status"] == "Healthy"
 
 
-def test_an_answer_that_is_kept_never_outlives_what_it_says(run_service: Any) -> None:
+def test_cached_response_is_invalidated_by_each_change(run_service: Any) -> None:
     failing = False
 
     @obs.readiness_check("db", interval=0.1, failure_threshold=1)
@@ -196,22 +196,22 @@ def test_an_answer_that_is_kept_never_outlives_what_it_says(run_service: Any) ->
         if failing:
             raise ConnectionError
 
-    def ready() -> int:
+    def ready_status() -> int:
         return int(client.get("/health/ready").status_code)
 
     with run_service() as (client, captured):
         health = captured.telemetry.health
         wait_for_status(client, 200)
-        for _ in range(3):  # each change shows in the very next answer
-            assert ready() == 200
+        for _ in range(3):  # each change is visible in the next response
+            assert ready_status() == 200
             obs.mark_unready("x")
-            assert ready() == 503
+            assert ready_status() == 503
             obs.mark_ready()
-            assert ready() == 200
+            assert ready_status() == 200
         problem = ""
-        health.add_liveness_watch("part", lambda: problem)
+        health.add_liveness_watch("consumer", lambda: problem)
         assert client.get("/health/live").status_code == 200
-        problem = "dead"
+        problem = "has ended"
         assert client.get("/health/live").status_code == 503
         problem = ""
         assert client.get("/health/live").status_code == 200
@@ -221,7 +221,7 @@ def test_an_answer_that_is_kept_never_outlives_what_it_says(run_service: Any) ->
                 line for line in captured.logs if line["message"] == "readiness is unhealthy" and "db" in line["cause"]
             ]
         )
-        assert ready() == 503
+        assert ready_status() == 503
         failing = False
         wait_for_status(client, 200)
 
@@ -231,19 +231,19 @@ def test_an_answer_that_is_kept_never_outlives_what_it_says(run_service: Any) ->
         assert "late" in client.get("/health/ready").json()["entries"]
         wait_for_status(client, 200)
         health.drain("a test")
-        assert ready() == 503
+        assert ready_status() == 503
 
 
-def test_a_kept_answer_without_reasons_is_not_given_to_those_who_may_see_them_nor_theirs_to_strangers(
+def test_cached_response_respects_details_access(
     service: Any,
 ) -> None:
     client, _ = service
     for _ in range(3):
         assert "no route" not in client.get("/health/ready").text
-        assert "no route" in authorised(client, "/health/ready").text
+        assert "no route" in get_with_token(client, "/health/ready").text
 
 
-def test_paths_move_with_their_settings_and_switch_off(run_service: Any) -> None:
+def test_paths_are_configurable_and_can_be_disabled(run_service: Any) -> None:
     with run_service(readiness_path="/ready", liveness_path_alias="") as (client, _):
         assert client.get("/ready").status_code == 200
         assert client.get("/health/ready").status_code == 404
@@ -265,22 +265,27 @@ def test_paths_move_with_their_settings_and_switch_off(run_service: Any) -> None
         ("x" * 600, "x" * 497 + "..."),
     ],
 )  # fmt: skip
-def test_a_shown_reason_gives_access_to_nothing(reason: str, shown: str) -> None:
-    assert shown_reason(reason, DEFAULT_POLICY) == shown
+def test_shown_reason_contains_no_secret(reason: str, shown: str) -> None:
+    assert redact_reason(reason, DEFAULT_POLICY) == shown
 
 
 @given(st.text(max_size=300), st.text(alphabet=st.characters(codec="ascii", categories=["L", "N"]), min_size=8))
-def test_no_password_of_an_address_survives_whatever_is_around_it(around: str, password: str) -> None:
-    shown = DEFAULT_POLICY.redact_text(f"{around} redis://user:{password}@cache:6379/0")
+def test_password_in_a_url_is_redacted_in_any_text(prefix: str, password: str) -> None:
+    shown = DEFAULT_POLICY.redact_text(f"{prefix} redis://user:{password}@cache:6379/0")
     assert f"{password}@" not in shown
 
 
 @example(b"&".join([b"exclude=a"] * 200))
 @given(st.binary(max_size=200))
-def test_any_query_gets_an_answer(query: bytes) -> None:
+def test_any_query_is_answered(query: bytes) -> None:
     from connectsoft_obs.endpoints import EndpointRequest
     from connectsoft_obs.health import Phase, Probe, Report
     from connectsoft_obs.vocabulary import HealthState
 
-    answered = page(Report(Probe.READINESS, HealthState.HEALTHY, (), Phase.READY), EndpointRequest("GET", query), True, DEFAULT_POLICY)
-    assert answered.status == 200
+    response = health_page(
+        Report(Probe.READINESS, HealthState.HEALTHY, (), Phase.READY),
+        EndpointRequest("GET", query),
+        True,
+        DEFAULT_POLICY,
+    )
+    assert response.status == 200

@@ -1,4 +1,4 @@
-"""Whatever starts, ends, forks or has another event loop: health follows it and leaves nothing behind."""
+"""Lifecycle of health: restarts, forks, changing event loops, trio, and threads that end with the service."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import pytest
 import trio
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from support.asgi_server_commands import serve
+from support.asgi_server_commands import start_server
 from support.process import APPS, uvicorn, wait_for
-from support.service_client import becomes
+from support.service_client import wait_for_status
 
 import connectsoft_obs as obs
 from connectsoft_obs.health import Probe
@@ -30,19 +30,19 @@ from connectsoft_obs.testing import capture
 
 def service() -> Starlette:
     app = Starlette()
-    app.add_middleware(obs.ObservabilityMiddleware, service="lived")
+    app.add_middleware(obs.ObservabilityMiddleware, service="lifecycle")
     return app
 
 
-def ours(before: Collection[threading.Thread] = ()) -> set[str]:
-    """Our threads, without those that were there before."""
-    now = [thread for thread in threading.enumerate() if thread not in before]
-    return {thread.name for thread in now if thread.name.startswith(("obs-health", "obs-check"))}
+def health_threads(existing: Collection[threading.Thread] = ()) -> set[str]:
+    """Names of the threads of health, without those that existed before."""
+    threads = [thread for thread in threading.enumerate() if thread not in existing]
+    return {thread.name for thread in threads if thread.name.startswith(("obs-health", "obs-check"))}
 
 
-def test_a_service_can_live_again_and_again_in_one_process(seen: Any) -> None:
+def test_service_can_be_restarted_in_one_process(captured: Any) -> None:
     runs: list[str] = []
-    before = threading.enumerate()
+    existing = threading.enumerate()
 
     @obs.startup_task("warm")
     async def warm() -> None:
@@ -53,19 +53,19 @@ def test_a_service_can_live_again_and_again_in_one_process(seen: Any) -> None:
         runs.append("db")
 
     app = service()
-    for life in range(1, 4):
+    for starts in range(1, 4):
         with TestClient(app) as client:
-            becomes(client, 200)
+            wait_for_status(client, 200)
             assert not obs.draining()
         assert obs.draining()
-        assert runs.count("warm") == life
-    wait_for(lambda: not ours(before), 5, f"no thread of ours is left: {ours(before)}")
-    number = len(runs)
+        assert runs.count("warm") == starts
+    wait_for(lambda: not health_threads(existing), 5, f"threads have ended: {health_threads(existing)}")
+    run_count = len(runs)
     time.sleep(0.3)
-    assert len(runs) == number
+    assert len(runs) == run_count
 
 
-def test_without_a_lifespan_each_request_may_have_an_event_loop_of_its_own(seen: Any) -> None:
+def test_each_request_may_have_its_own_event_loop_without_a_lifespan(captured: Any) -> None:
     @obs.readiness_check("async", interval=0.1)
     async def asynchronous() -> None:
         await asyncio.sleep(0.01)
@@ -79,13 +79,13 @@ def test_without_a_lifespan_each_request_may_have_an_event_loop_of_its_own(seen:
 
     client = TestClient(service())
     assert client.get("/health/ready").status_code == 503
-    becomes(client, 200, seconds=30)  # each question brings a loop that lives as long as it is answered
+    wait_for_status(client, 200, seconds=30)  # each request has its own loop, which ends with the response
     for _ in range(20):
         assert client.get("/health/ready").status_code == 200
-    assert seen.metric("connectsoft.obs.errors").series == ()
+    assert captured.metric("connectsoft.obs.errors").series == ()
 
 
-def test_checks_go_on_when_an_event_loop_is_closed_and_another_one_starts(seen: Any) -> None:
+def test_checks_continue_when_the_event_loop_is_replaced(captured: Any) -> None:
     loops = []
 
     @obs.readiness_check("loop", interval=0.1)
@@ -94,24 +94,24 @@ def test_checks_go_on_when_an_event_loop_is_closed_and_another_one_starts(seen: 
 
     health = obs.configure(service="a").health
 
-    async def live() -> int:
+    async def run_application() -> int:
         health.start()
-        number = len(loops)
-        while len(loops) < number + 2:  # noqa: ASYNC110  set by a check
+        run_count = len(loops)
+        while len(loops) < run_count + 2:  # noqa: ASYNC110  set by a check
             await asyncio.sleep(0.01)
         return id(asyncio.get_running_loop())
 
-    assert asyncio.run(live()) == loops[-1]
-    number = len(loops)
-    wait_for(lambda: len(loops) >= number + 2, 5, "checks on a loop of our own while there is none")
-    kept = asyncio.new_event_loop()  # not closed before the other one ends, so that ids differ
-    first = loops[-1]
-    assert kept.run_until_complete(live()) == loops[-1] != first
-    kept.close()
+    assert asyncio.run(run_application()) == loops[-1]
+    run_count = len(loops)
+    wait_for(lambda: len(loops) >= run_count + 2, 5, "checks run on the loop in a daemon thread")
+    application_loop = asyncio.new_event_loop()  # created while the other loop exists, so that ids differ
+    daemon_thread_loop = loops[-1]
+    assert application_loop.run_until_complete(run_application()) == loops[-1] != daemon_thread_loop
+    application_loop.close()
 
 
-def test_what_was_given_to_an_event_loop_that_closes_before_running_it_is_run_elsewhere(
-    seen: Any, monkeypatch: pytest.MonkeyPatch
+def test_run_on_a_loop_that_closes_before_executing_it_is_repeated(
+    captured: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @obs.readiness_check("check", interval=0.1)
     async def check() -> None: ...
@@ -120,28 +120,31 @@ def test_what_was_given_to_an_event_loop_that_closes_before_running_it_is_run_el
     async def warm() -> None: ...
 
     health = obs.configure(service="a").health
-    loop, given = asyncio.new_event_loop(), []
-    give = loop.call_soon_threadsafe
+    loop, scheduled_calls = asyncio.new_event_loop(), []
+    call_soon_threadsafe = loop.call_soon_threadsafe
+    loop_has_stopped = threading.Event()
 
-    def counted(*call: Any) -> asyncio.Handle:
-        given.append(call)
-        return give(*call)
+    def record_call(*call: Any) -> asyncio.Handle:
+        loop_has_stopped.wait(5)  # the loop must not execute the call before it is closed
+        scheduled_calls.append(call)
+        return call_soon_threadsafe(*call)
 
-    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+    monkeypatch.setattr(loop, "call_soon_threadsafe", record_call)
 
-    async def begin() -> None:
+    async def start() -> None:
         health.start()
 
-    loop.run_until_complete(begin())
-    wait_for(lambda: len(given) >= 2, 5, "the check and the task are given to the loop")
+    loop.run_until_complete(start())
+    loop_has_stopped.set()
+    wait_for(lambda: len(scheduled_calls) >= 2, 5, "the check and the task are scheduled on the loop")
     assert not health.report(Probe.READINESS).passes
     loop.close()
-    wait_for(lambda: health.report(Probe.READINESS).passes, 5, "both have run on a loop of ours")
+    wait_for(lambda: health.report(Probe.READINESS).passes, 5, "both have run on the loop in a daemon thread")
     health.stop()
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_under_starlette_s_test_client_on_any_backend(backend: Any, seen: Any) -> None:
+def test_starlette_test_client_on_both_backends(backend: Any, captured: Any) -> None:
     @obs.readiness_check("sync")
     def sync() -> None: ...
 
@@ -152,72 +155,72 @@ def test_under_starlette_s_test_client_on_any_backend(backend: Any, seen: Any) -
     def warm() -> None: ...
 
     with TestClient(service(), backend=backend) as client:
-        becomes(client, 200)
+        wait_for_status(client, 200)
     assert client.get("/alive").status_code == 200
-    assert seen.metric("connectsoft.obs.errors").series == ()
+    assert captured.metric("connectsoft.obs.errors").series == ()
 
 
-def test_a_check_that_needs_trio_s_loop_is_red_with_the_error_and_breaks_nothing(seen: Any) -> None:
+def test_check_that_needs_trio_fails_with_its_error(captured: Any) -> None:
     @obs.readiness_check("trio-only")
     async def trio_only() -> None:
         await trio.lowlevel.checkpoint()
 
     app = Starlette()
-    app.add_middleware(obs.ObservabilityMiddleware, service="lived", environment="development")
+    app.add_middleware(obs.ObservabilityMiddleware, service="lifecycle", environment="development")
     with TestClient(app, backend="trio") as client:
         wait_for(lambda: "RuntimeError: Task got bad yield" in client.get("/health/ready").text)
         assert client.get("/health/live").status_code == 200
 
 
-def test_hypercorn_on_trio_serves_and_says_that_it_cannot_wait() -> None:
-    with serve(
+def test_hypercorn_on_trio_serves_and_warns_that_it_has_no_delay() -> None:
+    with start_server(
         "hypercorn-trio", "lifecycle:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": "5", "CHECKS": "optional"}
-    ) as found:
-        found.ready()
-        began = time.monotonic()
-        found.stop()
-        assert time.monotonic() - began < 4
-    [line] = [line for line in found.lines if "not told of SIGTERM" in line["message"]]
+    ) as process:
+        process.wait_until_ready()
+        started = time.monotonic()
+        process.stop()
+        assert time.monotonic() - started < 4
+    [line] = [line for line in process.json_lines if "do not receive SIGTERM" in line["message"]]
     assert "preStop" in line["message"]
-    assert "Traceback" not in "".join(found.err)
+    assert "Traceback" not in "".join(process.stderr_lines)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_draining_can_be_asked_and_awaited(backend: str, seen: Any) -> None:
+def test_draining_can_be_read_and_awaited(backend: str, captured: Any) -> None:
     health = obs.configure(service="a").health
-    story: list[str] = []
+    events: list[str] = []
 
     async def main() -> None:
-        async def waits(name: str) -> None:
+        async def wait_for_drain(name: str) -> None:
             await obs.draining()
-            story.append(name)
+            events.append(name)
 
         async with anyio.create_task_group() as group:
-            group.start_soon(waits, "one")
-            group.start_soon(waits, "two")
+            group.start_soon(wait_for_drain, "one")
+            group.start_soon(wait_for_drain, "two")
             with anyio.move_on_after(0.05):
                 await obs.draining()
-                story.append("too early")
+                events.append("too early")
             assert not obs.draining()
             threading.Timer(0.05, health.drain).start()
         assert obs.draining()
         await obs.draining()
 
     anyio.run(main, backend=backend)
-    assert sorted(story) == ["one", "two"]
+    assert sorted(events) == ["one", "two"]
 
 
-def test_a_forked_child_is_a_process_that_has_not_started(seen: Any) -> None:
+def test_forked_child_has_not_started(captured: Any) -> None:
     @obs.readiness_check("db", interval=0.1)
     def db() -> None: ...
 
     with TestClient(service()) as client:
-        becomes(client, 200)
-        health = seen.telemetry.health
+        wait_for_status(client, 200)
+        health = captured.telemetry.health
         read, write = os.pipe()
         if (child := os.fork()) == 0:
-            answer = f"{health.phase} {health.running} {health.draining} {sorted(ours())}"
-            os.write(write, answer.encode())
+            state = f"{health.phase} {health.running} {health.draining} {sorted(health_threads())}"
+            os.write(write, state.encode())
             os._exit(0)
         os.waitpid(child, 0)
         assert os.read(read, 1000) == b"starting False False []"
@@ -226,8 +229,8 @@ def test_a_forked_child_is_a_process_that_has_not_started(seen: Any) -> None:
     os.close(write)
 
 
-def test_a_child_that_an_application_forks_dies_of_sigterm_as_it_would_without_us() -> None:
-    """The handler that a child inherits must not wait there for a loop that only the parent runs."""
+def test_forked_child_handles_sigterm_without_delay() -> None:
+    """The inherited handler must not wait in the child for an event loop that runs only in the parent."""
     code = """
 import os, signal, sys, time, threading, asyncio
 import connectsoft_obs as obs
@@ -245,22 +248,22 @@ async def main():
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 asyncio.run(main())
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15, check=True)
-    assert "42" in done.stdout.splitlines()
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15, check=True)
+    assert "42" in completed.stdout.splitlines()
 
 
 def test_gunicorn_with_preload_runs_checks_in_each_worker() -> None:
-    def degraded() -> int:
-        return sum(line["message"] == "health check optional is degraded" for line in found.lines)
+    def degraded_lines() -> int:
+        return sum(line["message"] == "health check optional is degraded" for line in process.json_lines)
 
-    with serve("gunicorn", "lifecycle:app", "--preload", env={"CHECKS": "optional"}) as found:
-        found.ready()
-        wait_for(lambda: degraded() >= 2, 15, "a line from each of the two workers")
-        found.stop()
-    assert degraded() == 2
+    with start_server("gunicorn", "lifecycle:app", "--preload", env={"CHECKS": "optional"}) as process:
+        process.wait_until_ready()
+        wait_for(lambda: degraded_lines() >= 2, 15, "a line from each of the two workers")
+        process.stop()
+    assert degraded_lines() == 2
 
 
-def test_no_thread_and_no_handler_before_a_service_starts() -> None:
+def test_no_thread_or_signal_handler_before_the_service_starts() -> None:
     code = """
 import signal, threading
 import connectsoft_obs as obs
@@ -274,61 +277,61 @@ app.add_middleware(obs.ObservabilityMiddleware, service="x")
 obs.configure(service="x")
 print(threading.active_count(), signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15, check=True)
-    assert done.stdout.split() == ["1", "True"]
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15, check=True)
+    assert completed.stdout.split() == ["1", "True"]
 
 
-def test_a_capture_that_ends_ends_what_runs_in_it() -> None:
+def test_checks_stop_when_a_capture_ends() -> None:
     runs = []
-    before = threading.enumerate()
+    existing = threading.enumerate()
     with capture():
 
-        @obs.readiness_check("mine", interval=0.1)
-        def mine() -> None:
+        @obs.readiness_check("own", interval=0.1)
+        def own() -> None:
             runs.append(1)
 
         client = TestClient(service())
-        becomes(client, 200)
-    wait_for(lambda: not ours(before), 5, f"no thread of ours is left: {ours(before)}")
-    number = len(runs)
+        wait_for_status(client, 200)
+    wait_for(lambda: not health_threads(existing), 5, f"threads have ended: {health_threads(existing)}")
+    run_count = len(runs)
     time.sleep(0.3)
-    assert len(runs) == number
+    assert len(runs) == run_count
     gc.collect()
 
 
-def test_reload_stops_at_once_whatever_the_platform(tmp_path: Any) -> None:
-    (tmp_path / "four_signals.py").write_text("from lived import app\n")
+def test_reloader_stops_at_once_on_any_platform(tmp_path: Any) -> None:
+    (tmp_path / "reloaded.py").write_text("from lifecycle import app\n")
     env = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "PYTHONPATH": f"{APPS}{os.pathsep}{tmp_path}"}
-    with uvicorn("four_signals:app", "--reload", "--reload-dir", str(tmp_path), env=env) as found:
-        found.ready()
-        began = time.monotonic()
-        found.stop()
-        assert time.monotonic() - began < 5
+    with uvicorn("reloaded:app", "--reload", "--reload-dir", str(tmp_path), env=env) as process:
+        process.wait_until_ready()
+        started = time.monotonic()
+        process.stop()
+        assert time.monotonic() - started < 5
 
 
-def test_a_hanging_check_does_not_keep_a_process_from_ending() -> None:
+def test_hanging_check_does_not_delay_the_end_of_the_process() -> None:
     code = """
 import time, threading
 import connectsoft_obs as obs
-hung = threading.Event()
+started = threading.Event()
 @obs.readiness_check("hangs")
 def hangs():
-    hung.set()
+    started.set()
     time.sleep(60)
 telemetry = obs.configure(service="a")
 telemetry.health.start()
-hung.wait(5)
+started.wait(5)
 """
-    began = time.monotonic()
+    start_time = time.monotonic()
     subprocess.run([sys.executable, "-c", code], timeout=15, check=True, capture_output=True)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - start_time < 10
 
 
-def test_two_telemetries_of_one_process_share_one_handler_and_the_longer_delay() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+def test_two_telemetries_share_one_handler_and_the_longer_delay() -> None:
+    original_handler = signal.getsignal(signal.SIGTERM)
     called: list[int] = []
     signal.signal(signal.SIGTERM, lambda signum, _: called.append(signum))
-    mine = signal.getsignal(signal.SIGTERM)
+    server_handler = signal.getsignal(signal.SIGTERM)
     try:
 
         async def main() -> None:
@@ -339,20 +342,20 @@ def test_two_telemetries_of_one_process_share_one_handler_and_the_longer_delay()
             for health in healths:
                 health.start()
                 assert health.install_sigterm_delay()
-            began = time.monotonic()
+            started = time.monotonic()
             os.kill(os.getpid(), signal.SIGTERM)
             await asyncio.sleep(0.05)
             assert all(health.draining for health in healths)
             assert called == []
             while not called:  # noqa: ASYNC110  set by a signal handler
                 await asyncio.sleep(0.01)
-            assert 0.35 < time.monotonic() - began < 1.5
-            assert signal.getsignal(signal.SIGTERM) is mine
+            assert 0.35 < time.monotonic() - started < 1.5
+            assert signal.getsignal(signal.SIGTERM) is server_handler
             for health in healths:
                 health.stop()
 
         asyncio.run(main())
         assert called == [signal.SIGTERM]
-        assert signal.getsignal(signal.SIGTERM) is mine
+        assert signal.getsignal(signal.SIGTERM) is server_handler
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, original_handler)

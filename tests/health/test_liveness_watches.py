@@ -1,4 +1,4 @@
-"""Vital tasks: a process that has lost one answers 503 to liveness, and one that stops does not."""
+"""Liveness watches: liveness fails when a watched task has ended, unless the service is stopping."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from support.process import wait_for
-from support.service_client import becomes
+from support.service_client import wait_for_status
 
 import connectsoft_obs as obs
 from connectsoft_obs.health import Probe
@@ -33,8 +33,8 @@ async def cancels() -> None:
 
 
 def service(work: Callable[[], Awaitable[None]]) -> tuple[Starlette, Callable[[], object]]:
-    """A service with a poller in its lifespan, and what sets it to work."""
-    go: list[Callable[[], object]] = []
+    """A service with a watched poller task in its lifespan, and a function that lets the poller run `work`."""
+    start_functions: list[Callable[[], object]] = []
 
     async def poller(event: asyncio.Event) -> None:
         await event.wait()
@@ -44,56 +44,56 @@ def service(work: Callable[[], Awaitable[None]]) -> tuple[Starlette, Callable[[]
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         event, loop = asyncio.Event(), asyncio.get_running_loop()
         task = obs.liveness_task("poller", asyncio.create_task(poller(event)))
-        go.append(lambda: loop.call_soon_threadsafe(event.set))
+        start_functions.append(lambda: loop.call_soon_threadsafe(event.set))
         yield
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     app = Starlette(lifespan=lifespan)
-    app.add_middleware(obs.ObservabilityMiddleware, service="lived", environment="development")
-    return app, lambda: go[-1]()
+    app.add_middleware(obs.ObservabilityMiddleware, service="watched", environment="development")
+    return app, lambda: start_functions[-1]()
 
 
 @pytest.mark.parametrize(
-    ("work", "why"),
+    ("work", "reason"),
     [(fails, "ended with LookupError: the cursor is lost"), (returns, "has ended"), (cancels, "was cancelled")],
 )
-def test_liveness_fails_when_a_vital_task_ends_however_it_does(work: Any, why: str, seen: Any) -> None:
-    app, go = service(work)
+def test_liveness_fails_when_a_watched_task_ends(work: Any, reason: str, captured: Any) -> None:
+    app, start_work = service(work)
     with TestClient(app) as client:
-        becomes(client, 200)
+        wait_for_status(client, 200)
         assert client.get("/health/live").status_code == 200
-        go()
-        body = becomes(client, 503, "/health/live")
-        assert body["entries"]["poller"]["description"] == why
+        start_work()
+        body = wait_for_status(client, 503, "/health/live")
+        assert body["entries"]["poller"]["description"] == reason
         assert client.get("/health/ready").status_code == 200
-        wait_for(lambda: [line for line in seen.logs if line.get("cause") == f"poller: {why}"])
+        wait_for(lambda: [line for line in captured.logs if line.get("cause") == f"poller: {reason}"])
 
 
-def test_a_service_that_stops_may_end_its_vital_tasks_and_start_again(seen: Any) -> None:
+def test_watched_tasks_may_end_while_the_service_stops(captured: Any) -> None:
     app, _ = service(returns)
     for _ in range(2):
         with TestClient(app) as client:
-            becomes(client, 200)
+            wait_for_status(client, 200)
             assert client.get("/health/live").status_code == 200
-    assert not [line for line in seen.logs if line["message"] == "liveness is unhealthy"]
+    assert not [line for line in captured.logs if line["message"] == "liveness is unhealthy"]
 
 
-def test_a_vital_thread_or_future_is_watched_as_well(life: Any) -> None:
-    end = threading.Event()
-    with life(environment="development") as (client, _):
-        thread = obs.liveness_task("thread", threading.Thread(target=end.wait, daemon=True))
+def test_threads_and_futures_can_be_watched(run_service: Any) -> None:
+    released = threading.Event()
+    with run_service(environment="development") as (client, _):
+        thread = obs.liveness_task("thread", threading.Thread(target=released.wait, daemon=True))
         future: Future[None] = obs.liveness_task("future", Future())
         assert client.get("/health/live").status_code == 200
         thread.start()
         assert client.get("/health/live").status_code == 200
-        end.set()
-        assert becomes(client, 503, "/health/live")["entries"]["thread"]["description"] == "has ended"
+        released.set()
+        assert wait_for_status(client, 503, "/health/live")["entries"]["thread"]["description"] == "has ended"
         future.set_exception(ValueError("broken"))
         wait_for(lambda: client.get("/health/live").json()["entries"].get("future"))
 
 
-def test_asyncio_still_reports_the_exception_that_nobody_retrieved(seen: Any) -> None:
+def test_watching_a_task_does_not_mark_its_exception_as_retrieved(captured: Any) -> None:
     reported: list[dict[str, Any]] = []
 
     async def main() -> None:
@@ -110,6 +110,6 @@ def test_asyncio_still_reports_the_exception_that_nobody_retrieved(seen: Any) ->
     assert "never retrieved" in reported[0]["message"]
 
 
-def test_what_cannot_end_is_refused(seen: Any) -> None:
-    with pytest.raises(obs.ConfigurationError, match="it cannot be asked whether it has ended"):
+def test_object_that_cannot_end_is_rejected(captured: Any) -> None:
+    with pytest.raises(obs.ConfigurationError, match="expected an asyncio task, a future, a thread or a process"):
         obs.liveness_task("poller", fails)

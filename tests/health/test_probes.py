@@ -1,6 +1,6 @@
-"""Every prober that a service meets counts it as healthy when it is, and only then: one row each.
+"""Health endpoints seen by the probes of each platform and load balancer.
 
-The rules are those of the probers' documentation: which codes, which body, redirects, and who waits how long.
+Status codes, bodies, redirects and timeouts follow the documentation of each.
 """
 
 from __future__ import annotations
@@ -16,152 +16,154 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.process import Service, free_port, uvicorn, wait_for
 
-Healthy = Callable[[httpx.Response], bool]
-SECOND = 1.0
+IsHealthy = Callable[[httpx.Response], bool]
+KUBELET_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True)
 class Prober:
-    """How one prober asks, and what it calls healthy."""
+    """Request of one platform or load balancer, and its definition of healthy."""
 
     path: str
-    healthy: Healthy
+    is_healthy: IsHealthy
     timeout: float
     headers: dict[str, str]
     method: str = "GET"
 
-    def asks(self, service: Service) -> bool:
+    def succeeds(self, service: Service) -> bool:
         try:
-            answer = httpx.request(
+            response = httpx.request(
                 self.method, service.url + self.path, headers=self.headers, timeout=self.timeout, follow_redirects=False
             )
         except httpx.TransportError:
             return False
-        return self.healthy(answer)
+        return self.is_healthy(response)
 
 
-def codes(low: int, high: int) -> Healthy:
-    return lambda answer: low <= answer.status_code <= high
+def status_between(low: int, high: int) -> IsHealthy:
+    return lambda response: low <= response.status_code <= high
 
 
-def rich(answer: httpx.Response) -> bool:
-    """The VM application health extension in its rich form: 2xx and a word in the body; anything else is Unknown."""
-    return answer.is_success and json.loads(answer.content)["ApplicationHealthState"] == "Healthy"
+def rich_health_state(response: httpx.Response) -> bool:
+    """VM application health extension with rich health states: 2xx and a state in the body; otherwise Unknown."""
+    return response.is_success and json.loads(response.content)["ApplicationHealthState"] == "Healthy"
 
 
-def body_contains(word: str) -> Healthy:
-    """Application Gateway with a body match, of which it reads 4,090 characters."""
-    return lambda answer: 200 <= answer.status_code <= 399 and word in answer.text[:4090]
+def body_contains(text: str) -> IsHealthy:
+    """Application Gateway with a body match; it reads 4,090 characters of the body."""
+    return lambda response: 200 <= response.status_code <= 399 and text in response.text[:4090]
 
 
-def health_checks_ui(answer: httpx.Response) -> bool:
-    """The .NET Health Checks UI reads the body, whatever the code."""
-    return answer.json()["status"] in ("Healthy", "Degraded") and isinstance(answer.json()["entries"], dict)
+def health_checks_ui(response: httpx.Response) -> bool:
+    """The .NET Health Checks UI reads the body and ignores the status code."""
+    return response.json()["status"] in ("Healthy", "Degraded") and isinstance(response.json()["entries"], dict)
 
 
-READY, STARTUP, WHOLE = "/health/ready", "/health/startup", "/health"
+READY, STARTUP, HEALTH = "/health/ready", "/health/startup", "/health"
 PROBERS = {
-    "kubelet readiness": Prober(READY, codes(200, 399), SECOND, {"user-agent": "kube-probe/1.33", "accept": "*/*"}),
-    "Container Apps": Prober(READY, codes(200, 399), SECOND, {"user-agent": "kube-probe/1.33"}),
-    "App Service health check": Prober(READY, codes(200, 299), 60, {"user-agent": "HealthCheck/1.0"}),
-    "App Service swap warm-up": Prober(READY, codes(200, 200), 90, {"user-agent": "SiteWarmup"}),
-    "Application Gateway": Prober(READY, codes(200, 399), 30, {"host": "127.0.0.1"}),
+    "kubelet readiness": Prober(
+        READY, status_between(200, 399), KUBELET_TIMEOUT, {"user-agent": "kube-probe/1.33", "accept": "*/*"}
+    ),
+    "Container Apps": Prober(READY, status_between(200, 399), KUBELET_TIMEOUT, {"user-agent": "kube-probe/1.33"}),
+    "App Service health check": Prober(READY, status_between(200, 299), 60, {"user-agent": "HealthCheck/1.0"}),
+    "App Service swap warm-up": Prober(READY, status_between(200, 200), 90, {"user-agent": "SiteWarmup"}),
+    "Application Gateway": Prober(READY, status_between(200, 399), 30, {"host": "127.0.0.1"}),
     "Application Gateway, body": Prober(READY, body_contains('"ApplicationHealthState":"Healthy"'), 30, {}),
-    "Azure Load Balancer": Prober(READY, codes(200, 200), 30, {"user-agent": "Load Balancer Agent"}),
-    "Front Door": Prober(READY, codes(200, 200), 30, {"user-agent": "Edge Health Probe"}, method="HEAD"),
-    "VM extension, binary": Prober(READY, codes(200, 200), 30, {}),
-    "VM extension, rich": Prober(READY, rich, 30, {}),
-    "Health Checks UI": Prober(WHOLE, health_checks_ui, 5, {"accept": "application/json"}),
+    "Azure Load Balancer": Prober(READY, status_between(200, 200), 30, {"user-agent": "Load Balancer Agent"}),
+    "Front Door": Prober(READY, status_between(200, 200), 30, {"user-agent": "Edge Health Probe"}, method="HEAD"),
+    "VM extension, binary": Prober(READY, status_between(200, 200), 30, {}),
+    "VM extension, rich": Prober(READY, rich_health_state, 30, {}),
+    "Health Checks UI": Prober(HEALTH, health_checks_ui, 5, {"accept": "application/json"}),
 }
 
 
 @pytest.fixture(scope="module")
-def switch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("probers") / "word"
+def check_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("probes") / "failure"
 
 
 @pytest.fixture(scope="module")
-def service(switch: Path) -> Iterator[tuple[Service, int]]:
+def service(check_file: Path) -> Iterator[tuple[Service, int]]:
     port = free_port()
-    env = {"CHECKS": "file optional", "CHECKED_FILE": str(switch), "GRPC_PORT": str(port)}
-    with uvicorn("lifecycle:app", env=env) as found:
-        yield found.ready(), port
+    env = {"CHECKS": "file optional", "CHECKED_FILE": str(check_file), "GRPC_PORT": str(port)}
+    with uvicorn("lifecycle:app", env=env) as process:
+        yield process.wait_until_ready(), port
 
 
 @pytest.mark.parametrize("name", PROBERS)
-def test_a_prober_sees_a_degraded_service_as_healthy_and_a_failing_one_as_not(
-    name: str, service: tuple[Service, int], switch: Path
+def test_probe_accepts_degraded_and_rejects_unhealthy(
+    name: str, service: tuple[Service, int], check_file: Path
 ) -> None:
-    found, _ = service
+    process, _ = service
     prober = PROBERS[name]
-    switch.write_text("")
-    wait_for(lambda: prober.asks(found), 5, f"{name} calls it healthy")
-    assert httpx.get(found.url + READY).json()["status"] == "Degraded"
-    switch.write_text("down")
-    wait_for(lambda: not prober.asks(found), 5, f"{name} calls it unhealthy")
-    switch.write_text("")
-    wait_for(lambda: prober.asks(found), 5, f"{name} calls it healthy again")
+    check_file.write_text("")
+    wait_for(lambda: prober.succeeds(process), 5, f"{name}: healthy")
+    assert httpx.get(process.url + READY).json()["status"] == "Degraded"
+    check_file.write_text("down")
+    wait_for(lambda: not prober.succeeds(process), 5, f"{name}: unhealthy")
+    check_file.write_text("")
+    wait_for(lambda: prober.succeeds(process), 5, f"{name}: healthy again")
 
 
-def test_a_grpc_prober_sees_the_same(service: tuple[Service, int], switch: Path) -> None:
-    found, port = service
-    switch.write_text("")
-    wait_for(lambda: httpx.get(found.url + READY).status_code == 200)
+def test_grpc_probe_reports_the_same_state(service: tuple[Service, int], check_file: Path) -> None:
+    process, port = service
+    check_file.write_text("")
+    wait_for(lambda: httpx.get(process.url + READY).status_code == 200)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = health_pb2_grpc.HealthStub(channel)
 
         def serving(name: str) -> bool:
-            answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=SECOND)
-            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+            response = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=KUBELET_TIMEOUT)
+            return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
         assert all(serving(name) for name in ("", "readiness", "liveness", "startup", "shop.Orders"))
-        switch.write_text("down")
+        check_file.write_text("down")
         wait_for(lambda: not serving("readiness"), 5)
         assert not serving("")
         assert not serving("shop.Orders")
         assert serving("liveness")
         assert serving("startup")
-        switch.write_text("")
+        check_file.write_text("")
         wait_for(lambda: serving("readiness"), 5)
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/alive"])
-def test_a_liveness_prober_does_not_restart_what_a_dependency_broke(
-    path: str, service: tuple[Service, int], switch: Path
+def test_liveness_probe_passes_while_a_dependency_fails(
+    path: str, service: tuple[Service, int], check_file: Path
 ) -> None:
-    found, _ = service
-    switch.write_text("down")
-    wait_for(lambda: httpx.get(found.url + READY).status_code == 503, 5)
-    answer = httpx.get(found.url + path, headers={"user-agent": "kube-probe/1.33"}, timeout=SECOND)
-    switch.write_text("")
-    assert answer.status_code == 200
+    process, _ = service
+    check_file.write_text("down")
+    wait_for(lambda: httpx.get(process.url + READY).status_code == 503, 5)
+    response = httpx.get(process.url + path, headers={"user-agent": "kube-probe/1.33"}, timeout=KUBELET_TIMEOUT)
+    check_file.write_text("")
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize("name", ["kubelet startup", "Container Apps startup", "App Service warm-up"])
-def test_a_startup_prober_waits_for_the_tasks_and_then_never_again(name: str, tmp_path: Path) -> None:
-    prober = Prober(STARTUP, codes(200, 200) if "App Service" in name else codes(200, 399), SECOND, {})
-    env = {"CHECKS": "task file", "TASK_FILE": str(tmp_path / "done"), "CHECKED_FILE": str(tmp_path / "word")}
-    with uvicorn("lifecycle:app", env=env) as found:
-        found.ready("/health/live")
-        assert not prober.asks(found)
-        assert httpx.get(found.url + READY).status_code == 503
+def test_startup_probe_passes_after_the_startup_tasks_and_keeps_passing(name: str, tmp_path: Path) -> None:
+    prober = Prober(
+        STARTUP, status_between(200, 200) if "App Service" in name else status_between(200, 399), KUBELET_TIMEOUT, {}
+    )
+    env = {"CHECKS": "task file", "TASK_FILE": str(tmp_path / "done"), "CHECKED_FILE": str(tmp_path / "failure")}
+    with uvicorn("lifecycle:app", env=env) as process:
+        process.wait_until_ready("/health/live")
+        assert not prober.succeeds(process)
+        assert httpx.get(process.url + READY).status_code == 503
         (tmp_path / "done").touch()
-        wait_for(lambda: prober.asks(found), 5)
-        (tmp_path / "word").write_text("down")
-        wait_for(lambda: httpx.get(found.url + READY).status_code == 503, 5)
-        assert prober.asks(found)
+        wait_for(lambda: prober.succeeds(process), 5)
+        (tmp_path / "failure").write_text("down")
+        wait_for(lambda: httpx.get(process.url + READY).status_code == 503, 5)
+        assert prober.succeeds(process)
 
 
-def test_answers_are_never_cached_never_redirects_and_nothing_but_200_and_503(
-    service: tuple[Service, int], switch: Path
-) -> None:
-    found, _ = service
-    switch.write_text("")
-    for path in ("/health/live", "/alive", READY, STARTUP, "/startup", WHOLE):
+def test_responses_are_200_or_503_without_redirect_or_caching(service: tuple[Service, int], check_file: Path) -> None:
+    process, _ = service
+    check_file.write_text("")
+    for path in ("/health/live", "/alive", READY, STARTUP, "/startup", HEALTH):
         for method in ("GET", "HEAD"):
-            answer = httpx.request(method, found.url + path, follow_redirects=False)
-            assert answer.status_code in (200, 503)
-            assert answer.headers["cache-control"] == "no-store"
-            assert answer.headers["content-type"] == "application/json"
-            assert int(answer.headers["content-length"]) > 0
-            assert bool(answer.content) is (method == "GET")
+            response = httpx.request(method, process.url + path, follow_redirects=False)
+            assert response.status_code in (200, 503)
+            assert response.headers["cache-control"] == "no-store"
+            assert response.headers["content-type"] == "application/json"
+            assert int(response.headers["content-length"]) > 0
+            assert bool(response.content) is (method == "GET")

@@ -12,7 +12,7 @@ import pytest
 from arq import create_pool
 from arq.connections import RedisSettings
 from support.brokers import Broker
-from support.otlp import HttpSink, attributes
+from support.otlp import HttpSink, decode_attributes
 from support.process import Service, free_port, wait_for
 from support.scrape import scrape
 
@@ -44,17 +44,17 @@ def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(redis: Bro
             "OTEL_BSP_SCHEDULE_DELAY": "50",
         }
         with Service([sys.executable, "-m", "arq", "arq_jobs.WorkerSettings"], port, env) as service:
-            service.ready(seconds=20)
+            service.wait_until_ready(seconds=20)
             with capture() as seen:
                 asyncio.run(send())
 
             def counted() -> bool:
-                found = scrape(service.url).endings()
+                found = scrape(service.url).job_runs()
                 return sum(number for (name, _, _), number in found.items() if name != "cron:tick") == 8
 
             wait_for(counted, 20, "8 runs")
             page = scrape(service.url)
-            endings = {key: number for key, number in page.endings().items() if key[0] != "cron:tick"}
+            endings = {key: number for key, number in page.job_runs().items() if key[0] != "cron:tick"}
             assert endings == {
                 ("add", "success", ""): 4,
                 ("fail", "failure", "ValueError"): 1,
@@ -62,14 +62,14 @@ def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(redis: Bro
                 ("slow", "timeout", "timeout"): 1,
                 ("parent", "success", ""): 1,
             }
-            assert page.by("connectsoft_job_retries_total", "connectsoft_job_name") == {("flaky",): 2}
+            assert page.values_by("connectsoft_job_retries_total", "connectsoft_job_name") == {("flaky",): 2}
             assert page.sum("connectsoft_job_active") == 0
             assert page.sum("messaging_client_sent_messages_total") >= 1, "cron jobs are enqueued by arq itself"
             assert seen.metric("messaging.client.sent.messages", messaging_destination_name=queue).value == 7
             assert page.sum("connectsoft_message_wait_duration_seconds_count") >= 10
             assert page.sum("connectsoft_job_duration_seconds_count", connectsoft_job_trigger="timer") >= 1
             assert httpx.get(f"{service.url}/health/live").status_code == 200
-            assert service.stop() == 0, service.said[-2000:]
+            assert service.stop() == 0, service.output[-2000:]
         spans = sink.received.spans
     web = seen.span("run web")
     of_web = [span for span in spans if span.trace_id == web.context.trace_id.to_bytes(16, "big")]
@@ -78,7 +78,7 @@ def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(redis: Bro
     }  # fmt: skip
     first, second, third = sorted(
         (span for span in spans if span.name == "run flaky"),
-        key=lambda span: attributes(span.attributes)["connectsoft.job.attempt"],
+        key=lambda span: decode_attributes(span.attributes)["connectsoft.job.attempt"],
     )
     assert first.span_id in {link.span_id for link in second.links}
     assert second.span_id in {link.span_id for link in third.links}
@@ -105,11 +105,11 @@ def test_a_job_that_is_cut_off_by_a_stop_is_aborted_and_tried_again_later(redis:
     )
     env = {"BROKER": redis.url, "QUEUE": queue, "OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}
     with Service([sys.executable, "-c", script], port, env) as service:
-        service.ready(seconds=20)
+        service.wait_until_ready(seconds=20)
         asyncio.run(send())
         wait_for(lambda: scrape(service.url).sum("connectsoft_job_active", connectsoft_job_name="endless") == 1, 10)
         service.stop()
-        lines = [line for line in service.lines if line["logger"] == "connectsoft_obs.job"]
+        lines = [line for line in service.json_lines if line["logger"] == "connectsoft_obs.job"]
     assert [(line["message"], line["error.type"]) for line in lines] == [("run endless aborted", "cancelled")]
 
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from opentelemetry import trace
 from support.brokers import Broker
-from support.otlp import HttpSink, Received, attributes
+from support.otlp import HttpSink, ReceivedTelemetry, decode_attributes
 from support.process import APPS, Service, free_port, wait_for
 from support.scrape import scrape
 
@@ -34,7 +34,7 @@ def celery(broker: str, *options: str, env: dict[str, str] | None = None, ready:
     command = [sys.executable, "-m", "celery", "-A", "celery_tasks", *options, "--loglevel", "INFO"]
     with Service(command, port, {**environment, **(env or {})}) as service:
         if ready:
-            service.ready(seconds=40)
+            service.wait_until_ready(seconds=40)
         yield service
 
 
@@ -54,7 +54,7 @@ def tasks(broker: str, queue: str) -> Any:
 
 
 def lines_of(service: Service, logger: str) -> list[str]:
-    return [line["message"] for line in service.lines if line["logger"] == logger]
+    return [line["message"] for line in service.json_lines if line["logger"] == logger]
 
 
 def wait_for_lines(service: Service, expected: Counter[str], seconds: float = 30) -> None:
@@ -65,7 +65,7 @@ def wait_for_lines(service: Service, expected: Counter[str], seconds: float = 30
     wait_for(there, seconds, f"{expected}")
 
 
-def spans_of(received: Received, name: str) -> list[Any]:
+def spans_of(received: ReceivedTelemetry, name: str) -> list[Any]:
     return [span for span in received.spans if span.name == name]
 
 
@@ -112,7 +112,7 @@ def test_in_a_pool_of_threads_the_numbers_are_those_of_the_client(system: str, r
             send_everything(module)
         wait_for_lines(service, EVERYTHING)
         page = scrape(service.url)
-        assert page.endings() == {
+        assert page.job_runs() == {
             ("add", "success", ""): 4,
             ("fail", "failure", "ValueError"): 1,
             ("flaky", "success", ""): 1,
@@ -122,7 +122,10 @@ def test_in_a_pool_of_threads_the_numbers_are_those_of_the_client(system: str, r
             ("skipped", "rejected", ""): 1,
             ("parent", "success", ""): 1,
         }
-        assert page.by("connectsoft_job_retries_total", "connectsoft_job_name") == {("flaky",): 2, ("hopeless",): 2}
+        assert page.values_by("connectsoft_job_retries_total", "connectsoft_job_name") == {
+            ("flaky",): 2,
+            ("hopeless",): 2,
+        }
         assert page.sum("connectsoft_job_active") == 0
         labels = {"messaging_system": system, "messaging_destination_name": queue}
         # 10 from here, 1 from a task, 4 retries; each was sent once and delivered once.
@@ -131,7 +134,7 @@ def test_in_a_pool_of_threads_the_numbers_are_those_of_the_client(system: str, r
         assert seen.metric("messaging.client.sent.messages", **labels).value == 10
         assert page.sum("connectsoft_message_wait_duration_seconds_count", **labels) == 15
         assert page.sum("connectsoft_obs_errors_total") == 0
-        assert service.stop(seconds=30) == 0, service.said[-3000:]
+        assert service.stop(seconds=30) == 0, service.output[-3000:]
         received = sink.received
 
     by_id = {span.span_id: span for span in received.spans}
@@ -140,12 +143,12 @@ def test_in_a_pool_of_threads_the_numbers_are_those_of_the_client(system: str, r
     for span in spans_of(received, "run add"):
         assert span.parent_span_id in {link.span_id for link in span.links}
         assert span.parent_span_id in sent_here or by_id[span.parent_span_id].name == f"send {queue}"
-        assert attributes(span.attributes)["connectsoft.job.trigger"] == "queue"
-        assert attributes(span.attributes)["messaging.system"] == system
+        assert decode_attributes(span.attributes)["connectsoft.job.trigger"] == "queue"
+        assert decode_attributes(span.attributes)["messaging.system"] == system
     # The retries of a task are one trace, and each links to the attempt before.
     for name in ("run flaky", "run hopeless"):
         first, second, third = sorted(
-            spans_of(received, name), key=lambda span: attributes(span.attributes)["connectsoft.job.attempt"]
+            spans_of(received, name), key=lambda span: decode_attributes(span.attributes)["connectsoft.job.attempt"]
         )
         assert first.trace_id == second.trace_id == third.trace_id
         assert first.span_id in {link.span_id for link in second.links}
@@ -154,7 +157,7 @@ def test_in_a_pool_of_threads_the_numbers_are_those_of_the_client(system: str, r
     [parent] = spans_of(received, "run parent")
     assert [span.name for span in received.spans if span.parent_span_id == parent.span_id] == [f"send {queue}"]
     # What a task binds is on its lines and its span.
-    adding = [line for line in service.lines if line["message"] == "adding"]
+    adding = [line for line in service.json_lines if line["message"] == "adding"]
     assert {line["order_id"] for line in adding} == {1}
     assert {line["trace_id"] for line in adding} == {span.trace_id.hex() for span in spans_of(received, "run add")}
 
@@ -179,14 +182,14 @@ def test_in_a_pool_of_processes_every_span_and_line_arrives(system: str, request
         for path in ("/health/live", "/health/ready"):
             assert httpx.get(service.url + path).status_code == 200
         page = scrape(service.url)
-        endings = {f"run {job} {outcome}": int(count) for (job, outcome, _), count in page.endings().items()}
+        endings = {f"run {job} {outcome}": int(count) for (job, outcome, _), count in page.job_runs().items()}
         assert sum(endings.values()) == 13, "attempts that were not the last are no endings"
         assert {title: endings[title] for title in endings if title in expected} == {
             title: expected[title] for title in endings if title in expected
         }
         assert page.sum("connectsoft_job_active") == 0
         assert page.sum("connectsoft_message_wait_duration_seconds_count") == 17
-        assert service.stop(seconds=30) == 0, service.said[-3000:]
+        assert service.stop(seconds=30) == 0, service.output[-3000:]
         names = Counter(span.name for span in sink.received.spans)
     assert names == {
         "run add": 4, "run fail": 1, "run flaky": 3, "run hopeless": 3, "run poison": 1, "run ignored": 1,
@@ -212,7 +215,7 @@ def test_a_task_that_takes_its_process_along_is_counted_once_by_the_process_that
                 task.delay()
         wait_for_lines(service, Counter({"run lost failure": 1, "run hard timeout": 1, "run exits failure": 1}), 30)
         page = scrape(service.url)
-        assert page.endings() == {
+        assert page.job_runs() == {
             ("lost", "failure", "billiard.exceptions.WorkerLostError"): 1,
             ("hard", "timeout", "timeout"): 1,
             ("exits", "failure", "billiard.exceptions.WorkerLostError"): 1,
@@ -221,7 +224,7 @@ def test_a_task_that_takes_its_process_along_is_counted_once_by_the_process_that
         assert page.sum("connectsoft_job_duration_seconds_sum", connectsoft_job_name="hard") >= 1
         assert httpx.get(f"{service.url}/health/live").status_code == 200
         wait_for(lambda: len(spans_of(sink.received, "run exits")) == 1, 10)
-        assert service.stop(seconds=30) == 0, service.said[-3000:]
+        assert service.stop(seconds=30) == 0, service.output[-3000:]
         for name in ("run lost", "run hard", "run exits"):
             [span] = spans_of(sink.received, name)
             assert span.trace_id.hex() in {f"{sent.context.trace_id:032x}" for sent in seen.spans}
@@ -244,12 +247,12 @@ def test_a_killed_task_is_counted_when_its_broker_delivers_it_again(redis: Broke
         wait_for_lines(service, Counter({"run pid success": 1}), 30)
         assert len(notes.read_text().split()) == 2, "it ran twice"
         page = scrape(service.url)
-        assert page.endings() == {("pid", "success", ""): 1}, "the killed run is the one its broker delivered again"
+        assert page.job_runs() == {("pid", "success", ""): 1}, "the killed run is the one its broker delivered again"
         assert page.sum("connectsoft_job_active") == 0, "what the killed process had in flight went with it"
         assert httpx.get(f"{service.url}/health/live").status_code == 200
-        assert service.stop(seconds=30) == 0, service.said[-3000:]
+        assert service.stop(seconds=30) == 0, service.output[-3000:]
         [span] = spans_of(sink.received, "run pid")
-        assert attributes(span.attributes)["connectsoft.outcome"] == "success"
+        assert decode_attributes(span.attributes)["connectsoft.outcome"] == "success"
     assert Counter(lines_of(service, "connectsoft_obs.job")) == {"run pid success": 1}
 
 

@@ -45,7 +45,7 @@ def test_faststream_tells_of_each_message_once(rabbitmq: Broker) -> None:
             "OTEL_BSP_SCHEDULE_DELAY": "50",
         }
         with Service([sys.executable, "-m", "faststream", "run", "faststream_app:app"], port, env) as service:
-            service.ready(seconds=20)
+            service.wait_until_ready(seconds=20)
             with capture() as seen:
                 asyncio.run(send())
             expected = {
@@ -57,7 +57,7 @@ def test_faststream_tells_of_each_message_once(rabbitmq: Broker) -> None:
             }
 
             def outcomes() -> dict[tuple[str, ...], float]:
-                return scrape(service.url).by(
+                return scrape(service.url).values_by(
                     "connectsoft_message_outcomes_total", "messaging_destination_name", "connectsoft_outcome"
                 )
 
@@ -69,9 +69,9 @@ def test_faststream_tells_of_each_message_once(rabbitmq: Broker) -> None:
             assert page.sum("connectsoft_message_wait_duration_seconds_count") == 8
             assert seen.metric("messaging.client.sent.messages", messaging_destination_name=queue).value == 7
             assert httpx.get(f"{service.url}/health/live").status_code == 200
-            assert service.stop(seconds=20) == 0, service.said[-2000:]
+            assert service.stop(seconds=20) == 0, service.output[-2000:]
         spans = sink.received.spans
-        lines = [line for line in service.lines if line["logger"] == "connectsoft_obs.message"]
+        lines = [line for line in service.json_lines if line["logger"] == "connectsoft_obs.message"]
     web = seen.span("run web")
     assert {span.trace_id for span in spans} == {web.context.trace_id.to_bytes(16, "big")}
     assert Counter(span.name for span in spans) == {

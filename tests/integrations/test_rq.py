@@ -15,7 +15,7 @@ from redis import Redis
 from redis import exceptions as redis_errors
 from rq import Queue, Retry, SimpleWorker
 from support.brokers import Broker
-from support.otlp import HttpSink, attributes
+from support.otlp import HttpSink, decode_attributes
 from support.process import APPS, Service, free_port, wait_for
 from support.scrape import scrape
 
@@ -51,7 +51,7 @@ EXPECTED = Counter(
 
 
 def lines_of(service: Service) -> Counter[str]:
-    return Counter(line["message"] for line in service.lines if line["logger"] == "connectsoft_obs.job")
+    return Counter(line["message"] for line in service.json_lines if line["logger"] == "connectsoft_obs.job")
 
 
 @pytest.mark.parametrize("kind", [pytest.param("simple", marks=pytest.mark.full), "fork"])
@@ -66,13 +66,13 @@ def test_a_worker_tells_of_each_job_once(kind: str, redis: Broker, tmp_path: Pat
             "OTEL_BSP_SCHEDULE_DELAY": "50",
         }
         with Service([sys.executable, str(APPS / "rq_jobs.py"), kind], port, env) as service:
-            service.ready(seconds=20)
+            service.wait_until_ready(seconds=20)
             with capture() as seen:
                 send(queue, tmp_path / "notes")
             wait_for(lambda: not EXPECTED - lines_of(service), 30, f"{EXPECTED}")
             assert httpx.get(f"{service.url}/health/live").status_code == 200
             page = scrape(service.url)
-            assert page.endings() == {
+            assert page.job_runs() == {
                 ("rq_jobs.add", "success", ""): 3,
                 ("rq_jobs.fail", "failure", "ValueError"): 1,
                 ("rq_jobs.flaky", "success", ""): 1,
@@ -82,7 +82,7 @@ def test_a_worker_tells_of_each_job_once(kind: str, redis: Broker, tmp_path: Pat
             assert page.sum("connectsoft_message_wait_duration_seconds_count") == 8
             assert page.sum("connectsoft_job_active") == 0
             assert seen.metric("messaging.client.sent.messages").value == 6
-            assert service.stop(seconds=20) == 0, service.said[-2000:]
+            assert service.stop(seconds=20) == 0, service.output[-2000:]
         spans = sink.received.spans
     assert lines_of(service) == EXPECTED
     web = seen.span("run web")
@@ -90,7 +90,7 @@ def test_a_worker_tells_of_each_job_once(kind: str, redis: Broker, tmp_path: Pat
     assert len(spans) == 8
     first, second, third = sorted(
         (span for span in spans if span.name == "run rq_jobs.flaky"),
-        key=lambda span: attributes(span.attributes)["connectsoft.job.attempt"],
+        key=lambda span: decode_attributes(span.attributes)["connectsoft.job.attempt"],
     )
     assert first.span_id in {link.span_id for link in second.links}
     assert second.span_id in {link.span_id for link in third.links}
@@ -100,11 +100,11 @@ def test_a_work_horse_that_is_killed_is_counted_by_the_worker(redis: Broker) -> 
     queue, port = queue_of(redis), free_port()
     env = {"BROKER": redis.url, "QUEUE": queue.name, "OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}
     with Service([sys.executable, str(APPS / "rq_jobs.py"), "fork"], port, env) as service:
-        service.ready(seconds=20)
+        service.wait_until_ready(seconds=20)
         with capture():
             queue.enqueue(rq_jobs.lost)
         killed = ("rq_jobs.lost", "failure", "connectsoft_obs.integrations.rq.WorkHorseKilled")
-        wait_for(lambda: scrape(service.url).endings() == {killed: 1}, 20)
+        wait_for(lambda: scrape(service.url).job_runs() == {killed: 1}, 20)
         assert httpx.get(f"{service.url}/health/live").status_code == 200
         assert scrape(service.url).sum("connectsoft_job_active") == 0
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from opentelemetry import trace
 from support.brokers import Broker
-from support.otlp import HttpSink, attributes
+from support.otlp import HttpSink, decode_attributes
 from support.process import Service, free_port, wait_for
 from support.scrape import scrape
 from taskiq.exceptions import SendTaskError
@@ -53,7 +53,7 @@ def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(
         }
         command = [sys.executable, "-m", "taskiq", "worker", "taskiq_tasks:broker", "--workers", "1"]
         with Service(command, port, env) as service:
-            service.ready(seconds=20)
+            service.wait_until_ready(seconds=20)
             with capture() as seen:
                 asyncio.run(send())
             expected = {
@@ -64,15 +64,15 @@ def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(
                 ("slow", "timeout", "timeout"): 1,
                 ("parent", "success", ""): 1,
             }
-            wait_for(lambda: scrape(service.url).endings() == expected, 20, f"{expected}")
+            wait_for(lambda: scrape(service.url).job_runs() == expected, 20, f"{expected}")
             page = scrape(service.url)
-            assert page.by("connectsoft_job_retries_total", "connectsoft_job_name") == {("flaky",): 2}
+            assert page.values_by("connectsoft_job_retries_total", "connectsoft_job_name") == {("flaky",): 2}
             assert page.sum("connectsoft_job_active") == 0
             assert page.sum("messaging_client_sent_messages_total") == 3
             assert seen.metric("messaging.client.sent.messages", messaging_destination_name=queue).value == 8
             assert page.sum("connectsoft_message_wait_duration_seconds_count") == 11
             assert httpx.get(f"{service.url}/health/live").status_code == 200
-            assert service.stop(seconds=30) == 0, service.said[-2000:]
+            assert service.stop(seconds=30) == 0, service.output[-2000:]
         spans = sink.received.spans
     web = seen.span("run web")
     assert {span.trace_id for span in spans} == {web.context.trace_id.to_bytes(16, "big")}
@@ -82,12 +82,12 @@ def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(
     }  # fmt: skip
     first, second, third = sorted(
         (span for span in spans if span.name == "run flaky"),
-        key=lambda span: attributes(span.attributes)["connectsoft.job.attempt"],
+        key=lambda span: decode_attributes(span.attributes)["connectsoft.job.attempt"],
     )
     assert first.span_id in {link.span_id for link in second.links}
     assert second.span_id in {link.span_id for link in third.links}
     [in_thread] = [span for span in spans if span.name == "run add-sync"]
-    assert attributes(in_thread.attributes)["order_id"] == 1, "bound in the thread of a sync task"
+    assert decode_attributes(in_thread.attributes)["order_id"] == 1, "bound in the thread of a sync task"
 
 
 def test_a_kick_that_fails_ends_its_span_and_leaks_nothing() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 from support.brokers import Broker
-from support.otlp import HttpSink, attributes
+from support.otlp import HttpSink, decode_attributes
 from support.process import Service, free_port, wait_for
 from support.scrape import scrape
 
@@ -22,7 +22,7 @@ ORDERS: dict[str, list[dict[str, Any]]] = {
     "failing": [{"order": 3, "mail": "refused"}],
     "retried": [{"order": 4, "mail": "refused once"}],
     "timed out": [{"order": 5, "mail": "slow"}],
-    "withdrawn": [{"order": 6, "mail": "slow"}, {"withdrawn": 6}],
+    "cancelled": [{"order": 6, "mail": "slow"}, {"cancel": 6}],
 }
 
 
@@ -50,11 +50,11 @@ def test_from_the_request_to_the_job_every_ending_is_told_once_and_in_one_trace(
         shop = [sys.executable, "-m", "uvicorn", "shop:app", "--app-dir", str(EXAMPLE), "--port", str(web_port)]
         web_env = {name: value for name, value in env.items() if name != "OTEL_EXPORTER_PROMETHEUS_PORT"}
         with Service(mailer, port, env) as worker, Service(shop, web_port, web_env) as web:
-            worker.ready(seconds=20)
-            web.ready(seconds=20)
+            worker.wait_until_ready(seconds=20)
+            web.wait_until_ready(seconds=20)
             sent = 0
             for order in (order for orders in ORDERS.values() for order in orders):
-                if "withdrawn" in order:
+                if "cancel" in order:
                     wait_for(lambda: scrape(worker.url).sum("connectsoft_job_active") >= 1, 5)
                 assert httpx.post(f"{web.url}/orders", json=order).status_code == 202
                 sent += 1
@@ -64,7 +64,7 @@ def test_from_the_request_to_the_job_every_ending_is_told_once_and_in_one_trace(
             expected = {"success": 4, "failure": 3, "timeout": 2, "aborted": 1, "rejected": 1}
 
             def outcomes() -> dict[str, float]:
-                found = scrape(worker.url).by("connectsoft_message_outcomes_total", "connectsoft_outcome")
+                found = scrape(worker.url).values_by("connectsoft_message_outcomes_total", "connectsoft_outcome")
                 return {outcome: number for (outcome,), number in found.items()}
 
             wait_for(lambda: outcomes() == expected, 15, f"{expected}")
@@ -74,14 +74,14 @@ def test_from_the_request_to_the_job_every_ending_is_told_once_and_in_one_trace(
             assert page.sum("messaging_client_consumed_messages_total") == sent + 3
             assert page.sum("messaging_process_duration_seconds_count") == sent + 3
             assert page.sum("connectsoft_message_wait_duration_seconds_count") == sent + 3
-            assert page.endings() == {
+            assert page.job_runs() == {
                 ("send-mail", "success", ""): 3,
                 ("send-mail", "failure", "ConnectionError"): 3,
                 ("send-mail", "aborted", "cancelled"): 3,
             }
             assert page.sum("connectsoft_job_active") == 0
-            assert worker.stop() == 0, worker.said[-2000:]
-            assert web.stop() in (0, -15), web.said[-2000:]
+            assert worker.stop() == 0, worker.output[-2000:]
+            assert web.stop() in (0, -15), web.output[-2000:]
         spans = sink.received.spans
     found = list(trees(spans).values())
     assert found.count(["POST /orders", "send orders", "process orders", "run send-mail"]) == 6
@@ -92,7 +92,7 @@ def test_from_the_request_to_the_job_every_ending_is_told_once_and_in_one_trace(
     for span in again:
         [link] = span.links
         assert by_id[link.span_id].name == "send orders"
-        assert attributes(span.attributes)["connectsoft.message.delivery_count"] == 2
+        assert decode_attributes(span.attributes)["connectsoft.message.delivery_count"] == 2
 
 
 def test_the_example_shows_itself(rabbitmq: Broker) -> None:

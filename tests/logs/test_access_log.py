@@ -1,4 +1,4 @@
-"""The access line: one a request, always, with its level by outcome, and nothing that a path or a query says."""
+"""The access log: one line per request, with a level by outcome, without path parameters and query values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def item(request: Request) -> PlainTextResponse:
     return PlainTextResponse("item", int(request.query_params.get("code", 200)))
 
 
-async def refused(request: Request) -> PlainTextResponse:
+async def forbidden(request: Request) -> PlainTextResponse:
     raise HTTPException(403)
 
 
@@ -32,7 +32,7 @@ async def boom(request: Request) -> PlainTextResponse:
     raise ValueError("broken")
 
 
-async def late(request: Request) -> PlainTextResponse:
+async def timeout(request: Request) -> PlainTextResponse:
     raise TimeoutError
 
 
@@ -41,7 +41,7 @@ async def slow(request: Request) -> PlainTextResponse:
     return PlainTextResponse("slow")
 
 
-async def forever(request: Request) -> StreamingResponse:
+async def endless(request: Request) -> StreamingResponse:
     async def chunks() -> Any:
         while True:
             yield b"x" * 1000
@@ -52,41 +52,41 @@ async def forever(request: Request) -> StreamingResponse:
 
 routes = [
     Route("/items/{email}", item, methods=["GET", "POST"]),
-    Route("/refused", refused),
+    Route("/forbidden", forbidden),
     Route("/boom", boom),
-    Route("/late", late),
+    Route("/timeout", timeout),
     Route("/slow", slow),
-    Route("/forever", forever),
+    Route("/endless", endless),
 ]
 
 
-def said(*requests: tuple[str, str], **settings: Any) -> list[dict[str, Any]]:
-    """Access lines of some requests."""
+def access_lines(*requests: tuple[str, str], **settings: Any) -> list[dict[str, Any]]:
+    """Send requests and return their access log lines."""
     app = Starlette(routes=routes)
     app.add_middleware(obs.ObservabilityMiddleware, service="access")
     with capture(service="access", **settings) as seen, TestClient(app, raise_server_exceptions=False) as client:
         for method, path in requests:
             client.request(method, path, content=b"body" if method == "POST" else None)
-    return lines(seen)
+    return select_access_lines(seen)
 
 
-def lines(seen: Captured) -> list[dict[str, Any]]:
+def select_access_lines(seen: Captured) -> list[dict[str, Any]]:
     return [line for line in seen.logs if line["logger"] == "connectsoft_obs.access"]
 
 
-def test_level_and_outcome_follow_what_happened() -> None:
+def test_level_and_outcome_depend_on_status_and_exception() -> None:
     paths = [
         "/items/a",
         "/items/a?code=404",
-        "/refused",
+        "/forbidden",
         "/nowhere",
         "/items/a?code=503",
         "/items/a?code=504",
         "/boom",
-        "/late",
+        "/timeout",
     ]
-    found = said(*[("GET", path) for path in paths])
-    assert [(line["severity"], line["connectsoft.outcome"], line["http.response.status_code"]) for line in found] == [
+    lines = access_lines(*[("GET", path) for path in paths])
+    assert [(line["severity"], line["connectsoft.outcome"], line["http.response.status_code"]) for line in lines] == [
         ("INFO", "success", 200),
         ("INFO", "rejected", 404),
         ("INFO", "rejected", 403),
@@ -96,7 +96,7 @@ def test_level_and_outcome_follow_what_happened() -> None:
         ("ERROR", "failure", 500),
         ("ERROR", "timeout", 500),
     ]
-    assert [line.get("error.type") for line in found] == [
+    assert [line.get("error.type") for line in lines] == [
         None,
         None,
         None,
@@ -108,8 +108,8 @@ def test_level_and_outcome_follow_what_happened() -> None:
     ]
 
 
-def test_it_says_who_asked_what_how_long_it_took_and_how_much_there_was() -> None:
-    [line] = said(("POST", "/items/bob@example.org?token=SECRET&page=2"))
+def test_access_line_has_client_route_duration_and_sizes() -> None:
+    [line] = access_lines(("POST", "/items/bob@example.org?token=SECRET&page=2"))
     assert line["message"] == "POST /items/{email} 200"
     assert line["http.request.method"] == "POST"
     assert line["http.route"] == "/items/{email}"
@@ -120,54 +120,54 @@ def test_it_says_who_asked_what_how_long_it_took_and_how_much_there_was() -> Non
     assert len(line["trace_id"]) == 32
 
 
-def test_it_never_says_a_path_parameter_or_a_query() -> None:
-    found = said(("GET", "/items/bob@example.org?token=SECRET"), ("GET", "/unknown/bob@example.org?x=SECRET"))
-    assert len(found) == 2
-    assert "bob@example.org" not in str(found)
-    assert "SECRET" not in str(found)
+def test_path_parameters_and_query_values_are_not_logged() -> None:
+    lines = access_lines(("GET", "/items/bob@example.org?token=SECRET"), ("GET", "/unknown/bob@example.org?x=SECRET"))
+    assert len(lines) == 2
+    assert "bob@example.org" not in str(lines)
+    assert "SECRET" not in str(lines)
 
 
-def test_rejections_are_warnings_by_setting() -> None:
-    found = said(("GET", "/refused"), ("GET", "/items/a"), access_log_4xx_level="warning")
-    assert [line["severity"] for line in found] == ["WARN", "INFO"]
+def test_level_of_rejections_is_configurable() -> None:
+    lines = access_lines(("GET", "/forbidden"), ("GET", "/items/a"), access_log_4xx_level="warning")
+    assert [line["severity"] for line in lines] == ["WARN", "INFO"]
 
 
-def test_errors_only_and_off() -> None:
-    requests = [("GET", "/items/a"), ("GET", "/refused"), ("GET", "/boom"), ("GET", "/late")]
-    assert [line["http.route"] for line in said(*requests, access_log="errors")] == ["/boom", "/late"]
-    assert said(*requests, access_log="off") == []
-    assert said(*requests, disabled=True) == []
+def test_access_log_can_be_limited_to_errors_or_disabled() -> None:
+    requests = [("GET", "/items/a"), ("GET", "/forbidden"), ("GET", "/boom"), ("GET", "/timeout")]
+    assert [line["http.route"] for line in access_lines(*requests, access_log="errors")] == ["/boom", "/timeout"]
+    assert access_lines(*requests, access_log="off") == []
+    assert access_lines(*requests, disabled=True) == []
 
 
 @pytest.mark.parametrize("settings", [{}, {"access_log": "errors"}, {"access_log_sample": 0.0}])
-def test_a_slow_request_has_a_line_in_any_case_as_a_warning(settings: dict[str, Any]) -> None:
-    found = said(("GET", "/items/a"), ("GET", "/slow"), ("GET", "/boom"), access_log_slow=0.04, **settings)
-    by_route = {line["http.route"]: line["severity"] for line in found}
+def test_slow_request_is_always_logged_as_a_warning(settings: dict[str, Any]) -> None:
+    lines = access_lines(("GET", "/items/a"), ("GET", "/slow"), ("GET", "/boom"), access_log_slow=0.04, **settings)
+    by_route = {line["http.route"]: line["severity"] for line in lines}
     assert by_route.pop("/items/{email}", None) == (None if settings else "INFO")
     assert by_route == {"/slow": "WARN", "/boom": "ERROR"}
-    assert said(("GET", "/slow"), access_log_slow=0.04, access_log="off") == []
+    assert access_lines(("GET", "/slow"), access_log_slow=0.04, access_log="off") == []
 
 
-def test_a_level_for_its_logger_silences_it() -> None:
-    found = said(("GET", "/items/a"), ("GET", "/boom"), log_levels="connectsoft_obs.access=error")
-    assert [line["severity"] for line in found] == ["ERROR"]
+def test_level_of_the_access_logger_applies() -> None:
+    lines = access_lines(("GET", "/items/a"), ("GET", "/boom"), log_levels="connectsoft_obs.access=error")
+    assert [line["severity"] for line in lines] == ["ERROR"]
 
 
-def test_a_client_that_hangs_up_and_a_request_that_is_cancelled_have_their_line() -> None:
-    """A peer writes none for a cancelled request, another none for one that raised."""
+def test_client_disconnect_is_logged() -> None:
+    """Some libraries write no line for a cancelled request, others none for one that raised."""
     with uvicorn("orders:app") as service:
-        service.ready()
+        service.wait_until_ready()
         with httpx.Client() as client:
-            with client.stream("GET", f"{service.url}/stream?chunks=1000&pause=0.01") as answer:
-                next(answer.iter_bytes())
-        wait_for(lambda: [line for line in service.lines if line.get("http.route") == "/stream"], 10, "the line")
+            with client.stream("GET", f"{service.url}/stream?chunks=1000&pause=0.01") as response:
+                next(response.iter_bytes())
+        wait_for(lambda: [line for line in service.json_lines if line.get("http.route") == "/stream"], 10, "the line")
         service.stop()
-    [line] = [line for line in service.lines if line.get("http.route") == "/stream"]
+    [line] = [line for line in service.json_lines if line.get("http.route") == "/stream"]
     assert (line["severity"], line["connectsoft.outcome"]) == ("INFO", "aborted")
     assert line["error.type"] in ("client_disconnect", "cancelled")
 
 
-def test_a_cancelled_request_is_an_aborted_one() -> None:
+def test_cancelled_request_has_the_outcome_aborted() -> None:
     async def hangs(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(60)
 
@@ -177,10 +177,12 @@ def test_a_cancelled_request_is_an_aborted_one() -> None:
             "scheme": "http", "client": ("10.0.0.1", 1),
         }  # fmt: skip
 
-        async def nothing(*_: Any) -> Any:
+        async def receive_or_send(*_: Any) -> Any:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        task = asyncio.create_task(obs.ObservabilityMiddleware(hangs, service="access")(scope, nothing, nothing))
+        task = asyncio.create_task(
+            obs.ObservabilityMiddleware(hangs, service="access")(scope, receive_or_send, receive_or_send)
+        )
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -188,6 +190,6 @@ def test_a_cancelled_request_is_an_aborted_one() -> None:
 
     with capture() as seen:
         asyncio.run(main())
-    [line] = lines(seen)
+    [line] = select_access_lines(seen)
     assert (line["severity"], line["connectsoft.outcome"], line["error.type"]) == ("INFO", "aborted", "cancelled")
     assert "http.response.status_code" not in line

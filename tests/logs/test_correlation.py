@@ -1,4 +1,4 @@
-"""Each line carries the identity of what it was said in, and of nothing else."""
+"""Correlation: each line has the ids and bound attributes of its own operation, and of no other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from support.process import APPS, Service, free_port
-from support.scripts import run
+from support.scripts import run_script
 
 import connectsoft_obs as obs
 from connectsoft_obs.context.executor import ContextExecutor, carry_context
@@ -26,63 +26,63 @@ log = obs.get_logger("app")
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-"
 
 
-async def talk(request: Request) -> PlainTextResponse:
-    who = request.query_params["who"]
-    obs.bind(tenant_id=who)
-    log.info("first", who=who)
+async def chat(request: Request) -> PlainTextResponse:
+    tenant = request.query_params["tenant"]
+    obs.bind(tenant_id=tenant)
+    log.info("first", tenant=tenant)
     await asyncio.sleep(0.001)
     obs.bind(step=2)
     with trace.get_tracer("app").start_as_current_span("inner"):
-        log.info("inner", who=who)
+        log.info("inner", tenant=tenant)
     await asyncio.sleep(0)
-    log.info("last", who=who)
-    return PlainTextResponse(who)
+    log.info("last", tenant=tenant)
+    return PlainTextResponse(tenant)
 
 
-def observed() -> Starlette:
-    app = Starlette(routes=[Route("/talk", talk)])
-    app.add_middleware(obs.ObservabilityMiddleware, service="talk")
+def observed_app() -> Starlette:
+    app = Starlette(routes=[Route("/chat", chat)])
+    app.add_middleware(obs.ObservabilityMiddleware, service="chat")
     return app
 
 
 @pytest.mark.parametrize(("flags", "sampled"), [("01", True), ("00", False)])
-def test_trace_and_correlation_id_are_on_every_line_also_when_nothing_is_sampled(flags: str, sampled: bool) -> None:
+def test_trace_and_correlation_id_are_on_every_line_even_if_not_sampled(flags: str, sampled: bool) -> None:
     headers = {"traceparent": PARENT + flags, "x-correlation-id": "corr-1"}
-    with capture() as seen, TestClient(observed()) as client:
-        client.get("/talk?who=a", headers=headers)
-    found = [line for line in seen.logs if "trace_id" in line]
-    assert [line["message"] for line in found] == ["first", "inner", "last", "GET /talk 200"]
-    assert {line["trace_id"] for line in found} == {"4bf92f3577b34da6a3ce929d0e0e4736"}
-    assert {line["connectsoft.correlation.id"] for line in found} == {"corr-1"}
-    assert all(bool(int(line["trace_flags"], 16) & 1) is sampled for line in found)
+    with capture() as seen, TestClient(observed_app()) as client:
+        client.get("/chat?tenant=a", headers=headers)
+    lines = [line for line in seen.logs if "trace_id" in line]
+    assert [line["message"] for line in lines] == ["first", "inner", "last", "GET /chat 200"]
+    assert {line["trace_id"] for line in lines} == {"4bf92f3577b34da6a3ce929d0e0e4736"}
+    assert {line["connectsoft.correlation.id"] for line in lines} == {"corr-1"}
+    assert all(bool(int(line["trace_flags"], 16) & 1) is sampled for line in lines)
     assert len(seen.spans) == (2 if sampled else 0)
 
 
-def test_a_line_names_the_span_it_was_said_in() -> None:
-    with capture() as seen, TestClient(observed()) as client:
-        client.get("/talk?who=a")
-    server, inner = seen.span("GET /talk"), seen.span("inner")
+def test_line_has_the_id_of_the_current_span() -> None:
+    with capture() as seen, TestClient(observed_app()) as client:
+        client.get("/chat?tenant=a")
+    server, inner = seen.span("GET /chat"), seen.span("inner")
     assert server.context is not None
     assert inner.context is not None
     assert seen.log("first")["span_id"] == f"{server.context.span_id:016x}"
     assert seen.log("inner")["span_id"] == f"{inner.context.span_id:016x}"
 
 
-def test_facts_are_on_later_lines_and_not_on_earlier_ones() -> None:
-    with capture() as seen, TestClient(observed()) as client:
-        client.get("/talk?who=acme")
+def test_bound_attributes_are_on_later_lines_only() -> None:
+    with capture() as seen, TestClient(observed_app()) as client:
+        client.get("/chat?tenant=acme")
     assert "step" not in seen.log("first")
-    assert (seen.log("inner")["step"], seen.log("GET /talk 200")["step"]) == (2, 2)
+    assert (seen.log("inner")["step"], seen.log("GET /chat 200")["step"]) == (2, 2)
     assert seen.log("last")["connectsoft.tenant.id"] == "acme"
 
 
-def test_a_hundred_requests_at_once_keep_their_lines_apart() -> None:
+def test_concurrent_requests_have_separate_bound_attributes() -> None:
     async def main() -> None:
-        app = observed()
+        app = observed_app()
 
-        async def one(number: int) -> None:
+        async def send_request(number: int) -> None:
             scope: dict[str, Any] = {
-                "type": "http", "method": "GET", "path": "/talk", "query_string": b"who=w%d" % number, "headers": [],
+                "type": "http", "method": "GET", "path": "/chat", "query_string": b"tenant=t%d" % number, "headers": [],
                 "http_version": "1.1", "scheme": "http", "root_path": "",
             }  # fmt: skip
 
@@ -94,37 +94,37 @@ def test_a_hundred_requests_at_once_keep_their_lines_apart() -> None:
 
             await app(scope, receive, send)
 
-        await asyncio.gather(*[one(number) for number in range(100)])
-        # On one task, one after the other: nothing of the first may be left for the second.
-        await one(1000)
-        await one(1001)
+        await asyncio.gather(*[send_request(number) for number in range(100)])
+        # Sequentially in one task: nothing of the first request may remain for the second.
+        await send_request(1000)
+        await send_request(1001)
 
     with capture() as seen:
         asyncio.run(main())
     by_trace: dict[str, set[str | None]] = {}
     for line in seen.logs:
         if "trace_id" in line:
-            by_trace.setdefault(line["trace_id"], set()).add(line.get("connectsoft.tenant.id", line.get("who")))
+            by_trace.setdefault(line["trace_id"], set()).add(line.get("connectsoft.tenant.id", line.get("tenant")))
     assert len(by_trace) == 102
     assert all(len(tenants) == 1 for tenants in by_trace.values())
-    firsts = [line for line in seen.logs if line["message"] == "first"]
-    assert all(line["connectsoft.tenant.id"] == line["who"] and "step" not in line for line in firsts)
+    first_lines = [line for line in seen.logs if line["message"] == "first"]
+    assert all(line["connectsoft.tenant.id"] == line["tenant"] and "step" not in line for line in first_lines)
 
 
-def test_outside_of_an_operation_there_is_no_trace_and_what_is_bound_belongs_to_the_task() -> None:
-    def other() -> None:
+def test_attributes_bound_outside_an_operation_belong_to_the_task() -> None:
+    def bind_and_log() -> None:
         obs.bind(batch=1)
         log.info("bound")
 
     with capture() as seen:
-        contextvars.copy_context().run(other)
+        contextvars.copy_context().run(bind_and_log)
         log.info("unbound")
     assert not {"trace_id", "span_id", "trace_flags", "connectsoft.correlation.id"} & seen.log("bound").keys()
     assert seen.log("bound")["batch"] == 1
     assert "batch" not in seen.log("unbound")
 
 
-def test_a_span_of_somebody_elses_sdk_is_correlated_too() -> None:
+def test_span_of_another_tracer_provider_is_correlated() -> None:
     from opentelemetry.sdk.trace import TracerProvider
 
     tracer = TracerProvider().get_tracer("foreign")
@@ -133,23 +133,23 @@ def test_a_span_of_somebody_elses_sdk_is_correlated_too() -> None:
     assert seen.log("inside")["trace_id"] == f"{span.get_span_context().trace_id:032x}"
 
 
-class Marked(concurrent.futures.ThreadPoolExecutor):
-    """An executor of the application's own."""
+class CustomExecutor(concurrent.futures.ThreadPoolExecutor):
+    """An executor of the application."""
 
 
-def test_an_executor_that_the_application_set_stays() -> None:
+def test_executor_of_the_application_is_not_replaced() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        mine = Marked()
-        loop.set_default_executor(mine)
+        executor = CustomExecutor()
+        loop.set_default_executor(executor)
         assert carry_context(loop) is False
         thread = await loop.run_in_executor(None, threading.current_thread)
-        assert thread in mine._threads
+        assert thread in executor._threads
 
     asyncio.run(main())
 
 
-def test_the_default_executor_carries_the_context_once_and_returns_and_raises_as_before() -> None:
+def test_default_executor_propagates_the_context() -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
     async def main() -> None:
@@ -170,7 +170,7 @@ def test_the_default_executor_carries_the_context_once_and_returns_and_raises_as
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("setting", ["true", "false"])
-def test_executor_threads_are_correlated_on_both_loops_unless_switched_off(loop: str, setting: str) -> None:
+def test_executor_threads_are_correlated_on_both_loops_by_setting(loop: str, setting: str) -> None:
     import sys
 
     import httpx
@@ -190,23 +190,23 @@ def test_executor_threads_are_correlated_on_both_loops_unless_switched_off(loop:
         loop,
     ]
     with Service(command, port, {"CONNECTSOFT_OBS_PROPAGATE_CONTEXT_TO_THREADS": setting}) as service:
-        service.ready()
-        httpx.get(f"{service.url}/elsewhere")
-        wait_for(lambda: "from a background task" in service.said, 5)
+        service.wait_until_ready()
+        httpx.get(f"{service.url}/threads-and-tasks")
+        wait_for(lambda: "from a background task" in service.output, 5)
         service.stop()
-    by_message = {line["message"]: line for line in service.lines}
+    by_message = {line["message"]: line for line in service.json_lines}
     assert ("trace_id" in by_message["from an executor"]) is (setting == "true")
     assert "trace_id" in by_message["from to_thread"]
 
 
-def test_a_uvloop_executor_of_the_application_stays() -> None:
+def test_uvloop_executor_of_the_application_is_not_replaced() -> None:
     code = """
 import asyncio, concurrent.futures, uvloop
 from connectsoft_obs.context.executor import carry_context
 async def main():
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(thread_name_prefix="mine"))
+    loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(thread_name_prefix="custom"))
     print(carry_context(loop))
 uvloop.run(main())
 """
-    assert run(code).out.strip() == "False"
+    assert run_script(code).stdout.strip() == "False"

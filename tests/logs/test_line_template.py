@@ -1,4 +1,4 @@
-"""An access line that is filled in is, byte for byte, the line that would have been put together whole."""
+"""A line rendered from a byte template equals, byte for byte, the line that is built as a dictionary and rendered."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from connectsoft_obs.signals.logs.profiles import PROFILES
 IDS = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", "01")
 
 
-def digits(ids: tuple[str, str, str]) -> tuple[bytes, bytes, bytes]:
-    trace, span, flags = ids
-    return trace.encode(), span.encode(), flags.encode()
+def to_bytes(ids: tuple[str, str, str]) -> tuple[bytes, bytes, bytes]:
+    trace_id, span_id, flags = ids
+    return trace_id.encode(), span_id.encode(), flags.encode()
 
 
 text = st.text(st.characters(codec="utf-8"), max_size=30)
@@ -30,26 +30,29 @@ text = st.text(st.characters(codec="utf-8"), max_size=30)
 @given(
     message=text | st.just("100 % of \ue000 {id} %s"),
     name=text,
-    correlation=st.none() | text,
-    agent=text,
-    facts=st.none() | st.dictionaries(st.sampled_from(["order", "connectsoft.tenant.id", "message", "a%"]), text),
+    correlation_id=st.none() | text,
+    user_agent=text,
+    bound=st.none() | st.dictionaries(st.sampled_from(["order", "connectsoft.tenant.id", "message", "a%"]), text),
     level=st.sampled_from([INFO, ERROR]),
     flags=st.sampled_from(["00", "01", "03"]),
     duration=st.floats(0, 1e6),
-    more=st.none() | st.fixed_dictionaries({"http.request.body.size": st.integers(0, 2**40)}),
+    extra_fields=st.none() | st.fixed_dictionaries({"http.request.body.size": st.integers(0, 2**40)}),
 )
-def test_filled_in_and_put_together_are_the_same(
-    profile: str, message: str, name: str, correlation: str | None, agent: str, facts: Any, level: int, flags: str,
-    duration: float, more: Any,
+def test_byte_template_and_dictionary_give_the_same_line(
+    profile: str, message: str, name: str, correlation_id: str | None, user_agent: str, bound: Any, level: int, flags: str,
+    duration: float, extra_fields: Any,
 ) -> None:  # fmt: skip
-    layout = LineFormatter(PROFILES[profile], RESOURCE)
+    formatter = LineFormatter(PROFILES[profile], RESOURCE)
     numbers = {"http.server.request.duration": duration, "http.response.body.size": 3}
-    fixed = {"http.route": "/a/{b}", "connectsoft.outcome": "success"}
-    form = layout.form(message, "connectsoft_obs.access", fixed, tuple(numbers))
-    around = layout.fragment({"user_agent.original": agent})
-    ids, about, now = (*IDS[:2], flags), (correlation, name), 1795508700_123456789
-    filled = layout.format_event(form, now, level, digits(ids), about, tuple(numbers.values()), around, more, facts)
+    attributes = {"http.route": "/a/{b}", "connectsoft.outcome": "success"}
+    template = formatter.compile_line(message, "connectsoft_obs.access", attributes, tuple(numbers))
+    shared_fields = formatter.encode_fields({"user_agent.original": user_agent})
+    ids, operation_info, now = (*IDS[:2], flags), (correlation_id, name), 1795508700_123456789
+    values = tuple(numbers.values())
+    rendered = formatter.render_template(
+        template, now, level, to_bytes(ids), operation_info, values, shared_fields, extra_fields, bound
+    )
     if "\ue000" not in message:
-        assert form.templates[level] is not None, "nothing was filled in"
-    own = {**numbers, **(more or {}), **around.fields}
-    assert filled == render(layout.format_record(form, now, level, ids, about, own, facts))
+        assert template.byte_templates[level] is not None, "the byte template was not used"
+    fields = template.variable_fields(values, extra_fields, shared_fields)
+    assert rendered == render(formatter.build_templated_line(template, now, level, ids, operation_info, fields, bound))

@@ -1,4 +1,4 @@
-"""Our OTLP encoding of log records equals the official one after decoding, for everything that a line can hold."""
+"""The OTLP encoding of log records equals that of the official encoder after decoding, for all attribute values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from connectsoft_obs.export import chunks, otlp_request
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs import otlp_encoder
-from connectsoft_obs.signals.logs.levels import SEVERITY_NUMBER, SEVERITY_TEXT, standard
+from connectsoft_obs.signals.logs.levels import SEVERITY_NUMBER, SEVERITY_TEXT, standard_level
 from connectsoft_obs.signals.logs.sanitizer import Sanitizer
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -36,31 +36,33 @@ levels = st.sampled_from([1, 10, 15, 20, 30, 40, 45, 50, 60])
 RESOURCE: dict[str, str | int] = {"service.name": "orders", "process.pid": 7}
 
 
-def hexed(found: tuple[int, int, int] | None) -> tuple[str, str, str] | None:
-    return None if found is None else (f"{found[0]:032x}", f"{found[1]:016x}", f"{found[2]:02x}")
+def hex_ids(span_ids: tuple[int, int, int] | None) -> tuple[str, str, str] | None:
+    return None if span_ids is None else (f"{span_ids[0]:032x}", f"{span_ids[1]:016x}", f"{span_ids[2]:02x}")
 
 
-def official(now: int, level: int, message: str, logger: str, found: Any, given_: dict[str, Any], event: Any) -> Any:
+def sdk_record(
+    now: int, level: int, message: str, logger: str, span_ids: Any, fields: dict[str, Any], event: Any
+) -> Any:
     context = Context()
-    if found is not None:
-        span = SpanContext(found[0], found[1], False, TraceFlags(found[2]))
+    if span_ids is not None:
+        span = SpanContext(span_ids[0], span_ids[1], False, TraceFlags(span_ids[2]))
         context = trace.set_span_in_context(NonRecordingSpan(span))
-    made = LogRecord(
+    record = LogRecord(
         timestamp=now,
         observed_timestamp=now,
         context=context or trace.set_span_in_context(trace.INVALID_SPAN),
-        severity_text=SEVERITY_TEXT[standard(level)],
-        severity_number=SeverityNumber(SEVERITY_NUMBER[standard(level)]),
+        severity_text=SEVERITY_TEXT[standard_level(level)],
+        severity_number=SeverityNumber(SEVERITY_NUMBER[standard_level(level)]),
         body=message,
-        attributes=given_,
+        attributes=fields,
         event_name=event,
     )
-    return ReadableLogRecord(made, Resource(RESOURCE), InstrumentationScope(logger))
+    return ReadableLogRecord(record, Resource(RESOURCE), InstrumentationScope(logger))
 
 
-def same(one: Any, other: Any) -> bool:
+def is_same(actual: Any, expected: Any) -> bool:
     """Equal, and NaN equals NaN."""
-    return bool(one == other or str(one) == str(other))
+    return bool(actual == expected or str(actual) == str(expected))
 
 
 @settings(max_examples=300)
@@ -68,37 +70,41 @@ def same(one: Any, other: Any) -> bool:
     now=st.integers(1, 2**63),
     level=levels,
     message=text,
-    found=ids,
-    given_=attributes,
+    span_ids=ids,
+    fields=attributes,
     event=st.none() | text.filter(bool),
 )
-def test_any_record(now: int, level: int, message: str, found: Any, given_: dict[str, Any], event: str | None) -> None:
-    cleaned = dict(given_)
-    Sanitizer(Settings(), lambda _: None).fields(cleaned)
-    named = {**cleaned, "otel.event.name": event} if event else cleaned
-    ours = Message.FromString(otlp_encoder.record(now, level, message, hexed(found), named))
-    theirs = encode_logs([official(now, level, message, "", found, cleaned, event)])
-    expected = theirs.resource_logs[0].scope_logs[0].log_records[0]
-    assert same(ours, expected)
+def test_record_equals_the_official_encoding(
+    now: int, level: int, message: str, span_ids: Any, fields: dict[str, Any], event: str | None
+) -> None:
+    sanitized = dict(fields)
+    Sanitizer(Settings(), lambda _: None).sanitize_fields(sanitized)
+    with_event = {**sanitized, "otel.event.name": event} if event else sanitized
+    actual = Message.FromString(otlp_encoder.encode_record(now, level, message, hex_ids(span_ids), with_event))
+    official = encode_logs([sdk_record(now, level, message, "", span_ids, sanitized, event)])
+    expected = official.resource_logs[0].scope_logs[0].log_records[0]
+    assert is_same(actual, expected)
 
 
 @settings(max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from(["", "orders", "uvicorn.error"]), text), min_size=1, max_size=8))
-def test_any_request(said: list[tuple[str, str]]) -> None:
-    items = [(logger, otlp_request.item(otlp_encoder.record(5, 20, message, None, {}))) for logger, message in said]
-    ours = ExportLogsServiceRequest.FromString(otlp_encoder.pack(chunks.by_scope(items), RESOURCE))
-    theirs = encode_logs([official(5, 20, message, logger, None, {}, None) for logger, message in said])
+def test_request_equals_the_official_encoding(records: list[tuple[str, str]]) -> None:
+    items = [
+        (logger, otlp_request.item(otlp_encoder.encode_record(5, 20, message, None, {}))) for logger, message in records
+    ]
+    actual = ExportLogsServiceRequest.FromString(otlp_encoder.pack(chunks.chunks_by_scope(items), RESOURCE))
+    official = encode_logs([sdk_record(5, 20, message, logger, None, {}, None) for logger, message in records])
 
-    def by_scope(request: Any) -> dict[str, list[Any]]:
+    def records_by_scope(request: Any) -> dict[str, list[Any]]:
         return {scope.scope.name: list(scope.log_records) for scope in request.resource_logs[0].scope_logs}
 
-    assert by_scope(ours) == by_scope(theirs)
-    [one], [other] = ours.resource_logs, theirs.resource_logs
-    assert sorted(one.resource.attributes, key=str) == sorted(other.resource.attributes, key=str)
+    assert records_by_scope(actual) == records_by_scope(official)
+    [actual_logs], [official_logs] = actual.resource_logs, official.resource_logs
+    assert sorted(actual_logs.resource.attributes, key=str) == sorted(official_logs.resource.attributes, key=str)
 
 
-def test_a_key_that_the_line_reserves_is_prefixed_here_too() -> None:
-    found = Message.FromString(
-        otlp_encoder.record(1, 20, "x", None, {"trace_id": "mine", "service.name": "other", "k": 1})
+def test_reserved_keys_are_prefixed_as_in_the_json_line() -> None:
+    record = Message.FromString(
+        otlp_encoder.encode_record(1, 20, "x", None, {"trace_id": "mine", "service.name": "other", "k": 1})
     )
-    assert [pair.key for pair in found.attributes] == ["attr.trace_id", "attr.service.name", "k"]
+    assert [pair.key for pair in record.attributes] == ["attr.trace_id", "attr.service.name", "k"]

@@ -1,4 +1,4 @@
-"""Where lines go when nobody reads, when several write, and when a process ends in each of the ways there are."""
+"""Writing to standard output: slow readers, several writers, and every way in which a process can exit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from typing import Any
 import httpx
 import pytest
 from support.process import APPS, free_port, uvicorn, wait_for
-from support.scripts import run
+from support.scripts import run_script
 
 from connectsoft_obs.internal_telemetry import InternalTelemetry
-from connectsoft_obs.signals.logs.stdout_writer import BATCH_LINES, LIMIT, PAUSE, StdoutWriter
+from connectsoft_obs.signals.logs.stdout_writer import BATCH_LINES, MAX_QUEUED_BYTES, WRITE_INTERVAL, StdoutWriter
 
-LATER = """
+BACKGROUND_TASK_SCRIPT = """
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse
@@ -35,11 +35,11 @@ async def order(request):
     parts = ["a"]
     obs.bind(order_id="7", parts=parts)
 
-    async def later():
+    async def bind_later():
         parts.append("b")
         obs.bind(order_id="8", late="yes")
 
-    return PlainTextResponse("", background=BackgroundTask(later))
+    return PlainTextResponse("", background=BackgroundTask(bind_later))
 
 app = Starlette(routes=[Route("/order", order)])
 app.add_middleware(obs.ObservabilityMiddleware, service="orders")
@@ -49,8 +49,8 @@ with TestClient(app) as client:
 """
 
 
-class Unread:
-    """A service whose standard output is a pipe that is read only when we say so."""
+class UnreadService:
+    """A service whose standard output is a pipe that is not read until `read()` is called."""
 
     def __init__(self) -> None:
         port = free_port()
@@ -62,7 +62,7 @@ class Unread:
         self._reader: threading.Thread | None = None
 
     def read(self) -> None:
-        """Begin to read to the end."""
+        """Start to read until the end of the output."""
         stream = self.process.stdout
         assert stream is not None
 
@@ -73,14 +73,14 @@ class Unread:
         self._reader = threading.Thread(target=drain)
         self._reader.start()
 
-    def end(self) -> list[dict[str, Any]]:
+    def stop(self) -> list[dict[str, Any]]:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(20)
         assert self._reader is not None
         self._reader.join(10)
         return [json.loads(line) for line in self.content.split(b"\n")[:-1]]
 
-    def __enter__(self) -> Unread:
+    def __enter__(self) -> UnreadService:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,54 +90,54 @@ class Unread:
             self.process.stdout.close()
 
 
-def dropped(page: str, reason: str) -> int:
-    start = f'connectsoft_obs_dropped_total{{connectsoft_obs_signal="logs",connectsoft_obs_reason="{reason}"}} '
-    return int(float(next((line.removeprefix(start) for line in page.splitlines() if line.startswith(start)), 0)))
+def count_dropped(page: str, reason: str) -> int:
+    prefix = f'connectsoft_obs_dropped_total{{connectsoft_obs_signal="logs",connectsoft_obs_reason="{reason}"}} '
+    return int(float(next((line.removeprefix(prefix) for line in page.splitlines() if line.startswith(prefix)), 0)))
 
 
 @pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.full)])
-def test_a_stalled_reader_slows_no_request_and_what_is_dropped_is_counted(seconds: float) -> None:
-    with Unread() as service, httpx.Client() as client:
-        wait_for(lambda: _answers(client, service.url), 15, "the service to answer")
-        client.get(f"{service.url}/chatty?who=warm&lines=1")
-        requests, slowest, until = 0, 0.0, time.monotonic() + seconds
-        while time.monotonic() < until or requests < 25:
-            began = time.monotonic()
-            assert client.get(f"{service.url}/chatty?who=w{requests}&lines=500").status_code == 200
-            slowest = max(slowest, time.monotonic() - began)
+def test_stalled_reader_does_not_slow_requests(seconds: float) -> None:
+    with UnreadService() as service, httpx.Client() as client:
+        wait_for(lambda: _is_live(client, service.url), 15, "the service to answer")
+        client.get(f"{service.url}/chatty?client=warm&lines=1")
+        requests, slowest, deadline = 0, 0.0, time.monotonic() + seconds
+        while time.monotonic() < deadline or requests < 25:
+            start = time.monotonic()
+            assert client.get(f"{service.url}/chatty?client=w{requests}&lines=500").status_code == 200
+            slowest = max(slowest, time.monotonic() - start)
             requests += 1
-        lost = dropped(client.get(f"{service.url}/metrics").text, "stdout_blocked")
+        lost = count_dropped(client.get(f"{service.url}/metrics").text, "stdout_blocked")
         assert lost > 0, "4 MiB were not filled"
-        # A request makes 500 lines, 200 KiB of them; on a busy machine that takes a while, but not seconds.
+        # A request writes 500 lines of 200 KiB in total; on a loaded machine that takes a while, but not seconds.
         assert slowest < 1.5
         service.read()
-        lines = service.end()
-    said = [line for line in lines if "who" in line]
-    accessed = [line for line in lines if line.get("logger") == "connectsoft_obs.access"]
-    assert len(said) + len(accessed) + lost == requests * 500 + 1 + requests + 1
-    assert len({(line["who"], line["number"]) for line in said}) == len(said)
+        lines = service.stop()
+    application_lines = [line for line in lines if "client" in line]
+    access_lines = [line for line in lines if line.get("logger") == "connectsoft_obs.access"]
+    assert len(application_lines) + len(access_lines) + lost == requests * 500 + 1 + requests + 1
+    assert len({(line["client"], line["number"]) for line in application_lines}) == len(application_lines)
 
 
-def _answers(client: httpx.Client, url: str) -> bool:
+def _is_live(client: httpx.Client, url: str) -> bool:
     try:
         return client.get(f"{url}/health/live").status_code == 200
     except httpx.TransportError:
         return False
 
 
-def test_a_shutdown_with_a_stalled_reader_ends_in_time() -> None:
-    with Unread() as service, httpx.Client() as client:
-        wait_for(lambda: _answers(client, service.url), 15, "the service to answer")
+def test_shutdown_with_a_stalled_reader_is_bounded() -> None:
+    with UnreadService() as service, httpx.Client() as client:
+        wait_for(lambda: _is_live(client, service.url), 15, "the service to answer")
         for number in range(5):
-            client.get(f"{service.url}/chatty?who=w{number}&lines=500")
+            client.get(f"{service.url}/chatty?client=w{number}&lines=500")
         service.process.send_signal(signal.SIGTERM)
-        began = time.monotonic()
+        start = time.monotonic()
         assert service.process.wait(25) is not None
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - start < 15
 
 
-def test_workers_of_one_pipe_never_tear_a_line() -> None:
-    """Four processes write lines of 100 bytes to 30 KiB into a pipe that is always full."""
+def test_workers_with_a_common_pipe_write_complete_lines() -> None:
+    """Four processes write lines of 100 bytes to 30 KiB to a pipe that is always full."""
     code = """
 import os, sys, connectsoft_obs as obs
 telemetry = obs.configure(service="x")
@@ -170,13 +170,13 @@ for child in children:
     ]
 
 
-def test_a_line_above_the_atomic_size_waits_for_its_turn_behind_another_process() -> None:
-    """Without turns, what a second worker writes lands in the middle of the first one's long line."""
+def test_long_line_waits_for_the_lock_of_another_process() -> None:
+    """Without the lock, the output of a second worker is written into the middle of a long line of the first."""
     import fcntl
 
     reading, writing = os.pipe()
     pid = os.fork()
-    if pid == 0:  # another worker, that holds the pipe and goes away after a while
+    if pid == 0:  # another worker, which holds the lock for a while
         fcntl.lockf(writing, fcntl.LOCK_EX)
         os.write(writing, b"begin ")
         time.sleep(0.5)
@@ -185,14 +185,14 @@ def test_a_line_above_the_atomic_size_waits_for_its_turn_behind_another_process(
     try:
         assert os.read(reading, 6) == b"begin "
         with os.fdopen(writing, "w") as stream:
-            StdoutWriter(InternalTelemetry(), stream).write(b"ours\n", False)
-        assert os.read(reading, 100) == b"end\nours\n"
+            StdoutWriter(InternalTelemetry(), stream).write(b"line\n", False)
+        assert os.read(reading, 100) == b"end\nline\n"
     finally:
         os.waitpid(pid, 0)
         os.close(reading)
 
 
-def test_a_pipe_in_non_blocking_mode_loses_nothing() -> None:
+def test_non_blocking_pipe_loses_no_lines() -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     expected = b"".join(b"%06d %s\n" % (number, b"x" * 300) for number in range(2000))
@@ -217,20 +217,20 @@ def test_a_pipe_in_non_blocking_mode_loses_nothing() -> None:
     assert bytes(received) == expected
 
 
-def test_a_full_pipe_after_the_end_is_given_up_and_the_torn_line_stands_alone() -> None:
+def test_write_after_stop_times_out_and_ends_the_partial_line() -> None:
     reading, writing = os.pipe()
-    counted: list[tuple[Any, ...]] = []
+    drops: list[tuple[Any, ...]] = []
     internal_telemetry = InternalTelemetry()
-    internal_telemetry.attach(lambda metric, labels, number: counted.append((*labels, number)), lambda *_: None)
+    internal_telemetry.attach(lambda metric, labels, number: drops.append((*labels, number)), lambda *_: None)
     with os.fdopen(writing, "w") as stream:
         output = StdoutWriter(internal_telemetry, stream)
         output.start()
         assert output.stop(1)
-        began = time.monotonic()
+        start = time.monotonic()
         for _ in range(4):
             output.write(b"z" * 30000 + b"\n", False)
-        assert time.monotonic() - began < 3
-        assert sum(number for *_, number in counted) >= 1
+        assert time.monotonic() - start < 3
+        assert sum(number for *_, number in drops) >= 1
         content = b""
         while len(content) < 60000:
             content += os.read(reading, 65536)
@@ -242,22 +242,22 @@ def test_a_full_pipe_after_the_end_is_given_up_and_the_torn_line_stands_alone() 
     assert {line for line in content.split(b"\n")[:-1]} >= {b"z" * 30000, b"after"}
 
 
-def test_a_broken_pipe_is_counted_and_nobody_notices() -> None:
+def test_broken_pipe_is_counted() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    counted: list[tuple[Any, ...]] = []
+    drops: list[tuple[Any, ...]] = []
     internal_telemetry = InternalTelemetry()
-    internal_telemetry.attach(lambda metric, labels, number: counted.append((*labels, number)), lambda *_: None)
+    internal_telemetry.attach(lambda metric, labels, number: drops.append((*labels, number)), lambda *_: None)
     with os.fdopen(writing, "w") as stream:
         output = StdoutWriter(internal_telemetry, stream)
         output.write(b"one\n", False)
         output.start()
         output.write(b"two\n", False)
         assert output.flush(5)
-    assert counted == [("logs", "stdout_failed", 1), ("logs", "stdout_failed", 1)]
+    assert drops == [("logs", "stdout_failed", 1), ("logs", "stdout_failed", 1)]
 
 
-def test_the_account_of_waiting_bytes_is_right_after_many_threads() -> None:
+def test_number_of_queued_bytes_is_exact_with_many_threads() -> None:
     with Path(os.devnull).open("w") as stream:
         output = StdoutWriter(InternalTelemetry(), stream)
         output.start()
@@ -272,11 +272,11 @@ def test_the_account_of_waiting_bytes_is_right_after_many_threads() -> None:
         for thread in threads:
             thread.join()
         assert output.flush(10)
-        wait_for(lambda: output._size == 0, 5, "nothing to wait")
-        assert LIMIT > 0
+        wait_for(lambda: output._queued_bytes == 0, 5, "an empty queue")
+        assert MAX_QUEUED_BYTES > 0
 
 
-ENDS = {
+EXITS = {
     "return": "pass",
     "sys.exit": "sys.exit(3)",
     "an exception": "raise ValueError('the end')",
@@ -285,8 +285,8 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", list(ENDS))
-def test_no_line_is_lost_at_a_clean_end_or_an_exception(end: str) -> None:
+@pytest.mark.parametrize("exit_name", list(EXITS))
+def test_exit_loses_no_lines(exit_name: str) -> None:
     code = f"""
 import os, sys, time, connectsoft_obs as obs
 telemetry = obs.configure(service="x")
@@ -294,42 +294,42 @@ telemetry.serve()
 log = obs.get_logger()
 for number in range(2000):
     log.info("line", number=number)
-{ENDS[end]}
+{EXITS[exit_name]}
 """
-    ended = run(code)
-    lines = ended.lines
+    result = run_script(code)
+    lines = result.json_lines
     assert [line["number"] for line in lines if line["message"] == "line"] == list(range(2000))
-    if "exception" in end:
+    if "exception" in exit_name:
         [last] = [line for line in lines if line["severity"] == "FATAL"]
         assert last["exception.stacktrace"].rstrip().endswith("ValueError: the end")
-        assert (ended.code, ended.err) == (1, ""), "the traceback is in the stream, and nowhere else"
+        assert (result.exit_code, result.stderr) == (1, ""), "the traceback is in the log only"
 
 
-def test_an_exit_without_any_goodbye_loses_at_most_the_stated_pause() -> None:
+def test_immediate_exit_loses_at_most_the_write_interval() -> None:
     with uvicorn("chatty_logging:app") as service:
-        service.ready()
+        service.wait_until_ready()
         with pytest.raises(httpx.TransportError):
-            httpx.get(f"{service.url}/leave?wait={PAUSE * 4}", timeout=10)
+            httpx.get(f"{service.url}/exit?wait={WRITE_INTERVAL * 4}", timeout=10)
         assert service.process.wait(10) == 3
-        wait_for(lambda: "long before the end" in service.said, 5, "the line of four pauses ago")
+        wait_for(lambda: "long before the exit" in service.output, 5, "the line of four intervals ago")
 
 
-def test_a_hook_that_somebody_set_before_us_is_called_and_pythons_own_is_not() -> None:
+def test_previous_excepthook_is_called_unless_it_is_the_default() -> None:
     code = """
 import sys, threading
-sys.excepthook = lambda *args: print("theirs", args[0].__name__, file=sys.stderr)
-threading.excepthook = lambda args: print("their thread", args.exc_type.__name__, file=sys.stderr)
+sys.excepthook = lambda *args: print("process hook", args[0].__name__, file=sys.stderr)
+threading.excepthook = lambda args: print("thread hook", args.exc_type.__name__, file=sys.stderr)
 import connectsoft_obs as obs
 obs.configure(service="x")
 thread = threading.Thread(target=lambda: 1 / 0); thread.start(); thread.join()
 raise KeyError("x")
 """
-    ended = run(code)
-    assert ended.err.split("\n") == ["their thread ZeroDivisionError", "theirs KeyError", ""]
-    assert [line["exception.type"] for line in ended.lines] == ["ZeroDivisionError", "KeyError"]
+    result = run_script(code)
+    assert result.stderr.split("\n") == ["thread hook ZeroDivisionError", "process hook KeyError", ""]
+    assert [line["exception.type"] for line in result.json_lines] == ["ZeroDivisionError", "KeyError"]
 
 
-def test_an_exception_that_cannot_be_written_is_printed_by_python() -> None:
+def test_uncaught_exception_is_printed_if_it_cannot_be_logged() -> None:
     code = """
 import os, sys, connectsoft_obs as obs
 obs.configure(service="x").serve()
@@ -339,13 +339,13 @@ os.set_blocking(writing, False)
 try:
     while True: os.write(writing, b"x" * 4096)
 except BlockingIOError: os.set_blocking(writing, True)
-raise ValueError("nobody reads")
+raise ValueError("the pipe is not read")
 """
-    ended = run(code, timeout=30)
-    assert "ValueError: nobody reads" in ended.err
+    result = run_script(code, timeout=30)
+    assert "ValueError: the pipe is not read" in result.stderr
 
 
-def test_lines_put_into_words_later_keep_their_order_whoever_does_it() -> None:
+def test_deferred_lines_keep_their_order() -> None:
     reading, writing = os.pipe()
     received = bytearray()
     reader = threading.Thread(target=lambda: _read_all(reading, received))
@@ -354,47 +354,47 @@ def test_lines_put_into_words_later_keep_their_order_whoever_does_it() -> None:
         output = StdoutWriter(InternalTelemetry(), stream)
         output.start()
 
-        def made(line: bytes) -> bytes:
-            time.sleep(0)  # others have their turn
+        def render(line: bytes) -> bytes:
+            time.sleep(0)  # switches to another thread
             return line
 
-        def write(who: int) -> None:
+        def write(worker: int) -> None:
             for number in range(4000):
-                line = b"%d %d\n" % (who, number)
-                output.write(line if number % 3 else partial(made, line), not number % 50)
+                line = b"%d %d\n" % (worker, number)
+                output.write(line if number % 3 else partial(render, line), not number % 50)
 
-        threads = [threading.Thread(target=write, args=(who,)) for who in range(4)]
+        threads = [threading.Thread(target=write, args=(worker,)) for worker in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert output.stop(20)
     reader.join()
-    said: dict[bytes, list[int]] = {}
+    numbers_by_worker: dict[bytes, list[int]] = {}
     for line in bytes(received).splitlines():
-        who, number = line.split()
-        said.setdefault(who, []).append(int(number))
-    assert said == {b"%d" % who: [*range(4000)] for who in range(4)}
+        worker, number = line.split()
+        numbers_by_worker.setdefault(worker, []).append(int(number))
+    assert numbers_by_worker == {b"%d" % worker: [*range(4000)] for worker in range(4)}
 
 
-def test_a_line_that_cannot_be_put_into_words_costs_no_other() -> None:
+def test_line_that_cannot_be_rendered_does_not_affect_others() -> None:
     errors: list[tuple[Any, ...]] = []
     internal_telemetry = InternalTelemetry()
     internal_telemetry.attach(lambda metric, labels, number: errors.append((*labels, number)), lambda *_: None)
 
     def fails() -> bytes:
-        raise LookupError("ours")
+        raise LookupError("cannot render")
 
     def write(output: StdoutWriter) -> None:
         output.write(b"one\n", False)
         output.write(fails, False)
         output.write(b"two\n", False)
 
-    assert _written(write, internal_telemetry) == b"one\ntwo\n"
+    assert _capture_output(write, internal_telemetry) == b"one\ntwo\n"
     assert errors == [("logs", 1)]
 
 
-def test_a_signal_while_lines_are_put_into_words_costs_none_of_them() -> None:
+def test_signal_while_rendering_loses_no_lines() -> None:
     interrupts = [KeyboardInterrupt]
 
     def line() -> bytes:
@@ -411,8 +411,8 @@ def test_a_signal_while_lines_are_put_into_words_costs_none_of_them() -> None:
             output.write(b"last\n", False)
         output.write(b"after\n", False)
 
-    said = _written(write, InternalTelemetry()).split()
-    assert said == [
+    lines = _capture_output(write, InternalTelemetry()).split()
+    assert lines == [
         b"before",
         b"interrupted",
         *(b"%d" % number for number in range(2, BATCH_LINES - 1)),
@@ -421,12 +421,12 @@ def test_a_signal_while_lines_are_put_into_words_costs_none_of_them() -> None:
     ]
 
 
-def test_a_flush_waits_for_lines_that_another_thread_puts_into_words() -> None:
-    asked, go = threading.Event(), threading.Event()
+def test_flush_waits_for_lines_that_another_thread_renders() -> None:
+    started, can_continue = threading.Event(), threading.Event()
 
     def slow() -> bytes:
-        asked.set()
-        assert go.wait(10)
+        started.set()
+        assert can_continue.wait(10)
         return b"slow\n"
 
     def write(output: StdoutWriter) -> None:
@@ -439,24 +439,24 @@ def test_a_flush_waits_for_lines_that_another_thread_puts_into_words() -> None:
 
         thread = threading.Thread(target=write_all)
         thread.start()
-        assert asked.wait(10)
+        assert started.wait(10)
         assert not output.flush(0.2)
-        go.set()
+        can_continue.set()
         thread.join()
         assert output.flush(10)
 
-    assert _written(write, InternalTelemetry()) == b"first\n" + b"slow\n" * BATCH_LINES
+    assert _capture_output(write, InternalTelemetry()) == b"first\n" + b"slow\n" * BATCH_LINES
 
 
-def test_a_line_says_what_was_so_when_the_request_ended() -> None:
-    done = run(LATER)
-    assert done.code == 0, done.err
-    accessed = [line for line in done.lines if line.get("logger") == "connectsoft_obs.access"]
-    assert [(line["order_id"], line["parts"], "late" in line) for line in accessed] == [("7", ["a"], False)] * 3
+def test_access_line_has_the_state_at_the_end_of_the_request() -> None:
+    result = run_script(BACKGROUND_TASK_SCRIPT)
+    assert result.exit_code == 0, result.stderr
+    access_lines = [line for line in result.json_lines if line.get("logger") == "connectsoft_obs.access"]
+    assert [(line["order_id"], line["parts"], "late" in line) for line in access_lines] == [("7", ["a"], False)] * 3
 
 
-def _written(write: Callable[[StdoutWriter], object], internal_telemetry: InternalTelemetry) -> bytes:
-    """What comes out of a pipe after `write` has written, once a thread does it."""
+def _capture_output(write: Callable[[StdoutWriter], object], internal_telemetry: InternalTelemetry) -> bytes:
+    """The output of a pipe after `write` has written to it through the writing thread."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:
         output = StdoutWriter(internal_telemetry, stream)

@@ -1,4 +1,4 @@
-"""Whatever a caller logs, the line is one JSON object of bounded size, and the caller notices nothing."""
+"""Any value can be logged: the line is one JSON object of bounded size, and the log call never raises."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.log_format_cases import Stage
+from support.log_format_cases import LogRecorder
 
 MAX_LINE, MAX_VALUE = 65536, 8192
 
@@ -27,7 +27,7 @@ class Colour(enum.Enum):
     RED = "red"
 
 
-class Size(str, enum.Enum):  # noqa: UP042  the older spelling, whose str() is another
+class Size(str, enum.Enum):  # noqa: UP042  the older form, whose str() differs
     LARGE = "large"
 
 
@@ -43,7 +43,7 @@ class Point:
 
 
 class Hostile:
-    """Fails at everything that one may ask of it."""
+    """Every operation on it raises."""
 
     def __repr__(self) -> str:
         raise SystemError
@@ -63,20 +63,20 @@ class Hostile:
 
 
 class Shrinking(dict[str, int]):
-    """A mapping that changes while one looks at it."""
+    """A mapping that is modified during iteration."""
 
     def items(self) -> Any:
         raise RuntimeError("dictionary changed size during iteration")
 
 
-def line(**fields: Any) -> dict[str, Any]:
-    stage = Stage("otel")
-    stage.log.info("message", **fields)
-    written = stage.written.getvalue()
+def logged_line(**fields: Any) -> dict[str, Any]:
+    recorder = LogRecorder("otel")
+    recorder.log.info("message", **fields)
+    written = recorder.output.getvalue()
     assert written.endswith("\n")
     assert written.count("\n") == 1
-    found: dict[str, Any] = json.loads(written)
-    return found
+    line: dict[str, Any] = json.loads(written)
+    return line
 
 
 CYCLE: list[Any] = []
@@ -118,41 +118,41 @@ CYCLE.append(CYCLE)
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_each_kind_of_value_has_one_form(value: Any, expected: Any) -> None:
-    assert line(value=value)["value"] == expected
+def test_each_type_of_value_has_one_representation(value: Any, expected: Any) -> None:
+    assert logged_line(value=value)["value"] == expected
 
 
-def test_cycles_depth_and_width_end_in_a_mark() -> None:
+def test_cycles_depth_and_width_are_truncated() -> None:
     deep: Any = "bottom"
     for _ in range(50):
         deep = {"in": deep}
-    found = line(cycle=CYCLE, deep=deep, wide=list(range(100_000)), many={str(n): n for n in range(100_000)})
-    assert "...[truncated]" in json.dumps(found["cycle"])
-    assert "bottom" not in json.dumps(found["deep"])
-    assert found["wide"][-1] == "...[truncated]"
-    assert len(found["wide"]) <= 1001
-    assert len(found["many"]) <= 1001
+    line = logged_line(cycle=CYCLE, deep=deep, wide=list(range(100_000)), many={str(n): n for n in range(100_000)})
+    assert "...[truncated]" in json.dumps(line["cycle"])
+    assert "bottom" not in json.dumps(line["deep"])
+    assert line["wide"][-1] == "...[truncated]"
+    assert len(line["wide"]) <= 1001
+    assert len(line["many"]) <= 1001
 
 
-def test_a_long_value_is_cut_and_says_so() -> None:
-    found = line(short="x" * MAX_VALUE, long="y" * (MAX_VALUE + 1))
-    assert found["short"] == "x" * MAX_VALUE
-    assert found["long"] == "y" * MAX_VALUE + "...[truncated]"
+def test_long_value_is_truncated() -> None:
+    line = logged_line(short="x" * MAX_VALUE, long="y" * (MAX_VALUE + 1))
+    assert line["short"] == "x" * MAX_VALUE
+    assert line["long"] == "y" * MAX_VALUE + "...[truncated]"
 
 
-def test_a_stack_trace_keeps_its_beginning_and_its_end() -> None:
-    stage = Stage("otel")
+def test_truncated_stack_trace_has_its_beginning_and_end() -> None:
+    recorder = LogRecorder("otel")
 
     def recurse(number: int) -> None:
         if number == 0:
             raise ValueError("the innermost")
-        exec(f"recurse({number} - 1)", {"recurse": recurse})  # noqa: S102  so that no two lines are alike
+        exec(f"recurse({number} - 1)", {"recurse": recurse})  # noqa: S102  gives each frame a different line
 
     try:
         recurse(200)
     except ValueError:
-        stage.log.exception("deep")
-    stack = json.loads(stage.written.getvalue())["exception.stacktrace"]
+        recorder.log.exception("deep")
+    stack = json.loads(recorder.output.getvalue())["exception.stacktrace"]
     assert len(stack) < MAX_VALUE + 50
     assert stack.startswith("Traceback (most recent call last):")
     assert "...[truncated]" in stack
@@ -160,22 +160,22 @@ def test_a_stack_trace_keeps_its_beginning_and_its_end() -> None:
 
 
 @pytest.mark.parametrize("unit", ["x", "\x00", "€", "😀", '"', "\\"])
-def test_no_line_is_longer_than_a_line_may_be(unit: str) -> None:
-    stage = Stage("otel")
-    stage.log.info("m" * 100_000, **{f"field{number}": unit * 9000 for number in range(40)})
-    stage.log.info("many fields", **{f"field{number}": number for number in range(20_000)})
-    stage.log.info("long keys", **{"k" * 70_000: 1, "q" * 70_000: 2})
-    for written in stage.written.getvalue().splitlines(keepends=True):
+def test_line_length_is_bounded(unit: str) -> None:
+    recorder = LogRecorder("otel")
+    recorder.log.info("m" * 100_000, **{f"field{number}": unit * 9000 for number in range(40)})
+    recorder.log.info("many fields", **{f"field{number}": number for number in range(20_000)})
+    recorder.log.info("long keys", **{"k" * 70_000: 1, "q" * 70_000: 2})
+    for written in recorder.output.getvalue().splitlines(keepends=True):
         assert len(written.encode()) <= MAX_LINE
-        found = json.loads(written)
-        assert list(found)[:4] == ["timestamp", "severity", "message", "logger"]
+        line = json.loads(written)
+        assert list(line)[:4] == ["timestamp", "severity", "message", "logger"]
         assert "...[truncated]" in written
 
 
 keys = st.one_of(
     st.text(max_size=30), st.sampled_from(["timestamp", "message", "trace_id", "exc_info", "event", "level", "", "a.b"])
 )
-anything = st.recursive(
+any_value = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.datetimes(), st.uuids(), st.decimals(),
         st.builds(Hostile), st.builds(object), st.just(Point), st.complex_numbers(),
@@ -189,55 +189,57 @@ anything = st.recursive(
 
 
 @settings(max_examples=500, deadline=None)
-@given(event=anything, args=st.lists(anything, max_size=2), fields=st.dictionaries(keys, anything, max_size=5))
-def test_nothing_raises_and_every_line_parses(event: Any, args: list[Any], fields: dict[str, Any]) -> None:
+@given(event=any_value, args=st.lists(any_value, max_size=2), fields=st.dictionaries(keys, any_value, max_size=5))
+def test_arbitrary_values_give_valid_lines(event: Any, args: list[Any], fields: dict[str, Any]) -> None:
     for profile in ("otel", "connectsoft", "ecs"):
-        stage = Stage(profile)
-        stage.log.warning(event, *args, **{key: value for key, value in fields.items() if key != "event"})
-        written, end = stage.written.getvalue().split("\n")
+        recorder = LogRecorder(profile)
+        recorder.log.warning(event, *args, **{key: value for key, value in fields.items() if key != "event"})
+        written, end = recorder.output.getvalue().split("\n")
         assert not end
-        found = orjson.loads(written)
-        assert set(found) >= {"message"}
-        assert [name for name, labels in stage.counted if labels == ("warning",)] == ["connectsoft.log.records"]
-        assert stage.counted_errors == []
+        line = orjson.loads(written)
+        assert set(line) >= {"message"}
+        assert [name for name, labels in recorder.counter_calls if labels == ("warning",)] == [
+            "connectsoft.log.records"
+        ]
+        assert recorder.counted_errors == []
 
 
 @pytest.mark.parametrize("key", ["exc_info", "stack_info"])
-def test_a_switch_that_cannot_say_whether_it_is_on_raises_nothing(key: str) -> None:
-    stage = Stage("otel")
-    stage.log.info("said", **{key: Hostile()})
-    assert orjson.loads(stage.written.getvalue())["message"] == "said"
+def test_exc_info_without_a_truth_value_does_not_raise(key: str) -> None:
+    recorder = LogRecorder("otel")
+    recorder.log.info("logged", **{key: Hostile()})
+    assert orjson.loads(recorder.output.getvalue())["message"] == "logged"
 
 
 @pytest.mark.parametrize("secret", [Hostile(), [Hostile()]], ids=["itself", "in a list"])
-def test_a_secret_that_cannot_be_compared_is_redacted_like_any_other(secret: Any) -> None:
-    stage = Stage("otel")
-    stage.log.info("said", password=secret)
-    assert orjson.loads(stage.written.getvalue())["password"] == "REDACTED"
-    assert stage.counted_errors == []
+def test_secret_whose_comparison_raises_is_redacted(secret: Any) -> None:
+    recorder = LogRecorder("otel")
+    recorder.log.info("logged", password=secret)
+    assert orjson.loads(recorder.output.getvalue())["password"] == "REDACTED"
+    assert recorder.counted_errors == []
 
 
-def test_a_value_that_another_thread_changes_is_still_logged() -> None:
+def test_value_that_another_thread_modifies_is_logged() -> None:
     import threading
 
     shared: dict[str, int] = {}
-    done = threading.Event()
+    is_done = threading.Event()
 
-    def change() -> None:
+    def modify() -> None:
         number = 0
-        while not done.is_set():
+        while not is_done.is_set():
             number += 1
             shared[str(number % 500)] = number
             shared.pop(str((number * 7) % 500), None)
 
-    thread = threading.Thread(target=change)
+    thread = threading.Thread(target=modify)
     thread.start()
     try:
-        stage = Stage("otel")
+        recorder = LogRecorder("otel")
         for _ in range(300):
-            stage.log.info("shared", shared=shared)
+            recorder.log.info("shared", shared=shared)
     finally:
-        done.set()
+        is_done.set()
         thread.join()
-    assert len(stage.written.getvalue().splitlines()) == 300
-    assert stage.counted_errors == []
+    assert len(recorder.output.getvalue().splitlines()) == 300
+    assert recorder.counted_errors == []

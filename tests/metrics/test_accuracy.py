@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import pytest
 from support.exposition import scrape
-from support.otlp import HttpSink, attributes
+from support.otlp import HttpSink, decode_attributes
 from support.process import gunicorn, wait_for
 from support.servers import prometheus, rotel
 
@@ -78,7 +78,7 @@ def pushed(sink: HttpSink) -> dict[str, int]:
     found = {}
     for kind, message in list(sink.received.requests):
         for resource in message.resource_metrics if kind == "/v1/metrics" else ():
-            instance = attributes(resource.resource.attributes)["service.instance.id"]
+            instance = decode_attributes(resource.resource.attributes)["service.instance.id"]
             for scope in resource.scope_metrics:
                 for metric in scope.metrics:
                     if metric.name == "http.server.request.duration":
@@ -100,7 +100,7 @@ def test_every_total_is_the_clients_count(seconds: float, kills: int, tmp_path: 
         }
         options = ("--preload", "--max-requests", "400", "--max-requests-jitter", "200")
         with gunicorn("shop:app", *options, workers=WORKERS, env=env) as service:
-            service.ready()
+            service.wait_until_ready()
             with prometheus(f"127.0.0.1:{service.port}") as server:
                 unpushed = 0
                 with Load(service.port) as load:

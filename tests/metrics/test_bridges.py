@@ -14,8 +14,8 @@ import pytest
 from opentelemetry import metrics, trace
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
 from prometheus_client.core import GaugeMetricFamily
-from support.exposition import Page, page, scrape
-from support.otlp import HttpSink, attributes
+from support.exposition import MetricsPage, parse_page, scrape
+from support.otlp import HttpSink, decode_attributes
 from support.process import gunicorn, uvicorn, wait_for
 
 import connectsoft_obs as obs
@@ -30,11 +30,11 @@ meter = metrics.get_meter("tests.before")
 early = meter.create_counter("early.birds", unit="{bird}", description="Made at import.")
 
 
-def written(seen: Any, openmetrics: bool = True) -> Page:
+def written(seen: Any, openmetrics: bool = True) -> MetricsPage:
     headers = {b"accept": b"application/openmetrics-text"} if openmetrics else {}
-    answered = EndpointRouter(seen.telemetry).paths["/metrics"](EndpointRequest("GET", b"", headers, None))
+    answered = EndpointRouter(seen.telemetry).pages["/metrics"](EndpointRequest("GET", b"", headers, None))
     assert answered.status == 200
-    return page(answered.body.decode(), openmetrics)
+    return parse_page(answered.body.decode(), openmetrics)
 
 
 # --- OpenTelemetry's Meter API ----------------------------------------------------------------------------------------
@@ -158,13 +158,13 @@ def test_each_kind_of_a_plain_family_is_bridged_under_its_own_name(registry: Col
 
     encoded = b"".join(otlp_encoder.metrics(prometheus_client.snapshots(registry.collect()), 1, 2))
     found = {metric.name: metric for metric in ScopeMetrics.FromString(encoded).metrics}
-    kinds = {name: attributes(metric.metadata)["prometheus.type"] for name, metric in found.items()}
+    kinds = {name: decode_attributes(metric.metadata)["prometheus.type"] for name, metric in found.items()}
     assert kinds == {
         "c_seconds": "counter", "g": "gauge", "h": "histogram", "s": "summary", "i_info": "info", "e": "stateset",
     }  # fmt: skip
     assert (found["c_seconds"].unit, found["c_seconds"].sum.is_monotonic) == ("s", True)
     assert found["c_seconds"].sum.data_points[0].as_double == 2.5
-    assert attributes(found["c_seconds"].sum.data_points[0].attributes) == {"a": "x"}
+    assert decode_attributes(found["c_seconds"].sum.data_points[0].attributes) == {"a": "x"}
     assert found["g"].gauge.data_points[0].as_int == -3
     [point] = found["h"].histogram.data_points
     assert (point.count, point.sum, list(point.bucket_counts), list(point.explicit_bounds)) == (
@@ -175,15 +175,17 @@ def test_each_kind_of_a_plain_family_is_bridged_under_its_own_name(registry: Col
     )
     [total] = found["s"].histogram.data_points
     assert (total.count, total.sum) == (2, 5)
-    assert [(attributes(p.attributes), p.as_int) for p in found["i_info"].sum.data_points] == [({"version": "1"}, 1)]
-    assert {attributes(p.attributes)["e"]: p.as_int for p in found["e"].sum.data_points} == {"on": 0, "off": 1}
+    assert [(decode_attributes(p.attributes), p.as_int) for p in found["i_info"].sum.data_points] == [
+        ({"version": "1"}, 1)
+    ]
+    assert {decode_attributes(p.attributes)["e"]: p.as_int for p in found["e"].sum.data_points} == {"on": 0, "off": 1}
 
 
 def test_plain_families_are_on_the_page_and_sent_over_otlp() -> None:
     with HttpSink() as sink:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_METRIC_EXPORT_INTERVAL": "200"}
         with uvicorn("shop:app", env=env) as service:
-            service.ready()
+            service.wait_until_ready()
             for _ in range(3):
                 httpx.get(f"{service.url}/order")
             found = scrape(service.url)
@@ -236,7 +238,7 @@ def test_plain_families_add_up_where_their_directory_is_set(tmp_path: Path) -> N
     }
     (tmp_path / "ours").mkdir()
     with gunicorn("shop:app", workers=3, env=env) as service:
-        service.ready()
+        service.wait_until_ready()
         pids = {httpx.get(f"{service.url}/order").json()["pid"] for _ in range(60)}
         assert len(pids) > 1
         for _ in range(5):
@@ -245,5 +247,5 @@ def test_plain_families_add_up_where_their_directory_is_set(tmp_path: Path) -> N
             assert found.value("orders_placed_total") == 60
             assert not found.has("python_gc_collections_total"), "of one process alone"
             assert found.value("process_threads") > 3
-        assert "made with prometheus_client itself" not in service.said
+        assert "made with prometheus_client itself" not in service.output
         assert os.listdir(tmp_path)

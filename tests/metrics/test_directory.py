@@ -15,9 +15,9 @@ from support.exposition import scrape
 from support.forked_workers import ForkedProcess
 from support.process import APPS, Service, free_port, gunicorn, uvicorn
 
+from connectsoft_obs.process.identity import process_start_time
 from connectsoft_obs.signals.metrics import MetricRegistry
 from connectsoft_obs.signals.metrics.multiprocess import candidate_dirs, find_or_create
-from connectsoft_obs.process.identity import process_start_time
 
 CODE = "import signal; print('up', flush=True); signal.pause()"
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.servers import program
+from support.servers import program_path
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 PAGES = ["how-to/metrics.md", "explanation/cardinality.md", "explanation/multiprocess.md"]
@@ -32,7 +32,7 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path)
 def test_the_scrape_configuration_is_one(tmp_path: Path) -> None:
     [content] = blocks("how-to/metrics.md", "yaml")
     (tmp_path / "prometheus.yml").write_text(content)
-    command = [program("promtool"), "check", "config", str(tmp_path / "prometheus.yml")]
+    command = [program_path("promtool"), "check", "config", str(tmp_path / "prometheus.yml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

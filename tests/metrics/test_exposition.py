@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
-from support.exposition import Page, page
+from support.exposition import MetricsPage, parse_page
 from support.process import uvicorn
 
 from connectsoft_obs.endpoints import EndpointRequest, EndpointResponse, EndpointRouter
@@ -52,12 +52,12 @@ def shop() -> Iterator[Telemetry]:
 
 def asked(telemetry: Telemetry, query: bytes = b"", **headers: bytes) -> EndpointResponse:
     given_ = {name.replace("_", "-").encode(): value for name, value in headers.items()}
-    return EndpointRouter(telemetry).paths["/metrics"](EndpointRequest("GET", query, given_, "127.0.0.1"))
+    return EndpointRouter(telemetry).pages["/metrics"](EndpointRequest("GET", query, given_, "127.0.0.1"))
 
 
-def written(metrics: MetricRegistry, openmetrics: bool) -> Page:
+def written(metrics: MetricRegistry, openmetrics: bool) -> MetricsPage:
     parts = Exposition(openmetrics).families(metrics.snapshots(), lambda: None)
-    return page("".join([*parts, "# EOF\n" if openmetrics else ""]), openmetrics)
+    return parse_page("".join([*parts, "# EOF\n" if openmetrics else ""]), openmetrics)
 
 
 # --- Formats ----------------------------------------------------------------------------------------------------------
@@ -91,11 +91,11 @@ def test_no_header_breaks_the_negotiation(header: str) -> None:
 
 def test_b09_both_formats_are_read_by_prometheus_own_parsers(shop: Telemetry) -> None:
     text = asked(shop)
-    assert text.kind == "text/plain; version=0.0.4; charset=utf-8"
-    plain = page(text.body.decode(), openmetrics=False)
+    assert text.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    plain = parse_page(text.body.decode(), openmetrics=False)
     rich = asked(shop, accept=b"application/openmetrics-text")
-    assert rich.kind == "application/openmetrics-text; version=1.0.0; charset=utf-8"
-    full = page(rich.body.decode(), openmetrics=True)
+    assert rich.content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    full = parse_page(rich.body.decode(), openmetrics=True)
     for found in (plain, full):
         assert found.value("http_server_request_duration_seconds_count", http_route="/items/{id}") == 1
         assert found.value("connectsoft_log_records_total", connectsoft_log_severity="info") == 3
@@ -206,7 +206,7 @@ def test_name_asks_for_some_families_or_samples_alone(shop: Telemetry) -> None:
     names = [sample.partition("{")[0] for sample in samples]
     assert names == ["http_server_request_duration_seconds_count", *["connectsoft_log_records_total"] * 5]
     family = asked(shop, b"name[]=http_server_request_duration_seconds", accept=b"application/openmetrics-text")
-    restricted = page(family.body.decode(), openmetrics=True)
+    restricted = parse_page(family.body.decode(), openmetrics=True)
     assert set(restricted.families) == {"http_server_request_duration_seconds"}
     assert len(list(restricted.samples("http_server_request_duration_seconds_bucket"))) == 15
     assert asked(shop, b"name[]=nothing").body == b""
@@ -232,7 +232,7 @@ def test_what_comes_through_a_proxy_sees_nothing_without_a_token(shop: Telemetry
 
 def test_head_has_the_headers_of_get_and_no_body() -> None:
     with uvicorn("shop:app") as service:
-        service.ready()
+        service.wait_until_ready()
         get, head = (httpx.request(method, f"{service.url}/metrics") for method in ("GET", "HEAD"))
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["content-type"] == get.headers["content-type"]
@@ -244,7 +244,7 @@ def test_head_has_the_headers_of_get_and_no_body() -> None:
 def test_the_service_answers_while_a_page_is_being_written() -> None:
     """A collector that hangs holds up the scrape that waits for it, and nothing else."""
     with uvicorn("hanging_collector:app") as service:
-        service.ready()
+        service.wait_until_ready()
         done = threading.Event()
         pages: list[httpx.Response] = []
 
@@ -261,7 +261,7 @@ def test_the_service_answers_while_a_page_is_being_written() -> None:
         httpx.get(f"{service.url}/release")
         scraper.join(10)
         assert pages[0].status_code == 200
-        assert "from_a_slow_collector" in pages[0].text
+        assert "hanging_collector_value" in pages[0].text
 
 
 def test_a_page_that_fails_is_a_500_and_counted(shop: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +280,7 @@ def test_a_page_that_fails_is_a_500_and_counted(shop: Telemetry, monkeypatch: py
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/metrics", "headers": [], "client": ("127.0.0.1", 1)}
-    found = answers.page(scope)
+    found = answers.find_page(scope)
     assert found is not None
     asyncio.run(answers.send(found, scope, send))
     assert sent[0]["status"] == 500

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from opentelemetry import trace
 from support.exposition import scrape
-from support.otlp import HttpSink, attributes
+from support.otlp import HttpSink, decode_attributes
 from support.process import uvicorn, wait_for
 
 import connectsoft_obs as obs
@@ -257,7 +257,7 @@ def test_both_ways_out_say_the_same() -> None:
     with HttpSink() as sink:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_METRIC_EXPORT_INTERVAL": "200"}
         with uvicorn("shop:app", env=env) as service:
-            service.ready()
+            service.wait_until_ready()
             assert scrape(service.url).value("mail_queue_depth") == 0, "there before anything happened"
             for tier, size in (("gold", 50), ("gold", 500), ("free", 5000)):
                 httpx.get(f"{service.url}/order", params={"tier": tier, "size": size})
@@ -267,7 +267,7 @@ def test_both_ways_out_say_the_same() -> None:
             def placed() -> dict[str, float]:
                 metric = sink.received.metric("orders.placed")
                 points = metric.sum.data_points if metric else []
-                return {attributes(point.attributes)["tier"]: point.as_int for point in points}
+                return {decode_attributes(point.attributes)["tier"]: point.as_int for point in points}
 
             wait_for(lambda: placed() == {"gold": 2, "free": 1}, 10, "three orders over OTLP")
             assert page.value("orders_placed_total", tier="gold") == 2

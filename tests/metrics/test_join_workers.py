@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from support.exposition import scrape
-from support.otlp import HttpSink, attributes
+from support.otlp import HttpSink, decode_attributes
 from support.process import gunicorn, uvicorn, wait_for
 
 DURATION = "http.server.request.duration"
@@ -20,7 +20,7 @@ def latest(sink: HttpSink, name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for kind, message in list(sink.received.requests):
         for resource in message.resource_metrics if kind == "/v1/metrics" else ():
-            instance = attributes(resource.resource.attributes)["service.instance.id"]
+            instance = decode_attributes(resource.resource.attributes)["service.instance.id"]
             for scope in resource.scope_metrics:
                 for metric in scope.metrics:
                     if metric.name == name:
@@ -46,7 +46,7 @@ def test_the_shares_of_the_workers_add_up_to_the_merged_scrape(options: tuple[st
         }
         began = time.time_ns()
         with gunicorn("shop:app", *options, workers=3, env=env) as service:
-            service.ready()
+            service.wait_until_ready()
             pids = Counter(httpx.get(f"{service.url}/order").json()["pid"] for _ in range(90))
             page = scrape(service.url)
             assert page.value("http_server_request_duration_seconds_count") == 90
@@ -86,7 +86,7 @@ def test_a_restarted_worker_begins_anew_with_a_start_time_of_its_own(tmp_path: A
             "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path),
         }
         with gunicorn("shop:app", "--max-requests", "10", workers=1, env=env) as service:
-            service.ready()
+            service.wait_until_ready()
             done = 0
             while done < 35:
                 try:
@@ -107,7 +107,7 @@ def test_delta_is_refused_with_what_to_do_instead() -> None:
     with uvicorn("shop:app", env=env) as service:
         assert service.process.wait(15) != 0
         service.stop()
-    assert "cumulativetodelta" in service.said
+    assert "cumulativetodelta" in service.output
 
 
 def test_a_collector_that_is_down_gets_the_latest_numbers_and_not_a_queue_of_old_ones() -> None:
@@ -116,10 +116,10 @@ def test_a_collector_that_is_down_gets_the_latest_numbers_and_not_a_queue_of_old
     port = free_port()
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_METRIC_EXPORT_INTERVAL": "100"}
     with uvicorn("shop:app", env=env) as service:
-        service.ready()
+        service.wait_until_ready()
         for _ in range(5):
             httpx.get(f"{service.url}/order")
-        wait_for(lambda: any("export fails" in line["message"] for line in service.lines), 10, "it says so")
+        wait_for(lambda: any("export fails" in line["message"] for line in service.json_lines), 10, "it says so")
         for _ in range(5):
             httpx.get(f"{service.url}/order")
         with HttpSink(port) as sink:

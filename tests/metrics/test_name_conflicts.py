@@ -12,7 +12,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily
-from support.exposition import Page, page, scrape
+from support.exposition import MetricsPage, parse_page, scrape
 from support.otlp import HttpSink
 from support.process import uvicorn, wait_for
 
@@ -23,11 +23,11 @@ from connectsoft_obs.testing import capture
 DROPPED = {"connectsoft_obs_signal": "metrics", "connectsoft_obs_reason": "name_taken"}
 
 
-def written(seen: Any, openmetrics: bool) -> Page:
+def written(seen: Any, openmetrics: bool) -> MetricsPage:
     headers = {b"accept": b"application/openmetrics-text"} if openmetrics else {}
-    answered = EndpointRouter(seen.telemetry).paths["/metrics"](EndpointRequest("GET", b"", headers, None))
+    answered = EndpointRouter(seen.telemetry).pages["/metrics"](EndpointRequest("GET", b"", headers, None))
     assert answered.status == 200
-    return page(answered.body.decode(), openmetrics)
+    return parse_page(answered.body.decode(), openmetrics)
 
 
 def warned(seen: Any) -> list[str]:
@@ -38,7 +38,7 @@ def test_requests_are_one_series_however_many_others_count_them() -> None:
     with HttpSink() as sink:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_METRIC_EXPORT_INTERVAL": "100"}
         with uvicorn("name_conflicts:app", env=env) as service:
-            service.ready()
+            service.wait_until_ready()
             for _ in range(4):
                 httpx.get(f"{service.url}/work")
 
@@ -53,7 +53,7 @@ def test_requests_are_one_series_however_many_others_count_them() -> None:
                     if metric.name.lower().replace(".", "_").removesuffix("_seconds") == name
                 ]
 
-            wait_for(lambda: sent("somebody_own"), 10, "what has a name of its own")
+            wait_for(lambda: sent("other_own"), 10, "what has a name of its own")
             wait_for(
                 lambda: sum(p.count for p in sent("http_server_request_duration")[-1][1].histogram.data_points) == 4
             )
@@ -64,17 +64,19 @@ def test_requests_are_one_series_however_many_others_count_them() -> None:
                 assert found.value("http_server_request_duration_seconds_count") == 4
                 assert found.value("http_server_request_duration_seconds_sum") < 4, "theirs are two seconds each"
                 assert found.value("http_server_active_requests") == 0
-                assert found.value("somebody_own_total") == 4
+                assert found.value("other_own_total") == 4
                 assert not found.has("http_server_request_duration_count")
             # Three names of the Meter API, two of which differ in case alone, and three of prometheus_client.
             assert scrape(service.url).value("connectsoft_obs_dropped_total", **DROPPED) == 6
-        said = [(line["by"], line["metric"]) for line in service.lines if "is left out of /metrics" in line["message"]]
+        said = [
+            (line["by"], line["metric"]) for line in service.json_lines if "is left out of /metrics" in line["message"]
+        ]
         assert len(said) == len(set(said)) == 6, "each is said once, however often it was met"
-        assert {by for by, _ in said} == {"somebody.else", "prometheus_client"}
+        assert {by for by, _ in said} == {"other.library", "prometheus_client"}
 
 
 def _meter(make: Callable[[Any], Any]) -> Callable[[], Any]:
-    return lambda: make(metrics.get_meter("somebody.else"))
+    return lambda: make(metrics.get_meter("other.library"))
 
 
 TWINS: dict[str, Callable[[], Any]] = {
@@ -126,7 +128,7 @@ def test_a_twin_of_any_kind_is_left_out_counted_and_said_once(twin: str, openmet
 def test_a_name_is_once_on_the_page_whoever_of_the_others_has_it_twice() -> None:
     """A scraper refuses a page that has a family twice."""
     with capture(service="shop") as seen:
-        meter = metrics.get_meter("somebody.else")
+        meter = metrics.get_meter("other.library")
         meter.create_counter("nuts.cracked").add(1)
         meter.create_counter("nuts_cracked").add(2)
         plain = Counter("nuts.cracked", "Theirs.")

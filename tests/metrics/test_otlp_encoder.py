@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from support.otlp import attributes
+from support.otlp import decode_attributes
 
 from connectsoft_obs.export import otlp_request
 from connectsoft_obs.signals.metrics import MetricRegistry, otlp_encoder
@@ -52,7 +52,7 @@ def points(metric: Any) -> list[dict[str, Any]]:
     data = getattr(metric, metric.WhichOneof("data"))
     found = []
     for point in data.data_points:
-        plain: dict[str, Any] = {"attributes": attributes(point.attributes)}
+        plain: dict[str, Any] = {"attributes": decode_attributes(point.attributes)}
         if isinstance(point, metrics_pb2.HistogramDataPoint):
             plain |= {"count": point.count, "sum": point.sum, "bounds": list(point.explicit_bounds)}
             plain |= {"buckets": list(point.bucket_counts)}
@@ -124,7 +124,7 @@ def test_numbers_are_what_was_added(values: dict[tuple[str, str], float]) -> Non
     assert len(found.sum.data_points) == len(family.children)
     for point in found.sum.data_points:
         kind = point.WhichOneof("value")
-        given_ = attributes(point.attributes)
+        given_ = decode_attributes(point.attributes)
         labels = (given_.get("http.request.method", ""), given_.get("url.scheme", ""))
         assert getattr(point, kind) == family.children[labels].cells[0]
         assert "" not in given_.values(), "an empty label is an absent one"
@@ -151,7 +151,7 @@ def test_each_instrument_has_its_kind() -> None:
     moment = found[JOB_LAST_SUCCESS.name]
     assert (moment.unit, moment.gauge.data_points[0].as_double) == ("s", 1.7e9)
     states = {
-        attributes(point.attributes)["connectsoft.health.state"]: point.as_int
+        decode_attributes(point.attributes)["connectsoft.health.state"]: point.as_int
         for point in found[CHECK_STATUS.name].sum.data_points
     }
     assert states == {"healthy": 0, "degraded": 1, "unhealthy": 0}
@@ -161,7 +161,7 @@ def test_a_status_code_is_an_integer_and_every_other_label_is_text() -> None:
     metrics = MetricRegistry(2000)
     metrics.family(REQUEST_DURATION).histogram("GET", "http", "404", "", "", "2").observe(1)
     [point] = ours(metrics)[REQUEST_DURATION.name].histogram.data_points
-    found = attributes(point.attributes)
+    found = decode_attributes(point.attributes)
     assert found == {
         "http.request.method": "GET",
         "url.scheme": "http",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.exposition import Page, scrape
+from support.exposition import MetricsPage, scrape
 from support.process import gunicorn, uvicorn, wait_for
 
 import connectsoft_obs as obs
@@ -34,7 +34,7 @@ NAMES = [
 ]
 
 
-def once(page: Page, name: str) -> bool:
+def once(page: MetricsPage, name: str) -> bool:
     return len(list(page.samples(name))) == 1
 
 
@@ -43,7 +43,7 @@ def test_each_is_there_once_however_many_workers(workers: int, tmp_path: Path) -
     env = {"CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path)}
     service = uvicorn("shop:app", env=env) if workers == 1 else gunicorn("shop:app", workers=workers, env=env)
     with service:
-        service.ready()
+        service.wait_until_ready()
         httpx.get(f"{service.url}/order")
         wait_for(lambda: workers == 1 or len(list(tmp_path.rglob("*.cells"))) == workers, 10, "every worker serves")
         page = scrape(service.url)
@@ -75,7 +75,7 @@ def _resident(pid: int) -> int:
 def test_cpu_time_never_goes_back_when_workers_end(tmp_path: Path) -> None:
     """A counter that goes back is a reset to Prometheus, which then adds the whole of it again."""
     with gunicorn("shop:app", workers=3, env={"CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path)}) as service:
-        service.ready()
+        service.wait_until_ready()
         last, killed = 0.0, 0
         deadline = time.monotonic() + 30
         while killed < 4 or last <= 1:

@@ -8,12 +8,12 @@ import time
 import httpx
 import pytest
 from support.process import uvicorn, wait_for
-from support.servers import program, prometheus
+from support.servers import program_path, prometheus
 
 
 def test_promtool_has_no_complaint_about_the_page() -> None:
     with uvicorn("orders:app") as service:
-        service.ready()
+        service.wait_until_ready()
         for path in ("/items/1", "/boom", "/nope", "/stream?type=text/event-stream", "/api/v1/items/2"):
             httpx.get(service.url + path)
         page = httpx.get(f"{service.url}/metrics").text
@@ -21,7 +21,7 @@ def test_promtool_has_no_complaint_about_the_page() -> None:
         line for line in page.splitlines() if not line.startswith(("python_", "# HELP python_", "# TYPE python_"))
     )
     checked = subprocess.run(
-        [program("promtool"), "check", "metrics"], input=ours + "\n", capture_output=True, text=True, timeout=20
+        [program_path("promtool"), "check", "metrics"], input=ours + "\n", capture_output=True, text=True, timeout=20
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
@@ -32,7 +32,7 @@ def test_rates_and_quantiles_agree_with_the_client() -> None:
         prometheus(f"127.0.0.1:{service.port}") as server,
         httpx.Client() as client,
     ):
-        service.ready()
+        service.wait_until_ready()
         client.get(f"{service.url}/items/0")  # the series exists before the counting begins
         client.get(f"{service.url}/slow?seconds=0.06")
         wait_for(lambda: server.query('http_server_request_duration_seconds_count{http_route="/slow"}'), 15)

@@ -66,16 +66,16 @@ def test_any_worker_shows_the_sum_of_all_and_keeps_the_share_of_one_that_is_kill
     server: str, shared: dict[str, str]
 ) -> None:
     with SERVERS[server](env=shared) as service:
-        service.ready()
+        service.wait_until_ready()
         had = spread(service.url, 3)
         for _ in range(6):
             _shows_the_sum(service, sum(had.values()))
-        warnings = [line["metrics"] for line in service.lines if "prometheus_client itself" in line["message"]]
+        warnings = [line["metrics"] for line in service.json_lines if "prometheus_client itself" in line["message"]]
         assert warnings, "a plain family has no shared store, and each worker says so at its start"
         assert set(warnings) == {"legacy_sales"}
         if server != "hypercorn":  # it ends when a worker does
             _keeps_what_a_killed_worker_counted(service, shared, sum(had.values()))
-        assert "Traceback" not in service.said
+        assert "Traceback" not in service.output
 
 
 def _shows_the_sum(service: Service, orders: int) -> None:
@@ -122,7 +122,7 @@ def _scraped(service: Service) -> bool:
 
 def test_what_was_counted_before_the_fork_is_not_counted_again_by_each_worker(shared: dict[str, str]) -> None:
     with gunicorn("preloaded:app", "--preload", workers=3, env=shared) as service:
-        service.ready()
+        service.wait_until_ready()
         pids = Counter(httpx.get(f"{service.url}/load").json()["pid"] for _ in range(60))
         assert len(pids) > 1
         page = scrape(service.url)
@@ -130,16 +130,16 @@ def test_what_was_counted_before_the_fork_is_not_counted_again_by_each_worker(sh
         assert page.value("models_ready") == 3, "a gauge describes what each worker has inherited"
         assert page.value("parcels_shipped_total") in pids.values(), "those of the worker that answers"
         assert page.value("connectsoft_build_info", service_version="7") == 1
-        warned = [line for line in service.lines if "Meter API are on /metrics of the worker" in line["message"]]
+        warned = [line for line in service.json_lines if "Meter API are on /metrics of the worker" in line["message"]]
         assert len(warned) >= 1
 
 
 def test_processes_that_a_worker_forks_count_along(shared: dict[str, str]) -> None:
     with gunicorn("forking:app", workers=2, env=shared) as service:
-        service.ready()
+        service.wait_until_ready()
         for _ in range(10):
             assert httpx.get(f"{service.url}/fork").text == "0"
         page = scrape(service.url)
         assert page.value("pool_tasks_total") == 20, "one in the worker and one in its child, each time"
         assert page.value(COUNT, http_route="/fork") == 10
-        assert "Traceback" not in service.said
+        assert "Traceback" not in service.output

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import httpx
-from support.exposition import page, scrape
+from support.exposition import parse_page, scrape
 from support.process import free_port, gunicorn, uvicorn, wait_for
 
 
@@ -21,14 +21,14 @@ def asked(port: int, path: str = "/metrics") -> httpx.Response | None:
 
 def test_there_is_none_unless_it_is_asked_for() -> None:
     with uvicorn("shop:app") as service:
-        service.ready()
+        service.wait_until_ready()
         assert asked(9464) is None
 
 
 def test_every_endpoint_is_on_it() -> None:
     port = free_port()
     with uvicorn("shop:app", env={"OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}) as service:
-        service.ready()
+        service.wait_until_ready()
         httpx.get(f"{service.url}/order")
         wait_for(lambda: asked(port), 10, "the side listener answers")
         for path in ("/metrics", "/health/live", "/health/ready", "/health/startup", "/info"):
@@ -37,7 +37,7 @@ def test_every_endpoint_is_on_it() -> None:
             assert found.status_code == 200, path
         found = asked(port)
         assert found is not None
-        assert page(found.text, openmetrics=False).value("orders_placed_total") == 1
+        assert parse_page(found.text, openmetrics=False).value("orders_placed_total") == 1
         other = asked(port, "/order")
         assert other is not None
         assert other.status_code == 404, "the application is not on it"
@@ -49,7 +49,7 @@ def test_it_passes_to_another_worker_when_its_own_is_killed(tmp_path: Path) -> N
     port = free_port()
     env = {"OTEL_EXPORTER_PROMETHEUS_PORT": str(port), "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path)}
     with gunicorn("shop:app", workers=2, env=env) as service:
-        service.ready()
+        service.wait_until_ready()
         for _ in range(20):
             httpx.get(f"{service.url}/order")
         wait_for(lambda: asked(port), 10, "the side listener answers")
@@ -59,8 +59,8 @@ def test_it_passes_to_another_worker_when_its_own_is_killed(tmp_path: Path) -> N
             wait_for(lambda owner=owner: _owner(port) not in (0, owner), 10, "another worker has the port")  # type: ignore[misc]
             found = wait_for(lambda: asked(port), 10)
             assert found is not None
-            assert page(found.text, openmetrics=False).value("orders_placed_total") == 20
-        assert "Traceback" not in service.said
+            assert parse_page(found.text, openmetrics=False).value("orders_placed_total") == 20
+        assert "Traceback" not in service.output
 
 
 def _owner(port: int) -> int:
@@ -89,10 +89,10 @@ def test_a_port_that_somebody_else_has_is_told_of_and_taken_when_it_is_free() ->
         taken.listen()
         port = taken.getsockname()[1]
         with uvicorn("shop:app", env={"OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}) as service:
-            service.ready()
-            wait_for(lambda: "cannot have its port" in service.said, 10, "it says so")
+            service.wait_until_ready()
+            wait_for(lambda: "side listener: port in use" in service.output, 10, "it says so")
             assert scrape(service.url).has("target_info"), "and serves"
             taken.close()
             wait_for(lambda: asked(port), 10)
-            [line] = [line for line in service.lines if "cannot have its port" in line["message"]]
+            [line] = [line for line in service.json_lines if "side listener: port in use" in line["message"]]
             assert (line["severity"], line["port"]) == ("WARN", port)

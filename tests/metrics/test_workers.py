@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.forked_workers import Child
+from support.forked_workers import ForkedProcess
 
 from connectsoft_obs.signals.metrics import MetricRegistry, Snapshot
 from connectsoft_obs.signals.metrics.multiprocess import archive
@@ -51,15 +51,15 @@ def together(metrics: MetricRegistry) -> dict[str, Snapshot]:
     return {snapshot.metric.name: snapshot for snapshot in metrics.collect_all_workers()}
 
 
-def worker(metrics: MetricRegistry, work: Any, stay: bool = False) -> Child:
+def worker(metrics: MetricRegistry, work: Any, stay: bool = False) -> ForkedProcess:
     """A worker forked from this one that does some work, and ends or stays."""
 
     def run() -> None:
         metrics.after_fork_in_child()
         work()
 
-    child = Child(run, stay)
-    assert child.worked
+    child = ForkedProcess(run, stay)
+    assert child.completed
     return child
 
 
@@ -220,7 +220,7 @@ def test_generations_of_workers_leave_one_archive_and_every_count(metrics: Metri
         return run
 
     for number in range(generations):
-        Child(generation(number))
+        ForkedProcess(generation(number))
         if number % 25 == 24:
             seen = together(metrics)
             assert sum(content.count for content in seen[REQUEST_DURATION.name].series.values()) == number + 1
@@ -307,7 +307,7 @@ def test_a_folding_that_is_killed_at_any_step_neither_loses_nor_doubles(
         setattr(Path, step, dies)
         archive.compact(place(metrics), os.getppid(), 2000, lambda: None, lambda error: None)
 
-    assert Child(killed).status == signal.SIGKILL
+    assert ForkedProcess(killed).status == signal.SIGKILL
     assert together(metrics)[LOG_RECORDS.name].series == {("info",): 111_111}
     assert together(metrics)[LOG_RECORDS.name].series == {("info",): 111_111}
     assert [name for name in files(metrics) if name.endswith(".cells")] == [own_file(metrics)]
@@ -343,7 +343,7 @@ def test_scrapes_and_foldings_at_once_never_show_less_or_more(metrics: MetricReg
             assert now >= last, (now, last)
             last = now
 
-    readers = [Child(reader, wait=False) for _ in range(2)]
+    readers = [ForkedProcess(reader, wait=False) for _ in range(2)]
     written = 0
     while time.monotonic() < deadline or written < 5:
         worker(metrics, lambda: metrics.add(LOG_RECORDS, ("info",), 1))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +46,9 @@ def test_the_two_commands_are_one_line_each_and_name_sessions_that_exist() -> No
 
 
 def test_the_endpoint_table_is_what_is_answered() -> None:
-    table = README[README.index("| path |") : README.index("A request becomes")]
+    table = README[README.index("| path |") : README.index("A request produces")]
     named = set(re.findall(r"`(/[a-z/]+)`", table))
-    assert named == set(EndpointRouter(Telemetry(Settings(), exports=False)).paths)
+    assert named == set(EndpointRouter(Telemetry(Settings(), exports=False)).pages)
 
 
 def test_every_variable_in_the_table_is_read() -> None:
@@ -60,7 +62,7 @@ def test_every_variable_in_the_table_is_read() -> None:
 @pytest.fixture(scope="module")
 def real() -> Real:
     with uvicorn("readme:app") as service:
-        service.ready()
+        service.wait_until_ready()
         httpx.get(f"{service.url}/orders/42", headers={"user-agent": "curl/8.5.0"})
         page = httpx.get(f"{service.url}/metrics", headers={"accept": "application/openmetrics-text"}).text
         service.stop()
@@ -70,7 +72,7 @@ def real() -> Real:
 def test_the_log_line_has_the_keys_and_types_of_a_real_one(real: Real) -> None:
     service, _ = real
     [shown] = [json.loads(block) for block in blocks("json")]
-    [line] = [line for line in service.lines if line["logger"] == "connectsoft_obs.access"]
+    [line] = [line for line in service.json_lines if line["logger"] == "connectsoft_obs.access"]
     assert list(shown) == list(line)
     assert {key: type(value) for key, value in shown.items()} == {key: type(value) for key, value in line.items()}
     assert shown["message"] == line["message"]
@@ -87,9 +89,9 @@ def test_the_metric_excerpt_has_the_labels_of_a_real_one(real: Real) -> None:
 
 def test_every_row_of_the_comparison_names_a_test_that_exists() -> None:
     root = Path(__file__).parents[2]
-    table = README[README.index("## Beside its peers") : README.index("Each cell of ours")]
+    table = README[README.index("## Comparison with other libraries") : README.index("Every entry for this package")]
     rows = [line.split(" | ")[0].lstrip("| ") for line in table.splitlines() if line.startswith("| ")][1:]
-    page = (root / "docs/explanation/peers.md").read_text()
+    page = (root / "docs/explanation/comparison.md").read_text()
     assert len(rows) > 10
     for row in rows:
         [evidence] = [line for line in page.splitlines() if line.startswith(f"| {row} |")]
@@ -99,9 +101,16 @@ def test_every_row_of_the_comparison_names_a_test_that_exists() -> None:
         assert "*read*" in evidence or "*run*" in evidence
 
 
+def test_performance_section_matches_results() -> None:
+    report = Path(__file__).parents[1] / "bench" / "report.py"
+    command = [sys.executable, str(report), "--check"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, f"run `python tests/bench/report.py`\n{result.stdout}{result.stderr}"
+
+
 def test_links_lead_to_files_that_exist() -> None:
     root = Path(__file__).parents[2]
     for page in (root / "README.md", *root.glob("docs/**/*.md"), *root.glob("examples/**/*.md")):
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
-            generated = page.parent.name == "reference" or target.endswith(("settings.md", "vocabulary.md"))
+            generated = target.endswith(("settings.md", "vocabulary.md")) or "pictures/" in target  # by docs/conf.py
             assert generated or (page.parent / target).exists(), f"{page.relative_to(root)}: {target}"

@@ -1,4 +1,4 @@
-"""The tutorial is true: its files, written by its own words, do what it shows."""
+"""Runs the files of the tutorial and compares the results with what the page shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 import pytest
 from support.process import Service, free_port, wait_for
 from support.scrape import scrape
-from support.scripts import run
+from support.scripts import run_script
 
 import connectsoft_obs
 from connectsoft_obs import testing
@@ -22,110 +22,112 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "tutorial.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
+def code_blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a reader has at the end."""
-    place = tmp_path_factory.mktemp("shop")
-    app, check, test, worker = blocks("python")
-    (place / "app.py").write_text(f"{app}\n\n{check}")
-    (place / "test_app.py").write_text(test)
-    (place / "worker.py").write_text(worker)
-    (place / "slo.toml").write_text(blocks("toml")[0])
-    return place
+    """The files that a reader has at the end of the tutorial."""
+    directory = tmp_path_factory.mktemp("shop")
+    app, check, test, worker = code_blocks("python")
+    (directory / "app.py").write_text(f"{app}\n\n{check}")
+    (directory / "test_app.py").write_text(test)
+    (directory / "worker.py").write_text(worker)
+    (directory / "slo.toml").write_text(code_blocks("toml")[0])
+    return directory
 
 
-def started(folder: Path, *command: str, port: int, **env: str) -> Service:
+def start(folder: Path, *command: str, port: int, **env: str) -> Service:
     program = (
         f"import os, runpy, sys; os.chdir({str(folder)!r}); sys.path.insert(0, ''); sys.argv = {list(command)!r}; "
     )
-    begin = "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
-    return Service([sys.executable, "-c", program + begin], port, env)
+    run = "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+    return Service([sys.executable, "-c", program + run], port, env)
 
 
 @pytest.fixture(scope="module")
 def service(folder: Path) -> Iterator[Service]:
     port = free_port()
     env = {"CONNECTSOFT_OBS_ENVIRONMENT": "development", "CONNECTSOFT_OBS_SLO_FILE": "slo.toml"}
-    with started(
+    with start(
         folder, "uvicorn", "app:app", "--port", str(port), OTEL_TRACES_EXPORTER="console", **env, port=port
-    ) as one:
-        yield one.ready("/health/live")
+    ) as process:
+        yield process.wait_until_ready("/health/live")
 
 
-def test_the_check_fails_with_its_reason_until_the_file_is_there(folder: Path, service: Service) -> None:
+def test_the_check_fails_until_the_file_exists(folder: Path, service: Service) -> None:
     wait_for(lambda: "stock.db is gone" in httpx.get(f"{service.url}/health/ready").text, 10)
     assert httpx.get(f"{service.url}/health/ready").status_code == 503
     assert httpx.get(f"{service.url}/health/live").status_code == 200
     (folder / "stock.db").touch()
-    service.ready(seconds=15)
+    service.wait_until_ready(seconds=15)
 
 
-def test_the_requests_give_the_lines_series_and_spans_that_are_shown(service: Service) -> None:
+def test_requests_produce_the_lines_series_and_spans_shown(service: Service) -> None:
     statuses = [httpx.get(f"{service.url}/orders/{number}").status_code for number in (42, 13, 500)]
     assert statuses == [200, 500, 404]
-    shown = blocks("text")[0].splitlines()
+    shown = code_blocks("text")[0].splitlines()
 
-    def told() -> list[dict[str, Any]]:
-        return [line for line in service.lines if "order_id" in line]
+    def order_lines() -> list[dict[str, Any]]:
+        return [line for line in service.json_lines if "order_id" in line]
 
-    wait_for(lambda: len(told()) >= len(shown), 10, "a line for each that is shown")
-    assert len(told()) == len(shown)
-    for line in told():
-        assert any(line["message"] in one and f"order_id={line['order_id']}" in one for one in shown), line["message"]
+    wait_for(lambda: len(order_lines()) >= len(shown), 10, "one log line for each line shown")
+    assert len(order_lines()) == len(shown)
+    for line in order_lines():
+        assert any(line["message"] in row and f"order_id={line['order_id']}" in row for row in shown), line["message"]
     for series in re.findall(r"^(http_server_request_duration_seconds_count\{.*\}) 1$", PAGE, flags=re.MULTILINE):
         assert f"{series} 1" in scrape(service.url).text
-    wait_for(lambda: '"name": "run price"' in "".join(service.err), 10, "spans on standard error")
+    wait_for(lambda: '"name": "run price"' in "".join(service.stderr_lines), 10, "spans on standard error")
     page = scrape(service.url)
     assert page.sum("connectsoft_slo_events_total", connectsoft_slo_outcome="good") == 2, "42, and the 404"
     assert page.sum("connectsoft_slo_events_total", connectsoft_slo_outcome="bad") == 1
 
 
-def test_the_commands_of_the_promise_say_what_is_quoted(folder: Path) -> None:
-    call = "import sys; from connectsoft_obs.__main__ import main; sys.exit(main())"
-    said = run(call, "slo", "explain", str(folder / "slo.toml"), env={"COLUMNS": "160"})
-    assert said.code == 0, said.err
+def test_the_slo_commands_print_what_is_quoted(folder: Path) -> None:
+    code = "import sys; from connectsoft_obs.__main__ import main; sys.exit(main())"
+    explanation = run_script(code, "slo", "explain", str(folder / "slo.toml"), env={"COLUMNS": "160"})
+    assert explanation.exit_code == 0, explanation.stderr
     for quoted in ("3 h 36 min", "4 min 19 s"):
-        assert quoted in said.out
+        assert quoted in explanation.stdout
         assert quoted in PAGE
-    made = run(call, "slo", "generate", str(folder / "slo.toml"), "-t", "prometheus", "-o", str(folder / "alerts"))
-    assert made.code == 0, made.err
+    generated = run_script(
+        code, "slo", "generate", str(folder / "slo.toml"), "-t", "prometheus", "-o", str(folder / "alerts")
+    )
+    assert generated.exit_code == 0, generated.stderr
     assert (folder / "alerts" / "shop.rules.yaml").is_file()
 
 
-def test_the_test_passes_and_fails_when_the_service_changes(folder: Path) -> None:
-    call = f"import os, pytest, sys; os.chdir({str(folder)!r}); sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider']))"
-    assert run(call).code == 0
+def test_the_shown_test_detects_a_change_of_the_service(folder: Path) -> None:
+    code = f"import os, pytest, sys; os.chdir({str(folder)!r}); sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider']))"
+    assert run_script(code).exit_code == 0
     app = (folder / "app.py").read_text()
     (folder / "app.py").write_text(app.replace('log.info("priced"', 'log.info("cheap"'))
     try:
-        broken = run(call)
-        assert broken.code == 1
-        assert "expected one log line, found 0" in broken.out
+        result = run_script(code)
+        assert result.exit_code == 1
+        assert "expected one log line, found 0" in result.stdout
     finally:
         (folder / "app.py").write_text(app)
 
 
-def test_the_worker_counts_its_runs_and_ends_when_it_is_told_to(folder: Path) -> None:
+def test_the_worker_counts_its_runs_and_stops(folder: Path) -> None:
     port = free_port()
     env = {"OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}
-    with started(folder, "worker", port=port, **env) as worker:
-        worker.ready()
+    with start(folder, "worker", port=port, **env) as worker:
+        worker.wait_until_ready()
         wait_for(lambda: scrape(worker.url).sum("connectsoft_job_duration_seconds_count") >= 1, 10)
         assert worker.stop() == 0
 
 
-def test_the_reference_has_every_public_name() -> None:
+def test_the_reference_lists_every_public_name() -> None:
     page = (DOCS / "reference" / "api.md").read_text()
     for module in (connectsoft_obs, testing):
         missing = [name for name in module.__all__ if f"{module.__name__}.{name}" not in page]
         assert missing == []
 
 
-def test_no_block_shows_a_json_that_is_none() -> None:
+def test_json_blocks_are_valid_json() -> None:
     for page in DOCS.rglob("*.md"):
         for block in re.findall(r"^```json\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL):
             json.loads(block)

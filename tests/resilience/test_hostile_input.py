@@ -1,4 +1,4 @@
-"""What strangers and careless developers send: no exception, no loss of time, no forged line, no secret in any sink."""
+"""Hostile and malformed input: no exception, no delay, no forged log line, no secret in any output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from connectsoft_obs.settings import load_settings
 from connectsoft_obs.testing import capture
 from connectsoft_obs.vocabulary import ERRORS
 
-# Each is unmistakable, so that finding it anywhere is finding it.
+# Values that occur in no other place.
 SECRETS = {
     "password": "Pl4nted-password-7",
     "bearer": "Bearer pl4nted.bearer.token.0123456789abcdef",
@@ -35,31 +35,31 @@ SECRETS = {
     "card": "4111111111111111",
     "cookie": "session=pl4nted-cookie-9",
 }
-NEEDLES = (
+SECRET_PARTS = (
     "Pl4nted-password-7", "pl4nted.bearer.token", "c2lnbmF0dXJlLXBsNG50ZWQ", "Pl4nted-dsn-8",
     "cGw0bnRlZGNoYXJz", "4111111111111111", "pl4nted-cookie-9", "Pl4nted-token-1", "Pl4nted-metrics-2", "Pl4nted-otlp-3",
 )  # fmt: skip
 
 
-def test_no_secret_that_was_planted_is_in_any_sink() -> None:
+def test_no_planted_secret_is_in_any_output() -> None:
     with HttpSink() as sink:
         environment = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_LOGS_EXPORTER": "otlp", "OTEL_BSP_SCHEDULE_DELAY": "100",
             "OTEL_EXPORTER_OTLP_HEADERS": "api-key=Pl4nted-otlp-3",
             "CONNECTSOFT_OBS_DETAILS_TOKEN": "Pl4nted-token-1",
-            "CONNECTSOFT_OBS_ENVIRONMENT": "development",  # whoever asks sees the details
+            "CONNECTSOFT_OBS_ENVIRONMENT": "development",  # every client sees the details
             "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": "authorization,cookie,x-api-key,x-note",
             "PLANTED": json.dumps(SECRETS),
         }  # fmt: skip
         with uvicorn("leaking_secrets:app", "--no-access-log", env=environment) as service:
-            service.ready("/health/live")
+            service.wait_until_ready("/health/live")
             headers = {
                 "authorization": SECRETS["bearer"], "cookie": SECRETS["cookie"], "x-api-key": SECRETS["password"],
                 "traceparent": SECRETS["jwt"], "x-correlation-id": SECRETS["bearer"], "baggage": f"token={SECRETS['jwt']}",
             }  # fmt: skip
             query = {"token": SECRETS["jwt"], "password": SECRETS["password"], "sig": SECRETS["azure"]}
-            for way in ("logged", "raised", "bound", "measured", "job", "message"):
-                httpx.get(f"{service.url}/{way}", headers=headers, params=query)
+            for path in ("logged", "raised", "bound", "measured", "job", "message"):
+                httpx.get(f"{service.url}/{path}", headers=headers, params=query)
             pages = [
                 httpx.get(f"{service.url}{path}", headers=headers, params={"verbose": "", **query}).text
                 for path in ("/health", "/health/ready", "/metrics", "/info", "/health/live")
@@ -67,38 +67,40 @@ def test_no_secret_that_was_planted_is_in_any_sink() -> None:
             wait_for(lambda: "failed" in httpx.get(f"{service.url}/health?verbose").text, 10, "the check has failed")
             pages += [httpx.get(f"{service.url}/health").text, httpx.get(f"{service.url}/metrics").text]
             service.stop()
-            sinks = {
-                "lines": "".join(service.out),
-                "standard error": "".join(service.err),
+            outputs = {
+                "lines": "".join(service.stdout_lines),
+                "standard error": "".join(service.stderr_lines),
                 "pages": "\n".join(pages),
                 "otlp": "\n".join(str(message) for _, message in sink.received.requests),
             }
-    assert "logged" in sinks["lines"]
-    assert "GET /raised" in sinks["otlp"]
-    assert "database" in sinks["pages"]
-    found = {(name, needle) for name, text in sinks.items() for needle in NEEDLES if needle in text}
-    assert found == set()
+    assert "logged" in outputs["lines"]
+    assert "GET /raised" in outputs["otlp"]
+    assert "database" in outputs["pages"]
+    leaks = {(name, part) for name, text in outputs.items() for part in SECRET_PARTS if part in text}
+    assert leaks == set()
 
 
-def test_a_line_cannot_be_forged_by_what_is_in_it() -> None:
+def test_log_values_cannot_forge_a_line() -> None:
     forged = 'x\n{"severity": "FATAL", "message": "forged"}\r\x1b[2J\x00\u2028\x85'
     with uvicorn("leaking_secrets:app", "--no-access-log", env={"PLANTED": "{}"}) as service:
-        service.ready("/health/live")
-        httpx.get(f"{service.url}/said", params={"what": forged})
-        httpx.get(f"{service.url}/said", headers={"user-agent": "a\\n{}", "x-correlation-id": "a%0d%0ab"})
-        with socket.create_connection(("127.0.0.1", service.port), 5) as raw:
-            raw.sendall(
+        service.wait_until_ready("/health/live")
+        httpx.get(f"{service.url}/logged-text", params={"text": forged})
+        httpx.get(f"{service.url}/logged-text", headers={"user-agent": "a\\n{}", "x-correlation-id": "a%0d%0ab"})
+        with socket.create_connection(("127.0.0.1", service.port), 5) as connection:
+            connection.sendall(
                 b"GET /%0a%7b%7d HTTP/1.1\r\nhost: a\x01b\r\nuser-agent: \xff\xfe\x1b[31m\r\nconnection: close\r\n\r\n"
             )
-            while raw.recv(4096):
+            while connection.recv(4096):
                 pass
         service.stop()
-    assert all(line.startswith("{") for line in service.out), service.out
-    assert not [line for line in service.lines if line["message"] == "forged"]
-    assert not any(control in line.rstrip("\n") for line in service.out for control in ("\x1b", "\x00", "\r", "\n"))
+    assert all(line.startswith("{") for line in service.stdout_lines), service.stdout_lines
+    assert not [line for line in service.json_lines if line["message"] == "forged"]
+    assert not any(
+        control in line.rstrip("\n") for line in service.stdout_lines for control in ("\x1b", "\x00", "\r", "\n")
+    )
 
 
-class Broken:
+class UnusableValue:
     def __str__(self) -> str:
         raise RuntimeError("str")
 
@@ -109,7 +111,7 @@ class Broken:
         raise RuntimeError("hash")
 
 
-class BrokenError(Exception):
+class UnprintableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("str")
 
@@ -121,67 +123,68 @@ def odd_values() -> list[Any]:
     for _ in range(5000):
         deep = [deep]
     return [
-        cyclic, deep, Broken(), BrokenError(), "\ud800", b"\xff\xfe", "x" * 10_000_000, 10**400, float("nan"),
-        {Broken: 1}, {("a", 1): 2}, list(range(100_000)), object, lambda: 0, memoryview(b"a"), {1: {2: {3: Broken()}}},
+        cyclic, deep, UnusableValue(), UnprintableError(), "\ud800", b"\xff\xfe", "x" * 10_000_000, 10**400, float("nan"),
+        {UnusableValue: 1}, {("a", 1): 2}, list(range(100_000)), object, lambda: 0, memoryview(b"a"), {1: {2: {3: UnusableValue()}}},
     ]  # fmt: skip
 
 
-def test_odd_values_harm_nobody_wherever_they_are_put() -> None:
-    with capture() as seen:
-        log, others, standard = obs.get_logger("odd"), structlog.get_logger("odd"), logging.getLogger("odd")
-        measured = obs.counter("odd.things", labels=("kind",))
-        began = time.monotonic()
+def test_odd_values_are_accepted_by_every_public_function() -> None:
+    with capture() as captured:
+        log, native, standard = obs.get_logger("odd"), structlog.get_logger("odd"), logging.getLogger("odd")
+        counter = obs.counter("odd.values", labels=("kind",))
+        started = time.monotonic()
         for value in odd_values():
             with obs.operation("odd"):
                 log.info("odd", value=value)
                 log.info(value)
-                others.info("odd", value=value)
+                native.info("odd", value=value)
                 standard.warning("odd", extra={"value": value})
                 obs.bind(order_id=value, correlation_id=value)
-                measured.add(1, kind=value)
+                counter.add(1, kind=value)
                 obs.extract({"traceparent": value, "baggage": value})
                 obs.extract(value)
                 with trace.get_tracer("odd").start_as_current_span("odd") as span:
-                    span.record_exception(BrokenError())
-        assert time.monotonic() - began < 60
-        assert max(len(json.dumps(line)) for line in seen.logs) < 300_000
-    with capture(), pytest.raises(BrokenError), trace.get_tracer("odd").start_as_current_span("raises"):
-        raise BrokenError
+                    span.record_exception(UnprintableError())
+        assert time.monotonic() - started < 60
+        assert max(len(json.dumps(line)) for line in captured.logs) < 300_000
+    with capture(), pytest.raises(UnprintableError), trace.get_tracer("odd").start_as_current_span("raises"):
+        raise UnprintableError
 
 
 @pytest.mark.parametrize("options", [("--http", "httptools"), ("--http", "h11")])
-def test_a_strangers_correlation_id_that_no_header_can_carry_changes_no_answer(options: tuple[str, str]) -> None:
+def test_a_correlation_id_that_is_no_header_value_is_replaced(options: tuple[str, str]) -> None:
     with (
         uvicorn("correlation_ids:app", "--no-access-log", *options) as service,
         httpx.Client(base_url=service.url) as client,
     ):
-        service.ready()
-        for given in ("a\r\nset-cookie: x=1", "a\0b", "\u0142\u00f3d\u017a", "two words", "", "x" * 5000, "\t"):
-            answer = client.get("/bound", params={"id": given})
-            assert answer.status_code == 200
-            assert "set-cookie" not in answer.headers
-            own = answer.headers["x-correlation-id"]
-            assert re.fullmatch("[0-9a-f]{32}", own)
-            assert answer.json()["X-Correlation-Id"] == own
-        answer = client.get("/bound", params={"id": "order:17"})
-        assert answer.headers["x-correlation-id"] == answer.json()["X-Correlation-Id"] == "order:17"
+        service.wait_until_ready()
+        for value in ("a\r\nset-cookie: x=1", "a\0b", "\u0142\u00f3d\u017a", "two words", "", "x" * 5000, "\t"):
+            response = client.get("/bind", params={"id": value})
+            assert response.status_code == 200
+            assert "set-cookie" not in response.headers
+            correlation_id = response.headers["x-correlation-id"]
+            assert re.fullmatch("[0-9a-f]{32}", correlation_id)
+            assert response.json()["X-Correlation-Id"] == correlation_id
+        response = client.get("/bind", params={"id": "order:17"})
+        assert response.headers["x-correlation-id"] == response.json()["X-Correlation-Id"] == "order:17"
         assert "connectsoft_obs_errors_total{" not in client.get("/metrics").text
-        lines = wait_for(
-            lambda: len(found := [line for line in service.lines if line["message"] == "GET /bound 200"]) == 8 and found
-        )
-    assert isinstance(lines, list)
-    said = [line["connectsoft.correlation.id"] for line in lines]
-    assert said[2] == "\u0142\u00f3d\u017a"
-    assert said[-1] == "order:17"
+
+        def logged_ids() -> list[str]:
+            lines = [line for line in service.json_lines if line["message"] == "GET /bind 200"]
+            return [line["connectsoft.correlation.id"] for line in lines]
+
+        wait_for(lambda: len(logged_ids()) == 8)
+    assert logged_ids()[2] == "\u0142\u00f3d\u017a"
+    assert logged_ids()[-1] == "order:17"
 
 
-text = st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: raw.decode("latin-1"))
-anything = st.recursive(
+text = st.text(max_size=60) | st.binary(max_size=60).map(lambda value: value.decode("latin-1"))
+values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40) | st.binary(max_size=40),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=10), children, max_size=4),
     max_leaves=10,
 )
-named = st.sampled_from(
+header_names = st.sampled_from(
     [
         "traceparent",
         "tracestate",
@@ -196,23 +199,25 @@ named = st.sampled_from(
 
 
 @given(
-    headers=anything | st.dictionaries(named, anything, max_size=6) | st.lists(st.tuples(named, anything), max_size=6),
-    body=anything | st.builds(lambda inner: json.dumps(inner, default=str), anything),
-    more=st.dictionaries(
+    headers=values
+    | st.dictionaries(header_names, values, max_size=6)
+    | st.lists(st.tuples(header_names, values), max_size=6),
+    body=values | st.builds(lambda value: json.dumps(value, default=str), values),
+    properties=st.dictionaries(
         st.sampled_from(
             ["message_id", "timestamp", "enqueued_time_utc", "delivery_count", "dequeue_count", "redelivered", "id"]
         ),
-        anything,
+        values,
     ),
 )
 @settings(max_examples=150)
-def test_any_message_is_processed_once(headers: Any, body: Any, more: dict[str, Any]) -> None:
+def test_any_message_is_processed_once(headers: Any, body: Any, properties: dict[str, Any]) -> None:
     processed: list[Any] = []
-    with capture() as seen:
-        obs.consumer("fuzz", system="rabbitmq")(processed.append)({"headers": headers, "body": body, **more})
+    with capture() as captured:
+        obs.consumer("fuzz", system="rabbitmq")(processed.append)({"headers": headers, "body": body, **properties})
         obs.consumer("fuzz", system="rabbitmq")(processed.append)(body)
     assert len(processed) == 2
-    assert len(seen.spans) == 2
+    assert len(captured.spans) == 2
 
 
 @given(
@@ -221,14 +226,14 @@ def test_any_message_is_processed_once(headers: Any, body: Any, more: dict[str, 
             ["eventId", "eventType", "correlationId", "traceId", "tenantId", "occurredAt", "payload", "schemaVersion",
              "projectId", "lifecycleId", "agentId", "data", "specversion", "type", "source"]
         ),
-        anything,
+        values,
     )
 )  # fmt: skip
 @settings(max_examples=100)
 def test_any_envelope_is_processed(event: dict[str, Any]) -> None:
-    with capture() as seen:
+    with capture() as captured:
         assert obs.consumer("fuzz", system="servicebus")(lambda message: 7)(event) == 7
-    assert len(seen.spans) == 1
+    assert len(captured.spans) == 1
 
 
 @given(
@@ -238,25 +243,27 @@ def test_any_envelope_is_processed(event: dict[str, Any]) -> None:
     path=st.sampled_from(
         ["/health", "/health/ready", "/health/live", "/metrics", "/info", "/health/ready/", "/loggers/a"]
     ),
-    tail=text,
+    suffix=text,
     method=st.sampled_from(["GET", "HEAD", "PUT"]),
     peer=st.none() | text,
 )
 @settings(max_examples=150)
-def test_any_question_has_an_answer_and_no_token_is_guessed(
-    query: bytes, token: bytes, accept: bytes, path: str, tail: str, method: str, peer: str | None
+def test_endpoints_answer_any_request_and_require_the_token(
+    query: bytes, token: bytes, accept: bytes, path: str, suffix: str, method: str, peer: str | None
 ) -> None:
-    with capture(details_token="Pl4nted-token-1", metrics_token="Pl4nted-metrics-2", loggers_path="/loggers") as seen:
-        assert seen.telemetry is not None
-        endpoints = EndpointRouter(seen.telemetry)
+    with capture(
+        details_token="Pl4nted-token-1", metrics_token="Pl4nted-metrics-2", loggers_path="/loggers"
+    ) as captured:
+        assert captured.telemetry is not None
+        endpoints = EndpointRouter(captured.telemetry)
         headers = {b"authorization": b"Bearer " + token, b"accept": accept, b"accept-encoding": accept}
-        for where in (path, path + tail):
-            page = endpoints.page(method, where)
+        for request_path in (path, path + suffix):
+            page = endpoints.find_page(method, request_path)
             if page is not None:
-                answered = page(EndpointRequest(method, query, headers, peer))
-                assert answered.status in (200, 503, 404, 401, 400)
-                assert where not in ("/metrics", "/loggers/a") or answered.status in (401, 404)
-        assert not seen.telemetry.metrics.family(ERRORS).children
+                response = page(EndpointRequest(method, query, headers, peer))
+                assert response.status in (200, 503, 404, 401, 400)
+                assert request_path not in ("/metrics", "/loggers/a") or response.status in (401, 404)
+        assert not captured.telemetry.metrics.family(ERRORS).children
 
 
 VARIABLES = st.sampled_from(
@@ -274,11 +281,11 @@ VARIABLES = st.sampled_from(
     )
 )
 @settings(max_examples=200)
-def test_any_environment_is_settings_or_a_refusal_in_words(environ: dict[str, str]) -> None:
+def test_any_environment_is_accepted_or_refused_with_a_reason(environ: dict[str, str]) -> None:
     try:
-        made = load_settings(environ)
-    except ConfigurationError as refused:
-        assert refused.why  # noqa: PT017
-        assert refused.instead  # noqa: PT017
+        loaded = load_settings(environ)
+    except ConfigurationError as error:
+        assert error.why  # noqa: PT017
+        assert error.instead  # noqa: PT017
     else:
-        assert made.cardinality_limit >= 1
+        assert loaded.cardinality_limit >= 1

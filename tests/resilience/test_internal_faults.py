@@ -1,4 +1,4 @@
-"""Any step of ours may raise: response, exception and what the application does stay as they are; it is counted."""
+"""Any function of the package may raise: responses and exceptions of the application do not change, and it is counted."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from types import CodeType
 from typing import Any
 
 import pytest
-from support.fault_injection import broken, label, names_in_source, steps
-from support.fault_scenarios import SCENES, Act, Scene
+from support.fault_injection import executed_functions, function_label, inject_fault, qualified_names
+from support.fault_scenarios import SCENARIOS, Action, Scenario
 from support.otlp import HttpSink
 
 import connectsoft_obs
@@ -23,22 +23,25 @@ from connectsoft_obs.testing.captured_telemetry import Captured
 from connectsoft_obs.testing.telemetry_capture import _Kept
 from connectsoft_obs.vocabulary import ERRORS
 
-ENTRANCES = {
-    # What the server, the framework or the standard library calls, and what applications call: whoever stands here
-    # holds the guard. Their bodies are a few lines, and every function that they call is broken below.
-    "asgi/middleware.py": "ObservabilityMiddleware.__init__ ObservabilityMiddleware.__call__ ObservabilityMiddleware._http "
-    "ObservabilityMiddleware._serve_liveness_only ObservabilityMiddleware._wrap ObservabilityMiddleware._with_error_page "
-    "ObservabilityMiddleware._install_outermost ObservabilityMiddleware._bind",
+ENTRY_POINTS = {
+    # Functions that servers, frameworks, the standard library or applications call. They contain the guards, their bodies
+    # are a few lines, and faults are injected into every function that they call.
+    "asgi/middleware.py": "ObservabilityMiddleware.__init__ ObservabilityMiddleware.__call__ "
+    "ObservabilityMiddleware._handle_connection ObservabilityMiddleware._handle_lifespan "
+    "ObservabilityMiddleware._wrap_middleware_stack ObservabilityMiddleware._wrap_error_middleware "
+    "ObservabilityMiddleware._disable_other_instrumentation ObservabilityMiddleware._bind",
     "asgi/outermost.py": "Outermost.__call__",
     "asgi/instrumentation.py": "RequestInstrumentation.handle",
     "asgi/request.py": "HttpRequest.send HttpRequest.receive HttpRequest._on_response_start HttpRequest._on_last_byte",
     "asgi/websocket.py": "WebSocketRequest.send WebSocketRequest.receive",
-    "asgi/endpoint_responder.py": "EndpointResponder.send EndpointResponder._asked EndpointResponder._in_thread EndpointResponder._in_thread.<locals>.<lambda> "
-    "run_in_thread _call _call.<locals>.tell",
+    "asgi/endpoint_responder.py": "EndpointResponder.send EndpointResponder._respond "
+    "EndpointResponder._respond_in_thread EndpointResponder._respond_in_thread.<locals>.<lambda> "
+    "run_in_thread _call _call.<locals>.complete",
     "endpoints/messages.py": "EndpointResponse.all_headers",
     "endpoints/router.py": "_ProbePage.__call__",
-    "asgi/lifespan.py": "Lifespan.__init__ Lifespan.run Lifespan._guarded Lifespan.run.<locals>.listened "
-    "Lifespan.run.<locals>.told Lifespan._flushed",
+    "asgi/lifespan.py": "Lifespan.__init__ Lifespan.run Lifespan._run_guarded Lifespan.run.<locals>.observe_receive "
+    "Lifespan.run.<locals>.observe_send Lifespan._flush",
+    "internal_telemetry.py": "InternalTelemetry.guard guard Guard.__init__ Guard.__enter__ Guard.__exit__",
     "signals/logs/logger.py": "Logger.__init__ Logger.bind Logger.info Logger.warning Logger.exception Logger._write",
     "signals/logs/stdlib.py": "Handler.handle Handler.emit",
     "signals/tracing/global_provider.py": "ProxyTracerProvider.get_tracer ProxyTracer.__init__ ProxyTracer.start_span",
@@ -47,7 +50,7 @@ ENTRANCES = {
     "signals/tracing/tracing.py": "Tracing.export_to.<locals>.export",
     "signals/tracing/span.py": "Span.set_attribute Span._attributes_of_user Span.add_event Span.record_exception Span.end",
     "signals/metrics/instruments.py": "Counter.add Histogram.record Gauge.set _Recorder._owner",
-    "signals/metrics/gc_metrics.py": "GcMetrics.__call__",  # the interpreter's, in the middle of anything
+    "signals/metrics/gc_metrics.py": "GcMetrics.__call__",  # the garbage collector calls it at any point
     "context/current.py": "bind",
     "context/propagation.py": "inject extract",
     "telemetry/global_state.py": "get_logger",
@@ -57,16 +60,16 @@ ENTRANCES = {
     "work/options.py": "validate_name",
     "work/wrappers.py": "_plain.<locals>.call _coroutine.<locals>.call _limited_coroutine.<locals>.call "
     "_generator.<locals>.call _steps _async_generator.<locals>.call "
-    # A time limit is something that the application has asked for, and no telemetry.
+    # A timeout is a feature that the application requests, not telemetry.
     "with_deadline _trio _task",
-    # A run is made of assignments; it is entered, left and paused by one call of OpenTelemetry's each.
+    # A run consists of assignments; begin, end and pause are one OpenTelemetry call each.
     "operations.py": "Operation.__init__",
     "work/run.py": "Run.__init__ Run.__enter__ Run.begin Run.resume Run.pause Run.__exit__ Run.end Run.deadline_ns",
 }
-THREADS = {"health/timer_thread.py TimerThread._run", "asgi/lifespan.py Lifespan._flushed.<locals>.flush"}
-"""First functions of threads: what they call is guarded, and broken here."""
+THREAD_TARGETS = {"health/daemon_threads.py TimerThread._run", "asgi/lifespan.py Lifespan._flush.<locals>.flush"}
+"""Target functions of threads: they guard the functions that they call, which get faults."""
 
-SAYS = (
+USED_FOR_REPORTING = (
     "signals/metrics/",
     "signals/logs/",
     "telemetry/global_state.py",
@@ -74,115 +77,118 @@ SAYS = (
     "internal_telemetry.py",
     "testing/",
 )
-"""What counting and saying themselves are made of, and what has an answer of its own where a value cannot be shown."""
-OWN_ANSWER = {"health/loop_watchdog.py LoopWatchdog.problem"}
-LEFT_TO_THE_APPLICATION = {("probes", "asgi/endpoint_responder.py EndpointResponder.page")}
-"""Whoever cannot say whether a path is ours leaves it to the application, which has no such route."""
+"""Modules that count and log internal errors, so that a fault in them may be neither counted nor logged."""
+HANDLES_ITS_ERRORS = {"health/loop_watchdog.py LoopWatchdog.problem"}
+PASSED_TO_APPLICATION = {("probes", "asgi/endpoint_responder.py EndpointResponder.find_page")}
+"""If routing of an endpoint fails, the request is passed to the application, which has no such route."""
 
-LONG = {"failing request", "unknown path", "event stream"}
-"""Much the same steps as those of the others."""
+ONLY_IN_FULL_RUN = {"failing request", "unknown path", "event stream"}
+"""Scenarios that execute nearly the same functions as others."""
 
-SHORT = 3
-"""The ordinary run breaks every third step of a scene, others in each scene; the long run all of them."""
+DEFAULT_STEP = 3
+"""The default run injects faults into every third function, different ones in each scenario; the full run into all."""
 
-_ENTRANCES = {f"{file} {name}" for file, names in ENTRANCES.items() for name in names.split()} | THREADS
+_ENTRY_POINTS = {f"{file} {name}" for file, names in ENTRY_POINTS.items() for name in names.split()} | THREAD_TARGETS
 SECRET = "hunter2"
 
 
 @contextmanager
-def stage(sink: HttpSink, scene: Scene) -> Iterator[tuple[Telemetry, Captured, Act]]:
-    """A scene with a Telemetry of its own that exports for real; it is the process's meanwhile."""
-    with capture() as seen:
+def prepare(sink: HttpSink, scenario: Scenario) -> Iterator[tuple[Telemetry, Captured, Action]]:
+    """Build the action of a scenario with a new, process-wide Telemetry that exports to the sink."""
+    with capture() as captured:
         settings = load_settings(
-            {}, service="fire", otlp_endpoint=sink.url, tenant_header="x-tenant", request_headers=("x-seen",),
+            {}, service="faults", otlp_endpoint=sink.url, tenant_header="x-tenant", request_headers=("x-seen",),
             response_headers=("x-answered",), trusted_proxies="127.0.0.0/8", span_schedule_delay=0.05, log_schedule_delay=0.05, shutdown_timeout=0.3,
         )  # fmt: skip
-        telemetry = Telemetry(settings, output=_Kept(seen), exports=True)
-        telemetry_holder().telemetry = seen.telemetry = telemetry
+        telemetry = Telemetry(settings, output=_Kept(captured), exports=True)
+        telemetry_holder().telemetry = captured.telemetry = telemetry
         loop = asyncio.new_event_loop()
         try:
-            yield telemetry, seen, scene(telemetry, loop)
+            yield telemetry, captured, scenario(telemetry, loop)
         finally:
             telemetry.shutdown(0.2)
             loop.close()
 
 
-def test_every_step_named_here_exists() -> None:
-    named = _ENTRANCES | OWN_ANSWER | {step for _, step in LEFT_TO_THE_APPLICATION}
-    files = {file: names_in_source(file) for file in {step.partition(" ")[0] for step in named}}
-    assert [step for step in sorted(named) if step.partition(" ")[2] not in files[step.partition(" ")[0]]] == []
-    assert [path for path in SAYS if not (Path(connectsoft_obs.__file__).parent / path).exists()] == []
+def test_every_listed_function_exists() -> None:
+    listed = _ENTRY_POINTS | HANDLES_ITS_ERRORS | {function for _, function in PASSED_TO_APPLICATION}
+    files = {file: qualified_names(file) for file in {function.partition(" ")[0] for function in listed}}
+    missing = [function for function in sorted(listed) if function.split(" ")[1] not in files[function.split(" ")[0]]]
+    assert missing == []
+    assert [path for path in USED_FOR_REPORTING if not (Path(connectsoft_obs.__file__).parent / path).exists()] == []
 
 
-def counted(telemetry: Telemetry) -> float:
+def error_count(telemetry: Telemetry) -> float:
     return sum(child.cells[0] for child in telemetry.metrics.family(ERRORS).children.values())
 
 
-def problem(sink: HttpSink, scene: Scene, code: CodeType, expected: object) -> str:
-    """What breaking one step changes that it must not; empty for nothing."""
-    with stage(sink, scene) as (telemetry, seen, act):
+def find_problem(sink: HttpSink, scenario: Scenario, code: CodeType, expected: object) -> str:
+    """Describe what a fault in one function changes although it must not; empty if there is nothing."""
+    with prepare(sink, scenario) as (telemetry, captured, act):
         act()
         try:
-            with broken(code):
-                found = act()
+            with inject_fault(code):
+                result = act()
         except BaseException as error:
-            found = repr(error)
-        if found != expected:
-            return f"changed: {found!r}"[:300]
+            result = repr(error)
+        if result != expected:
+            return f"changed: {result!r}"[:300]
         if act() != expected:
-            return "does not work again"
-        name = label(code)
-        said = [line for line in seen.logs if line["message"].startswith("connectsoft_obs failed internally")]
-        kinds = [(line["where"], line["error"].split(":")[0]) for line in said if "where" in line]
+            return "does not work after the fault was removed"
+        name = function_label(code)
+        logged = [line for line in captured.logs if line["message"].startswith("connectsoft_obs failed internally")]
+        kinds = [(line["where"], line["error"].split(":")[0]) for line in logged if "where" in line]
         if len(set(kinds)) != len(kinds):
-            return f"said more than once: {said}"
-        if SECRET in str(seen.logs):
-            return "a secret was written"
-        if name.startswith(SAYS) or name in OWN_ANSWER:
+            return f"logged more than once: {logged}"
+        if SECRET in str(captured.logs):
+            return "a secret was logged"
+        if name.startswith(USED_FOR_REPORTING) or name in HANDLES_ITS_ERRORS:
             return ""
-        return "" if counted(telemetry) and said else f"counted {counted(telemetry)}, said {said}"
+        return "" if error_count(telemetry) and logged else f"counted {error_count(telemetry)}, logged {logged}"
 
 
-@pytest.mark.parametrize("name", [name for name in SCENES if name not in LONG])
-def test_steps_of_ours_may_raise_and_nobody_else_notices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    break_steps(name, monkeypatch, SHORT)
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in ONLY_IN_FULL_RUN])
+def test_a_fault_does_not_change_the_application(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inject_faults(name, monkeypatch, DEFAULT_STEP)
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", SCENES)
-def test_any_step_of_ours_may_raise_and_nobody_else_notices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    break_steps(name, monkeypatch, 1)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_no_fault_changes_the_application(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inject_faults(name, monkeypatch, 1)
 
 
-def break_steps(name: str, monkeypatch: pytest.MonkeyPatch, every: int) -> None:
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # a thread that is broken from its start ends
-    scene = SCENES[name]
+def inject_faults(name: str, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # a fault in the target of a thread ends the thread
+    scenario = SCENARIOS[name]
     with HttpSink() as sink:
-        with stage(sink, scene) as (_, _seen, act):
+        with prepare(sink, scenario) as (_, _captured, act):
             expected = act()
-            assert act() == expected, "the scene itself is not the same twice"
-            found = [code for code in steps(act) if label(code) not in _ENTRANCES]
-        assert len(found) > 20
-        found = [code for code in found if (name, label(code)) not in LEFT_TO_THE_APPLICATION]
-        found = sorted(found, key=label)[list(SCENES).index(name) % every :: every]
-        problems: dict[str, Any] = {label(code): problem(sink, scene, code, expected) for code in found}
-    assert {step: said for step, said in problems.items() if said} == {}
+            assert act() == expected, "the scenario is not repeatable"
+            functions = [code for code in executed_functions(act) if function_label(code) not in _ENTRY_POINTS]
+        assert len(functions) > 20
+        functions = [code for code in functions if (name, function_label(code)) not in PASSED_TO_APPLICATION]
+        functions = sorted(functions, key=function_label)[list(SCENARIOS).index(name) % step :: step]
+        problems: dict[str, Any] = {
+            function_label(code): find_problem(sink, scenario, code, expected) for code in functions
+        }
+    assert {function: problem for function, problem in problems.items() if problem} == {}
 
 
 @pytest.mark.full
-def test_a_first_request_is_served_whatever_fails_in_making_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_during_set_up_does_not_fail_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    scene = SCENES["request"]
+    scenario = SCENARIOS["request"]
     with HttpSink() as sink:
-        with stage(sink, scene) as (_, _seen, act):
+        with prepare(sink, scenario) as (_, _captured, act):
             expected = act()
-        with stage(sink, scene) as (_, _seen, act):
-            found = [code for code in steps(act) if label(code) not in _ENTRANCES]
+        with prepare(sink, scenario) as (_, _captured, act):
+            functions = [code for code in executed_functions(act) if function_label(code) not in _ENTRY_POINTS]
         problems = {}
-        for code in found:
-            with stage(sink, scene) as (_, _seen, act), broken(code):
-                first = act()
-            if first != expected:
-                problems[label(code)] = first
-    assert len(found) > 150
+        for code in functions:
+            with prepare(sink, scenario) as (_, _captured, act), inject_fault(code):
+                result = act()
+            if result != expected:
+                problems[function_label(code)] = result
+    assert len(functions) > 150
     assert sorted(problems) == []

@@ -1,75 +1,78 @@
-"""A machine that refuses threads, as a container at its limit of processes does: nothing depends on getting one at once."""
+"""Processes that cannot start threads, as in a container at its PID limit: work continues and the start is retried."""
 
 from __future__ import annotations
 
 import httpx
 from support.otlp import HttpSink
 from support.process import Service, uvicorn, wait_for
-from support.scripts import run
+from support.scripts import run_script
 
-FAILED = "connectsoft_obs failed internally; the application is not affected"
-COUNT = 'http_server_request_duration_seconds_count{http_request_method="GET",url_scheme="http",http_response_status_code="200",http_route="/items/{number}"'
+INTERNAL_ERROR = "connectsoft_obs failed internally; the application is not affected"
+REQUEST_COUNT = 'http_server_request_duration_seconds_count{http_request_method="GET",url_scheme="http",http_response_status_code="200",http_route="/items/{number}"'
 
 
-def asked(service: Service, first: int, last: int) -> None:
+def send_requests(service: Service, first: int, last: int) -> None:
     for number in range(first, last):
-        assert httpx.get(f"{service.url}/items/{number}").text == "here"
+        assert httpx.get(f"{service.url}/items/{number}").text == "in stock"
 
 
-def said(service: Service) -> list[str]:
-    return [line["message"] for line in service.lines if line["logger"] in ("shop", "connectsoft_obs.access")]
+def request_messages(service: Service) -> list[str]:
+    return [line["message"] for line in service.json_lines if line["logger"] in ("shop", "connectsoft_obs.access")]
 
 
-def test_a_service_without_threads_answers_logs_and_counts_and_catches_up_when_there_are_some() -> None:
+def test_a_service_retries_to_start_its_threads() -> None:
     with HttpSink() as sink:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_BSP_SCHEDULE_DELAY": "50"}
         with uvicorn("thread_limit:app", env=env) as service:
-            service.ready("/health/live")
-            asked(service, 0, 50)
-            wait_for(lambda: len(said(service)) >= 100, 5)
-            assert said(service) == ["looked up", "GET /items/{number} 200"] * 50
-            assert [line["error"] for line in service.lines if line["message"] == FAILED] == [
+            service.wait_until_ready("/health/live")
+            send_requests(service, 0, 50)
+            wait_for(lambda: len(request_messages(service)) >= 100, 5)
+            assert request_messages(service) == ["looked up", "GET /items/{number} 200"] * 50
+            assert [line["error"] for line in service.json_lines if line["message"] == INTERNAL_ERROR] == [
                 "RuntimeError: can't start new thread"
             ]
             page = httpx.get(f"{service.url}/metrics").text
-            assert [line.split()[1] for line in page.splitlines() if line.startswith(COUNT)] == ["50"]
+            assert [line.split()[1] for line in page.splitlines() if line.startswith(REQUEST_COUNT)] == ["50"]
             assert httpx.get(f"{service.url}/health/ready").status_code == 503, "the check did not run"
             assert not sink.received.spans
 
-            httpx.get(f"{service.url}/room")
-            service.ready()
-            asked(service, 50, 100)
-            wait_for(lambda: len([one for one in sink.received.spans if one.name == "GET /items/{number}"]) == 100)
-            assert service.stop() in (0, -15), service.said
-        assert said(service).count("GET /items/{number} 200") == 100
+            httpx.get(f"{service.url}/lift-limit")
+            service.wait_until_ready()
+            send_requests(service, 50, 100)
+            wait_for(lambda: len([span for span in sink.received.spans if span.name == "GET /items/{number}"]) == 100)
+            assert service.stop() in (0, -15), service.output
+        assert request_messages(service).count("GET /items/{number} 200") == 100
 
 
 WORKER = """
 import os, signal, threading
-start = threading.Thread.start
-def refused(thread):
+start_thread = threading.Thread.start
+def refuse(thread):
     if thread.name.startswith("obs-"):
         raise RuntimeError("can't start new thread")
-    start(thread)
-threading.Thread.start = refused
+    start_thread(thread)
+threading.Thread.start = refuse
 
 import connectsoft_obs as obs
 
 @obs.job("long")
 def long():
     os.kill(os.getpid(), signal.SIGTERM)
-    print("worked to its end", flush=True)
+    print("job completed", flush=True)
 
-with obs.worker(service="refused") as worker:
+with obs.worker(service="thread-limit") as worker:
     while not worker.draining:
         long()
-    print("ended", flush=True)
+    print("worker ended", flush=True)
 """
 
 
-def test_a_sigterm_interrupts_no_job_although_there_is_no_thread_to_wait_for_it() -> None:
-    ended = run(WORKER)
-    assert ended.code == 0, ended.err
-    assert [line for line in ended.out.splitlines() if not line.startswith("{")] == ["worked to its end", "ended"]
-    assert "run long success" in ended.out
-    assert "Traceback" not in ended.err
+def test_sigterm_without_a_thread_interrupts_no_job() -> None:
+    result = run_script(WORKER)
+    assert result.exit_code == 0, result.stderr
+    assert [line for line in result.stdout.splitlines() if not line.startswith("{")] == [
+        "job completed",
+        "worker ended",
+    ]
+    assert "run long success" in result.stdout
+    assert "Traceback" not in result.stderr

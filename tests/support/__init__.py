@@ -1,1 +1,1 @@
-"""Real servers, sinks and processes for tests."""
+"""Servers, fake backends and processes that the tests start."""

@@ -1,4 +1,4 @@
-"""Application Insights' end: takes envelopes, keeps them, and misbehaves as the faulty collector does."""
+"""A fake Application Insights ingestion endpoint that stores envelopes and can simulate failures."""
 
 from __future__ import annotations
 
@@ -7,69 +7,70 @@ import json
 import socket
 from typing import Any
 
-from support.faulty_collector import Faulty
+from support.faulty_collector import FaultyCollector
 
-KEY = "00000000-0000-0000-0000-0000feedbeef"
+INSTRUMENTATION_KEY = "00000000-0000-0000-0000-0000feedbeef"
 
 
-class Ingestion(Faulty):
+class AppInsightsServer(FaultyCollector):
     """An ingestion endpoint on a loopback port.
 
-    Modes are those of `Faulty`, and `page` (a proxy's answer), `partial` (takes all but the first of each batch),
-    `away:URL` (redirects there).
+    Modes are those of `FaultyCollector`, and `page` (answers with an HTML page, as a proxy does), `partial` (rejects the
+    first envelope of each batch), `redirect:URL` (redirects to that server).
     """
 
     def __init__(self, mode: str = "ok") -> None:
-        self.items: list[dict[str, Any]] = []
-        self.paths: set[str] = set()
+        self.envelopes: list[dict[str, Any]] = []
+        self.request_paths: set[str] = set()
         super().__init__(mode)
-        self.connection_string = f"InstrumentationKey={KEY};IngestionEndpoint={self.url}/"
+        self.connection_string = f"InstrumentationKey={INSTRUMENTATION_KEY};IngestionEndpoint={self.url}/"
 
-    def __enter__(self) -> Ingestion:
+    def __enter__(self) -> AppInsightsServer:
         return self
 
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        """The envelopes of one kind: `RequestData`, `MetricData`, ..."""
-        return [item for item in list(self.items) if item["data"]["baseType"] == kind]
+    def envelopes_of(self, base_type: str) -> list[dict[str, Any]]:
+        """The envelopes of one base type: `RequestData`, `MetricData`, ..."""
+        return [envelope for envelope in list(self.envelopes) if envelope["data"]["baseType"] == base_type]
 
-    def named(self, kind: str, name: str) -> list[dict[str, Any]]:
-        """Those of one kind with one name."""
-        return [item for item in self.of(kind) if item["data"]["baseData"]["name"] == name]
+    def envelopes_named(self, base_type: str, name: str) -> list[dict[str, Any]]:
+        """The envelopes of one base type with a name."""
+        return [envelope for envelope in self.envelopes_of(base_type) if envelope["data"]["baseData"]["name"] == name]
 
-    def metric(self, name: str) -> list[dict[str, Any]]:
-        """Every point of a metric, with its properties."""
+    def metric_points(self, name: str) -> list[dict[str, Any]]:
+        """Every data point of a metric, with its properties."""
         return [
-            {**item["data"]["baseData"]["metrics"][0], "properties": item["data"]["baseData"]["properties"]}
-            for item in self.of("MetricData")
-            if item["data"]["baseData"]["metrics"][0]["name"] == name
+            {**data["metrics"][0], "properties": data["properties"]}
+            for data in (envelope["data"]["baseData"] for envelope in self.envelopes_of("MetricData"))
+            if data["metrics"][0]["name"] == name
         ]
 
-    def _answer(self, connection: socket.socket, path: str, body: bytes, headers: dict[str, str]) -> bool:
+    def _respond(self, connection: socket.socket, path: str, body: bytes, headers: dict[str, str]) -> bool:
         mode, _, argument = self.mode.partition(":")
         if mode == "page":
             connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 6\r\n\r\n<html>")
             return True
-        if mode == "away":
-            connection.sendall(f"HTTP/1.1 308 away\r\nlocation: {argument}{path}\r\ncontent-length: 0\r\n\r\n".encode())
+        if mode == "redirect":
+            head = f"HTTP/1.1 308 Permanent Redirect\r\nlocation: {argument}{path}\r\ncontent-length: 0\r\n\r\n"
+            connection.sendall(head.encode())
             return True
         if mode == "partial":
-            self._take(path, body, headers)
-            refused = self.items.pop()
+            self._store(path, body, headers)
+            rejected = self.envelopes.pop()
             content = json.dumps(
                 {
                     "itemsReceived": 1,
                     "itemsAccepted": 0,
-                    "errors": [{"index": 0, "statusCode": 400, "message": f"no {refused['name']}"}],
+                    "errors": [{"index": 0, "statusCode": 400, "message": f"no {rejected['name']}"}],
                 }
             ).encode()
-            head = b"HTTP/1.1 206 some\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-            connection.sendall(head % len(content) + content)
+            status = b"HTTP/1.1 206 Partial Content\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            connection.sendall(status % len(content) + content)
             return True
-        return super()._answer(connection, path, body, headers)
+        return super()._respond(connection, path, body, headers)
 
-    def _take(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
+    def _store(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
         content = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
-        items = json.loads(content)
-        self.paths.add(path)
-        self.items += items
-        return json.dumps({"itemsReceived": len(items), "itemsAccepted": len(items), "errors": []}).encode()
+        envelopes = json.loads(content)
+        self.request_paths.add(path)
+        self.envelopes += envelopes
+        return json.dumps({"itemsReceived": len(envelopes), "itemsAccepted": len(envelopes), "errors": []}).encode()

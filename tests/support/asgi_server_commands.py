@@ -1,4 +1,4 @@
-"""The ASGI servers that services run on, each as an operator starts it."""
+"""Command lines of the ASGI servers that the package supports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from support.process import APPS, Service, free_port
 
-SERVERS = {
+SERVER_COMMANDS = {
     "uvicorn": ["uvicorn", "{app}", "--port", "{port}"],
     "uvicorn-asyncio": ["uvicorn", "{app}", "--port", "{port}", "--loop", "asyncio", "--http", "h11"],
     "uvicorn-without-lifespan": ["uvicorn", "{app}", "--port", "{port}", "--lifespan", "off"],
@@ -16,19 +16,19 @@ SERVERS = {
     "gunicorn-asgi": ["gunicorn", "{app}", "-b", "127.0.0.1:{port}", "-k", "asgi"],
     "granian": ["granian", "--interface", "asgi", "{app}", "--port", "{port}"],
     "granian-asyncio": ["granian", "--interface", "asgi", "{app}", "--port", "{port}", "--loop", "asyncio"],
-    "hypercorn-alone": ["hypercorn", "{app}", "-b", "127.0.0.1:{port}", "--workers", "0"],
+    "hypercorn-single-process": ["hypercorn", "{app}", "-b", "127.0.0.1:{port}", "--workers", "0"],
     "hypercorn": ["hypercorn", "{app}", "-b", "127.0.0.1:{port}"],
     "hypercorn-trio": ["hypercorn", "{app}", "-b", "127.0.0.1:{port}", "-k", "trio"],
 }
-"""Commands by name; the module of each server is run by the interpreter that runs the tests."""
+"""Arguments of `python -m`, by the name of the configuration."""
 
-HOOKED = [name for name in SERVERS if name not in ("hypercorn", "hypercorn-trio")]
-"""Those whose SIGTERM can be put off."""
+SERVERS_WITH_DELAYED_SIGTERM = [name for name in SERVER_COMMANDS if name not in ("hypercorn", "hypercorn-trio")]
+"""Servers that let the middleware delay their handling of SIGTERM."""
 
 
-def serve(server: str, app: str, *options: str, port: int = 0, env: Mapping[str, str] | None = None) -> Service:
-    """`tests/apps/<module>.py` under a server."""
+def start_server(server: str, app: str, *options: str, port: int = 0, env: Mapping[str, str] | None = None) -> Service:
+    """Start `module:app` of tests/apps under a server."""
     port = port or free_port()
-    words = [word.format(app=app, port=port) for word in SERVERS[server]]
-    command = [sys.executable, "-m", *words, *options]
+    arguments = [argument.format(app=app, port=port) for argument in SERVER_COMMANDS[server]]
+    command = [sys.executable, "-m", *arguments, *options]
     return Service(command, port, {"PYTHONPATH": str(APPS), **(env or {})})

@@ -1,4 +1,4 @@
-"""Certificates for tests, made on the spot."""
+"""TLS certificates for tests, created on demand."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 
-def certificate(folder: Path, days: float) -> Path:
-    """A self-signed certificate and its key in one file."""
+def self_signed_certificate(folder: Path, days: float) -> Path:
+    """Write a self-signed certificate that expires in `days` days, and its key, to one PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
-    made = (
+    certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -27,7 +27,7 @@ def certificate(folder: Path, days: float) -> Path:
     )
     path = folder / f"certificate-{days}.pem"
     path.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
+        certificate.public_bytes(serialization.Encoding.PEM)
         + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return path

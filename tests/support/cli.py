@@ -1,4 +1,4 @@
-"""The commands as a pipeline runs them: in a process of their own."""
+"""Runs the command line interface in a subprocess."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """`connectsoft-obs slo` with some arguments, in a directory."""
+def run_slo_command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `connectsoft-obs slo` with arguments in a directory."""
     return subprocess.run(
         [sys.executable, "-m", "connectsoft_obs", "slo", *arguments],
         cwd=cwd,

@@ -1,4 +1,4 @@
-"""Reading a metrics page with Prometheus' own parsers."""
+"""Parses metrics pages of both formats with prometheus_client's parsers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ OPENMETRICS = {"accept": "application/openmetrics-text"}
 
 
 @dataclass
-class Page:
-    """One scrape."""
+class MetricsPage:
+    """One scrape of a metrics page."""
 
     families: dict[str, Any]
     text: str
 
     def samples(self, name: str, **labels: str) -> Iterator[Any]:
-        """The samples with a name that have these labels."""
+        """The samples with a name that have these labels, among others."""
         for family in self.families.values():
             for sample in family.samples:
                 if sample.name == name and labels.items() <= sample.labels.items():
@@ -32,7 +32,7 @@ class Page:
         return float(sum(sample.value for sample in self.samples(name, **labels)))
 
     def has(self, name: str, **labels: str) -> bool:
-        """Whether there is such a sample."""
+        """Whether there is a sample with a name and these labels."""
         return next(self.samples(name, **labels), None) is not None
 
     def exemplars(self, name: str) -> list[Any]:
@@ -40,15 +40,15 @@ class Page:
         return [sample.exemplar for sample in self.samples(name) if sample.exemplar]
 
 
-def page(text: str, openmetrics: bool) -> Page:
-    """A page of one of the two formats."""
+def parse_page(text: str, openmetrics: bool) -> MetricsPage:
+    """Parse a page in the OpenMetrics or the Prometheus text format."""
     parse = parse_openmetrics if openmetrics else parse_text
-    return Page({family.name: family for family in parse(text)}, text)
+    return MetricsPage({family.name: family for family in parse(text)}, text)
 
 
-def scrape(url: str, openmetrics: bool = True) -> Page:
-    """Ask for the page on a connection of its own, so that any of the workers may answer."""
-    answer = httpx.get(f"{url}/metrics", headers=OPENMETRICS if openmetrics else {}, timeout=30)
-    assert answer.status_code == 200, answer.text
-    assert ("openmetrics" in answer.headers["content-type"]) is openmetrics
-    return page(answer.text, openmetrics)
+def scrape(url: str, openmetrics: bool = True) -> MetricsPage:
+    """Scrape a service over a new connection, so that any of its workers can answer."""
+    response = httpx.get(f"{url}/metrics", headers=OPENMETRICS if openmetrics else {}, timeout=30)
+    assert response.status_code == 200, response.text
+    assert ("openmetrics" in response.headers["content-type"]) is openmetrics
+    return parse_page(response.text, openmetrics)

@@ -1,4 +1,7 @@
-"""What applications do, as one call each whose result can be compared: requests, WebSockets, work, lines, scrapes."""
+"""Scenarios for fault injection: requests, WebSockets, jobs, messages, log lines and scrapes.
+
+Each scenario builds an action, a function whose result can be compared between a run with and one without a fault.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,13 @@ from starlette.websockets import WebSocket
 import connectsoft_obs as obs
 from connectsoft_obs.telemetry import Telemetry
 
-Act = Callable[[], object]
-Sent = tuple[list[dict[str, Any]], str | None]
-Scene = Callable[[Telemetry | None, asyncio.AbstractEventLoop], Act]
+Action = Callable[[], object]
+AppResult = tuple[list[dict[str, Any]], str | None]
+Scenario = Callable[[Telemetry | None, asyncio.AbstractEventLoop], Action]
 
 HEADERS = [
     (b"host", b"shop.example:8443"),
-    (b"user-agent", b"fire/1"),
+    (b"user-agent", b"faults/1"),
     (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     (b"tracestate", b"vendor=1"),
     (b"baggage", b"connectsoft.tenant.id=acme"),
@@ -33,23 +36,25 @@ HEADERS = [
     (b"x-forwarded-for", b"203.0.113.9"),
     (b"x-seen", b"yes"),
 ]
-_OURS = {b"x-correlation-id"}
+_ADDED_HEADERS = {b"x-correlation-id"}
 
 
-def ask(app: Any, scope: dict[str, Any], incoming: list[dict[str, Any]], loop: asyncio.AbstractEventLoop) -> Sent:
-    """Run an application for one connection: what it sent, and what escaped from it."""
+def call_app(
+    app: Any, scope: dict[str, Any], incoming: list[dict[str, Any]], loop: asyncio.AbstractEventLoop
+) -> AppResult:
+    """Run an application for one connection; return the messages it sent and the exception it raised."""
     sent: list[dict[str, Any]] = []
-    waiting = list(incoming)
+    pending = list(incoming)
 
     async def receive() -> dict[str, Any]:
-        return waiting.pop(0) if waiting else {"type": f"{scope['type']}.disconnect"}
+        return pending.pop(0) if pending else {"type": f"{scope['type']}.disconnect"}
 
     async def send(message: dict[str, Any]) -> None:
-        headers = tuple((name, value) for name, value in message.get("headers", ()) if name.lower() not in _OURS)
+        headers = tuple(header for header in message.get("headers", ()) if header[0].lower() not in _ADDED_HEADERS)
         sent.append({**message, "headers": headers} if "headers" in message else dict(message))
 
-    async def run() -> Sent:
-        # What of our own runs besides (health) belongs to this loop, and goes on between two requests.
+    async def run() -> AppResult:
+        # Tasks of the package, such as health checks, belong to this loop and continue between two requests.
         try:
             await app({**scope, "headers": list(scope.get("headers", ()))}, receive, send)
         except Exception as error:
@@ -59,8 +64,8 @@ def ask(app: Any, scope: dict[str, Any], incoming: list[dict[str, Any]], loop: a
     return loop.run_until_complete(run())
 
 
-def http(path: str, query: bytes = b"", method: str = "GET") -> dict[str, Any]:
-    """The scope of a request."""
+def http_scope(path: str, query: bytes = b"", method: str = "GET") -> dict[str, Any]:
+    """The ASGI scope of a request."""
     return {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
         "path": path, "raw_path": path.encode(), "query_string": query, "root_path": "", "headers": HEADERS,
@@ -68,21 +73,21 @@ def http(path: str, query: bytes = b"", method: str = "GET") -> dict[str, Any]:
     }  # fmt: skip
 
 
-EMPTY: list[dict[str, Any]] = [{"type": "http.request", "body": b"hello", "more_body": False}]
+BODY: list[dict[str, Any]] = [{"type": "http.request", "body": b"hello", "more_body": False}]
 
 
-async def placed(request: Request) -> Response:
+async def place_order(request: Request) -> Response:
     obs.bind(tenant_id="acme", order_id=7)
     obs.get_logger("shop").info("placed", total=9.5)
     body = await request.body()
     return PlainTextResponse(body, headers={"x-answered": "yes"})
 
 
-async def fails(_: Request) -> Response:
-    raise ValueError("the application's own")
+async def fail(_: Request) -> Response:
+    raise ValueError("raised by the application")
 
 
-def events(_: Request) -> Response:
+def stream_events(_: Request) -> Response:
     async def chunks() -> AsyncIterator[str]:
         for number in range(3):
             yield f"data: {number}\n\n"
@@ -96,65 +101,66 @@ async def echo(socket: WebSocket) -> None:
     await socket.close()
 
 
-class Life:
-    """An application's own lifespan: whether it started and stopped."""
+class RecordingLifespan:
+    """A lifespan of the application that records its start and its stop."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.events: list[str] = []
 
     @asynccontextmanager
     async def __call__(self, _: Any) -> AsyncIterator[None]:
-        self.told.append("started")
+        self.events.append("started")
         yield
-        self.told.append("stopped")
+        self.events.append("stopped")
 
 
-def shop(telemetry: Telemetry | None, life: Life | None = None) -> Starlette:
+def create_shop(telemetry: Telemetry | None, lifespan: RecordingLifespan | None = None) -> Starlette:
     """An application with a route of each kind."""
-    made = Starlette(
+    app = Starlette(
         routes=[
-            Route("/orders/{id}", placed, methods=["GET", "POST"]),
-            Route("/fails", fails),
-            Route("/events", events),
+            Route("/orders/{id}", place_order, methods=["GET", "POST"]),
+            Route("/fails", fail),
+            Route("/events", stream_events),
             WebSocketRoute("/echo", echo),
         ],
-        lifespan=life,
+        lifespan=lifespan,
     )
-    made.add_middleware(obs.ObservabilityMiddleware, telemetry=telemetry)
-    return made
+    app.add_middleware(obs.ObservabilityMiddleware, telemetry=telemetry)
+    return app
 
 
-def request(path: str, query: bytes = b"", method: str = "GET") -> Scene:
+def request_scenario(path: str, query: bytes = b"", method: str = "GET") -> Scenario:
     """A request to the shop."""
 
-    def scene(telemetry: Telemetry | None, loop: asyncio.AbstractEventLoop) -> Act:
-        app = shop(telemetry)
-        return lambda: ask(app, http(path, query, method), EMPTY, loop)
+    def scenario(telemetry: Telemetry | None, loop: asyncio.AbstractEventLoop) -> Action:
+        app = create_shop(telemetry)
+        return lambda: call_app(app, http_scope(path, query, method), BODY, loop)
 
-    return scene
+    return scenario
 
 
-def conversation(telemetry: Telemetry | None, loop: asyncio.AbstractEventLoop) -> Act:
-    """A WebSocket from its handshake to its end."""
-    app = shop(telemetry)
-    scope = {**http("/echo"), "type": "websocket", "scheme": "ws"}
+def websocket_scenario(telemetry: Telemetry | None, loop: asyncio.AbstractEventLoop) -> Action:
+    """A WebSocket from its handshake to its close."""
+    app = create_shop(telemetry)
+    scope = {**http_scope("/echo"), "type": "websocket", "scheme": "ws"}
     incoming = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hello"}]
-    return lambda: ask(app, scope, incoming, loop)
+    return lambda: call_app(app, scope, incoming, loop)
 
 
-def lifespan(telemetry: Telemetry | None, loop: asyncio.AbstractEventLoop) -> Act:
-    """The server starts the application, and stops it."""
+def lifespan_scenario(telemetry: Telemetry | None, loop: asyncio.AbstractEventLoop) -> Action:
+    """The server starts and stops the application."""
 
     def act() -> object:
-        life = Life()
+        lifespan = RecordingLifespan()
         incoming = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-        return ask(shop(telemetry, life), {"type": "lifespan", "asgi": {}, "state": {}}, incoming, loop), life.told
+        scope = {"type": "lifespan", "asgi": {}, "state": {}}
+        return call_app(create_shop(telemetry, lifespan), scope, incoming, loop), lifespan.events
 
     return act
 
 
-def jobs(telemetry: Telemetry | None, loop: asyncio.AbstractEventLoop) -> Act:
-    """Jobs of every kind of function, nested, with arguments, and one that fails."""
+def jobs_scenario(telemetry: Telemetry | None, loop: asyncio.AbstractEventLoop) -> Action:
+    """Jobs of every kind of function, nested, with recorded arguments, and one that fails."""
 
     @obs.job("add", telemetry=telemetry, record=["number"], attempt="attempt", attempts=3)
     def add(number: int, attempt: int = 1) -> int:
@@ -176,72 +182,65 @@ def jobs(telemetry: Telemetry | None, loop: asyncio.AbstractEventLoop) -> Act:
 
     @obs.job("fails", telemetry=telemetry)
     def failing() -> None:
-        raise ValueError("the job's own")
+        raise ValueError("raised by the job")
 
-    async def streamed() -> list[int]:
+    async def consume_stream() -> list[int]:
         return [number async for number in stream()]
 
     def act() -> object:
-        return (
-            add(1),
-            loop.run_until_complete(wait(2)),
-            list(count()),
-            loop.run_until_complete(streamed()),
-            escaped(failing),
-        )
+        waited, streamed = loop.run_until_complete(wait(2)), loop.run_until_complete(consume_stream())
+        return add(1), waited, list(count()), streamed, raised_by(failing)
 
     return act
 
 
-def messages(telemetry: Telemetry | None, _: asyncio.AbstractEventLoop) -> Act:
-    """Consumers of one message and of several, and a producer."""
+def messages_scenario(telemetry: Telemetry | None, _: asyncio.AbstractEventLoop) -> Action:
+    """Consumers of one message and of a batch, and a producer."""
     message = {"headers": dict(HEADERS), "body": b'{"a": 1}', "timestamp": 1700000000, "message_id": "m-1"}
 
     @obs.consumer("events", system="rabbitmq", telemetry=telemetry)
-    def one(message: Any) -> int:
+    def consume(message: Any) -> int:
         return len(message)
 
     @obs.consumer("events", system="rabbitmq", telemetry=telemetry)
-    def several(messages: list[Any]) -> int:
-        raise KeyError("the consumer's own")
+    def consume_batch(messages: list[Any]) -> int:
+        raise KeyError("raised by the consumer")
 
     def act() -> object:
         with obs.producer("events", system="rabbitmq", telemetry=telemetry) as headers:
-            sent = type(headers)
-        return one(message), escaped(lambda: several([message, message])), sent
+            header_type = type(headers)
+        return consume(message), raised_by(lambda: consume_batch([message, message])), header_type
 
     return act
 
 
-def lines(telemetry: Telemetry | None, _: asyncio.AbstractEventLoop) -> Act:
-    """Lines by each way there is to write one."""
-    ours, standard, others = obs.get_logger("fire"), logging.getLogger("fire"), structlog.get_logger("fire")
+def log_lines_scenario(telemetry: Telemetry | None, _: asyncio.AbstractEventLoop) -> Action:
+    """Log lines through the package's logger, the standard library and structlog."""
+    log, standard, native = obs.get_logger("faults"), logging.getLogger("faults"), structlog.get_logger("faults")
 
     def act() -> object:
-        ours.info("ours", password="hunter2", nested={"a": [1, {"b": object()}]})
-        ours.bind(tenant="acme").warning("ours, %s", "bound")
+        log.info("plain", password="hunter2", nested={"a": [1, {"b": object()}]})
+        log.bind(tenant="acme").warning("bound, %s", "formatted")
         standard.warning("standard %d", 3, extra={"number": 3})
-        others.info("structlog", number=4)
+        native.info("structlog", number=4)
         try:
             raise ValueError("caught by the application")
         except ValueError:
-            ours.exception("it failed")
+            log.exception("it failed")
             standard.exception("it failed")
-        return "said"
+        return "logged"
 
     return act
 
 
-def blocks(telemetry: Telemetry | None, _: asyncio.AbstractEventLoop) -> Act:
-    """What applications call inside: operations, spans of OpenTelemetry, metrics of their own, headers for others."""
-    placed, size, depth = (
-        obs.counter("fire.placed", labels=("tier",)),
-        obs.histogram("fire.size", unit="By"),
-        obs.gauge("fire.depth"),
-    )
+def public_calls_scenario(telemetry: Telemetry | None, _: asyncio.AbstractEventLoop) -> Action:
+    """Calls of the public API: operations, OpenTelemetry spans, application metrics, header propagation."""
+    placed = obs.counter("faults.placed", labels=("tier",))
+    size = obs.histogram("faults.size", unit="By")
+    depth = obs.gauge("faults.depth")
 
     def act() -> object:
-        with obs.operation("named"), trace.get_tracer("fire").start_as_current_span("inner") as span:
+        with obs.operation("named"), trace.get_tracer("faults").start_as_current_span("inner") as span:
             span.set_attribute("a", 1)
             span.add_event("seen")
             span.record_exception(ValueError("recorded"))
@@ -257,8 +256,8 @@ def blocks(telemetry: Telemetry | None, _: asyncio.AbstractEventLoop) -> Act:
     return act
 
 
-def escaped(function: Callable[[], object]) -> str:
-    """What a call raised."""
+def raised_by(function: Callable[[], object]) -> str:
+    """Type and message of the exception that a call raises, or "nothing"."""
     try:
         function()
     except Exception as error:
@@ -266,36 +265,36 @@ def escaped(function: Callable[[], object]) -> str:
     return "nothing"
 
 
-def pages(statuses: bool, *paths: str) -> Scene:
-    """Endpoints of ours, asked by a prober or scraper: what escapes is compared, and of probes their status."""
+def endpoints_scenario(compare_status: bool, *paths: str) -> Scenario:
+    """Requests of probers and scrapers; compares exceptions and, for probes, the status."""
 
-    def scene(telemetry: Telemetry | None, loop: asyncio.AbstractEventLoop) -> Act:
-        app = shop(telemetry)
+    def scenario(telemetry: Telemetry | None, loop: asyncio.AbstractEventLoop) -> Action:
+        app = create_shop(telemetry)
 
         def act() -> object:
-            found = []
+            results = []
             for path in paths:
-                sent, error = ask(app, {**http(path), "headers": HEADERS[:2]}, EMPTY, loop)
+                sent, error = call_app(app, {**http_scope(path), "headers": HEADERS[:2]}, BODY, loop)
                 status = [message["status"] for message in sent if "status" in message]
-                found.append((error, status if statuses else bool(status)))
-            return found
+                results.append((error, status if compare_status else bool(status)))
+            return results
 
         return act
 
-    return scene
+    return scenario
 
 
-SCENES: dict[str, Scene] = {
-    "request": request("/orders/42", b"page=2&token=hidden", "POST"),
-    "failing request": request("/fails"),
-    "unknown path": request("/nowhere"),
-    "event stream": request("/events"),
-    "WebSocket": conversation,
-    "lifespan": lifespan,
-    "jobs": jobs,
-    "messages": messages,
-    "lines": lines,
-    "blocks": blocks,
-    "probes": pages(True, "/health/live", "/health/ready", "/health"),
-    "scrape": pages(False, "/metrics", "/info"),
+SCENARIOS: dict[str, Scenario] = {
+    "request": request_scenario("/orders/42", b"page=2&token=hidden", "POST"),
+    "failing request": request_scenario("/fails"),
+    "unknown path": request_scenario("/nowhere"),
+    "event stream": request_scenario("/events"),
+    "WebSocket": websocket_scenario,
+    "lifespan": lifespan_scenario,
+    "jobs": jobs_scenario,
+    "messages": messages_scenario,
+    "log lines": log_lines_scenario,
+    "public calls": public_calls_scenario,
+    "probes": endpoints_scenario(True, "/health/live", "/health/ready", "/health"),
+    "scrape": endpoints_scenario(False, "/metrics", "/info"),
 }

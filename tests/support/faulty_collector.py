@@ -1,4 +1,4 @@
-"""A collector that misbehaves in whatever way it is told to, over real sockets."""
+"""An OTLP/HTTP collector that simulates failures over real sockets."""
 
 from __future__ import annotations
 
@@ -7,49 +7,49 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from support.otlp import _KINDS, Received
+from support.otlp import MESSAGE_TYPES, ReceivedTelemetry
 
 
-class Faulty:
-    """Listens on one port for as long as it is open; `mode` may be changed at any time.
+class FaultyCollector:
+    """Listens on one port until it is closed; the mode can be changed at any time.
 
-    Modes: `ok`, `refuse` (not listening), `hang` (accepts, never answers), `garbage`, `cut` (closes in mid-answer),
-    `reset`, a number (that status), `429:2` (that status with Retry-After), `slow:10` (answers after so many seconds).
+    Modes: `ok`, `refuse` (does not listen), `hang` (accepts connections and never responds), `garbage` (responds with
+    bytes that are not HTTP), `cut` (closes the connection within the response), `reset` (resets the connection), a number
+    (responds with that status), `429:2` (the same with Retry-After), `slow:10` (responds after that many seconds).
     """
 
     def __init__(self, mode: str = "ok") -> None:
-        self.received = Received()
-        self.attempts = 0
+        self.received = ReceivedTelemetry()
+        self.request_count = 0
         self.mode = "ok"
         self._listener: socket.socket | None = None
-        self._open: set[socket.socket] = set()
+        self._connections: set[socket.socket] = set()
         self._port = 0
         self._listen()
         self.url = f"http://127.0.0.1:{self._port}"
-        self.set(mode)
+        self.set_mode(mode)
 
-    def __enter__(self) -> Faulty:
+    def __enter__(self) -> FaultyCollector:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def set(self, mode: str) -> None:
-        """Behave like this from here on, for connections that are open too."""
+    def set_mode(self, mode: str) -> None:
+        """Change the mode, also for open connections."""
         self.mode = mode
         if mode == "refuse":
             self._stop()
         else:
             if self._listener is None:
                 self._listen()
-            self._hang_up()
+            self._close_connections()
 
-    def _hang_up(self) -> None:
-        for connection in list(self._open):
+    def _close_connections(self) -> None:
+        for connection in list(self._connections):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
@@ -68,7 +68,7 @@ class Faulty:
             with suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()
-        self._hang_up()
+        self._close_connections()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -76,32 +76,32 @@ class Faulty:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            self._open.add(connection)
+            self._connections.add(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with suppress(OSError, ValueError, IndexError, KeyError), connection:  # a TLS hello is no request
+        with suppress(OSError, ValueError, IndexError, KeyError), connection:  # a TLS handshake is not an HTTP request
             stream = connection.makefile("rb")
             while line := stream.readline():
                 path = line.split()[1].decode()
                 headers: dict[str, str] = {}
-                while (row := stream.readline()).strip():
-                    name, _, value = row.decode("latin-1").partition(":")
+                while (header := stream.readline()).strip():
+                    name, _, value = header.decode("latin-1").partition(":")
                     headers[name.lower()] = value.strip()
                 body = stream.read(int(headers.get("content-length", 0)))
-                self.attempts += 1
-                if not self._answer(connection, path, body, headers):
+                self.request_count += 1
+                if not self._respond(connection, path, body, headers):
                     break
-        self._open.discard(connection)
+        self._connections.discard(connection)
 
-    def _answer(self, connection: socket.socket, path: str, body: bytes, headers: dict[str, str]) -> bool:
+    def _respond(self, connection: socket.socket, path: str, body: bytes, headers: dict[str, str]) -> bool:
         mode, _, argument = self.mode.partition(":")
         if mode == "hang":
             while self.mode == "hang":
                 time.sleep(0.02)
             return False
         if mode == "garbage":
-            connection.sendall(b"\x00\xffthis is no HTTP\r\n\r\n")
+            connection.sendall(b"\x00\xffthis is not HTTP\r\n\r\n")
             return False
         if mode == "cut":
             connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\nhalf")
@@ -110,20 +110,20 @@ class Faulty:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return False
         if mode.isdigit():
-            retry = f"retry-after: {argument}\r\n" if argument else ""
-            connection.sendall(f"HTTP/1.1 {mode} no\r\n{retry}content-length: 0\r\n\r\n".encode())
+            retry_after = f"retry-after: {argument}\r\n" if argument else ""
+            connection.sendall(f"HTTP/1.1 {mode} simulated\r\n{retry_after}content-length: 0\r\n\r\n".encode())
             return True
         if mode == "slow":
-            until = time.monotonic() + float(argument)
-            while time.monotonic() < until and self.mode.startswith("slow"):
+            deadline = time.monotonic() + float(argument)
+            while time.monotonic() < deadline and self.mode.startswith("slow"):
                 time.sleep(0.02)
-        content = self._take(path, body, headers)
+        content = self._store(path, body, headers)
         connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(content), content))
         return True
 
-    def _take(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
-        """Keep what arrived; gives back the body of the answer."""
-        request: Callable[..., Any] = _KINDS[path][0]
+    def _store(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
+        """Store a request and return the body of the response."""
+        request_type: Any = MESSAGE_TYPES[path][0]
         content = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
-        self.received.requests.append((path, request.FromString(content)))  # type: ignore[attr-defined]
+        self.received.requests.append((path, request_type.FromString(content)))
         return b""

@@ -1,4 +1,4 @@
-"""Workers without a server: processes forked from the test, each with its own numbers."""
+"""Forks worker processes from the test process, without a server."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Child:
+class ForkedProcess:
     """A forked process that runs a function.
 
     Args:
-        work: what it runs.
-        stay: wait for its end afterwards; it is killed at the latest when the test lets go.
-        wait: come back when it has run; otherwise at once.
+        function: what the process runs.
+        keep_alive: keep the process running afterwards, until `end()` or the end of the `with` block kills it.
+        wait: return when the function has completed; otherwise immediately.
     """
 
-    def __init__(self, work: Callable[[], object], stay: bool = False, wait: bool = True) -> None:
-        ready, told = os.pipe()
+    def __init__(self, function: Callable[[], object], keep_alive: bool = False, wait: bool = True) -> None:
+        reader, writer = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            code = 1
+            exit_code = 1
             try:
-                os.close(ready)
-                work()
+                os.close(reader)
+                function()
                 if wait:
-                    os.write(told, b"1")
-                if stay:
+                    os.write(writer, b"1")
+                if keep_alive:
                     signal.pause()
-                code = 0
+                exit_code = 0
             except BaseException:
                 traceback.print_exc(file=sys.stderr)
             finally:
-                os._exit(code)
-        os.close(told)
-        self.worked = wait and os.read(ready, 1) == b"1"
-        os.close(ready)
+                os._exit(exit_code)
+        os.close(writer)
+        self.completed = wait and os.read(reader, 1) == b"1"
+        os.close(reader)
         self.status: int | None = None
-        if wait and not stay:
+        if wait and not keep_alive:
             self.end(None)
 
     def end(self, sig: signal.Signals | None = signal.SIGKILL) -> int:
-        """Kill it, or wait for its own end; its status."""
+        """Send a signal, unless it is None, wait for the process to end and return its wait status."""
         if self.status is None:
             if sig is not None:
                 os.kill(self.pid, sig)
             self.status = os.waitpid(self.pid, 0)[1]
         return self.status
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> ForkedProcess:
         return self
 
     def __exit__(self, *_: Any) -> None:

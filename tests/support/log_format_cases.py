@@ -1,4 +1,4 @@
-"""The same twelve situations for every profile, at a fixed time, with fixed ids."""
+"""Twelve log lines that every profile renders for its golden file, with a fixed time and fixed ids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from connectsoft_obs.context import OPERATION, SPAN
+from connectsoft_obs.context import OPERATION_KEY, SPAN_KEY
 from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.operations import Operation
 from connectsoft_obs.settings import Settings
@@ -22,7 +22,7 @@ from connectsoft_obs.signals.logs.levels import ERROR, INFO, WARNING
 from connectsoft_obs.signals.logs.stdlib import Handler
 
 NOW = 1795508700_123456789  # 2026-11-24T08:25:00.123456Z
-TRACE, SPAN_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
+TRACE_ID, SPAN_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
 RESOURCE = {
     "service.name": "orders-api",
     "service.namespace": "saas-shop",
@@ -30,103 +30,114 @@ RESOURCE = {
     "deployment.environment.name": "production",
     "cloud.account.id": "shop-project",
 }
-BROKEN = "def charge(card):\n    raise RuntimeError('payment provider answered 502, token=abc123')\ncharge(None)\n"
+FAILING_SOURCE = (
+    "def charge(card):\n    raise RuntimeError('payment provider answered 502, token=abc123')\ncharge(None)\n"
+)
 
 
-class Stage:
-    """A stream that writes into memory, and a request to talk in."""
+class LogRecorder:
+    """A log pipeline that writes to memory, with helpers to log inside a request."""
 
     def __init__(self, profile: str, **settings: Any) -> None:
-        self.written = io.StringIO()
-        self.counted: list[tuple[str, tuple[str, ...]]] = []
+        self.output = io.StringIO()
+        self.counter_calls: list[tuple[str, tuple[str, ...]]] = []
         self.internal_telemetry = InternalTelemetry()
         self.internal_telemetry.attach(
-            lambda metric, labels, number: self.counted.append((metric.name, labels)), lambda *_: None
+            lambda metric, labels, number: self.counter_calls.append((metric.name, labels)), lambda *_: None
         )
-        self.stream = LogPipeline(
+        self.pipeline = LogPipeline(
             Settings(log_profile=profile, **settings),
             RESOURCE,
             self._counter,
             self.internal_telemetry,
-            StdoutWriter(self.internal_telemetry, self.written),
+            StdoutWriter(self.internal_telemetry, self.output),
         )
-        self.log = Logger(lambda: self.stream, "orders", {})
+        self.log = Logger(lambda: self.pipeline, "orders", {})
 
     def _counter(self, metric: Any, labels: tuple[str, ...]) -> Callable[[float], None]:
-        return lambda number: self.counted.append((metric.name, labels)) if number else None
+        return lambda number: self.counter_calls.append((metric.name, labels)) if number else None
 
     @property
     def counted_errors(self) -> list[tuple[str, ...]]:
-        """Where the instrumentation failed."""
-        return [labels for name, labels in self.counted if name == "connectsoft.obs.errors"]
+        """The labels of the internal errors that were counted."""
+        return [labels for name, labels in self.counter_calls if name == "connectsoft.obs.errors"]
 
     def request(self, name: str = "GET /orders/{id}", flags: int = 1) -> tuple[Operation, Context]:
-        """A request as the middleware would have begun it."""
+        """The operation and the context of a request, as the middleware creates them."""
         operation = Operation(name, "corr-3a6e1d40")
-        span = NonRecordingSpan(SpanContext(TRACE, SPAN_ID, False, TraceFlags(flags)))
-        return operation, Context({OPERATION: operation, SPAN: span})
+        span = NonRecordingSpan(SpanContext(TRACE_ID, SPAN_ID, False, TraceFlags(flags)))
+        return operation, Context({OPERATION_KEY: operation, SPAN_KEY: span})
 
-    def access(self, status: int, outcome: str, level: int, **more: Any) -> None:
-        """An access line as the middleware writes it."""
+    def log_access(self, status: int, outcome: str, level: int, **fields: Any) -> None:
+        """Write an access log line as the middleware does."""
         operation, context = self.request()
         operation.bind({"tenant_id": "acme"})
-        title = "GET /orders/{id}"
-        fixed = {"http.request.method": "GET", "http.route": "/orders/{id}", "http.response.status_code": status}
-        numbers = {"http.server.request.duration": 0.012345, "http.response.body.size": 512}
-        fixed |= {**more, "connectsoft.outcome": outcome}
-        form = self.stream.compile_line(f"{title} {status}", "connectsoft_obs.access", fixed, tuple(numbers))
-        around = self.stream.fragment({"client.address": "203.0.113.7", "user_agent.original": "Mozilla/5.0"})
-        digits = (b"%032x" % TRACE, b"%016x" % SPAN_ID, b"01")
-        self.stream.write_templated(form, context, digits, level, NOW, operation, tuple(numbers.values()), around)
+        template = self.pipeline.compile_line(
+            f"GET /orders/{{id}} {status}",
+            "connectsoft_obs.access",
+            {
+                "http.request.method": "GET",
+                "http.route": "/orders/{id}",
+                "http.response.status_code": status,
+                **fields,
+                "connectsoft.outcome": outcome,
+            },
+            ("http.server.request.duration", "http.response.body.size"),
+        )
+        client = self.pipeline.encode_fields({"client.address": "203.0.113.7", "user_agent.original": "Mozilla/5.0"})
+        ids = (b"%032x" % TRACE_ID, b"%016x" % SPAN_ID, b"01")
+        self.pipeline.write_templated(template, context, ids, level, NOW, operation, (0.012345, 512), client)
 
-    def inside(self, say: Callable[[], None], flags: int = 1, facts: dict[str, Any] | None = None) -> None:
-        """Say something while a request runs."""
+    def in_request(self, log: Callable[[], None], flags: int = 1, bound: dict[str, Any] | None = None) -> None:
+        """Call a function that logs while a request is current."""
         operation, context = self.request(flags=flags)
-        operation.bind(facts or {})
+        operation.bind(bound or {})
         token = attach(context)
         try:
-            say()
+            log()
         finally:
             detach(token)
 
 
-def fails(stage: Stage) -> None:
+def log_exception(recorder: LogRecorder) -> None:
     try:
-        exec(compile(BROKEN, "/srv/orders.py", "exec"), {})  # noqa: S102
+        exec(compile(FAILING_SOURCE, "/srv/orders.py", "exec"), {})  # noqa: S102
     except RuntimeError as error:
         assert error.__traceback__ is not None  # noqa: PT017
-        error.__traceback__ = error.__traceback__.tb_next  # without the line of this file
-        stage.log.exception("order failed", order_id=42)
+        error.__traceback__ = error.__traceback__.tb_next  # without the frame of this file
+        recorder.log.exception("order failed", order_id=42)
 
 
 class Broken:
+    """A value whose representation cannot be computed."""
+
     def __repr__(self) -> str:
         raise ValueError
 
 
-def standard(stage: Stage) -> None:
+def log_stdlib_record(recorder: LogRecorder) -> None:
     record = logging.LogRecord("sqlalchemy.pool", WARNING, "pool.py", 1, "connection %s is %s", ("7", "stale"), None)
     record.__dict__.update({"pool_size": 5, "taskName": None})
-    Handler(lambda: stage.stream).handle(record)
+    Handler(lambda: recorder.pipeline).handle(record)
 
 
-def warned(stage: Stage) -> None:
-    ExceptHooks(lambda: stage.stream)._warning(
+def log_warning(recorder: LogRecorder) -> None:
+    ExceptHooks(lambda: recorder.pipeline)._handle_warning(
         DeprecationWarning("use place() instead"), DeprecationWarning, "/srv/orders.py", 12
     )
 
 
-def unusual(stage: Stage) -> None:
+def log_reserved_keys(recorder: LogRecorder) -> None:
     values: dict[str, Any] = {
         "timestamp": "1999", "trace_id": "mine", "message": "other", "service": "other", "error": "text",
         "when": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC), "ratio": float("nan"), "huge": 2**70,
         "raw": b"\xff\x00", "unicode": "\ud800", "broken": Broken(), "tags": {"only"}, "nested": {1: (2, None)},
     }  # fmt: skip
-    stage.log.info("unusual\nvalues", **values)
+    recorder.log.info("unusual\nvalues", **values)
 
 
-def secret(stage: Stage) -> None:
-    stage.log.warning(
+def log_secrets(recorder: LogRecorder) -> None:
+    recorder.log.warning(
         "calling with Bearer abc.def-123456",
         password="hunter2",
         headers={"Authorization": "Basic dXNlcjpwYXNz", "Accept": "*/*"},
@@ -136,34 +147,34 @@ def secret(stage: Stage) -> None:
     )
 
 
-SITUATIONS: dict[str, Callable[[Stage], None]] = {
-    "a line outside of any operation": lambda stage: stage.log.info("service started", port=8080),
-    "a line in a request, with bound facts": lambda stage: stage.inside(
-        lambda: stage.log.info("order placed", order_id=42, total=99.5),
-        facts={"tenant_id": "acme", "workflow_id": "w-1"},
+CASES: dict[str, Callable[[LogRecorder], None]] = {
+    "a line outside of any operation": lambda recorder: recorder.log.info("service started", port=8080),
+    "a line in a request, with bound fields": lambda recorder: recorder.in_request(
+        lambda: recorder.log.info("order placed", order_id=42, total=99.5),
+        bound={"tenant_id": "acme", "workflow_id": "w-1"},
     ),
-    "a line in a request that is not sampled": lambda stage: stage.inside(
-        lambda: stage.log.debug("looked up"), flags=0
+    "a line in a request that is not sampled": lambda recorder: recorder.in_request(
+        lambda: recorder.log.debug("looked up"), flags=0
     ),
-    "an access line of a success": lambda stage: stage.access(200, "success", INFO),
-    "an access line of a rejection": lambda stage: stage.access(404, "rejected", INFO),
-    "an access line of a failure": lambda stage: stage.access(502, "failure", ERROR, **{"error.type": "502"}),
-    "an access line of a client that left": lambda stage: stage.access(
+    "an access line of a success": lambda recorder: recorder.log_access(200, "success", INFO),
+    "an access line of a rejection": lambda recorder: recorder.log_access(404, "rejected", INFO),
+    "an access line of a failure": lambda recorder: recorder.log_access(502, "failure", ERROR, **{"error.type": "502"}),
+    "an access line of a client that disconnected": lambda recorder: recorder.log_access(
         200, "aborted", INFO, **{"error.type": "client_disconnect"}
     ),
-    "an exception": lambda stage: stage.inside(lambda: fails(stage)),
-    "a record of the standard library": standard,
-    "a warning": warned,
-    "reserved keys and values that JSON cannot hold": unusual,
-    "secrets": secret,
+    "an exception": lambda recorder: recorder.in_request(lambda: log_exception(recorder)),
+    "a record of the standard library": log_stdlib_record,
+    "a warning": log_warning,
+    "reserved keys and values that JSON cannot hold": log_reserved_keys,
+    "secrets": log_secrets,
 }
 
 
-def told(profile: str, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Stage:
-    """All situations, in one stream."""
+def render_cases(profile: str, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> LogRecorder:
+    """Log all cases through one pipeline of a profile."""
     monkeypatch.setattr(pipeline, "time_ns", lambda: NOW)
-    stage = Stage(profile, log_level="debug", **settings)
+    recorder = LogRecorder(profile, log_level="debug", **settings)
     with warnings.catch_warnings():
-        for situation in SITUATIONS.values():
-            situation(stage)
-    return stage
+        for log_case in CASES.values():
+            log_case(recorder)
+    return recorder

@@ -1,4 +1,4 @@
-"""A collector's end: takes OTLP over HTTP and gRPC, decodes it with the official messages, and keeps it."""
+"""OTLP receivers over HTTP and gRPC that decode requests with the official protobuf messages and store them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-_KINDS: dict[str, tuple[Any, Any]] = {
+MESSAGE_TYPES: dict[str, tuple[Any, Any]] = {
     "/v1/traces": (ExportTraceServiceRequest, ExportTraceServiceResponse),
     "/v1/metrics": (ExportMetricsServiceRequest, ExportMetricsServiceResponse),
     "/v1/logs": (ExportLogsServiceRequest, ExportLogsServiceResponse),
@@ -33,21 +33,21 @@ _METHODS = {
 
 
 @dataclass
-class Received:
-    """What arrived, request by request."""
+class ReceivedTelemetry:
+    """The requests that a receiver has accepted."""
 
     requests: list[tuple[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
 
-    def _of(self, path: str) -> list[Any]:
-        return [message for kind, message in list(self.requests) if kind == path]
+    def _messages(self, path: str) -> list[Any]:
+        return [message for request_path, message in list(self.requests) if request_path == path]
 
     @property
     def spans(self) -> list[Any]:
-        """Every span."""
+        """Every received span."""
         return [
             span
-            for message in self._of("/v1/traces")
+            for message in self._messages("/v1/traces")
             for resource in message.resource_spans
             for scope in resource.scope_spans
             for span in scope.spans
@@ -55,10 +55,10 @@ class Received:
 
     @property
     def logs(self) -> list[Any]:
-        """Every log record."""
+        """Every received log record."""
         return [
             record
-            for message in self._of("/v1/logs")
+            for message in self._messages("/v1/logs")
             for resource in message.resource_logs
             for scope in resource.scope_logs
             for record in scope.log_records
@@ -66,45 +66,46 @@ class Received:
 
     @property
     def resources(self) -> list[dict[str, Any]]:
-        """The resource of every request."""
-        found = []
-        for _, message in list(self.requests):
-            for field_ in ("resource_spans", "resource_metrics", "resource_logs"):
-                found += [attributes(part.resource.attributes) for part in getattr(message, field_, [])]
-        return found
+        """The resource attributes of every request."""
+        return [
+            decode_attributes(part.resource.attributes)
+            for _, message in list(self.requests)
+            for field_name in ("resource_spans", "resource_metrics", "resource_logs")
+            for part in getattr(message, field_name, [])
+        ]
 
     def metric(self, name: str) -> Any:
-        """The last message of a metric, or None."""
-        found = None
-        for message in self._of("/v1/metrics"):
+        """The most recently received data of a metric, or None."""
+        latest = None
+        for message in self._messages("/v1/metrics"):
             for resource in message.resource_metrics:
                 for scope in resource.scope_metrics:
                     for metric in scope.metrics:
                         if metric.name == name:
-                            found = metric
-        return found
+                            latest = metric
+        return latest
 
 
-def attributes(pairs: Any) -> dict[str, Any]:
-    """KeyValue messages as a dictionary."""
-    return {pair.key: value(pair.value) for pair in pairs}
+def decode_attributes(pairs: Any) -> dict[str, Any]:
+    """Convert KeyValue messages to a dictionary."""
+    return {pair.key: decode_value(pair.value) for pair in pairs}
 
 
-def value(message: Any) -> Any:
-    """An AnyValue as Python has it."""
+def decode_value(message: Any) -> Any:
+    """Convert an AnyValue message to a Python value."""
     kind = message.WhichOneof("value")
     if kind == "array_value":
-        return [value(item) for item in message.array_value.values]
+        return [decode_value(item) for item in message.array_value.values]
     if kind == "kvlist_value":
-        return attributes(message.kvlist_value.values)
+        return decode_attributes(message.kvlist_value.values)
     return getattr(message, kind) if kind else None
 
 
 class HttpSink:
-    """OTLP/HTTP on a loopback port."""
+    """An OTLP/HTTP receiver on a loopback port."""
 
     def __init__(self, port: int = 0) -> None:
-        self.received = Received()
+        self.received = ReceivedTelemetry()
         received = self.received
 
         class Handler(BaseHTTPRequestHandler):
@@ -114,18 +115,18 @@ class HttpSink:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 if self.headers.get("content-encoding") == "gzip":
                     body = gzip.decompress(body)
-                request, response = _KINDS[self.path]
+                request_type, response_type = MESSAGE_TYPES[self.path]
                 received.headers.append(dict(self.headers.items()))
-                received.requests.append((self.path, request.FromString(body)))
-                answer = response().SerializeToString()
+                received.requests.append((self.path, request_type.FromString(body)))
+                content = response_type().SerializeToString()
                 self.send_response(200)
                 self.send_header("content-type", "application/x-protobuf")
-                self.send_header("content-length", str(len(answer)))
+                self.send_header("content-length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(answer)
+                self.wfile.write(content)
 
             def log_message(self, *_: Any) -> None:
-                """Silent."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
@@ -142,32 +143,32 @@ class HttpSink:
 
 
 class GrpcSink:
-    """OTLP/gRPC on a loopback port."""
+    """An OTLP/gRPC receiver on a loopback port."""
 
     def __init__(self) -> None:
-        self.received = Received()
+        self.received = ReceivedTelemetry()
         received = self.received
 
-        class Generic(grpc.GenericRpcHandler):
+        class Handler(grpc.GenericRpcHandler):
             def service(self, details: Any) -> Any:
                 path = _METHODS.get(details.method)
                 if path is None:
                     return None
-                request, response = _KINDS[path]
+                request_type, response_type = MESSAGE_TYPES[path]
 
                 def export(message: Any, context: Any) -> Any:
                     received.headers.append(dict(context.invocation_metadata()))
                     received.requests.append((path, message))
-                    return response()
+                    return response_type()
 
                 return grpc.unary_unary_rpc_method_handler(
                     export,
-                    request_deserializer=request.FromString,
-                    response_serializer=response.SerializeToString,
+                    request_deserializer=request_type.FromString,
+                    response_serializer=response_type.SerializeToString,
                 )
 
         self._server = grpc.server(ThreadPoolExecutor(4))
-        self._server.add_generic_rpc_handlers((Generic(),))
+        self._server.add_generic_rpc_handlers((Handler(),))
         self.port = self._server.add_insecure_port("127.0.0.1:0")
         self.url = f"http://127.0.0.1:{self.port}"
         self._server.start()

@@ -1,4 +1,4 @@
-"""Looking at processes from outside: memory, threads, descriptors; and charts of what was seen."""
+"""Reads memory, threads, descriptors and children of processes from /proc."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def used(pid: int) -> tuple[float, int, int]:
-    """Resident memory in MiB, threads and open descriptors of a process; zeros for one that has ended."""
+def resource_usage(pid: int) -> tuple[float, int, int]:
+    """Resident memory in MiB, number of threads and of open descriptors of a process; zeros if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
         descriptors = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return 0.0, 0, 0
-    found = dict(re.findall(r"^(VmRSS|Threads):\s+(\d+)", status, re.MULTILINE))
-    return int(found.get("VmRSS", 0)) / 1024, int(found.get("Threads", 0)), descriptors
+    fields = dict(re.findall(r"^(VmRSS|Threads):\s+(\d+)", status, re.MULTILINE))
+    return int(fields.get("VmRSS", 0)) / 1024, int(fields.get("Threads", 0)), descriptors
 
 
-def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    found = []
+def child_pids(pid: int) -> list[int]:
+    """The ids of the processes that a process has started."""
+    pids = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(child) for child in (task / "children").read_text().split()]
-    return sorted(found)
+        pids += [int(child) for child in (task / "children").read_text().split()]
+    return sorted(pids)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that so many percent are not above."""
+    """The smallest value that is not exceeded by `percent` % of the values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]

@@ -1,4 +1,4 @@
-"""A real Prometheus that remembers: weeks of counted events written into its store before it starts."""
+"""Runs Prometheus with generated rules and a history, which is written into its storage before it starts."""
 
 from __future__ import annotations
 
@@ -11,109 +11,134 @@ from pathlib import Path
 
 import httpx
 
-from connectsoft_obs.ops.slo.targets.prometheus import rules_file
+from connectsoft_obs.ops.slo.targets.prometheus import render_rules_file
 from connectsoft_obs.slo import ServiceSLOs
 from connectsoft_obs.vocabulary import SLO_BAD, SLO_ERROR_RATIO, SLO_REMAINING, SLO_TOTAL
 from support.process import free_port, wait_for
-from support.servers import Prometheus, program, running
+from support.servers import Prometheus, program_path, running_server
 
-TILE = 300
+TILE_SECONDS = 300
 
-Rate = Callable[[float], tuple[float, float]]
-"""All events and bad events a second at a Unix time."""
-
-
-def tiles(promises: ServiceSLOs, rates: Mapping[str, Rate], start: float, end: float) -> Iterator[str]:
-    """The two series that rules record for each promise, a sample every five minutes."""
-    moments = range(int(start - start % TILE), int(end) + 1, TILE)
-    for name, which in ((SLO_TOTAL, 0), (SLO_BAD, 1)):
-        yield f"# TYPE {name} gauge"
-        for promise, rate in rates.items():
-            labels = f'slo_id="{promises.service}-{promise}",slo="{promise}",service="{promises.service}"'
-            yield from (f"{name}{{{labels}}} {rate(at)[which]!r} {at}" for at in moments)
+EventRates = Callable[[float], tuple[float, float]]
+"""Total and bad events per second at a Unix time."""
 
 
-def standings(promises: ServiceSLOs, rates: Mapping[str, Rate], start: float, end: float) -> Iterator[str]:
-    """What rules would have recorded of budgets left and of the last hour, from the moment a period has passed."""
-    moments = range(int(start - start % TILE), int(end) + 1, TILE)
-    summed: dict[str, list[tuple[float, float]]] = {}
-    for name, rate in rates.items():
-        sums = [(0.0, 0.0)]
-        for at in moments:
-            every, bad = rate(at)
-            sums.append((sums[-1][0] + every, sums[-1][1] + bad))
-        summed[name] = sums
-    for series, hour in ((SLO_REMAINING, False), (f"{SLO_ERROR_RATIO}1h", True)):
+def tile_samples(service_slos: ServiceSLOs, rates: Mapping[str, EventRates], start: float, end: float) -> Iterator[str]:
+    """Yield the recorded event rates of SLOs in the OpenMetrics format, one sample every five minutes."""
+    times = _times(start, end, TILE_SECONDS)
+    for series, rate_index in ((SLO_TOTAL, 0), (SLO_BAD, 1)):
         yield f"# TYPE {series} gauge"
-        for name, sums in summed.items():
-            slo = promises.named(name)
-            width = 12 if hour else promises.period_of(slo) // TILE
-            labels = f'slo_id="{promises.service}-{name}",slo="{name}",service="{promises.service}"'
-            for index in range(width, len(moments)):
-                every, bad = (sums[index + 1][which] - sums[index + 1 - width][which] for which in (0, 1))
-                value = bad / every if hour else 1 - bad / every / float(slo.budget)
-                yield f"{series}{{{labels}}} {value!r} {moments[index]}"
+        for name, rates_at in rates.items():
+            labels = _slo_labels(service_slos, name)
+            yield from (f"{series}{{{labels}}} {rates_at(time)[rate_index]!r} {time}" for time in times)
 
 
-def counters(
-    promises: ServiceSLOs, rates: Mapping[str, Rate], labels: str, start: float, end: float, step: int = 15
+def budget_samples(
+    service_slos: ServiceSLOs, rates: Mapping[str, EventRates], start: float, end: float
 ) -> Iterator[str]:
-    """What the service itself counted, and that it was up."""
-    moments = range(int(start - start % step), int(end) + 1, step)
+    """Yield the recorded remaining error budgets and error ratios of the last hour.
+
+    Each series starts when its window, a whole period or an hour, is covered.
+    """
+    times = _times(start, end, TILE_SECONDS)
+    cumulative: dict[str, list[tuple[float, float]]] = {}
+    for name, rates_at in rates.items():
+        sums = [(0.0, 0.0)]
+        for time in times:
+            total, bad = rates_at(time)
+            sums.append((sums[-1][0] + total, sums[-1][1] + bad))
+        cumulative[name] = sums
+    for series, is_hourly in ((SLO_REMAINING, False), (f"{SLO_ERROR_RATIO}1h", True)):
+        yield f"# TYPE {series} gauge"
+        for name, sums in cumulative.items():
+            slo = service_slos.find(name)
+            tiles = 12 if is_hourly else service_slos.period_seconds(slo) // TILE_SECONDS
+            labels = _slo_labels(service_slos, name)
+            for index in range(tiles, len(times)):
+                total, bad = (sums[index + 1][column] - sums[index + 1 - tiles][column] for column in (0, 1))
+                value = bad / total if is_hourly else 1 - bad / total / float(slo.error_budget)
+                yield f"{series}{{{labels}}} {value!r} {times[index]}"
+
+
+def counter_samples(
+    rates: Mapping[str, EventRates], labels: str, start: float, end: float, step: int = 15
+) -> Iterator[str]:
+    """Yield the samples that a running service exports: `up`, and the counters of its SLO events."""
+    times = _times(start, end, step)
     yield "# TYPE up gauge"
-    yield from (f"up{{{labels}}} 1 {at}" for at in moments)
+    yield from (f"up{{{labels}}} 1 {time}" for time in times)
     yield "# TYPE connectsoft_slo_events counter"
-    for promise, rate in rates.items():
+    for name, rates_at in rates.items():
         for outcome in ("good", "bad"):
-            total = 0.0
-            for at in moments:
-                every, bad = rate(at)
-                total += step * (bad if outcome == "bad" else every - bad)
+            count = 0.0
+            for time in times:
+                total, bad = rates_at(time)
+                count += step * (bad if outcome == "bad" else total - bad)
                 yield (
-                    f'connectsoft_slo_events_total{{{labels},connectsoft_slo_name="{promise}",'
-                    f'connectsoft_slo_outcome="{outcome}"}} {total!r} {at}'
+                    f'connectsoft_slo_events_total{{{labels},connectsoft_slo_name="{name}",'
+                    f'connectsoft_slo_outcome="{outcome}"}} {count!r} {time}'
                 )
 
 
+def _times(start: float, end: float, step: int) -> range:
+    return range(int(start - start % step), int(end) + 1, step)
+
+
+def _slo_labels(service_slos: ServiceSLOs, name: str) -> str:
+    return f'slo_id="{service_slos.service}-{name}",slo="{name}",service="{service_slos.service}"'
+
+
 @contextmanager
-def remembering(
-    promises: ServiceSLOs,
+def prometheus_with_history(
+    service_slos: ServiceSLOs,
     history: Sequence[str],
     *,
     targets: Sequence[str] = (),
     alertmanager: str = "",
-    scrape: str = "1s",
+    scrape_interval: str = "1s",
 ) -> Iterator[Prometheus]:
-    """Prometheus with the generated rules of a service, and a past."""
+    """Run Prometheus with the generated rules of a service.
+
+    Args:
+        service_slos: the service.
+        history: samples in the OpenMetrics format, without the final `# EOF`.
+        targets: addresses to scrape as the job of the service.
+        alertmanager: address of an Alertmanager.
+        scrape_interval: time between scrapes, and between evaluations.
+    """
     port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        (place / "past.txt").write_text("\n".join([*history, "# EOF\n"]))
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        (directory / "history.txt").write_text("\n".join([*history, "# EOF\n"]))
         if history:
             subprocess.run(
                 [
-                    program("promtool"), "tsdb", "create-blocks-from", "--max-block-duration=2000h", "openmetrics", "-q",
-                    "past.txt", "data",
+                    program_path("promtool"), "tsdb", "create-blocks-from", "--max-block-duration=2000h", "openmetrics", "-q",
+                    "history.txt", "data",
                 ],
-                cwd=place, check=True, capture_output=True, timeout=120,
+                cwd=directory, check=True, capture_output=True, timeout=120,
             )  # fmt: skip
-        (place / "rules.yaml").write_text(rules_file(promises))
+        (directory / "rules.yaml").write_text(render_rules_file(service_slos))
         config = {
-            "global": {"scrape_interval": scrape, "evaluation_interval": scrape, "scrape_timeout": scrape},
+            "global": {
+                "scrape_interval": scrape_interval,
+                "evaluation_interval": scrape_interval,
+                "scrape_timeout": scrape_interval,
+            },
             "rule_files": ["rules.yaml"],
-            "scrape_configs": [{"job_name": promises.service, "static_configs": [{"targets": list(targets)}]}],
+            "scrape_configs": [{"job_name": service_slos.service, "static_configs": [{"targets": list(targets)}]}],
         }
         if alertmanager:
             config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]}
-        (place / "prometheus.yaml").write_text(json.dumps(config))
+        (directory / "prometheus.yaml").write_text(json.dumps(config))
         command = [
-            program("prometheus"),
-            f"--config.file={place / 'prometheus.yaml'}",
-            f"--storage.tsdb.path={place / 'data'}",
+            program_path("prometheus"),
+            f"--config.file={directory / 'prometheus.yaml'}",
+            f"--storage.tsdb.path={directory / 'data'}",
             "--storage.tsdb.retention.time=400d",
             f"--web.listen-address=127.0.0.1:{port}",
         ]
-        with running(command, port):
-            found = Prometheus(f"http://127.0.0.1:{port}")
-            wait_for(lambda: httpx.get(f"{found.url}/-/ready", timeout=5).status_code == 200, 20)
-            yield found
+        with running_server(command, port):
+            server = Prometheus(f"http://127.0.0.1:{port}")
+            wait_for(lambda: httpx.get(f"{server.url}/-/ready", timeout=5).status_code == 200, 20)
+            yield server

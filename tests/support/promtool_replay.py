@@ -1,4 +1,4 @@
-"""Numbers replayed through promtool: series in, the values that rules and alerts take at chosen moments out."""
+"""Evaluates generated rules over invented series, by means of `promtool test rules`."""
 
 from __future__ import annotations
 
@@ -11,126 +11,129 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from connectsoft_obs.ops.slo.rule_groups import groups
-from connectsoft_obs.ops.slo.targets.prometheus import as_tables
-from connectsoft_obs.ops.slo.targets.yaml import dump
+from connectsoft_obs.ops.slo.rule_groups import rule_groups
+from connectsoft_obs.ops.slo.targets.prometheus import groups_to_dicts
+from connectsoft_obs.ops.slo.targets.yaml_writer import dump
 from connectsoft_obs.slo import ServiceSLOs
-from support.servers import program
+from support.servers import program_path
 
-_FAILED = re.compile(r'expr: "(?P<expr>(?:[^"\\]|\\.)*)", time: (?P<time>[0-9a-z]+),\s+exp: nil\s+got: (?P<got>.*)')
+_FAILURE = re.compile(r'expr: "(?P<expr>(?:[^"\\]|\\.)*)", time: (?P<time>[0-9a-z]+),\s+exp: nil\s+got: (?P<got>.*)')
 _SAMPLE = re.compile(r"(\{(?:[^{}\"]|\"(?:[^\"\\]|\\.)*\")*\}) ([^ ,]+)(?:, |$)")
 _LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"')
 _UNITS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
 
 Labels = tuple[tuple[str, str], ...]
 Value = Callable[[float], float | str | None]
+"""A series as a function of the seconds since the start: the value, None for no sample, or `"stale"` for its end."""
 
 
-class Replay:
-    """Rules of a service, evaluated over series that were made up.
+class RuleReplay:
+    """The generated rules of a service, evaluated over invented series.
 
-    Scrapes happen half-way between evaluations, as on a real server they never coincide.
+    Samples fall halfway between evaluations, because on a real server scrapes and evaluations do not coincide.
 
     Args:
-        promises: whose rules.
-        series: selector of each series, and its value at a number of seconds; None for no sample, `"stale"` for a
-            target that is gone.
-        length: seconds.
-        scrape: seconds between samples.
-        every: seconds between evaluations.
-        only: names of the recorded series that matter; all of them, and the alerts, by default.
+        service_slos: the service.
+        series: the value of each series, by selector.
+        duration: seconds of data.
+        scrape_interval: seconds between samples.
+        evaluation_interval: seconds between evaluations.
+        recorded: prefixes of the recorded series to evaluate; all rules and alerts by default.
     """
 
     def __init__(
         self,
-        promises: ServiceSLOs,
+        service_slos: ServiceSLOs,
         series: Mapping[str, Value],
-        length: float,
+        duration: float,
         *,
-        scrape: float = 30,
-        every: float = 30,
-        only: Sequence[str] = (),
+        scrape_interval: float = 30,
+        evaluation_interval: float = 30,
+        recorded: Sequence[str] = (),
     ) -> None:
-        chosen = [
+        groups = [
             dataclasses.replace(
-                group, rules=tuple(rule for rule in group.rules if not only or rule.name.startswith(tuple(only)))
+                group,
+                rules=tuple(rule for rule in group.rules if not recorded or rule.name.startswith(tuple(recorded))),
             )
-            for group in groups(promises)
+            for group in rule_groups(service_slos)
         ]
-        self._rules = dump({"groups": as_tables([group for group in chosen if group.rules])})
-        self._inputs = [
-            {"series": selector, "values": " ".join(_values(at, length, scrape))} for selector, at in series.items()
+        self._rules = dump({"groups": groups_to_dicts([group for group in groups if group.rules])})
+        self._input_series = [
+            {"series": selector, "values": " ".join(_values(value, duration, scrape_interval))}
+            for selector, value in series.items()
         ]
-        self._scrape = scrape
-        self._every = every
-        self._length = length
+        self._scrape_interval = scrape_interval
+        self._evaluation_interval = evaluation_interval
+        self._duration = duration
 
-    def at(self, moments: Iterable[float], expressions: Sequence[str]) -> list[list[dict[Labels, float]]]:
-        """For each moment, what each expression is: the labels of its series, and their values."""
-        times = list(moments)
-        asked = [
-            {"expr": expression, "eval_time": f"{round(moment)}s", "exp_samples": []}
-            for moment in times
+    def evaluate(self, times: Iterable[float], expressions: Sequence[str]) -> list[list[dict[Labels, float]]]:
+        """Return the samples of each expression at each time: values by labels."""
+        times = list(times)
+        # No samples are expected, so promtool reports those that it computed as failures.
+        tests = [
+            {"expr": expression, "eval_time": f"{round(time)}s", "exp_samples": []}
+            for time in times
             for expression in expressions
         ]
-        found: dict[tuple[int, str], dict[Labels, float]] = {
-            (round(moment), expression): {} for moment in times for expression in expressions
+        results: dict[tuple[int, str], dict[Labels, float]] = {
+            (round(time), expression): {} for time in times for expression in expressions
         }
-        for text in self._run(asked):
-            match = _FAILED.search(text)
-            assert match, text
+        for failure in self._run_promtool(tests):
+            match = _FAILURE.search(failure)
+            assert match, failure
             samples = {
                 tuple(sorted(_LABEL.findall(labels))): float(value) for labels, value in _SAMPLE.findall(match["got"])
             }
-            found[_seconds(match["time"]), json.loads(f'"{match["expr"]}"')] = samples
-        return [[found[round(moment), expression] for expression in expressions] for moment in times]
+            results[_seconds(match["time"]), json.loads(f'"{match["expr"]}"')] = samples
+        return [[results[round(time), expression] for expression in expressions] for time in times]
 
-    def value(self, expression: str, moment: float | None = None) -> float | None:
-        """The one value of an expression, at the end unless said otherwise; None when it has none."""
-        [[samples]] = self.at([self._length if moment is None else moment], [expression])
+    def value(self, expression: str, time: float | None = None) -> float | None:
+        """Return the value of an expression with at most one series, at the end by default; None without a series."""
+        [[samples]] = self.evaluate([self._duration if time is None else time], [expression])
         assert len(samples) <= 1, samples
         return next(iter(samples.values()), None)
 
-    def firing(self, since: float = 0, until: float | None = None) -> dict[str, list[float]]:
-        """The moments at which each alert fires, by its name."""
-        end = self._length if until is None else until
-        moments = [since + index * self._every for index in range(int((end - since) / self._every) + 1)]
-        fired: dict[str, list[float]] = {}
-        for moment, [samples] in zip(moments, self.at(moments, ['ALERTS{alertstate="firing"}']), strict=True):
+    def firing_times(self, start: float = 0, stop: float | None = None) -> dict[str, list[float]]:
+        """Return the evaluation times at which each alert fires, by alert name."""
+        end = self._duration if stop is None else stop
+        interval = self._evaluation_interval
+        times = [start + index * interval for index in range(int((end - start) / interval) + 1)]
+        firing: dict[str, list[float]] = {}
+        for time, [samples] in zip(times, self.evaluate(times, ['ALERTS{alertstate="firing"}']), strict=True):
             for labels in samples:
-                fired.setdefault(dict(labels)["alertname"], []).append(moment)
-        return fired
+                firing.setdefault(dict(labels)["alertname"], []).append(time)
+        return firing
 
-    def _run(self, asked: Sequence[Mapping[str, object]]) -> list[str]:
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "rules.yaml").write_text(self._rules)
+    def _run_promtool(self, tests: Sequence[Mapping[str, object]]) -> list[str]:
+        with tempfile.TemporaryDirectory() as directory:
+            (Path(directory) / "rules.yaml").write_text(self._rules)
             document = {
                 "rule_files": ["rules.yaml"],
-                "evaluation_interval": f"{round(self._every * 1000)}ms",
+                "evaluation_interval": f"{round(self._evaluation_interval * 1000)}ms",
                 "tests": [
                     {
-                        "interval": f"{round(self._scrape * 500)}ms",
-                        "input_series": self._inputs,
-                        "promql_expr_test": asked,
+                        "interval": f"{round(self._scrape_interval * 500)}ms",
+                        "input_series": self._input_series,
+                        "promql_expr_test": tests,
                     }
                 ],
             }
-            (Path(folder) / "test.yaml").write_text(json.dumps(document))
-            done = subprocess.run(
-                [program("promtool"), "test", "rules", str(Path(folder) / "test.yaml")],
+            (Path(directory) / "test.yaml").write_text(json.dumps(document))
+            completed = subprocess.run(
+                [program_path("promtool"), "test", "rules", str(Path(directory) / "test.yaml")],
                 capture_output=True,
                 text=True,
                 timeout=300,
             )
-        said = done.stdout + done.stderr
-        assert "SUCCESS" in said or "exp: nil" in said, said
-        return re.split(r"\n(?=    expr: )", said.partition("FAILED:")[2])[1:]
+        output = completed.stdout + completed.stderr
+        assert "SUCCESS" in output or "exp: nil" in output, output
+        return re.split(r"\n(?=    expr: )", output.partition("FAILED:")[2])[1:]
 
 
-def _values(at: Callable[[float], float | str | None], length: float, scrape: float) -> Iterable[str]:
-    for index in range(int(length / scrape) + 1):
-        moment = (index + 0.5) * scrape
-        value = at(moment)
+def _values(value_at: Value, duration: float, scrape_interval: float) -> Iterable[str]:
+    for index in range(int(duration / scrape_interval) + 1):
+        value = value_at((index + 0.5) * scrape_interval)
         yield "_"
         yield "_" if value is None else value if isinstance(value, str) else repr(float(value)).removesuffix(".0")
 
@@ -139,19 +142,19 @@ def _seconds(text: str) -> int:
     return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([wdhms])", text))
 
 
-def counter(*parts: tuple[float, float], start: float = 0.0) -> Callable[[float], float]:
-    """A counter that grows: (seconds, rate a second) one after the other, the last rate for ever."""
+def counter(*phases: tuple[float, float], start: float = 0.0) -> Callable[[float], float]:
+    """Return a counter that grows in phases of (seconds, rate per second); the last phase does not end."""
 
-    def at(moment: float) -> float:
-        total, begun = start, 0.0
-        for seconds, rate in parts[:-1]:
-            total += rate * max(0.0, min(moment - begun, seconds))
-            begun += seconds
-        return round(total + parts[-1][1] * max(0.0, moment - begun), 6)
+    def value_at(time: float) -> float:
+        total, phase_start = start, 0.0
+        for seconds, rate in phases[:-1]:
+            total += rate * max(0.0, min(time - phase_start, seconds))
+            phase_start += seconds
+        return round(total + phases[-1][1] * max(0.0, time - phase_start), 6)
 
-    return at
+    return value_at
 
 
-def bursts(events: Sequence[float]) -> Callable[[float], float]:
-    """A counter of events at given moments, which are sorted."""
-    return lambda moment: float(bisect_right(events, moment))
+def event_counter(event_times: Sequence[float]) -> Callable[[float], float]:
+    """Return a counter of events at these times, which must be sorted."""
+    return lambda time: float(bisect_right(event_times, time))

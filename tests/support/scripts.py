@@ -1,4 +1,4 @@
-"""Small programs in processes of their own."""
+"""Runs Python source in a subprocess."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from typing import Any
 
 from support.process import APPS
 
-_KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
+_INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A program that ended: what it wrote, and with which code."""
+class ScriptResult:
+    """The output and the exit code of a script."""
 
-    out: str
-    err: str
-    code: int
+    stdout: str
+    stderr: str
+    exit_code: int
 
     @property
-    def lines(self) -> list[dict[str, Any]]:
+    def json_lines(self) -> list[dict[str, Any]]:
         """Standard output, of which every line must be a JSON object."""
-        return [json.loads(line) for line in self.out.splitlines()]
+        return [json.loads(line) for line in self.stdout.splitlines()]
 
     def messages(self) -> list[str]:
-        """What it said, besides that it has started."""
-        return [line["message"] for line in self.lines if line["message"] != "observability is on"]
+        """The messages of the JSON lines, without the one about the start."""
+        return [line["message"] for line in self.json_lines if line["message"] != "observability configured"]
 
 
-def run(code: str, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 60) -> Ended:
-    """Run Python source to its end."""
-    environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+def run_script(code: str, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 60) -> ScriptResult:
+    """Run Python source until it ends."""
+    environment = {name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
     environment |= {"PYTHONPATH": str(APPS), **(env or {})}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True, text=True, timeout=timeout, env=environment, check=False,
     )  # fmt: skip
-    return Ended(done.stdout, done.stderr, done.returncode)
+    return ScriptResult(completed.stdout, completed.stderr, completed.returncode)

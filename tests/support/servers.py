@@ -1,4 +1,4 @@
-"""Servers that operators run: a Rust OTLP collector, Prometheus. A missing one fails the test; it never skips it."""
+"""Starts an OTLP collector (rotel) and Prometheus. A test fails, and is not skipped, if a program is not installed."""
 
 from __future__ import annotations
 
@@ -21,30 +21,34 @@ import httpx
 from support.process import free_port, wait_for
 
 
-def program(name: str) -> str:
-    """The path of a program that must be installed."""
-    found = shutil.which(name)
-    assert found, f"{name} is not installed; .ci/run installs it"
-    return found
+def program_path(name: str) -> str:
+    """The path of a program; fails the test if it is not installed."""
+    path = shutil.which(name)
+    assert path, f"{name} is not installed; .ci/run installs it"
+    return path
 
 
-def listening(port: int) -> bool:
-    """Whether something accepts connections on a loopback port."""
-    with socket.socket() as probe:
-        probe.settimeout(0.2)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def is_listening(port: int) -> bool:
+    """Whether a process accepts connections on a loopback port."""
+    with socket.socket() as client:
+        client.settimeout(0.2)
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
-def running(command: list[str], port: int, seconds: float = 20.0, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A server process that listens on a port, stopped at the end."""
+def running_server(
+    command: list[str], port: int, seconds: float = 20.0, **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server process, wait until it listens on a port, and kill it at the end."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **options)
         try:
-            wait_for(lambda: listening(port) or process.poll() is not None, seconds, f"{command[0]} listens on {port}")
+            wait_for(
+                lambda: is_listening(port) or process.poll() is not None, seconds, f"{command[0]} listens on {port}"
+            )
             if process.poll() is not None:
                 log.seek(0)
-                message = f"{command[0]} ended at once: {log.read().decode(errors='replace')[-2000:]}"
+                message = f"{command[0]} exited during its start: {log.read().decode(errors='replace')[-2000:]}"
                 raise AssertionError(message)
             yield process
         finally:
@@ -54,8 +58,8 @@ def running(command: list[str], port: int, seconds: float = 20.0, **options: Any
 
 
 @dataclass
-class Collector:
-    """A running collector."""
+class RotelCollector:
+    """A running rotel collector."""
 
     http: str
     grpc: str
@@ -63,15 +67,14 @@ class Collector:
 
 
 @contextmanager
-def rotel(sink: str, http_port: int | None = None, grpc_port: int | None = None) -> Iterator[Collector]:
-    """The rotel collector between a service and a sink."""
+def rotel(sink: str, http_port: int | None = None, grpc_port: int | None = None) -> Iterator[RotelCollector]:
+    """Run a rotel collector that forwards OTLP to a sink."""
     spec = importlib.util.find_spec("rotel")
     assert spec is not None, "rotel is not installed"
     assert spec.origin is not None
     http_port, grpc_port = http_port or free_port(), grpc_port or free_port()
-    agent = str(Path(spec.origin).parent / "rotel-agent")
     command = [
-        agent,
+        str(Path(spec.origin).parent / "rotel-agent"),
         "start",
         f"--otlp-http-endpoint=127.0.0.1:{http_port}",
         f"--otlp-grpc-endpoint=127.0.0.1:{grpc_port}",
@@ -80,59 +83,56 @@ def rotel(sink: str, http_port: int | None = None, grpc_port: int | None = None)
         "--otlp-exporter-protocol=http",
         "--batch-timeout=100ms",
     ]
-    with running(command, http_port) as process:
-        wait_for(lambda: listening(grpc_port))
-        yield Collector(f"http://127.0.0.1:{http_port}", f"http://127.0.0.1:{grpc_port}", process)
+    with running_server(command, http_port) as process:
+        wait_for(lambda: is_listening(grpc_port))
+        yield RotelCollector(f"http://127.0.0.1:{http_port}", f"http://127.0.0.1:{grpc_port}", process)
 
 
 class Prometheus:
-    """A running Prometheus, and its API."""
+    """The API of a running Prometheus."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
         """The instant vector of an expression, now or at a Unix time."""
-        asked = {"query": expression} | ({} if at is None else {"time": f"{at:.3f}"})
-        answer = httpx.get(f"{self.url}/api/v1/query", params=asked, timeout=10).json()
-        assert answer["status"] == "success", answer
-        found: list[dict[str, Any]] = answer["data"]["result"]
-        return found
+        parameters = {"query": expression} | ({} if at is None else {"time": f"{at:.3f}"})
+        response = httpx.get(f"{self.url}/api/v1/query", params=parameters, timeout=10).json()
+        assert response["status"] == "success", response
+        vector: list[dict[str, Any]] = response["data"]["result"]
+        return vector
 
     def value(self, expression: str, at: float | None = None) -> float | None:
-        """The one number of an expression, or None when there is none."""
-        found = self.query(expression, at)
-        return float(found[0]["value"][1]) if found else None
+        """The first value of an expression, or None if the result is empty."""
+        vector = self.query(expression, at)
+        return float(vector[0]["value"][1]) if vector else None
 
-    def targets_up(self) -> bool:
-        """Whether every target was scraped."""
-        answer = httpx.get(f"{self.url}/api/v1/targets", timeout=10).json()
-        active = answer["data"]["activeTargets"]
-        return bool(active) and all(target["health"] == "up" for target in active)
+    def are_targets_up(self) -> bool:
+        """Whether the last scrape of every target succeeded."""
+        response = httpx.get(f"{self.url}/api/v1/targets", timeout=10).json()
+        targets = response["data"]["activeTargets"]
+        return bool(targets) and all(target["health"] == "up" for target in targets)
 
 
 @contextmanager
-def prometheus(*targets: str, interval: str = "1s", rules: str | None = None, more: str = "") -> Iterator[Prometheus]:
-    """Prometheus scraping host:port targets."""
+def prometheus(*targets: str) -> Iterator[Prometheus]:
+    """Run a Prometheus that scrapes targets (host:port) every second."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
+        directory = Path(folder)
         config: dict[str, Any] = {
-            "global": {"scrape_interval": interval, "evaluation_interval": interval, "scrape_timeout": interval},
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
             "scrape_configs": [{"job_name": "test", "static_configs": [{"targets": list(targets)}]}],
         }
-        if rules is not None:
-            (place / "rules.yml").write_text(rules)
-            config["rule_files"] = ["rules.yml"]
-        (place / "prometheus.yml").write_text(json.dumps(config) + more)
+        (directory / "prometheus.yml").write_text(json.dumps(config))
         command = [
-            program("prometheus"),
-            f"--config.file={place / 'prometheus.yml'}",
-            f"--storage.tsdb.path={place / 'data'}",
+            program_path("prometheus"),
+            f"--config.file={directory / 'prometheus.yml'}",
+            f"--storage.tsdb.path={directory / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
             "--enable-feature=exemplar-storage",
         ]
-        with running(command, port):
-            found = Prometheus(f"http://127.0.0.1:{port}")
-            wait_for(lambda: httpx.get(f"{found.url}/-/ready", timeout=5).status_code == 200, 20)
-            yield found
+        with running_server(command, port):
+            server = Prometheus(f"http://127.0.0.1:{port}")
+            wait_for(lambda: httpx.get(f"{server.url}/-/ready", timeout=5).status_code == 200, 20)
+            yield server

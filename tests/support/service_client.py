@@ -1,4 +1,4 @@
-"""A small service around us, from start to stop, and asking it how it is until the answer is the one that is waited for."""
+"""Fixtures and helpers that run a small instrumented service and poll its endpoints."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ import connectsoft_obs as obs
 from connectsoft_obs.testing import Captured, capture
 from support.process import wait_for
 
-Life = Callable[..., AbstractContextManager[tuple[TestClient, Captured]]]
+RunService = Callable[..., AbstractContextManager[tuple[TestClient, Captured]]]
 
 
 @pytest.fixture
-def seen() -> Iterator[Captured]:
-    """A capture, in which a test declares checks that end with it."""
-    with capture() as found:
-        yield found
+def captured() -> Iterator[Captured]:
+    """A capture of telemetry; health checks that the test declares are removed when it ends."""
+    with capture() as active_capture:
+        yield active_capture
 
 
 @pytest.fixture
-def life(seen: Captured) -> Life:
-    """A service from start to stop, with the checks that were declared before; arguments are settings."""
+def run_service(captured: Captured) -> RunService:
+    """A factory of context managers that run a service with the checks declared before; its arguments are settings."""
 
     @contextmanager
-    def live(**settings: Any) -> Iterator[tuple[TestClient, Captured]]:
+    def run(**settings: Any) -> Iterator[tuple[TestClient, Captured]]:
         app = Starlette()
-        app.add_middleware(obs.ObservabilityMiddleware, service="lived", **settings)
+        app.add_middleware(obs.ObservabilityMiddleware, service="health-service", **settings)
         with TestClient(app) as client:
-            yield client, seen
+            yield client, captured
 
-    return live
+    return run
 
 
-def becomes(client: TestClient, status: int, path: str = "/health/ready", seconds: float = 5) -> dict[str, Any]:
-    """The body of the first answer with a status."""
-    answers = [client.get(path)]
+def wait_for_status(client: TestClient, status: int, path: str = "/health/ready", seconds: float = 5) -> dict[str, Any]:
+    """Poll a path until it answers with a status, and return the body of that response."""
+    responses = [client.get(path)]
 
-    def answered() -> bool:
-        answers.append(client.get(path))
-        return answers[-1].status_code == status
+    def has_status() -> bool:
+        responses.append(client.get(path))
+        return responses[-1].status_code == status
 
-    wait_for(answered, seconds, f"{path} is {status}")
-    return dict(answers[-1].json())
+    wait_for(has_status, seconds, f"{path} answers {status}")
+    return dict(responses[-1].json())

@@ -1,7 +1,7 @@
-"""A loopback broker that speaks Service Bus' AMQP 1.0 as far as the official client needs it for queues.
+"""A broker for tests that implements the parts of Service Bus' AMQP 1.0 that the official client uses for queues.
 
-It accepts any token ($cbs), keeps queues in memory, delivers in peek-lock, delivers again what is abandoned, with the
-delivery count and the enqueued time that the real one sets. It is a stand-in on the wire, not an emulator.
+It accepts any token ($cbs), stores queues in memory, delivers in peek-lock mode and redelivers abandoned messages, with
+delivery count and enqueued time as Service Bus sets them. It is not a complete emulator.
 """
 
 from __future__ import annotations
@@ -20,36 +20,34 @@ from proton.handlers import IncomingMessageHandler, MessagingHandler
 from proton.reactor import Container
 
 from support.process import free_port, wait_for
-from support.servers import listening
+from support.servers import is_listening
 
 _ENQUEUED = proton.symbol("x-opt-enqueued-time")
 _SEQUENCE = proton.symbol("x-opt-sequence-number")
 _LOCKED = proton.symbol("x-opt-locked-until")
-
-
-_DATA = 0x75
-_DESCRIBED = b"\x00\x53"
+_DATA_SECTION = 0x75
+_SECTION_PREFIX = b"\x00\x53"
 
 
 def _messages(raw: bytes) -> Iterator[proton.Message]:
-    """The message in a delivery, or those of a batch: one encoded message in each of its data sections."""
-    sections, rest = [], raw
-    while rest:
+    """Decode a delivery: one message, or a batch with one encoded message in each data section."""
+    sections, remaining = [], raw
+    while remaining:
         section: Any = proton.Data()
-        rest = rest[section.decode(rest) :]
+        remaining = remaining[section.decode(remaining) :]
         section.next()
         described = section.get_py_described()
-        if described.descriptor == _DATA:
+        if described.descriptor == _DATA_SECTION:
             sections.append(bytes(described.value))
-    batch = bool(sections) and all(section.startswith(_DESCRIBED) for section in sections)
-    for encoded in sections if batch else [raw]:
+    is_batch = bool(sections) and all(section.startswith(_SECTION_PREFIX) for section in sections)
+    for encoded in sections if is_batch else [raw]:
         message = proton.Message()
         message.decode(encoded)
         yield message
 
 
-class _Incoming(IncomingMessageHandler):
-    """Like proton's own, which knows of messages with one data section."""
+class _BatchMessageHandler(IncomingMessageHandler):
+    """Like the handler of proton, which supports only messages with one data section."""
 
     def on_delivery(self, event: Any) -> None:
         delivery = event.delivery
@@ -69,22 +67,22 @@ class _Broker(MessagingHandler):
         super().__init__(prefetch=100, auto_settle=False)
         handlers: Any = self.handlers
         self.handlers = [
-            _Incoming(True, weakref.proxy(self)) if isinstance(handler, IncomingMessageHandler) else handler
+            _BatchMessageHandler(True, weakref.proxy(self)) if isinstance(handler, IncomingMessageHandler) else handler
             for handler in handlers
         ]
         self._port = port
         self._queues: dict[str, deque[proton.Message]] = defaultdict(deque)
         self._links: dict[str, list[Any]] = defaultdict(list)
-        self._out: dict[Any, tuple[str, proton.Message]] = {}
+        self._unacknowledged: dict[Any, tuple[str, proton.Message]] = {}
         self._replies: dict[str, Any] = {}
-        self._number = 0
+        self._sequence_number = 0
 
     def on_start(self, event: Any) -> None:
-        self._listening = event.container.listen(f"127.0.0.1:{self._port}")
+        self._acceptor = event.container.listen(f"127.0.0.1:{self._port}")
 
     def close(self) -> None:
-        """Close the socket that a stopped container leaves open, so that clients are refused and do not wait."""
-        self._listening._selectable._delegate.close()
+        """Close the listening socket, which a stopped container leaves open, so that clients fail instead of waiting."""
+        self._acceptor._selectable._delegate.close()
 
     def on_link_opening(self, event: Any) -> None:
         link = event.link
@@ -110,11 +108,11 @@ class _Broker(MessagingHandler):
             reply = proton.Message(correlation_id=message.id, properties=properties)
             self._replies[event.connection.remote_container].send(reply)
             return
-        self._number += 1
+        self._sequence_number += 1
         message.annotations = {
             **(message.annotations or {}),
             _ENQUEUED: proton.timestamp(int(time.time() * 1000)),
-            _SEQUENCE: self._number,
+            _SEQUENCE: self._sequence_number,
             _LOCKED: proton.timestamp(int(time.time() * 1000) + 60_000),
         }
         self._queues[address].append(message)
@@ -125,21 +123,21 @@ class _Broker(MessagingHandler):
             self._deliver(event.link.source.address)
 
     def on_accepted(self, event: Any) -> None:
-        self._out.pop(event.delivery, None)
+        self._unacknowledged.pop(event.delivery, None)
         _confirm(event.delivery)
 
     def on_released(self, event: Any) -> None:
-        """Abandoned: delivered again, and counted."""
-        found = self._out.pop(event.delivery, None)
+        """Redeliver an abandoned message with an incremented delivery count."""
+        abandoned = self._unacknowledged.pop(event.delivery, None)
         _confirm(event.delivery)
-        if found is not None:
-            address, message = found
+        if abandoned is not None:
+            address, message = abandoned
             message.delivery_count += 1
             self._queues[address].append(message)
             self._deliver(address)
 
     def on_rejected(self, event: Any) -> None:
-        """Dead-lettered."""
+        """Remove a dead-lettered message."""
         self.on_accepted(event)
 
     def _deliver(self, address: str) -> None:
@@ -147,25 +145,25 @@ class _Broker(MessagingHandler):
         for link in self._links[address]:
             while queue and link.credit:
                 message = queue.popleft()
-                self._out[link.send(message, tag=uuid.uuid4().bytes)] = (address, message)
+                self._unacknowledged[link.send(message, tag=uuid.uuid4().bytes)] = (address, message)
 
 
 def _confirm(delivery: Any) -> None:
-    """Settle as the receiver did; the client waits for it."""
+    """Confirm the disposition that the receiver has chosen; the client waits for it."""
     delivery.update(delivery.remote_state)
     delivery.settle()
 
 
 @contextmanager
 def servicebus() -> Iterator[str]:
-    """A running broker; gives the connection string for it."""
+    """Run a broker; yields its connection string."""
     port = free_port()
     broker = _Broker(port)
     container = Container(broker)
     container.container_id = "loopback"
     thread = threading.Thread(target=container.run, daemon=True)
     thread.start()
-    wait_for(lambda: listening(port), 10, "the broker listens")
+    wait_for(lambda: is_listening(port), 10, "the broker listens")
     try:
         yield (
             f"Endpoint=sb://127.0.0.1:{port};SharedAccessKeyName=any;SharedAccessKey=any;UseDevelopmentEmulator=true;"

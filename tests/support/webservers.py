@@ -1,4 +1,4 @@
-"""The servers that services run under, each with its own access log switched on as its users would have it."""
+"""Starts services under each ASGI server with that server's own access log enabled."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping
 
 from support.process import APPS, Service, free_port
 
-Launch = Callable[..., Service]
+Launcher = Callable[..., Service]
 
 
-def _launch(command: list[str], port: int, env: Mapping[str, str] | None) -> Service:
+def _start(command: list[str], port: int, env: Mapping[str, str] | None) -> Service:
     return Service([sys.executable, "-m", *command], port, env)
 
 
 def uvicorn(app: str, *options: str, workers: int = 1, env: Mapping[str, str] | None = None) -> Service:
+    """Uvicorn; a supervisor process only with more than one worker."""
     port = free_port()
-    many = ["--workers", str(workers)] if workers > 1 else []
-    return _launch(["uvicorn", app, "--app-dir", str(APPS), "--port", str(port), *many, *options], port, env)
+    worker_options = ["--workers", str(workers)] if workers > 1 else []
+    return _start(["uvicorn", app, "--app-dir", str(APPS), "--port", str(port), *worker_options, *options], port, env)
 
 
 def gunicorn(app: str, *options: str, workers: int = 1, env: Mapping[str, str] | None = None) -> Service:
@@ -31,24 +32,28 @@ def gunicorn_asgi(app: str, *options: str, workers: int = 1, env: Mapping[str, s
 
 
 def hypercorn(app: str, *options: str, workers: int = 1, env: Mapping[str, str] | None = None) -> Service:
+    """Hypercorn."""
     port = free_port()
     bind = ["-b", f"127.0.0.1:{port}", "-w", str(workers)]
-    return _launch(["hypercorn", app, *bind, "--access-logfile", "-", *options], port, env)
+    return _start(["hypercorn", app, *bind, "--access-logfile", "-", *options], port, env)
 
 
 def granian(app: str, *options: str, workers: int = 1, env: Mapping[str, str] | None = None) -> Service:
+    """Granian."""
     port = free_port()
     bind = ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
-    return _launch(["granian", app, *bind, "--access-log", *options], port, env)
+    return _start(["granian", app, *bind, "--access-log", *options], port, env)
 
 
-def _gunicorn(app: str, kind: str, options: tuple[str, ...], workers: int, env: Mapping[str, str] | None) -> Service:
+def _gunicorn(
+    app: str, worker_class: str, options: tuple[str, ...], workers: int, env: Mapping[str, str] | None
+) -> Service:
     port = free_port()
-    bind = ["-b", f"127.0.0.1:{port}", "-w", str(workers), "-k", kind, "--no-control-socket"]
-    return _launch(["gunicorn", app, *bind, "--access-logfile", "-", *options], port, env)
+    bind = ["-b", f"127.0.0.1:{port}", "-w", str(workers), "-k", worker_class, "--no-control-socket"]
+    return _start(["gunicorn", app, *bind, "--access-logfile", "-", *options], port, env)
 
 
-ALL: dict[str, Launch] = {
+LAUNCHERS: dict[str, Launcher] = {
     "uvicorn": uvicorn,
     "gunicorn": gunicorn,
     "gunicorn_asgi": gunicorn_asgi,

@@ -85,7 +85,7 @@ def test_any_readable_span(
     span = sdk.ReadableSpan(
         name, context, parent, Resource({}), given_, events, links, kind, None, status, start, end
     )  # fmt: skip
-    assert same(decoded(otlp_encoder.readable(span)), official(span))
+    assert same(decoded(otlp_encoder.encode_readable(span)), official(span))
 
 
 @settings(max_examples=200, deadline=None)
@@ -129,7 +129,7 @@ def test_any_span_of_ours(
     span.finish(
         "GET /", of_kind, otlp_encoder.encode_common_attributes(around), own, failed, 2_000, row if named else None
     )
-    assert same(decoded(otlp_encoder.span(kept[0])), official(kept[0]))
+    assert same(decoded(otlp_encoder.encode_span(kept[0])), official(kept[0]))
     assert len(kept[0].links) == len(links) + linked
 
 
@@ -142,7 +142,7 @@ def test_a_request_is_what_the_official_exporter_sends() -> None:
     tracing.provider.export_to(lambda span: readable.append(span._readable_span()))
     for scope in ("one", "two", "one"):
         tracing.provider.get_tracer(scope, "1.0", "https://schema").start_span(scope).end()
-    mine = ExportTraceServiceRequest.FromString(tracing.pack(tracing.encoded(spans)))
+    mine = ExportTraceServiceRequest.FromString(tracing.build_request(tracing.encode(spans)))
     assert same(mine, encode_spans(readable))
 
 
@@ -150,11 +150,11 @@ def test_an_invalid_character_does_not_spoil_the_batch() -> None:
     span = sdk.ReadableSpan(
         "a\ud800", SpanContext(1, 2, False), attributes={"k\ud800": "v\udfff"}, resource=Resource({})
     )
-    message = decoded(otlp_encoder.readable(span))
+    message = decoded(otlp_encoder.encode_readable(span))
     assert message.name == "a?"
     assert message.attributes[0].value.string_value == "v?"
 
 
 def test_a_number_too_large_for_the_wire_is_text() -> None:
     span = sdk.ReadableSpan("a", SpanContext(1, 2, False), attributes={"k": 2**70}, resource=Resource({}))
-    assert decoded(otlp_encoder.readable(span)).attributes[0].value.string_value == str(2**70)
+    assert decoded(otlp_encoder.encode_readable(span)).attributes[0].value.string_value == str(2**70)

@@ -346,7 +346,7 @@ def test_the_message_is_found_wherever_it_is_passed() -> None:
         second(None, message)
         second(None, event=message)
         by_name(event=message)
-        with obs.consumer("block", system="rabbitmq").span_name(message):
+        with obs.consumer("block", system="rabbitmq").process(message):
             pass
     assert [span.parent is not None for span in seen.spans] == [True] * 6
 

@@ -141,11 +141,11 @@ def test_an_async_job_writes_its_state_off_the_event_loop(tmp_path: Path) -> Non
     async def nightly() -> None:
         await asyncio.sleep(0)
 
-    from connectsoft_obs.work.schedule_metrics import expected as of
+    from connectsoft_obs.work.schedule_metrics import schedule_metrics_of as of
 
     with capture(schedule_state_file=str(file)):
         asyncio.run(nightly())
-        state = of(resolve()).state
+        state = of(resolve()).state_file
         assert state is not None
         state.flush()
     assert json.loads(file.read_text())["nightly"].keys() == {"began", "last_run", "last_success"}

@@ -29,11 +29,11 @@ def started(what: str, port: int | None = None, env: Mapping[str, str] | None = 
     port = port or free_port()
     environment = {"OTEL_EXPORTER_PROMETHEUS_PORT": str(port), "CONNECTSOFT_OBS_DRAIN_TIMEOUT": "8", **(env or {})}
     service = Service([sys.executable, str(APPS / "workers.py"), what], port, environment)
-    return service.ready("/health/ready") if ready else service
+    return service.wait_until_ready("/health/ready") if ready else service
 
 
 def runs(service: Service) -> list[str]:
-    return [line["message"] for line in service.lines if line["logger"] == "connectsoft_obs.job"]
+    return [line["message"] for line in service.json_lines if line["logger"] == "connectsoft_obs.job"]
 
 
 def test_all_endpoints_answer_while_the_work_blocks() -> None:
@@ -55,9 +55,9 @@ def test_sigterm_turns_readiness_red_waits_for_what_runs_flushes_and_exits_with_
             service.process.send_signal(signal.SIGTERM)
             wait_for(lambda: httpx.get(f"{service.url}/health/ready").status_code == 503, 2)
             assert httpx.get(f"{service.url}/health/live").status_code == 200
-            assert service.process.wait(15) == 0, service.said
-        wait_for(lambda: len(service.lines) > 2, 5)
-        assert runs(service)[0].endswith("long success"), service.said
+            assert service.process.wait(15) == 0, service.output
+        wait_for(lambda: len(service.json_lines) > 2, 5)
+        assert runs(service)[0].endswith("long success"), service.output
         assert [span.name.endswith("long") for span in sink.received.spans] == [True]
 
 
@@ -65,18 +65,18 @@ def test_sigterm_turns_readiness_red_waits_for_what_runs_flushes_and_exits_with_
 def test_a_program_that_does_not_look_is_ended_between_two_runs(what: str) -> None:
     with started(what) as service:
         began = time.monotonic()
-        assert service.stop(seconds=20) == 0, service.said
+        assert service.stop(seconds=20) == 0, service.output
         assert time.monotonic() - began < 7, "before the budget is spent"
         assert set(runs(service)) <= {"run long success", "run async-long success"}
-        assert "Traceback" not in service.said
-        assert "after\n" not in service.out
+        assert "Traceback" not in service.output
+        assert "after\n" not in service.stdout_lines
 
 
 @pytest.mark.parametrize("what", ["cooperative", "loop_inside"])
 def test_a_program_that_looks_ends_in_its_own_way(what: str) -> None:
     with started(what) as service:
-        assert service.stop() == 0, service.said
-        assert "after\n" in service.out
+        assert service.stop() == 0, service.output
+        assert "after\n" in service.stdout_lines
         assert set(runs(service)) <= {"run long success", "run async-long success"}
 
 
@@ -84,7 +84,7 @@ def test_a_program_that_looks_ends_in_its_own_way(what: str) -> None:
 def test_what_outlasts_the_budget_is_aborted_and_counted(what: str) -> None:
     with started(what, env={"CONNECTSOFT_OBS_DRAIN_TIMEOUT": "1"}) as service:
         wait_for(lambda: "connectsoft_job_active{" in httpx.get(f"{service.url}/metrics").text)
-        assert service.stop(seconds=10) == 0, service.said
+        assert service.stop(seconds=10) == 0, service.output
     assert runs(service) == ["run long aborted"]
 
 
@@ -93,21 +93,21 @@ def test_a_second_sigterm_skips_the_wait() -> None:
         service.process.send_signal(signal.SIGTERM)
         wait_for(lambda: httpx.get(f"{service.url}/health/ready").status_code == 503, 2)
         began = time.monotonic()
-        assert service.stop() == 0, service.said
+        assert service.stop() == 0, service.output
         assert time.monotonic() - began < 5
 
 
 def test_ctrl_c_is_left_alone() -> None:
     with started("blocked") as service:
-        assert service.stop(signal.SIGINT) in (130, -signal.SIGINT), service.said
-        assert "KeyboardInterrupt" in service.said
+        assert service.stop(signal.SIGINT) in (130, -signal.SIGINT), service.output
+        assert "KeyboardInterrupt" in service.output
 
 
 @pytest.mark.full
 def test_a_handler_that_was_there_before_still_stops_the_program() -> None:
     with started("own_handler") as service:
-        assert service.stop() == 0, service.said
-        assert "after\n" in service.out
+        assert service.stop() == 0, service.output
+        assert "after\n" in service.stdout_lines
 
 
 def test_a_vital_loop_that_has_gone_quiet_turns_liveness_red_and_nothing_else() -> None:
@@ -121,11 +121,11 @@ def test_a_vital_loop_that_has_gone_quiet_turns_liveness_red_and_nothing_else() 
 def test_two_workers_of_one_machine_share_a_port_and_the_second_takes_over() -> None:
     port = free_port()
     with started("blocked", port) as first, started("cooperative", port, ready=False) as second:
-        wait_for(lambda: any("asked for again" in line["message"] for line in second.lines), 10)
+        wait_for(lambda: any("side listener: port in use" in line["message"] for line in second.json_lines), 10)
         assert second.process.poll() is None
         assert httpx.get(f"{first.url}/health/live").status_code == 200
         first.stop(signal.SIGKILL)
-        second.ready("/health/ready")
+        second.wait_until_ready("/health/ready")
         assert "long" in httpx.get(f"{second.url}/metrics").text
         assert second.stop() == 0
 
@@ -133,14 +133,14 @@ def test_two_workers_of_one_machine_share_a_port_and_the_second_takes_over() -> 
 def test_a_port_that_cannot_be_had_is_said_and_the_work_goes_on() -> None:
     env = {"OTEL_EXPORTER_PROMETHEUS_HOST": "203.0.113.1"}
     with started("cooperative", env=env, ready=False) as service:
-        wait_for(lambda: any("cannot have its port" in line["message"] for line in service.lines), 10)
+        wait_for(lambda: any("side listener: port in use" in line["message"] for line in service.json_lines), 10)
         wait_for(lambda: len(runs(service)) > 2, 10)
         assert service.stop() == 0
 
 
 def test_a_forked_child_has_neither_the_port_nor_our_signals() -> None:
     with started("forks") as service:
-        said = wait_for(lambda: [line for line in list(service.out) if line.startswith("child ")], 10)
+        said = wait_for(lambda: [line for line in list(service.stdout_lines) if line.startswith("child ")], 10)
         child = int(said[0].split()[1])
         os.kill(child, signal.SIGTERM)
         wait_for(lambda: not Path(f"/proc/{child}").exists(), 5, "the child died of its SIGTERM at once")

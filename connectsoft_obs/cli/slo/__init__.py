@@ -1,3 +1,3 @@
-"""`connectsoft-obs slo ...`: promises checked, explained, generated, tested, reported and used as a gate."""
+"""`connectsoft-obs slo`: lint, explain, generate, test and report SLOs, and gate deployments on error budgets."""
 
 from connectsoft_obs.cli.slo.app import main as main

@@ -1,4 +1,4 @@
-"""The command group, and how its errors are told."""
+"""The command group `slo`, and its error handling."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from connectsoft_obs.errors import ObsError
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def slo() -> None:
-    """Promises of services: from the file beside the code to rules, dashboards, reports and gates.
+    """Generate rules, dashboards, runbooks and reports from SLO declarations, and gate deployments on them.
 
-    SOURCE is a TOML file, a pyproject.toml with [tool.connectsoft_obs], or package.module:NAME of objects in Python.
-    Without one, slo.toml of the current directory is taken, else its pyproject.toml.
+    SOURCE is a TOML file, a pyproject.toml with [tool.connectsoft_obs], or package.module:NAME of a Python object.
+    The default is slo.toml in the current directory, or else its pyproject.toml.
     """
 
 
@@ -28,7 +28,7 @@ for _command in (lint, explain, generate, test, diff, report, gate, import_, exp
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command and give back its exit code: 0 well, 1 something was found, 2 it could not be done."""
+    """Run a command and return its exit code: 0 for success, 1 for a negative result, 2 for an error."""
     try:
         code = slo.main(list(arguments), "connectsoft-obs slo", standalone_mode=False)
     except click.ClickException as error:

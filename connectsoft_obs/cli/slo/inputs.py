@@ -1,4 +1,4 @@
-"""Where a command's promises come from, and where tables go."""
+"""Arguments that name SLO declarations, and tables on the console."""
 
 from __future__ import annotations
 
@@ -14,47 +14,49 @@ from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.slo.loader import resolve_source
 from connectsoft_obs.slo.model import ServiceSLOs
 
-F = TypeVar("F", bound=Callable[..., Any])
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
-def sources(function: F) -> F:
-    """The arguments of a command that takes promises."""
-    service = click.option("--service", default="", help="Name of the service, for a list of objectives in Python.")
-    return service(click.argument("source", nargs=-1)(function))
+def source_arguments(command: CommandT) -> CommandT:
+    """Decorate a command with the arguments that name SLO declarations."""
+    service = click.option("--service", default="", help="Service name, for a list of SLOs in Python.")
+    return service(click.argument("source", nargs=-1)(command))
 
 
-def load_declarations(source: Sequence[str], service: str = "") -> list[ServiceSLOs]:
-    """The promises of each source, or of the file that is here.
+def load_declarations(sources: Sequence[str], service: str = "") -> list[ServiceSLOs]:
+    """Load the SLOs of each source, by default of the file in the current directory.
 
     Raises:
-        ConfigurationError: there is none, or two speak of the same service.
+        ConfigurationError: there is no source, or two sources declare SLOs of the same service.
     """
-    given = list(source) or [name for name in ("slo.toml", "pyproject.toml") if Path(name).exists()][:1]
-    if not given:
+    paths = list(sources) or [name for name in ("slo.toml", "pyproject.toml") if Path(name).exists()][:1]
+    if not paths:
         raise ConfigurationError(
-            "no SOURCE", "there is neither slo.toml nor pyproject.toml here", "Name a file, or package.module:NAME."
+            "no SOURCE",
+            "the current directory has neither slo.toml nor pyproject.toml",
+            "Name a file, or package.module:NAME.",
         )
-    made = [resolve_source(one, service) for one in given]
-    names = [one.service for one in made]
+    services = [resolve_source(path, service) for path in paths]
+    names = [service_slos.service for service_slos in services]
     for name in names:
         if names.count(name) > 1:
             raise ConfigurationError(
-                f"{name!r}", "two files promise something for it", "Put what one service promises into one file."
+                f"{name!r}", "two sources declare SLOs of this service", "Declare all SLOs of a service in one file."
             )
-    return made
+    return services
 
 
 def console() -> Console:
-    """Where tables go: standard output, wide when nobody looks, so that nothing is cut off."""
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=200)
+    """Return a console for standard output; wide if it is not a terminal, so that tables are not truncated."""
+    terminal = Console(highlight=False)
+    return terminal if terminal.is_terminal else Console(highlight=False, width=200)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> Table:
-    """A table."""
-    made = Table(title=title or None, title_justify="left", header_style="bold")
-    for name in head:
-        made.add_column(name, overflow="fold")
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table."""
+    result = Table(header_style="bold")
+    for name in header:
+        result.add_column(name, overflow="fold")
     for row in rows:
-        made.add_row(*row)
-    return made
+        result.add_row(*row)
+    return result

@@ -1,4 +1,4 @@
-"""`slo test`: the scenarios of a service's own rules, through promtool."""
+"""Command `slo test`: unit tests of the generated rules with promtool."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from typing import NamedTuple
 
 import click
 
-from connectsoft_obs.cli.slo.inputs import console, load_declarations, sources, table
+from connectsoft_obs.cli.slo.inputs import console, load_declarations, source_arguments, table
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.slo.promtool_tests import scenarios
-from connectsoft_obs.ops.slo.targets.registry import generated
+from connectsoft_obs.ops.slo.target_registry import generate_files
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
 
 
 class PromtoolResult(NamedTuple):
-    """How the scenarios of one promise went."""
+    """Test result of one SLO; `errors` is the output of promtool, empty if the tests passed."""
 
-    about: str
+    slo_id: str
     scenarios: int
-    said: str
+    errors: str
 
 
 @click.command()
-@sources
-@click.option("--promtool", default="promtool", show_default=True, help="Program that runs the tests.")
+@source_arguments
+@click.option("--promtool", default="promtool", show_default=True, help="Path of promtool.")
 @click.option("--output", "-o", type=click.Path(path_type=Path, file_okay=False),
-              help="Only write rules and tests there, for promtool in a pipeline of your own.")  # fmt: skip
+              help="Only write rules and tests to this directory, to run promtool elsewhere.")  # fmt: skip
 def test(source: tuple[str, ...], service: str, promtool: str, output: Path | None) -> int:
-    """Replay outages, single failures, idle hours and lost data, and see that alerts fire when they should."""
-    made = load_declarations(source, service)
-    files = generated("test", made)
+    """Test the generated rules with promtool: outages, single failures, idle hours and missing data."""
+    services = load_declarations(source, service)
+    files = generate_files("test", services)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
@@ -51,26 +51,30 @@ def test(source: tuple[str, ...], service: str, promtool: str, output: Path | No
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for name, content in files.items():
             (Path(folder) / name).write_text(content, encoding="utf-8")
-        each = [(promises, slo) for promises in made for slo in promises.slos]
-        trials = list(pool.map(lambda pair: _tried(program, Path(folder), *pair), each))
+        slos = [(service_slos, slo) for service_slos in services for slo in service_slos.slos]
+        results = list(pool.map(lambda pair: _run_promtool(program, Path(folder), *pair), slos))
     rows = [
-        (one.about, str(one.scenarios), one.said or ("holds" if one.scenarios else "no scenario for this kind"))
-        for one in trials
+        (
+            result.slo_id,
+            str(result.scenarios),
+            result.errors or ("passed" if result.scenarios else "no scenarios for this SLI type"),
+        )
+        for result in results
     ]
-    console().print(table(("promise", "scenarios", "result"), rows))
-    return int(any(one.said for one in trials))
+    console().print(table(("SLO", "scenarios", "result"), rows))
+    return int(any(result.errors for result in results))
 
 
-def _tried(program: str, folder: Path, promises: ServiceSLOs, slo: SLO) -> PromtoolResult:
-    some = scenarios(promises, slo)
-    if not some:
-        return PromtoolResult(promises.id(slo), 0, "")
-    name = f"{promises.service}-{slo.name}"
-    said = ""
-    for command in (["check", "rules", f"{name}.rules.yaml"], ["test", "rules", f"{name}.test.yaml"]):
-        done = subprocess.run(  # noqa: S603  the program that the user named
+def _run_promtool(program: str, folder: Path, service_slos: ServiceSLOs, slo: SLO) -> PromtoolResult:
+    slo_id = service_slos.slo_id(slo)
+    slo_scenarios = scenarios(service_slos, slo)
+    if not slo_scenarios:
+        return PromtoolResult(slo_id, 0, "")
+    errors = ""
+    for command in (["check", "rules", f"{slo_id}.rules.yaml"], ["test", "rules", f"{slo_id}.test.yaml"]):
+        process = subprocess.run(  # noqa: S603  the user names the program
             [program, *command], cwd=folder, capture_output=True, text=True, check=False
         )
-        if done.returncode:
-            said += re.sub(r"(?m)^\s*$\n", "", f"{done.stdout}\n{done.stderr}")
-    return PromtoolResult(promises.id(slo), len(some), said.strip())
+        if process.returncode:
+            errors += re.sub(r"(?m)^\s*$\n", "", f"{process.stdout}\n{process.stderr}")
+    return PromtoolResult(slo_id, len(slo_scenarios), errors.strip())

@@ -1,4 +1,4 @@
-"""Commands that ask a server: report, gate."""
+"""Commands that query Prometheus: report, gate."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from pathlib import Path
 import click
 from rich.progress import Progress
 
-from connectsoft_obs.cli.slo.inputs import console, load_declarations, sources, table
+from connectsoft_obs.cli.slo.inputs import console, load_declarations, source_arguments, table
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.prometheus_api import PrometheusClient, PrometheusUnavailable
-from connectsoft_obs.ops.slo.report import SloStatus, fetch_status, plots, render_markdown
-from connectsoft_obs.ops.slo.report.status import Month, month_of
-from connectsoft_obs.ops.slo.rules import PROMETHEUS, RuleContext
+from connectsoft_obs.ops.slo.report import SloStatus, fetch_status, render_markdown, render_plots
+from connectsoft_obs.ops.slo.report.status import MonthlyEvents, fetch_month
+from connectsoft_obs.ops.slo.rules import PROMETHEUS_LIMITS, RuleContext
 from connectsoft_obs.slo.model import ServiceSLOs
 from connectsoft_obs.vocabulary import SLO_REMAINING
 
 _PROMETHEUS = click.option(
-    "--prometheus", envvar="PROMETHEUS_URL", required=True, metavar="URL", help="Server that has the recorded series."
-)
+    "--prometheus", envvar="PROMETHEUS_URL", required=True, metavar="URL",
+    help="Prometheus server that evaluates the generated rules.",
+)  # fmt: skip
 _TOKEN = click.option(
     "--token", envvar="PROMETHEUS_TOKEN", default="",
     help="Bearer token; for Azure Monitor one for https://prometheus.monitor.azure.com.",
@@ -30,31 +31,31 @@ _TOKEN = click.option(
 
 
 @click.command()
-@sources
+@source_arguments
 @_PROMETHEUS
 @_TOKEN
-@click.option("--at", help="Moment of the report, as 2026-10-31 or 2026-10-31T12:00; now by default. UTC.")
-@click.option("--month", help="Only how one calendar month went, as 2026-10.")
-@click.option("--format", "form", type=click.Choice(["md", "json"]), default="md", show_default=True)
+@click.option("--at", help="Time of the report in UTC, as 2026-10-31 or 2026-10-31T12:00; now by default.")
+@click.option("--month", help="Report one calendar month only, as 2026-10.")
+@click.option("--format", "output_format", type=click.Choice(["md", "json"]), default="md", show_default=True)
 @click.option("--output", "-o", type=click.Path(path_type=Path, file_okay=False), help="Directory for page and plots.")
 def report(
     *, source: tuple[str, ...], service: str, prometheus: str, token: str, at: str | None, month: str | None,
-    form: str, output: Path | None,
+    output_format: str, output: Path | None,
 ) -> int:  # fmt: skip
-    """Write where promises stand: budgets left, what spent them, months, as Markdown with plots."""
-    made, server = load_declarations(source, service), PrometheusClient(prometheus, token)
-    moment = time.time() if at is None else _moment(at)
+    """Report the remaining error budgets, what consumed them, and calendar months, as Markdown with plots."""
+    services, client = load_declarations(source, service), PrometheusClient(prometheus, token)
+    timestamp = time.time() if at is None else _parse_timestamp(at)
     if month is not None:
-        return _month(made, server, month, moment, form)
+        return _report_month(services, client, month, timestamp, output_format)
     files: dict[str, str] = {}
     with Progress(console=console(), transient=True, disable=not console().is_terminal) as progress:
-        task = progress.add_task("asking", total=sum(len(one.slos) for one in made))
-        for promises in made:
-            standings: list[SloStatus] = []
-            for slo in promises.slos:
-                standings.append(fetch_status(promises, slo, server, moment))
+        task = progress.add_task("querying", total=sum(len(service_slos.slos) for service_slos in services))
+        for service_slos in services:
+            statuses: list[SloStatus] = []
+            for slo in service_slos.slos:
+                statuses.append(fetch_status(service_slos, slo, client, timestamp))
                 progress.advance(task)
-            files |= _files(promises, standings, form, output)
+            files |= _report_files(service_slos, statuses, output_format, output)
     if output is None:
         click.echo("\n".join(files.values()), nl=False)
         return 0
@@ -66,61 +67,68 @@ def report(
 
 
 @click.command()
-@sources
+@source_arguments
 @_PROMETHEUS
 @_TOKEN
-@click.option("--name", multiple=True, help="Only this promise; repeatable.")
-@click.option("--min-remaining", type=float, default=0.0, show_default=True, help="Percent that must be left.")
+@click.option("--name", multiple=True, help="Only this SLO; repeatable.")
+@click.option("--min-remaining", type=float, default=0.0, show_default=True,
+              help="Percent of the error budget that must be left.")  # fmt: skip
 @click.option("--unknown", type=click.Choice(["fail", "pass"]), default="fail", show_default=True,
-              help="What a promise of which nobody knows does.")  # fmt: skip
+              help="Result for an SLO without data.")  # fmt: skip
 def gate(
     *, source: tuple[str, ...], service: str, prometheus: str, token: str, name: tuple[str, ...], min_remaining: float,
     unknown: str,
 ) -> int:  # fmt: skip
-    """Exit 1 when a budget is gone, so that a pipeline stops; 2 when the server does not answer."""
-    server = PrometheusClient(prometheus, token)
-    rows, closed = [], False
-    for promises in load_declarations(source, service):
-        chosen = [promises.named(one) for one in name] if name else list(promises.all)
-        for promise in chosen:
-            left = server.value(RuleContext(promises, promise, PROMETHEUS).recorded(SLO_REMAINING))
-            passes = unknown == "pass" if left is None else left * 100 > min_remaining
-            closed = closed or not passes
-            shown = "unknown" if left is None else f"{left * 100:.1f} %"
-            rows.append((promises.id(promise), shown, "passes" if passes else "stops"))
-    console().print(table(("promise", "budget left", "gate"), rows))
-    return int(closed)
+    """Exit 1 if an error budget is exhausted, to stop a deployment; 2 if the server does not answer."""
+    client = PrometheusClient(prometheus, token)
+    rows, is_failed = [], False
+    for service_slos in load_declarations(source, service):
+        selected = [service_slos.find(slo_name) for slo_name in name] if name else list(service_slos.all_slos)
+        for slo in selected:
+            remaining_series = RuleContext(service_slos, slo, PROMETHEUS_LIMITS).recorded_series(SLO_REMAINING)
+            remaining = client.query_value(remaining_series)
+            passes = unknown == "pass" if remaining is None else remaining * 100 > min_remaining
+            is_failed = is_failed or not passes
+            text = "no data" if remaining is None else f"{remaining * 100:.1f} %"
+            rows.append((service_slos.slo_id(slo), text, "pass" if passes else "fail"))
+    console().print(table(("SLO", "error budget left", "gate"), rows))
+    return int(is_failed)
 
 
-def _files(promises: ServiceSLOs, standings: list[SloStatus], form: str, output: Path | None) -> dict[str, str]:
-    if form == "json":
-        content = json.dumps([dataclasses.asdict(one) for one in standings], indent=2) + "\n"
-        return {f"{promises.service}.report.json": content}
-    page = render_markdown(promises, standings, with_plots=output is not None)
-    return {f"{promises.service}.report.md": page} | (plots(promises, standings) if output is not None else {})
+def _report_files(
+    service_slos: ServiceSLOs, statuses: list[SloStatus], output_format: str, output: Path | None
+) -> dict[str, str]:
+    if output_format == "json":
+        content = json.dumps([dataclasses.asdict(status) for status in statuses], indent=2) + "\n"
+        return {f"{service_slos.service}.report.json": content}
+    page = render_markdown(service_slos, statuses, with_plots=output is not None)
+    plots = render_plots(service_slos, statuses) if output is not None else {}
+    return {f"{service_slos.service}.report.md": page} | plots
 
 
-def _month(made: list[ServiceSLOs], server: PrometheusClient, month: str, now: float, form: str) -> int:
-    start = _moment(f"{month}-01")
-    found: dict[str, Month] = {}
-    for promises in made:
-        for slo in promises.slos:
-            if (one := month_of(promises, slo, server, start, now)) is not None:
-                found[promises.id(slo)] = one
-    if not found:
-        raise PrometheusUnavailable(f"nothing is known of {month}")
-    if form == "json":
-        click.echo(json.dumps({name: dataclasses.asdict(one) for name, one in found.items()}, indent=2))
+def _report_month(
+    services: list[ServiceSLOs], client: PrometheusClient, month: str, now: float, output_format: str
+) -> int:
+    start = _parse_timestamp(f"{month}-01")
+    months: dict[str, MonthlyEvents] = {}
+    for service_slos in services:
+        for slo in service_slos.slos:
+            if (events := fetch_month(service_slos, slo, client, start, now)) is not None:
+                months[service_slos.slo_id(slo)] = events
+    if not months:
+        raise PrometheusUnavailable(f"no data for {month}")
+    if output_format == "json":
+        click.echo(json.dumps({slo_id: dataclasses.asdict(events) for slo_id, events in months.items()}, indent=2))
         return 0
-    lines = [f"# Promises in {month}", "", "| promise | good | bad | of its budget |", "| --- | --- | --- | --- |"]
-    for name, one in found.items():
-        spent = "no events" if one.spent is None else f"{one.spent * 100:.3g} % spent"
-        lines.append(f"| {name} | {one.good:,.0f} | {one.bad:,.0f} | {spent} |")
+    lines = [f"# SLOs in {month}", "", "| SLO | good | bad | error budget |", "| --- | --- | --- | --- |"]
+    for slo_id, events in months.items():
+        spent = "no events" if events.budget_spent is None else f"{events.budget_spent * 100:.3g} % consumed"
+        lines.append(f"| {slo_id} | {events.good:,.0f} | {events.bad:,.0f} | {spent} |")
     click.echo("\n".join(lines))
     return 0
 
 
-def _moment(text: str) -> float:
+def _parse_timestamp(text: str) -> float:
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""The official exporter of Azure Monitor, held to one attempt and overheard. Imported only where it is switched on.
+"""The official Azure Monitor exporter, limited to one attempt per batch. Imported only if it is enabled.
 
-In the place of its retry policy stands one that tries once, within the time there is, and notes what Application
-Insights answered: the exporter itself gives back only whether it worked.
+A custom policy replaces its retry policy: it makes one attempt within the timeout and records the response, because the
+exporter itself returns only success or failure.
 """
 
 from __future__ import annotations
@@ -39,37 +39,37 @@ _EXPORTERS: dict[Signal, Any] = {
     Signal.METRICS: AzureMonitorMetricExporter,
 }
 _RETRYABLE = frozenset({401, 403, 408, 429, 500, 502, 503, 504})
-"""What the service may take later: its own exporters keep such batches too."""
+"""Status codes that are retried; the official exporter keeps such batches too."""
 
-_OFF = ("APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL", "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED")
-"""Threads that report to the exporter's maker and ask it for settings; read when an exporter is made."""
+_DISABLING_VARIABLES = ("APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL", "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED")
+"""Variables that disable usage statistics and remote configuration; read when an exporter is created."""
 
 for _name in ("azure.core.rest._requests_basic", "encodings.utf_8_sig", "netrc"):
-    # Modules that a first request imports: here forks wait for it, there they could be met in the middle.
+    # Modules that the first request imports: imported here, under the import guard, so that a fork cannot interrupt it.
     with suppress(ImportError):
         importlib.import_module(_name)
 
-_making = threading.Lock()
-_overheard = threading.local()
+_creation_lock = threading.Lock()
+_thread_state = threading.local()
 
 
 class AzureExporter:
-    """An exporter of one signal, for one thread."""
+    """Exporter of one signal; used by one thread."""
 
-    def __init__(self, to: ApplicationInsightsDestination) -> None:
+    def __init__(self, destination: ApplicationInsightsDestination) -> None:
         self._attempt = SingleAttemptPolicy()
-        with _making:
-            before = {name: os.environ.get(name) for name in _OFF}
-            os.environ.update(dict.fromkeys(_OFF, "true"))
+        with _creation_lock:
+            before = {name: os.environ.get(name) for name in _DISABLING_VARIABLES}
+            os.environ.update(dict.fromkeys(_DISABLING_VARIABLES, "true"))
             try:
-                self._exporter = _EXPORTERS[to.signal](
-                    connection_string=to.connection_string,
+                self._exporter = _EXPORTERS[destination.signal](
+                    connection_string=destination.connection_string,
                     disable_offline_storage=True,
-                    max_envelopes_per_second=0,  # what is above it would be lost, and nobody told
-                    instrumentation_collection=True,  # no statistics about itself
+                    max_envelopes_per_second=0,  # items above a limit would be dropped without a count
+                    instrumentation_collection=True,  # disables statistics about the exporter
                     retry_policy=self._attempt,
                     http_logging_policy=SansIOHTTPPolicy(),
-                    **to.options,
+                    **destination.options,
                 )
             finally:
                 for name, value in before.items():
@@ -79,18 +79,18 @@ class AzureExporter:
                         os.environ[name] = value
         for name in list(logging.root.manager.loggerDict):
             if name.startswith("azure."):
-                logging.getLogger(name).addFilter(_is_news)
+                logging.getLogger(name).addFilter(_is_not_during_export)
 
     def send(self, payload: Any, timeout: float) -> ExportResult:
-        """Make envelopes and send them; raises for what cannot be one."""
+        """Convert and send one batch; raises if an item cannot be converted."""
         self._attempt.begin(timeout)
         try:
             result = self._exporter.export(payload)
         finally:
-            _overheard.answered = False
-        if self._attempt.answer is not None:
-            return self._attempt.answer
-        if result.name == "SUCCESS":  # nothing in it was worth an envelope
+            _thread_state.exporting = False
+        if self._attempt.result is not None:
+            return self._attempt.result
+        if result.name == "SUCCESS":  # no item needed to be sent
             return ExportResult(True)
         return ExportResult(False, reason="internal_error", too_large=True)
 
@@ -101,35 +101,35 @@ class AzureExporter:
 
 
 class SingleAttemptPolicy(HTTPPolicy[Any, Any]):
-    """One attempt and its answer; what signs requests and what carries them comes after it."""
+    """Pipeline policy that makes one attempt and records its result; authentication and transport follow it."""
 
     def __init__(self) -> None:
-        self.answer: ExportResult | None = None
+        self.result: ExportResult | None = None
         self._timeout = 0.0
 
     def begin(self, timeout: float) -> None:
-        """Another batch, with so many seconds."""
-        self.answer, self._timeout = None, timeout
+        """Begin a batch with a timeout in seconds."""
+        self.result, self._timeout = None, timeout
 
     def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
-        """Let the request go on."""
+        """Send the request to the next policy."""
         request.context.options.update(connection_timeout=self._timeout, read_timeout=self._timeout)
-        _overheard.answered = True
+        _thread_state.exporting = True
         try:
             response = self.next.send(request)
         except AzureError as error:
-            self.answer = ExportResult(False, retry=True, reason=_reason(error))
+            self.result = ExportResult(False, retry=True, reason=_reason(error))
             raise
-        self.answer = _answer(response.http_response)
+        self.result = _result_of_response(response.http_response)
         return response
 
 
-def _answer(response: Any) -> ExportResult:
+def _result_of_response(response: Any) -> ExportResult:
     status = response.status_code
     if status in (200, 206):
         try:
             return ExportResult(True, rejected=len(response.json().get("errors") or ()))
-        except Exception:  # noqa: BLE001  a proxy's page, not the service
+        except Exception:  # noqa: BLE001  the page of a proxy, not of the service
             return ExportResult(False, retry=True, reason="garbage")
     return ExportResult(
         False,
@@ -147,9 +147,9 @@ def _reason(error: AzureError) -> str:
         return "closed"
     if isinstance(error, ServiceRequestError):
         return "unreachable"
-    return type(error).__name__  # a token that cannot be had
+    return type(error).__name__  # for example a token that cannot be obtained
 
 
-def _is_news(_: logging.LogRecord) -> bool:
-    """Whether the exporter says something that its answer does not; the pipeline tells changes of state, once."""
-    return not getattr(_overheard, "answered", False)
+def _is_not_during_export(_: logging.LogRecord) -> bool:
+    """Log filter: suppresses records of the exporter during an export, whose result the batch processor logs."""
+    return not getattr(_thread_state, "exporting", False)

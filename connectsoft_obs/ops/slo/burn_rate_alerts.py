@@ -1,21 +1,21 @@
-"""Alerts about a budget: one for each pair of windows, one for being all but down, and those that ask for a review."""
+"""Alerts on the error budget: multi-window burn rate alerts, the hard-down alert, and reviews of the remaining budget."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
 from connectsoft_obs.ops.slo.burn_rate_windows import (
-    HARD_DOWN,
     HARD_DOWN_FOR,
+    HARD_DOWN_RATIO,
     BurnRateWindow,
+    burn_rate_windows,
     cap_severity,
-    hard_down,
-    pairs,
+    needs_hard_down_alert,
 )
-from connectsoft_obs.ops.slo.promql import number, quoted
-from connectsoft_obs.ops.slo.recording_rules import RAW, covered
+from connectsoft_obs.ops.slo.promql import format_number, quote
+from connectsoft_obs.ops.slo.recording_rules import MAX_RAW_WINDOW, coverage_expression
 from connectsoft_obs.ops.slo.rules import AlertingRule, RuleContext
-from connectsoft_obs.slo.durations import MINUTE, humanize, prometheus
+from connectsoft_obs.slo.durations import MINUTE, format_prometheus, humanize
 from connectsoft_obs.slo.indicators import Freshness
 from connectsoft_obs.slo.model import SLO
 from connectsoft_obs.vocabulary import (
@@ -26,105 +26,110 @@ from connectsoft_obs.vocabulary import (
     Severity,
 )
 
-_PAGES = (Severity.SEV1, Severity.SEV2)
+_PAGING_SEVERITIES = (Severity.SEV1, Severity.SEV2)
 
 
-def alerts(subject: RuleContext, slo: SLO) -> Iterator[AlertingRule]:
-    """Everything that alerts about the budget of one promise, the most urgent first."""
-    if hard_down(subject.promises, slo):
-        yield _all_but_down(subject, slo)
-    for pair in pairs(subject.promises, slo):
-        if pair.can_fire(slo.budget):
-            yield _burns(subject, slo, pair)
-    yield from budget_alerts(subject)
+def alerts(context: RuleContext, slo: SLO) -> Iterator[AlertingRule]:
+    """Yield the alerts on the error budget of one SLO, the most urgent first."""
+    if needs_hard_down_alert(context.service_slos, slo):
+        yield _hard_down_alert(context, slo)
+    for window in burn_rate_windows(context.service_slos, slo):
+        if window.can_fire(slo.error_budget):
+            yield _burn_rate_alert(context, slo, window)
+    yield from budget_alerts(context)
 
 
-def budget_alerts(subject: RuleContext) -> Iterator[AlertingRule]:
-    """One alert for each share of the budget at which the promise is reviewed."""
-    remaining = subject.recorded(SLO_REMAINING)
-    for left in sorted(subject.promises.review_at, reverse=True):
-        what = f"less than {left:g} % of its error budget left" if left else "no error budget left"
-        texts = {
-            "summary": f"{subject.id} has {what}",
-            "description": "{{ $value | humanizePercentage }} of the budget is left. "
-            + ("Put reliability before new work until it recovers." if not left else "Look at what spent it."),
-        }
-        yield subject.alert(
-            f"BudgetBelow{left:g}".replace(".", "_") if left else "BudgetGone",
-            f"{remaining} <= {number(left / 100)}",
+def budget_alerts(context: RuleContext) -> Iterator[AlertingRule]:
+    """Yield one review alert for each configured percentage of the remaining error budget."""
+    remaining = context.recorded_series(SLO_REMAINING)
+    for percent in sorted(context.service_slos.review_at, reverse=True):
+        yield context.alerting_rule(
+            f"BudgetBelow{percent:g}".replace(".", "_") if percent else "BudgetGone",
+            f"{remaining} <= {format_number(percent / 100)}",
             Severity.REVIEW,
-            texts,
-            hold=5 * MINUTE,
-            labels={"budget_left": f"{left:g}"},
+            {
+                "summary": f"{context.id} has "
+                + (f"less than {percent:g} % of its error budget left" if percent else "no error budget left"),
+                "description": "{{ $value | humanizePercentage }} of the error budget is left. "
+                + (
+                    "Review what consumed it: `connectsoft-obs slo report`."
+                    if percent
+                    else "Prioritize reliability work over new features until it recovers."
+                ),
+            },
+            for_seconds=5 * MINUTE,
+            labels={"budget_left": f"{percent:g}"},
         )
 
 
-def _burns(subject: RuleContext, slo: SLO, pair: BurnRateWindow) -> AlertingRule:
-    threshold = number(pair.threshold(slo.budget))
-    long = subject.recorded(f"{SLO_ERROR_RATIO}{pair.name}")
-    short = subject.recorded(f"{SLO_ERROR_RATIO}{prometheus(pair.short)}")
-    expression = f"{long} * {covered(subject, pair.long)} > {threshold}\nand {short} > {threshold}"
-    if pair.severity in _PAGES and not isinstance(slo.sli, Freshness):
-        expression += _enough(subject, slo, pair)
-    severity = cap_severity(pair.severity, slo)
-    return subject.alert(
-        f"BudgetBurn{pair.name}",
+def _burn_rate_alert(context: RuleContext, slo: SLO, window: BurnRateWindow) -> AlertingRule:
+    threshold = format_number(window.threshold(slo.error_budget))
+    long = context.recorded_series(f"{SLO_ERROR_RATIO}{window.name}")
+    short = context.recorded_series(f"{SLO_ERROR_RATIO}{format_prometheus(window.short)}")
+    expression = f"{long} * {coverage_expression(context, window.long)} > {threshold}\nand {short} > {threshold}"
+    if window.severity in _PAGING_SEVERITIES:
+        expression += _min_bad_events_condition(context, slo, window)
+    return context.alerting_rule(
+        f"BudgetBurn{window.name}",
         expression,
-        severity,
-        _texts(subject, slo, pair),
-        labels={SLO_LABEL_WINDOW: pair.name},
+        cap_severity(window.severity, slo),
+        _annotations(context, slo, window),
+        labels={SLO_LABEL_WINDOW: window.name},
     )
 
 
-def _all_but_down(subject: RuleContext, slo: SLO) -> AlertingRule:
-    first = pairs(subject.promises, slo)[0]
-    ratio = subject.recorded(f"{SLO_ERROR_RATIO}{prometheus(first.short)}")
-    expression = f"{ratio} > {HARD_DOWN}"
-    if not isinstance(slo.sli, Freshness):
-        expression += _enough(subject, slo, first)
-    texts = {
-        "summary": f"{subject.id}: nearly everything fails",
-        "description": "{{ $value | humanizePercentage }} of events were bad over the last "
-        f"{humanize(first.short)}. At an objective of {slo.objective:g} % burn rates would be too slow to page for this.",
-    }
-    return subject.alert(
-        "HardDown", expression, cap_severity(Severity.SEV1, slo), texts,
-        hold=HARD_DOWN_FOR, labels={SLO_LABEL_WINDOW: prometheus(first.short)},
-    )  # fmt: skip
+def _hard_down_alert(context: RuleContext, slo: SLO) -> AlertingRule:
+    window = burn_rate_windows(context.service_slos, slo)[0]
+    short = format_prometheus(window.short)
+    ratio = context.recorded_series(f"{SLO_ERROR_RATIO}{short}")
+    return context.alerting_rule(
+        "HardDown",
+        f"{ratio} > {HARD_DOWN_RATIO}" + _min_bad_events_condition(context, slo, window),
+        cap_severity(Severity.SEV1, slo),
+        {
+            "summary": f"{context.id}: more than {HARD_DOWN_RATIO * 100:.0f} % of events are bad",
+            "description": "{{ $value | humanizePercentage }} of events were bad over the last "
+            f"{humanize(window.short)}. Burn rate alerts would page too late at an objective of {slo.objective:g} %.",
+        },
+        for_seconds=HARD_DOWN_FOR,
+        labels={SLO_LABEL_WINDOW: short},
+    )
 
 
-def _enough(subject: RuleContext, slo: SLO, pair: BurnRateWindow) -> str:
-    """The condition that keeps a page from following from one or two failures of a quiet service."""
-    least = slo.alerting.min_bad_events
-    if least < 1 or pair.long > RAW:
+def _min_bad_events_condition(context: RuleContext, slo: SLO, window: BurnRateWindow) -> str:
+    """Return the condition that prevents a page for one or two failures at low traffic; empty if not needed."""
+    min_bad_events = slo.alerting.min_bad_events
+    if isinstance(slo.sli, Freshness) or min_bad_events < 1 or window.long > MAX_RAW_WINDOW:
         return ""
-    return f"\nand {subject.recorded(f'{SLO_BAD_INCREASE}{pair.name}')} >= {least}"
+    return f"\nand {context.recorded_series(f'{SLO_BAD_INCREASE}{window.name}')} >= {min_bad_events}"
 
 
-def _texts(subject: RuleContext, slo: SLO, pair: BurnRateWindow) -> Mapping[str, str]:
-    period = subject.promises.period_of(slo)
-    share = pair.consumed(period) * 100
-    texts = {
-        "summary": f"{subject.id} burns its error budget "
-        + (f"more than {pair.factor} times as fast as it may" if pair.factor > 1 else "faster than it may"),
+def _annotations(context: RuleContext, slo: SLO, window: BurnRateWindow) -> Mapping[str, str]:
+    seconds = context.service_slos.period_seconds(slo)
+    period, long = humanize(seconds), humanize(window.long)
+    annotations = {
+        "summary": f"{context.id}: error budget burn rate above {window.factor} over {long}",
         "description": "{{ $value | humanizePercentage }} of events were bad over the last "
-        f"{humanize(pair.long)}; the promise allows {number(slo.budget * 100)} % over {humanize(period)}.",
+        f"{long}; the error budget allows {format_number(slo.error_budget * 100)} % over {period}.",
     }
-    if not subject.dialect.queries_in_text:
-        return texts | {
-            "budget_consumed": f"at least {share:.2g} % of the {humanize(period)} budget within {humanize(pair.long)}",
-            "time_to_exhaustion": f"a full budget lasts at most {humanize(pair.time_to_exhaustion(period))} at this rate",
+    if not context.limits.supports_template_queries:
+        exhaustion = humanize(window.time_to_exhaustion(seconds))
+        return annotations | {
+            "budget_consumed": f"at least {window.budget_consumed(seconds) * 100:.2g} % of the {period} error budget "
+            f"within {long}",
+            "time_to_exhaustion": f"at most {exhaustion} for a full error budget at this burn rate",
         }
-    left = subject.recorded(SLO_REMAINING)
-    ratio = subject.recorded(f"{SLO_ERROR_RATIO}{pair.name}")
-    exhausted = f"{number(slo.budget * period)} * clamp_min({left}, 0) / ({ratio} > 0)"
-    return texts | {
-        "budget_consumed": _query_for(f"1 - {left}", "humanizePercentage")
-        + f" of the {humanize(period)} budget is gone",
-        "time_to_exhaustion": _query_for(exhausted, "humanizeDuration") + " until nothing is left at this rate",
+    remaining = context.recorded_series(SLO_REMAINING)
+    ratio = context.recorded_series(f"{SLO_ERROR_RATIO}{window.name}")
+    exhausted = f"{format_number(slo.error_budget * seconds)} * clamp_min({remaining}, 0) / ({ratio} > 0)"
+    return annotations | {
+        "budget_consumed": _template_query(f"1 - {remaining}", "humanizePercentage")
+        + f" of the {period} error budget is consumed",
+        "time_to_exhaustion": _template_query(exhausted, "humanizeDuration")
+        + " until the error budget is exhausted at this burn rate",
     }
 
 
-def _query_for(expression: str, shown: str) -> str:
-    """A value that Prometheus looks up when it renders an alert."""
-    return "{{ with query " + quoted(expression) + " }}{{ . | first | value | " + shown + " }}{{ end }}"
+def _template_query(expression: str, formatter: str) -> str:
+    """Return a template that Prometheus evaluates when it renders the annotation."""
+    return "{{ with query " + quote(expression) + " }}{{ . | first | value | " + formatter + " }}{{ end }}"

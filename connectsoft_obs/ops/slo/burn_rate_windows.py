@@ -1,6 +1,6 @@
-"""Pairs of windows and their burn rates, and what follows: when an alert fires, whether it can, when it resolves.
+"""Windows and burn rates of multi-window alerts, and their properties: detection time, reset time, budget consumed.
 
-The pairs are those of the SRE Workbook, chapter 5, table 5-8, and its extended example: 1 h, 6 h, 1 d and 3 d.
+Windows and burn rates follow the SRE Workbook, chapter 5, table 5-8, and its extended example: 1 h, 6 h, 1 d and 3 d.
 """
 
 from __future__ import annotations
@@ -8,24 +8,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from connectsoft_obs.slo.durations import DAY, HOUR, MINUTE, prometheus
+from connectsoft_obs.slo.durations import DAY, HOUR, MINUTE, format_prometheus
 from connectsoft_obs.slo.indicators import Freshness
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
-from connectsoft_obs.vocabulary import RESPONSES, Severity
+from connectsoft_obs.vocabulary import SEVERITY_POLICIES, Severity
 
-HARD_DOWN = Decimal("0.9")
+HARD_DOWN_RATIO = Decimal("0.9")
 HARD_DOWN_FOR = 3 * MINUTE
 
 
 @dataclass(frozen=True, slots=True)
 class BurnRateWindow:
-    """A long and a short window, and the burn rate at which both alert.
+    """A long and a short window with the burn rate above which an alert fires.
 
     Args:
-        long: seconds; decides when the alert fires.
-        short: seconds; decides when it resolves.
-        factor: how many times faster than allowed the budget burns.
-        severity: how urgent that is.
+        long: long window in seconds; determines the detection time.
+        short: short window in seconds; determines the reset time.
+        factor: burn rate, as a multiple of the rate that consumes the error budget exactly in the compliance period.
+        severity: severity of the alert.
     """
 
     long: int
@@ -35,50 +35,50 @@ class BurnRateWindow:
 
     @property
     def name(self) -> str:
-        """The long window as Prometheus writes it."""
-        return prometheus(self.long)
+        """The long window as a PromQL duration."""
+        return format_prometheus(self.long)
 
     def threshold(self, budget: Decimal) -> Decimal:
-        """The share of bad events at which it fires."""
+        """Return the error ratio above which the alert fires."""
         return self.factor * budget
 
     def can_fire(self, budget: Decimal) -> bool:
-        """Whether a total outage is enough; a share of bad events cannot pass 1."""
+        """Return whether a total outage can fire the alert; the error ratio cannot exceed 1."""
         return self.threshold(budget) < 1
 
-    def detection(self, budget: Decimal, bad: float = 1.0) -> float | None:
-        """Seconds of steady traffic with this share of bad events until it fires, from a clean state; None for never."""
+    def detection_time(self, budget: Decimal, error_ratio: float = 1.0) -> float | None:
+        """Return the seconds until the alert fires at a constant error ratio, after an error-free period; None if never."""
         threshold = float(self.threshold(budget))
-        return self.long * threshold / bad if threshold < bad else None
+        return self.long * threshold / error_ratio if threshold < error_ratio else None
 
-    def reset(self, budget: Decimal, bad: float = 1.0) -> float:
-        """Seconds from recovery until it resolves."""
-        return self.short * max(0.0, 1 - float(self.threshold(budget)) / bad)
+    def reset_time(self, budget: Decimal, error_ratio: float = 1.0) -> float:
+        """Return the seconds from recovery until the alert resolves."""
+        return self.short * max(0.0, 1 - float(self.threshold(budget)) / error_ratio)
 
-    def consumed(self, period: int) -> float:
-        """The share of a period's budget that is gone when it fires."""
+    def budget_consumed(self, period: int) -> float:
+        """Return the ratio of a period's error budget that is consumed when the alert fires."""
         return float(self.factor) * self.long / period
 
     def time_to_exhaustion(self, period: int) -> float:
-        """Seconds that a full budget lasts at the rate at which it fires."""
+        """Return the seconds in which this burn rate exhausts a full error budget."""
         return period / float(self.factor)
 
     def min_events(self, budget: Decimal, failures: int = 1) -> float:
-        """Events in the long window below which so many failures are enough."""
+        """Return the number of events in the long window below which this number of failures fires the alert."""
         return failures / float(self.threshold(budget))
 
 
-def pairs(promises: ServiceSLOs, slo: SLO) -> tuple[BurnRateWindow, ...]:
-    """The window pairs of a promise, the most urgent first.
+def burn_rate_windows(service_slos: ServiceSLOs, slo: SLO) -> tuple[BurnRateWindow, ...]:
+    """Return the windows of an SLO, the most urgent first.
 
-    Burn rates are relative to the budget and so do not depend on the period, except below four weeks, where they are
-    lowered so that the first pair fires before a tenth of the budget is gone. None is below 1: a service that keeps its
-    promise exactly never alerts.
+    Burn rates are relative to the error budget and do not depend on the compliance period, except below four weeks:
+    there they are lower, so that the first alert fires before 10 % of the error budget is consumed. No burn rate is
+    below 1: a service that exactly meets its objective never alerts.
     """
-    short_period = promises.period_of(slo) < 28 * DAY
+    short_period = service_slos.period_seconds(slo) < 28 * DAY
     factors = ("13.44", "3.5", "1.4", "1") if short_period else ("14.4", "6", "3", "1")
     fast, medium, slow, slowest = (Decimal(factor) for factor in factors)
-    if slo.wide:
+    if slo.uses_wide_windows:
         return (
             BurnRateWindow(6 * HOUR, 30 * MINUTE, medium, Severity.SEV2),
             BurnRateWindow(3 * DAY, 6 * HOUR, slowest, Severity.SEV3),
@@ -91,26 +91,26 @@ def pairs(promises: ServiceSLOs, slo: SLO) -> tuple[BurnRateWindow, ...]:
     )
 
 
-def first_page(promises: ServiceSLOs, slo: SLO) -> float | None:
-    """Seconds until burn rates alone page Sev1 in a total outage; None for never."""
-    first = pairs(promises, slo)[0]
-    return first.detection(slo.budget) if first.severity is Severity.SEV1 else None
+def time_to_first_page(service_slos: ServiceSLOs, slo: SLO) -> float | None:
+    """Return the seconds until a burn rate alert pages with Sev1 in a total outage; None if never."""
+    window = burn_rate_windows(service_slos, slo)[0]
+    return window.detection_time(slo.error_budget) if window.severity is Severity.SEV1 else None
 
 
-def hard_down(promises: ServiceSLOs, slo: SLO) -> bool:
-    """Whether a promise needs the rule that pages when nine of ten events are bad.
+def needs_hard_down_alert(service_slos: ServiceSLOs, slo: SLO) -> bool:
+    """Return whether an SLO gets the hard-down alert, which pages when 90 % of events are bad.
 
-    It does where burn rates need more than a third of the time that Sev1 leaves for a response.
+    By default it does if burn rate alerts need more than a third of the Sev1 response time to page.
     """
     if slo.alerting.hard_down is not None:
         return slo.alerting.hard_down
-    seconds = first_page(promises, slo)
-    if isinstance(slo.sli, Freshness):  # time passes evenly, so burn rates are as fast as a rule of its own
+    seconds = time_to_first_page(service_slos, slo)
+    if isinstance(slo.sli, Freshness):  # time passes at a constant rate, so a hard-down alert would not be faster
         return seconds is None
-    return seconds is None or seconds > RESPONSES[Severity.SEV1].seconds / 3
+    return seconds is None or seconds > SEVERITY_POLICIES[Severity.SEV1].seconds / 3
 
 
 def cap_severity(severity: Severity, slo: SLO) -> Severity:
-    """A severity, or the most urgent one that the promise may have."""
-    order = list(Severity)
-    return order[max(order.index(severity), order.index(slo.alerting.severity))]
+    """Return the severity, or the most urgent one that the SLO allows if that is less urgent."""
+    severities = list(Severity)
+    return severities[max(severities.index(severity), severities.index(slo.alerting.severity))]

@@ -1,4 +1,4 @@
-"""What changes between two declarations, in what people notice: promises, budgets, and when alerts fire."""
+"""Differences between two SLO declarations: objectives, error budgets, and when alerts fire."""
 
 from __future__ import annotations
 
@@ -8,89 +8,107 @@ from dataclasses import dataclass
 from connectsoft_obs.ops.slo.explain import describe, explain
 from connectsoft_obs.slo.durations import humanize
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
-from connectsoft_obs.slo.serialization import slo_table
+from connectsoft_obs.slo.serialization import slo_to_dict
+
+_SERVICE_FIELDS = ("service", "source", "selector", "team", "scrape_interval", "interval")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference. `weaker` when less is promised than before."""
+    """One difference.
 
-    about: str
-    what: str
+    Args:
+        subject: name of the SLO or service.
+        field: what changed.
+        before: previous value; `-` if there was none.
+        after: new value; `-` if there is none.
+        weaker: whether the new declaration requires less.
+    """
+
+    subject: str
+    field: str
     before: str
     after: str
     weaker: bool = False
 
 
-def changes(before: ServiceSLOs, after: ServiceSLOs) -> tuple[Change, ...]:
-    """Every difference between two declarations of a service."""
-    found: list[Change] = []
+def find_changes(before: ServiceSLOs, after: ServiceSLOs) -> tuple[Change, ...]:
+    """Return the differences between two declarations of a service."""
+    return (*_slo_changes(before, after), *_service_changes(before, after), *_composite_changes(before, after))
+
+
+def _slo_changes(before: ServiceSLOs, after: ServiceSLOs) -> Iterator[Change]:
     old, new = {slo.name: slo for slo in before.slos}, {slo.name: slo for slo in after.slos}
     for name in dict.fromkeys([*old, *new]):
         if name not in new:
-            found.append(Change(name, "promise", describe(old[name]), "-", weaker=True))
+            yield Change(name, "SLO", describe(old[name]), "-", weaker=True)
         elif name not in old:
-            found.append(Change(name, "promise", "-", describe(new[name])))
+            yield Change(name, "SLO", "-", describe(new[name]))
         else:
-            found += _of_one(before, after, old[name], new[name])
-    for field in ("service", "source", "selector", "team", "scrape_interval", "interval"):
-        was, now = getattr(before, field), getattr(after, field)
-        if was != now:
-            found.append(Change(after.service, field.replace("_", " "), str(was), str(now)))
-    parts = {one.name: one.all_of for one in before.composites}, {one.name: one.all_of for one in after.composites}
-    for name in dict.fromkeys([*parts[0], *parts[1]]):
-        was, now = (", ".join(part.get(name, ())) or "-" for part in parts)
-        if was != now:
-            found.append(
-                Change(name, "all of", was, now, weaker=bool(set(parts[0].get(name, ())) - set(parts[1].get(name, ()))))
-            )
-    return tuple(found)
+            yield from _changes_of_slo(before, after, old[name], new[name])
 
 
-def _of_one(before: ServiceSLOs, after: ServiceSLOs, old: SLO, new: SLO) -> Iterator[Change]:
-    was, now = describe(old), describe(new)
-    if was != now:
-        yield Change(new.name, "promise", was, now, weaker=_is_weaker(old, new))
+def _service_changes(before: ServiceSLOs, after: ServiceSLOs) -> Iterator[Change]:
+    for field in _SERVICE_FIELDS:
+        old, new = getattr(before, field), getattr(after, field)
+        if old != new:
+            yield Change(after.service, field.replace("_", " "), str(old), str(new))
+
+
+def _composite_changes(before: ServiceSLOs, after: ServiceSLOs) -> Iterator[Change]:
+    old_parts, new_parts = ({part.name: part.all_of for part in slos.composites} for slos in (before, after))
+    for name in dict.fromkeys([*old_parts, *new_parts]):
+        old, new = old_parts.get(name, ()), new_parts.get(name, ())
+        if ", ".join(old) != ", ".join(new):
+            yield Change(name, "all of", ", ".join(old) or "-", ", ".join(new) or "-", weaker=bool(set(old) - set(new)))
+
+
+def _changes_of_slo(before: ServiceSLOs, after: ServiceSLOs, old: SLO, new: SLO) -> Iterator[Change]:
+    descriptions = describe(old), describe(new)
+    if descriptions[0] != descriptions[1]:
+        yield Change(new.name, "SLO", *descriptions, weaker=_is_weaker(old, new))
+    old_period, new_period = before.period_seconds(old), after.period_seconds(new)
     if old.objective is not None and new.objective is not None:
-        minutes = [
-            humanize(promises.period_of(slo) * float(slo.budget)) for promises, slo in ((before, old), (after, new))
-        ]
-        if minutes[0] != minutes[1]:
-            yield Change(new.name, "budget", minutes[0], minutes[1])
-    periods = humanize(before.period_of(old)), humanize(after.period_of(new))
-    if periods[0] != periods[1]:
-        yield Change(new.name, "period", *periods)
-    for was_said, now_said in ((_fires(before, old), _fires(after, new)), (_fields(old), _fields(new))):
-        for name in dict.fromkeys([*was_said, *now_said]):
-            texts = was_said.get(name, "-"), now_said.get(name, "-")
+        old_budget = humanize(old_period * float(old.error_budget))
+        new_budget = humanize(new_period * float(new.error_budget))
+        if old_budget != new_budget:
+            yield Change(new.name, "error budget", old_budget, new_budget)
+    if humanize(old_period) != humanize(new_period):
+        yield Change(new.name, "period", humanize(old_period), humanize(new_period))
+    for old_texts, new_texts in (
+        (_alert_texts(before, old), _alert_texts(after, new)),
+        (_other_fields(old), _other_fields(new)),
+    ):
+        for name in dict.fromkeys([*old_texts, *new_texts]):
+            texts = old_texts.get(name, "-"), new_texts.get(name, "-")
             if texts[0] != texts[1]:
-                yield Change(new.name, name, texts[0], texts[1])
+                yield Change(new.name, name, *texts)
 
 
 def _is_weaker(old: SLO, new: SLO) -> bool:
-    """Whether less is promised: a lower objective, a later threshold, a longer limit; unknown kinds count as such."""
+    """Return whether the new SLO requires less: a lower objective, a higher limit, other matchers or another SLI."""
     if old.sli.kind != new.sli.kind:
         return True
-    lower = old.objective is not None and new.objective is not None and new.objective < old.objective
-    later = any(
+    has_lower_objective = old.objective is not None and new.objective is not None and new.objective < old.objective
+    has_higher_limit = any(
         (getattr(new.sli, name, None) or 0) > (getattr(old.sli, name, None) or 0)
         for name in ("threshold", "within", "limit", "allowed")
     )
-    narrower = getattr(old.sli, "where", ()) != getattr(new.sli, "where", ())
-    return lower or later or narrower
+    has_other_matchers = getattr(old.sli, "matchers", ()) != getattr(new.sli, "matchers", ())
+    return has_lower_objective or has_higher_limit or has_other_matchers
 
 
-def _fires(promises: ServiceSLOs, slo: SLO) -> dict[str, str]:
-    """The alerts of a promise by severity and windows: what makes them fire, and when that is."""
+def _alert_texts(service_slos: ServiceSLOs, slo: SLO) -> dict[str, str]:
+    """Return when each alert of an SLO fires, by severity and windows."""
     return {
-        f"{row.severity} {row.windows}": f"{row.share} bad; {row.outage} into a total outage"
-        for row in explain(promises, slo).rows
+        f"{row.severity} {row.windows}": f"at {row.error_ratio} bad events; {row.detection_time} into a total outage"
+        for row in explain(service_slos, slo).rows
     }
 
 
-def _fields(slo: SLO) -> dict[str, str]:
-    """Everything that was written down about a promise and is not said by the rest."""
-    table = slo_table(slo)
-    inner = {f"{part} {key}": value for part in ("sli", "alerting") for key, value in table.get(part, {}).items()}
-    said = ("name", "objective", "sli", "alerting", "period")
-    return {key: str(value) for key, value in {**table, **inner}.items() if key not in said}
+def _other_fields(slo: SLO) -> dict[str, str]:
+    """Return the declared fields of an SLO that the other differences do not cover."""
+    table = slo_to_dict(slo)
+    nested = {f"{part} {key}": value for part in ("sli", "alerting") for key, value in table.get(part, {}).items()}
+    covered = ("name", "objective", "sli", "alerting", "period")
+    return {key: str(value) for key, value in {**table, **nested}.items() if key not in covered}

@@ -1,158 +1,174 @@
-"""What a promise means in minutes and events, and what each of its alerts will do."""
+"""Explanation of an SLO: its error budget in minutes and events, and when each of its alerts fires and resolves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from connectsoft_obs.ops.slo.burn_rate_windows import (
-    HARD_DOWN,
     HARD_DOWN_FOR,
+    HARD_DOWN_RATIO,
     BurnRateWindow,
+    burn_rate_windows,
     cap_severity,
-    hard_down,
-    pairs,
+    needs_hard_down_alert,
 )
-from connectsoft_obs.ops.slo.promql import number
-from connectsoft_obs.slo.durations import MINUTE, humanize, prometheus
+from connectsoft_obs.ops.slo.promql import format_number
+from connectsoft_obs.slo.durations import MINUTE, format_prometheus, humanize
 from connectsoft_obs.slo.indicators import Events, Freshness, OutageLimit, Ratio
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
-from connectsoft_obs.vocabulary import Severity, prometheus_name
+from connectsoft_obs.vocabulary import JOB_DURATION, REQUEST_DURATION, Severity, prometheus_name
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainRow:
-    """One alert of a promise, in words.
+    """The properties of one alert, as text.
 
     Args:
-        severity: how urgent.
+        severity: severity of the alert.
         windows: long and short window.
-        rate: burn rate at which it fires.
-        share: percent of bad events at which it fires.
-        outage: how long after the start of a total outage.
-        resolves: how long after its end.
-        spent: percent of the budget that is gone by then.
-        quiet: events in the long window below which its least number of failures is enough.
+        burn_rate: burn rate above which it fires.
+        error_ratio: percent of bad events above which it fires.
+        detection_time: time from the start of a total outage until it fires.
+        reset_time: time from the end of a total outage until it resolves.
+        budget_consumed: percent of the error budget that is consumed when it fires.
+        min_events: events in the long window below which the minimum number of failures fires it.
     """
 
     severity: str
     windows: str
-    rate: str
-    share: str
-    outage: str
-    resolves: str
-    spent: str
-    quiet: str
+    burn_rate: str
+    error_ratio: str
+    detection_time: str
+    reset_time: str
+    budget_consumed: str
+    min_events: str
 
 
-HEAD = ExplainRow(
-    "severity", "windows", "burn rate", "bad events", "total outage", "resolves", "budget spent", "decides from"
+HEADER = ExplainRow(
+    "severity",
+    "windows",
+    "burn rate",
+    "bad events",
+    "detection time",
+    "reset time",
+    "budget consumed",
+    "minimum events",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A promise in words: sentences, then a table."""
+    """An SLO as sentences, and its alerts as a table."""
 
     title: str
     sentences: tuple[str, ...]
     rows: tuple[ExplainRow, ...]
 
 
-def explain(promises: ServiceSLOs, slo: SLO) -> Explanation:
-    """What a promise means and does."""
-    title = f"{promises.id(slo)}: {describe(slo)} over {humanize(promises.period_of(slo))}"
+def explain(service_slos: ServiceSLOs, slo: SLO) -> Explanation:
+    """Explain an SLO and its alerts. Detection and reset times are those of a total outage."""
+    title = f"{service_slos.slo_id(slo)}: {describe(slo)} over {humanize(service_slos.period_seconds(slo))}"
     sentences = [slo.description] if slo.description else []
     if isinstance(slo.sli, OutageLimit):
-        return Explanation(title, (*sentences, *_outage(promises, slo, slo.sli)), ())
-    return Explanation(title, (*sentences, *_budget(promises, slo)), tuple(_rows(promises, slo)))
+        return Explanation(title, (*sentences, *_explain_outage_limit(service_slos, slo, slo.sli)), ())
+    return Explanation(
+        title, (*sentences, *_explain_error_budget(service_slos, slo)), tuple(_alert_rows(service_slos, slo))
+    )
 
 
 def describe(slo: SLO) -> str:
-    """A promise in one clause: `99.9 % of requests to /token succeed`."""
+    """Describe an SLO in one clause: `99.9 % of requests with route /token succeed`."""
     sli = slo.sli
     if isinstance(sli, OutageLimit):
         allowed = f"at most {sli.allowed} outages" if sli.allowed else "no outage"
         return f"{allowed} longer than {humanize(sli.limit)}"
-    share = f"{slo.objective:g} %"
+    percent = f"{slo.objective:g} %"
     if isinstance(sli, Freshness):
-        return f"for {share} of the time {sli.job or sli.timestamp} succeeded within the last {humanize(sli.within)}"
+        return f"for {percent} of the time {sli.job or sli.timestamp} succeeded within the last {humanize(sli.within)}"
     if isinstance(sli, Ratio):
-        return f"{share} of events are good"
-    nouns = {"http.server.request.duration": "requests", "connectsoft.job.duration": "runs"}
+        return f"{percent} of events are good"
+    nouns = {REQUEST_DURATION.name: "requests", JOB_DURATION.name: "runs"}
     noun = nouns.get(sli.instrument, "messages" if sli.instrument.startswith("messaging.") else "events")
-    chosen = "".join(
+    matchers = "".join(
         f" with {prometheus_name(attribute).rpartition('_')[2]} {' or '.join(values)}"
-        for attribute, values in sli.where
+        for attribute, values in sli.matchers
     )
     if sli.threshold is None:
-        return f"{share} of {noun}{chosen} succeed"
-    return f"{share} of {noun}{chosen} take at most {humanize(sli.threshold)}"
+        return f"{percent} of {noun}{matchers} succeed"
+    return f"{percent} of {noun}{matchers} take at most {humanize(sli.threshold)}"
 
 
-def _budget(promises: ServiceSLOs, slo: SLO) -> list[str]:
-    period = promises.period_of(slo)
-    found = [
-        f"{number(slo.budget * 100)} % may be bad: {humanize(period * float(slo.budget))} of a total outage in "
-        f"{humanize(period)}."
+def _explain_error_budget(service_slos: ServiceSLOs, slo: SLO) -> list[str]:
+    period = service_slos.period_seconds(slo)
+    sentences = [
+        f"The error budget is {format_number(slo.error_budget * 100)} % of events: "
+        f"{humanize(period * float(slo.error_budget))} of a total outage in {humanize(period)}."
     ]
     if slo.traffic is not None:
         events = slo.traffic * period
-        found.append(f"At {slo.traffic:g} events/s that is {events * float(slo.budget):,.0f} of {events:,.0f} events.")
+        sentences.append(
+            f"At {slo.traffic:g} events/s, {events * float(slo.error_budget):,.0f} of {events:,.0f} events may be bad."
+        )
     if isinstance(slo.sli, Events) and slo.sli.quantile is not None:
         assert slo.sli.threshold is not None
-        found.append(
-            f"It was stated as p{slo.sli.quantile * 100:g} below {humanize(slo.sli.threshold)}, which is the same as "
-            f"{slo.objective:g} % of events within that time; a share can be added up over weeks, a percentile cannot."
+        sentences.append(
+            f"It is declared as p{slo.sli.quantile * 100:g} below {humanize(slo.sli.threshold)}, which is equivalent "
+            f"to {slo.objective:g} % of events within that time; ratios can be aggregated over weeks, percentiles "
+            "cannot."
         )
-    return found
+    return sentences
 
 
-def _rows(promises: ServiceSLOs, slo: SLO) -> list[ExplainRow]:
-    found = []
-    if hard_down(promises, slo):
-        first = pairs(promises, slo)[0]
-        after = first.short * float(HARD_DOWN) + HARD_DOWN_FOR
-        found.append(
-            ExplainRow(
-                cap_severity(Severity.SEV1, slo).value,
-                prometheus(first.short),
-                "-",
-                f"{float(HARD_DOWN) * 100:g} %",
-                humanize(after),
-                humanize(first.short * (1 - float(HARD_DOWN))),
-                _percent(after / (promises.period_of(slo) * float(slo.budget))),
-                f"{slo.alerting.min_bad_events} failures",
-            ),
-        )
-    return found + [_row(promises, slo, pair) for pair in pairs(promises, slo)]
+def _alert_rows(service_slos: ServiceSLOs, slo: SLO) -> list[ExplainRow]:
+    windows = burn_rate_windows(service_slos, slo)
+    rows = [_burn_rate_row(service_slos, slo, window) for window in windows]
+    return [_hard_down_row(service_slos, slo, windows[0]), *rows] if needs_hard_down_alert(service_slos, slo) else rows
 
 
-def _row(promises: ServiceSLOs, slo: SLO, pair: BurnRateWindow) -> ExplainRow:
-    detection = pair.detection(slo.budget)
-    pages = pair.severity in (Severity.SEV1, Severity.SEV2)
-    failures = max(1, slo.alerting.min_bad_events) if pages and not isinstance(slo.sli, Freshness) else 1
+def _hard_down_row(service_slos: ServiceSLOs, slo: SLO, window: BurnRateWindow) -> ExplainRow:
+    ratio = float(HARD_DOWN_RATIO)
+    detection_time = window.short * ratio + HARD_DOWN_FOR
     return ExplainRow(
-        cap_severity(pair.severity, slo).value,
-        f"{pair.name} / {prometheus(pair.short)}",
-        f"{pair.factor}",
-        f"{number(pair.threshold(slo.budget) * 100)} %" + ("" if detection is not None else " (cannot fire)"),
-        "never" if detection is None else humanize(detection),
-        "-" if detection is None else humanize(pair.reset(slo.budget)),
-        _percent(pair.consumed(promises.period_of(slo))),
-        "-" if isinstance(slo.sli, Freshness) else f"{pair.min_events(slo.budget, failures):,.0f} events",
+        cap_severity(Severity.SEV1, slo).value,
+        format_prometheus(window.short),
+        "-",
+        f"{ratio * 100:g} %",
+        humanize(detection_time),
+        humanize(window.short * (1 - ratio)),
+        _format_percent(detection_time / (service_slos.period_seconds(slo) * float(slo.error_budget))),
+        f"{slo.alerting.min_bad_events} failures",
     )
 
 
-def _outage(promises: ServiceSLOs, slo: SLO, sli: OutageLimit) -> list[str]:
-    causes = "every target is down, no target is left" if promises.scraped else "nothing is pushed any more"
+def _burn_rate_row(service_slos: ServiceSLOs, slo: SLO, window: BurnRateWindow) -> ExplainRow:
+    budget = slo.error_budget
+    detection_time = window.detection_time(budget)
+    pages = window.severity in (Severity.SEV1, Severity.SEV2)
+    failures = max(1, slo.alerting.min_bad_events) if pages and not isinstance(slo.sli, Freshness) else 1
+    return ExplainRow(
+        cap_severity(window.severity, slo).value,
+        f"{window.name} / {format_prometheus(window.short)}",
+        f"{window.factor}",
+        f"{format_number(window.threshold(budget) * 100)} %" + ("" if detection_time is not None else " (cannot fire)"),
+        "never" if detection_time is None else humanize(detection_time),
+        "-" if detection_time is None else humanize(window.reset_time(budget)),
+        _format_percent(window.budget_consumed(service_slos.period_seconds(slo))),
+        "-" if isinstance(slo.sli, Freshness) else f"{window.min_events(budget, failures):,.0f} events",
+    )
+
+
+def _explain_outage_limit(service_slos: ServiceSLOs, slo: SLO, sli: OutageLimit) -> list[str]:
+    causes = "every target is down, no target exists" if service_slos.scraped else "no metrics are pushed"
+    resolution = max(service_slos.interval, service_slos.scrape_interval)
     return [
-        f"It counts as down while {causes}, or while {sli.outage_when:.0%} or more of its requests fail.",
-        f"{cap_severity(Severity.SEV1, slo).value} after {humanize(sli.page_after)} of an outage, which leaves "
-        f"{humanize(sli.limit - sli.page_after)} to act; a review after one longer than {humanize(sli.limit)}.",
-        f"Outages are measured to {humanize(max(promises.interval, promises.scrape_interval))}; failing requests are seen "
-        f"{humanize(2 * MINUTE * sli.outage_when)} later than a missing instance, and so is their end.",
+        f"The service counts as down while {causes}, or {sli.outage_when:.0%} or more of its requests fail.",
+        f"{cap_severity(Severity.SEV1, slo).value} alert after {humanize(sli.page_after)} of an outage, which leaves "
+        f"{humanize(sli.limit - sli.page_after)} to respond; review alert after an outage longer than "
+        f"{humanize(sli.limit)}.",
+        f"Outages are measured in steps of {humanize(resolution)}. Start and end of an outage with failing requests "
+        f"are detected {humanize(2 * MINUTE * sli.outage_when)} later than those of a missing instance.",
     ]
 
 
-def _percent(share: float) -> str:
-    return f"{share * 100:.2g} %"
+def _format_percent(ratio: float) -> str:
+    return f"{ratio * 100:.2g} %"

@@ -1,61 +1,64 @@
-"""What a server has of the series that rules read: found by asking, because names alone can be right and dead."""
+"""Checks against a Prometheus server: whether the series that the generated rules read and write exist."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from connectsoft_obs.ops.findings import Finding, Level
 from connectsoft_obs.ops.prometheus_api import PrometheusClient
-from connectsoft_obs.ops.slo.lint import Finding, Level
-from connectsoft_obs.ops.slo.promql import series, service_selector
-from connectsoft_obs.ops.slo.rules import PROMETHEUS, RuleContext
+from connectsoft_obs.ops.slo.promql import series_selector, service_selector
+from connectsoft_obs.ops.slo.rules import PROMETHEUS_LIMITS, RuleContext
 from connectsoft_obs.ops.slo.sli_queries import RateWindow, sli_queries
-from connectsoft_obs.slo.durations import DAY, prometheus
+from connectsoft_obs.slo.durations import DAY, format_prometheus
 from connectsoft_obs.slo.indicators import Freshness, OutageLimit
-from connectsoft_obs.slo.model import ServiceSLOs
+from connectsoft_obs.slo.model import SLO, ServiceSLOs
 from connectsoft_obs.vocabulary import SLO_OUTAGE, SLO_TOTAL
 
-_OVER = RateWindow("1h")
+_WINDOW = RateWindow("1h")
 
 
-def check_live(promises: ServiceSLOs, server: PrometheusClient) -> Iterator[Finding]:
-    """What promises read that the server does not have.
+def check_live(service_slos: ServiceSLOs, client: PrometheusClient) -> Iterator[Finding]:
+    """Check that a server has the series of a service's SLOs.
 
     Raises:
-        Unanswered: the server does not answer.
+        PrometheusUnavailable: the server is unreachable or returned an error.
     """
-    if promises.scraped and not server.vector(f"count({series('up', service_selector(promises))})"):
+    selector = service_selector(service_slos)
+    if service_slos.scraped and not client.query(f"count({series_selector('up', selector)})"):
         yield Finding(
-            Level.ERROR, "no-target", promises.service, f"the server scrapes nothing that matches {service_selector(promises)}",
-            "Correct the name or the selector; or say scraped = false where the service pushes.",
+            Level.ERROR, "no-target", service_slos.service, f"Prometheus scrapes no target that matches {selector}",
+            "Correct the service name or the selector; or set scraped = false if the service only pushes.",
         )  # fmt: skip
-    for slo in promises.slos:
-        about, measured = promises.id(slo), sli_queries(promises, slo)
-        if (unseen := measured.missing_data_query()) and server.vector(unseen):
-            yield Finding(
-                Level.ERROR, "boundary", about, "the histogram has no bucket boundary at its threshold",
-                "Add it to the service, or move the threshold.",
-            )  # fmt: skip
-        elif not server.vector(measured.total(_OVER)):
-            yield Finding(
-                Level.ERROR, "no-series", about, "the server has no series that it measures",
-                "Is the service deployed, and does it declare this promise?" if not isinstance(slo.sli, Freshness) else
-                "Has the job succeeded once?",
-            )  # fmt: skip
-        recorded = SLO_OUTAGE if isinstance(slo.sli, OutageLimit) else SLO_TOTAL
-        selector = RuleContext(promises, slo, PROMETHEUS).recorded(recorded)
-        if not server.vector(selector):
-            yield Finding(
-                Level.WARNING,
-                "not-recorded",
-                about,
-                "the server does not record its rules",
-                "Load the generated rules.",
-            )
-        period = promises.period_of(slo)
-        if server.vector(f"{selector} offset {prometheus(DAY)}") and not server.vector(
-            f"count_over_time({selector}[1h] offset {prometheus(period)})"
-        ):
-            yield Finding(
-                Level.NOTE, "history", about, f"there is no history of {prometheus(period)} yet",
-                "Until there is, what nobody saw counts as free of errors; alerts take that into account.",
-            )  # fmt: skip
+    for slo in service_slos.slos:
+        yield from _check_slo(service_slos, slo, client)
+
+
+def _check_slo(service_slos: ServiceSLOs, slo: SLO, client: PrometheusClient) -> Iterator[Finding]:
+    slo_id, queries = service_slos.slo_id(slo), sli_queries(service_slos, slo)
+    if (missing_data := queries.missing_data_query()) and client.query(missing_data):
+        yield Finding(
+            Level.ERROR, "boundary", slo_id, "the histogram has no bucket boundary at the threshold",
+            "Add the boundary in the service, or change the threshold to an existing boundary.",
+        )  # fmt: skip
+    elif not client.query(queries.total(_WINDOW)):
+        yield Finding(
+            Level.ERROR, "no-series", slo_id, "Prometheus has no data for the indicator",
+            "Check that the job has succeeded at least once."
+            if isinstance(slo.sli, Freshness)
+            else "Check that the service is deployed and declares this SLO.",
+        )  # fmt: skip
+    name = SLO_OUTAGE if isinstance(slo.sli, OutageLimit) else SLO_TOTAL
+    recorded = RuleContext(service_slos, slo, PROMETHEUS_LIMITS).recorded_series(name)
+    if not client.query(recorded):
+        yield Finding(
+            Level.WARNING, "not-recorded", slo_id, "Prometheus has no recorded series of this SLO",
+            "Load the generated rules into Prometheus.",
+        )  # fmt: skip
+    period = format_prometheus(service_slos.period_seconds(slo))
+    if client.query(f"{recorded} offset {format_prometheus(DAY)}") and not client.query(
+        f"count_over_time({recorded}[1h] offset {period})"
+    ):
+        yield Finding(
+            Level.NOTE, "history", slo_id, f"the recorded series are younger than the compliance period of {period}",
+            "No action: intervals without data count as error-free, and alerts account for them.",
+        )  # fmt: skip

@@ -1,14 +1,14 @@
-"""Alerts about the alerts: an indicator that nobody sees, a run that did not happen, telemetry that stands still."""
+"""Meta-alerts: indicators without data, missing bucket boundaries, missed scheduled runs and stale telemetry."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from connectsoft_obs.ops.slo.burn_rate_windows import cap_severity
-from connectsoft_obs.ops.slo.promql import quoted, series, service_selector
+from connectsoft_obs.ops.slo.promql import quote, series_selector, service_selector
 from connectsoft_obs.ops.slo.rules import AlertingRule, RuleContext, escape_template
 from connectsoft_obs.ops.slo.sli_queries import SliQueries
-from connectsoft_obs.slo.durations import MINUTE, humanize, prometheus
+from connectsoft_obs.slo.durations import MINUTE, format_prometheus, humanize
 from connectsoft_obs.slo.indicators import Events, Freshness, OutageLimit
 from connectsoft_obs.slo.model import SLO
 from connectsoft_obs.vocabulary import (
@@ -23,111 +23,111 @@ from connectsoft_obs.vocabulary import (
     prometheus_name,
 )
 
-LEAST_COVERED = 0.9
+MIN_COVERAGE = 0.9
 
 
-def alerts(subject: RuleContext, slo: SLO, measured: SliQueries) -> Iterator[AlertingRule]:
-    """What makes one promise blind."""
+def alerts(context: RuleContext, slo: SLO, queries: SliQueries) -> Iterator[AlertingRule]:
+    """Yield the alerts for conditions in which an SLO cannot be evaluated, or a scheduled run is missing."""
     if isinstance(slo.sli, OutageLimit):
         return
-    wanted = subject.promises.always_on if slo.alerting.no_data is None else slo.alerting.no_data
-    if wanted:
-        yield _no_data(subject, slo)
-    if unseen := measured.missing_data_query():
-        yield _unseen(subject, slo, unseen)
-    yield _gaps(subject, slo)
-    if job := _job(slo):
-        yield _missed(subject, slo, job)
+    if context.service_slos.always_on if slo.alerting.no_data is None else slo.alerting.no_data:
+        yield _no_data_alert(context, slo)
+    if missing_data := queries.missing_data_query():
+        yield _bucket_missing_alert(context, slo, missing_data)
+    yield _low_coverage_alert(context, slo)
+    if job := _job_name(slo):
+        yield _run_missed_alert(context, slo, job)
 
 
-def stalled(subject: RuleContext) -> Iterator[AlertingRule]:
-    """What makes a service that pushes look idle: a collector that repeats what it was last told."""
-    if subject.promises.scraped or not subject.promises.always_on:
+def telemetry_stalled_alerts(context: RuleContext) -> Iterator[AlertingRule]:
+    """Yield the alert for a service that pushes, when its collector repeats old values."""
+    if context.service_slos.scraped or not context.service_slos.always_on:
         return
-    sent = series(
+    exports = series_selector(
         f"{EXPORT_DURATION.family}_count",
-        service_selector(subject.promises),
-        f"{prometheus_name(OBS_SIGNAL)}={quoted(Signal.METRICS.value)}",
+        service_selector(context.service_slos),
+        f"{prometheus_name(OBS_SIGNAL)}={quote(Signal.METRICS.value)}",
     )
-    yield subject.alert(
+    yield context.alerting_rule(
         "TelemetryStalled",
-        f"sum(increase({sent}[15m])) == 0",
+        f"sum(increase({exports}[15m])) == 0",
         Severity.SEV2,
         {
-            "summary": f"the numbers of {subject.promises.service} stand still",
-            "description": "Every export of metrics is counted, and this counter has not moved for 15 minutes: "
-            "something on the way repeats old values. Indicators of this service mean nothing until it moves.",
+            "summary": f"metrics of {context.service_slos.service} are stale",
+            "description": "The counter of metric exports has not increased for 15 minutes: exports have stopped, or a "
+            "collector repeats old values. Check the collector; until then the SLOs of this service are not reliable.",
         },
     )
 
 
-def _no_data(subject: RuleContext, slo: SLO) -> AlertingRule:
-    return subject.alert(
+def _no_data_alert(context: RuleContext, slo: SLO) -> AlertingRule:
+    return context.alerting_rule(
         "NoData",
-        f"absent_over_time({subject.recorded(SLO_BAD)}[5m])",
+        f"absent_over_time({context.recorded_series(SLO_BAD)}[5m])",
         cap_severity(Severity.SEV2, slo),
         {
-            "summary": f"nobody sees whether {subject.id} is kept",
-            "description": "Its indicator has had no value for five minutes. That is not an idle service, "
-            "whose indicator is zero: the service, its telemetry or the way here is broken.",
+            "summary": f"no data for SLO {context.id}",
+            "description": "The indicator has had no data for five minutes. An idle service reports zero, so the "
+            "service is down or its metrics do not reach Prometheus. Check the service, then the metrics pipeline.",
         },
-        hold=2 * MINUTE,
+        for_seconds=2 * MINUTE,
     )
 
 
-def _unseen(subject: RuleContext, slo: SLO, unseen: str) -> AlertingRule:
+def _bucket_missing_alert(context: RuleContext, slo: SLO, missing_data: str) -> AlertingRule:
     assert isinstance(slo.sli, Events)
     assert slo.sli.threshold is not None
-    return subject.alert(
+    return context.alerting_rule(
         "BucketMissing",
-        unseen,
+        missing_data,
         cap_severity(Severity.SEV3, slo),
         {
-            "summary": f"{subject.id} cannot tell good from bad",
-            "description": f"The histogram has no bucket boundary at {slo.sli.threshold:g} s, so this promise has no "
-            "data. Add the boundary to the service, or move the threshold to one that is there.",
+            "summary": f"no bucket boundary at the threshold of SLO {context.id}",
+            "description": f"The histogram has no bucket boundary at {slo.sli.threshold:g} s, so this SLO has no data. "
+            "Add the boundary in the service, or change the threshold to an existing boundary.",
         },
-        hold=10 * MINUTE,
+        for_seconds=10 * MINUTE,
     )
 
 
-def _gaps(subject: RuleContext, slo: SLO) -> AlertingRule:
-    period = subject.promises.period_of(slo)
-    known = f"{subject.recorded(SLO_BAD)} offset {prometheus(period)}"
-    return subject.alert(
+def _low_coverage_alert(context: RuleContext, slo: SLO) -> AlertingRule:
+    period = context.service_slos.period_seconds(slo)
+    has_history = f"{context.recorded_series(SLO_BAD)} offset {format_prometheus(period)}"
+    return context.alerting_rule(
         "CoverageLow",
-        f"{subject.recorded(SLO_COVERAGE)} < {LEAST_COVERED} and {known}",
+        f"{context.recorded_series(SLO_COVERAGE)} < {MIN_COVERAGE} and {has_history}",
         Severity.REVIEW,
         {
-            "summary": f"{subject.id} has gaps",
-            "description": "Its indicator was known for only {{ $value | humanizePercentage }} of the last "
-            f"{humanize(period)}. Budgets count what nobody saw as free of errors.",
+            "summary": f"incomplete data for SLO {context.id}",
+            "description": "The indicator had data for only {{ $value | humanizePercentage }} of the last "
+            f"{humanize(period)}. Intervals without data count as error-free. Find out why data was missing.",
         },
-        hold=60 * MINUTE,
+        for_seconds=60 * MINUTE,
     )
 
 
-def _missed(subject: RuleContext, slo: SLO, job: str) -> AlertingRule:
-    due = series(
-        JOB_NEXT_EXPECTED.family, service_selector(subject.promises), f"{prometheus_name(JOB_NAME)}={quoted(job)}"
+def _run_missed_alert(context: RuleContext, slo: SLO, job: str) -> AlertingRule:
+    next_expected = series_selector(
+        JOB_NEXT_EXPECTED.family, service_selector(context.service_slos), f"{prometheus_name(JOB_NAME)}={quote(job)}"
     )
-    return subject.alert(
+    return context.alerting_rule(
         "RunMissed",
-        # What a worker that has died last said still counts for a day.
-        f"time() - max(last_over_time({due}[1d])) > 0",
+        # The last value of a worker that has terminated is used for one day.
+        f"time() - max(last_over_time({next_expected}[1d])) > 0",
         cap_severity(Severity.SEV3, slo),
         {
-            "summary": f"{escape_template(job)} did not run when it was due",
-            "description": "It is {{ $value | humanizeDuration }} late by its schedule, grace included.",
+            "summary": f"scheduled run of {escape_template(job)} is overdue",
+            "description": "No run has started for {{ $value | humanizeDuration }} after the due time and its grace "
+            "period. Check that the scheduler and the worker are running.",
         },
-        hold=MINUTE,
+        for_seconds=MINUTE,
     )
 
 
-def _job(slo: SLO) -> str:
-    """The one job that a promise is about, if it is about one."""
+def _job_name(slo: SLO) -> str:
+    """Return the job that an SLO measures; empty if it measures none, or several."""
     if isinstance(slo.sli, Freshness):
         return slo.sli.job
-    if isinstance(slo.sli, Events) and len(slo.sli.values(JOB_NAME)) == 1:
-        return slo.sli.values(JOB_NAME)[0]
+    if isinstance(slo.sli, Events) and len(slo.sli.allowed_values(JOB_NAME)) == 1:
+        return slo.sli.allowed_values(JOB_NAME)[0]
     return ""

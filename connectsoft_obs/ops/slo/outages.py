@@ -1,4 +1,4 @@
-"""Outages: when a service counts as down, how long that lasts, and how often it lasted longer than promised."""
+"""Rules for outages: when a service counts as down, how long an outage lasts, and how many exceed the limit."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 
 from connectsoft_obs.ops.slo.burn_rate_windows import cap_severity
-from connectsoft_obs.ops.slo.promql import number, series, service_selector
+from connectsoft_obs.ops.slo.promql import format_number, series_selector, service_selector
 from connectsoft_obs.ops.slo.rules import AlertingRule, RecordingRule, RuleContext
 from connectsoft_obs.ops.slo.sli_queries import RateWindow, SliQueries
-from connectsoft_obs.slo.durations import MINUTE, humanize, prometheus
+from connectsoft_obs.slo.durations import MINUTE, format_prometheus, humanize
 from connectsoft_obs.slo.indicators import OutageLimit
 from connectsoft_obs.slo.model import SLO
 from connectsoft_obs.vocabulary import (
@@ -26,85 +26,91 @@ from connectsoft_obs.vocabulary import (
 TARGET_INFO = "target_info"
 
 
-def records(subject: RuleContext, slo: SLO, sli: OutageLimit, measured: SliQueries) -> Iterator[RecordingRule]:
-    """Everything that is recorded for one limit on outages."""
-    period = prometheus(subject.promises.period_of(slo))
-    yield subject.record(SLO_OUTAGE, _state(subject, sli, measured))
-    outage, breach = subject.recorded(SLO_OUTAGE), subject.recorded(SLO_OUTAGE_BREACH)
-    # Every sample stands for one interval. Half an interval less than the limit holds as many as make it up, whether a
-    # range includes its left end (Prometheus 2) or not (Prometheus 3). A fifth of them may be missing.
-    steps = math.ceil(sli.limit / subject.interval)
-    over = f"[{prometheus((steps - 0.5) * subject.interval)}]"
-    yield subject.record(
+def recording_rules(context: RuleContext, slo: SLO, sli: OutageLimit, queries: SliQueries) -> Iterator[RecordingRule]:
+    """Yield the recording rules of one outage limit, in evaluation order."""
+    seconds = context.service_slos.period_seconds(slo)
+    period = format_prometheus(seconds)
+    yield context.recording_rule(SLO_OUTAGE, _outage_expression(context, sli, queries))
+    outage, breach = context.recorded_series(SLO_OUTAGE), context.recorded_series(SLO_OUTAGE_BREACH)
+    # Each sample represents one interval. A range half an interval shorter than the limit contains exactly as many
+    # samples as the limit has intervals, whether ranges include their left end (Prometheus 2) or not (Prometheus 3).
+    # Up to a fifth of the samples may be missing.
+    samples = math.ceil(sli.limit / context.interval)
+    limit = f"[{format_prometheus((samples - 0.5) * context.interval)}]"
+    yield context.recording_rule(
         SLO_OUTAGE_BREACH,
-        f"min_over_time({outage}{over}) == bool 1 and count_over_time({outage}{over}) >= {max(2, int(0.8 * steps))}",
+        f"min_over_time({outage}{limit}) == bool 1 "
+        f"and count_over_time({outage}{limit}) >= {max(2, int(0.8 * samples))}",
     )
-    yield subject.record(f"{SLO_OUTAGE_BREACHES}{period}", f"resets({breach}[{period}]) + {breach}")
-    yield subject.record(f"{SLO_DOWNTIME}{period}", f"avg_over_time({outage}[{period}:1m])")
-    minutes = subject.promises.period_of(slo) // MINUTE
-    yield subject.record(SLO_COVERAGE, f"clamp_max(count_over_time({outage}[{period}:1m]) / {minutes}, 1)")
-    breaches = subject.recorded(f"{SLO_OUTAGE_BREACHES}{period}")
-    yield subject.record(SLO_REMAINING, f"clamp_min(1 - {breaches} / {sli.allowed + 1}, 0)")
+    yield context.recording_rule(f"{SLO_OUTAGE_BREACHES}{period}", f"resets({breach}[{period}]) + {breach}")
+    yield context.recording_rule(f"{SLO_DOWNTIME}{period}", f"avg_over_time({outage}[{period}:1m])")
+    yield context.recording_rule(
+        SLO_COVERAGE, f"clamp_max(count_over_time({outage}[{period}:1m]) / {seconds // MINUTE}, 1)"
+    )
+    breaches = context.recorded_series(f"{SLO_OUTAGE_BREACHES}{period}")
+    yield context.recording_rule(SLO_REMAINING, f"clamp_min(1 - {breaches} / {sli.allowed + 1}, 0)")
 
 
-def alerts(subject: RuleContext, slo: SLO, sli: OutageLimit) -> Iterator[AlertingRule]:
-    """Everything that alerts about one limit on outages."""
-    yield subject.alert(
+def alerts(context: RuleContext, slo: SLO, sli: OutageLimit) -> Iterator[AlertingRule]:
+    """Yield the alerts of one outage limit."""
+    service, limit = context.service_slos.service, humanize(sli.limit)
+    yield context.alerting_rule(
         "OutageInProgress",
-        f"{subject.recorded(SLO_OUTAGE)} == 1",
+        f"{context.recorded_series(SLO_OUTAGE)} == 1",
         cap_severity(Severity.SEV1, slo),
         {
-            "summary": f"{subject.promises.service} is down",
-            "description": f"No instance answers, or {sli.outage_when:.0%} of requests fail. "
-            f"The promise breaks {humanize(sli.limit - sli.page_after)} after this alert.",
+            "summary": f"{service} is down",
+            "description": f"No instance is up, or at least {sli.outage_when:.0%} of requests fail. "
+            f"The outage exceeds its limit of {limit} in {humanize(sli.limit - sli.page_after)}.",
         },
-        hold=sli.page_after,
+        for_seconds=sli.page_after,
         labels={SLO_LABEL_SCOPE: "service"},
     )
-    yield subject.alert(
+    yield context.alerting_rule(
         "OutageLimitBreached",
-        f"{subject.recorded(SLO_OUTAGE_BREACH)} == 1",
+        f"{context.recorded_series(SLO_OUTAGE_BREACH)} == 1",
         Severity.REVIEW,
         {
-            "summary": f"{subject.promises.service} was down for more than {humanize(sli.limit)}",
-            "description": f"The promise {subject.id} allows {sli.allowed or 'no'} such "
-            f"outage{'' if sli.allowed == 1 else 's'} in {humanize(subject.promises.period_of(slo))}.",
+            "summary": f"{service} was down for more than {limit}",
+            "description": f"SLO {context.id} allows {sli.allowed or 'no'} such "
+            f"outage{'' if sli.allowed == 1 else 's'} in {humanize(context.service_slos.period_seconds(slo))}.",
         },
     )
 
 
-def service_down_alert(subject: RuleContext, slos: tuple[SLO, ...]) -> Iterator[AlertingRule]:
-    """The alert of a service that is gone altogether, where no limit on outages says it already."""
-    if not subject.promises.always_on or any(isinstance(slo.sli, OutageLimit) for slo in slos):
+def service_down_alerts(context: RuleContext, slos: tuple[SLO, ...]) -> Iterator[AlertingRule]:
+    """Yield the alert for a service without instances, unless an outage limit has such an alert."""
+    if not context.service_slos.always_on or any(isinstance(slo.sli, OutageLimit) for slo in slos):
         return
-    yield subject.alert(
+    yield context.alerting_rule(
         "Down",
-        " or ".join(alive for _, alive in _gone(subject, bool_=False)),
+        " or ".join(expression for _, expression in _no_instance_expressions(context, use_bool=False)),
         Severity.SEV1,
         {
-            "summary": f"no instance of {subject.promises.service} is up",
-            "description": "Every target is down or none is left, so no indicator of this service can see anything.",
+            "summary": f"no instance of {context.service_slos.service} is up",
+            "description": "Every target is down, or no target exists, so the SLOs of this service have no data. "
+            "Check that instances are running and reachable.",
         },
-        hold=2 * MINUTE,
+        for_seconds=2 * MINUTE,
         labels={SLO_LABEL_SCOPE: "service"},
     )
 
 
-def _state(subject: RuleContext, sli: OutageLimit, measured: SliQueries) -> str:
-    """1 while the service is down and 0 while it is not, with a value at every moment."""
-    window = RateWindow(prometheus(max(2 * MINUTE, 4 * subject.promises.scrape_interval)))
-    failing = f"{measured.bad(window)} / ({measured.total(window)} > 0) >= bool {number(sli.outage_when)}"
-    causes = [("errors", failing), *_gone(subject, bool_=True)]
+def _outage_expression(context: RuleContext, sli: OutageLimit, queries: SliQueries) -> str:
+    """Return an expression that is 1 while the service is down and 0 otherwise, without gaps."""
+    window = RateWindow(format_prometheus(max(2 * MINUTE, 4 * context.service_slos.scrape_interval)))
+    errors = f"{queries.bad(window)} / ({queries.total(window)} > 0) >= bool {format_number(sli.outage_when)}"
+    causes = [("errors", errors), *_no_instance_expressions(context, use_bool=True)]
     parts = [f'label_replace({expression}, "cause", "{cause}", "", "")' for cause, expression in causes]
     return "max(\n  " + "\n  or ".join(parts) + "\n)"
 
 
-def _gone(subject: RuleContext, *, bool_: bool) -> list[tuple[str, str]]:
-    """Causes of having no instance: 1 when it is so and, with `bool_`, 0 when it is not."""
-    mine = service_selector(subject.promises)
-    if subject.promises.scraped:
-        up = series("up", mine)
-        return [("down", f"max({up}) == {'bool ' if bool_ else ''}0"), ("absent", f"absent({up})")]
-    # A service that pushes has no `up`; what it says of itself vanishes five minutes after its last push.
-    pushed = series(TARGET_INFO, mine)
-    return ([("pushed", f"0 * count({pushed})")] if bool_ else []) + [("absent", f"absent({pushed})")]
+def _no_instance_expressions(context: RuleContext, *, use_bool: bool) -> list[tuple[str, str]]:
+    """Return causes of having no instance, each with an expression: 1 if it applies and, with `use_bool`, 0 if not."""
+    selector = service_selector(context.service_slos)
+    if context.service_slos.scraped:
+        up = series_selector("up", selector)
+        return [("down", f"max({up}) == {'bool ' if use_bool else ''}0"), ("absent", f"absent({up})")]
+    # A service that pushes has no `up`. Its target_info becomes stale five minutes after the last push.
+    info = series_selector(TARGET_INFO, selector)
+    return ([("pushed", f"0 * count({info})")] if use_bool else []) + [("absent", f"absent({info})")]

@@ -1,4 +1,4 @@
-"""PromQL as text: matchers, quoting, and the spellings of numbers that rules compare with."""
+"""Building blocks of PromQL expressions: label matchers, series selectors, string quoting and number formatting."""
 
 from __future__ import annotations
 
@@ -8,61 +8,65 @@ from decimal import Decimal
 
 from connectsoft_obs.slo.model import ServiceSLOs
 
-_SPECIAL = frozenset(".+*?()|[]{}^$\\")
+_REGEX_METACHARACTERS = frozenset(".+*?()|[]{}^$\\")
 _MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*')
 
 
-def quoted(value: str) -> str:
-    """A string of PromQL."""
+def quote(value: str) -> str:
+    """Format a PromQL string literal."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 def regex_escape(text: str) -> str:
-    """A regular expression that matches just this text; brackets instead of backslashes, which would need doubling."""
-    return "".join(f"[{c}]" if c in _SPECIAL and c not in "^\\" else {"^": r"\^", "\\": r"\\"}.get(c, c) for c in text)
+    """Return a regular expression that matches exactly this text.
 
-
-def one_of(label: str, values: Iterable[str]) -> str:
-    """A matcher for a label that has one of these values."""
-    given = tuple(values)
-    if len(given) == 1:
-        return f"{label}={quoted(given[0])}"
-    return f"{label}=~{quoted('|'.join(regex_escape(value) for value in given))}"
-
-
-def series(metric: str, *matchers: str) -> str:
-    """A selector: `metric{a="1",b="2"}`; empty matchers are left out."""
-    return f"{metric}{{{','.join(matcher for matcher in matchers if matcher)}}}"
-
-
-def service_selector(promises: ServiceSLOs) -> str:
-    """The matchers that tell a service's series from those of others."""
-    return (
-        promises.selector.strip().strip("{}").rstrip(",") or f"job=~{quoted('(.+/)?' + regex_escape(promises.service))}"
+    Metacharacters are escaped with brackets, because backslashes would have to be doubled in a PromQL string.
+    """
+    return "".join(
+        f"[{c}]" if c in _REGEX_METACHARACTERS and c not in "^\\" else {"^": r"\^", "\\": r"\\"}.get(c, c) for c in text
     )
 
 
-def parsed(matchers: str) -> tuple[tuple[str, str, str], ...] | None:
-    """Label, operator and unquoted value of each matcher in a selector's text; None when it is not one."""
-    found, position = [], 0
-    while position < len(matchers):
-        match = _MATCHER.match(matchers, position)
+def label_matcher(label: str, values: Iterable[str]) -> str:
+    """Return a matcher for a label with one of these values."""
+    values = tuple(values)
+    if len(values) == 1:
+        return f"{label}={quote(values[0])}"
+    return f"{label}=~{quote('|'.join(regex_escape(value) for value in values))}"
+
+
+def series_selector(metric: str, *matchers: str) -> str:
+    """Return a series selector: `metric{a="1",b="2"}`; empty matchers are omitted."""
+    return f"{metric}{{{','.join(matcher for matcher in matchers if matcher)}}}"
+
+
+def service_selector(service_slos: ServiceSLOs) -> str:
+    """Return the label matchers that select the series of a service."""
+    selector = service_slos.selector.strip().strip("{}").rstrip(",")
+    return selector or f"job=~{quote('(.+/)?' + regex_escape(service_slos.service))}"
+
+
+def parse_matchers(text: str) -> tuple[tuple[str, str, str], ...] | None:
+    """Parse label matchers into label, operator and unquoted value; None if the text is not a list of matchers."""
+    matchers, position = [], 0
+    while position < len(text):
+        match = _MATCHER.match(text, position)
         if match is None:
             return None
         value = re.sub(r"\\(.)", lambda escape: {"n": "\n"}.get(escape[1], escape[1]), match[3])
-        found.append((match[1], match[2], value))
+        matchers.append((match[1], match[2], value))
         position = match.end()
-        if position < len(matchers):
-            if matchers[position] != ",":
+        if position < len(text):
+            if text[position] != ",":
                 return None
             position += 1
-    return tuple(found)
+    return tuple(matchers)
 
 
 def example_series(selector: str) -> str | None:
-    """A series that a selector finds, written out; None where its regular expressions are beyond guessing."""
+    """Return a series that a selector matches; None if no value can be derived for a regular expression."""
     metric, _, rest = selector.partition("{")
-    matchers = parsed(rest.removesuffix("}"))
+    matchers = parse_matchers(rest.removesuffix("}"))
     if matchers is None:
         return None
     labels = {}
@@ -70,20 +74,22 @@ def example_series(selector: str) -> str | None:
         if operator == "=":
             labels[label] = value
         elif operator == "=~":
-            guess = re.sub(r"\[(.)\]|\\(.)", r"\1\2", value.replace("(.+/)?", "").replace("([.]0)?", "").split("|")[0])
-            if not re.fullmatch(value, guess):
+            example = re.sub(
+                r"\[(.)\]|\\(.)", r"\1\2", value.replace("(.+/)?", "").replace("([.]0)?", "").split("|")[0]
+            )
+            if not re.fullmatch(value, example):
                 return None
-            labels[label] = guess
-    return series(metric, *(f"{label}={quoted(value)}" for label, value in labels.items() if value))
+            labels[label] = example
+    return series_selector(metric, *(f"{label}={quote(value)}" for label, value in labels.items() if value))
 
 
 def le_matcher(bound: float) -> str:
-    """The matcher of a bucket: clients write the bound 5 as `5` or as `5.0`."""
-    text = number(bound)
+    """Return the `le` matcher of a bucket; clients expose the bound 5 as `5` or as `5.0`."""
+    text = format_number(bound)
     return f'le="{text}"' if "." in text else f'le=~"{text}([.]0)?"'
 
 
-def number(value: float | Decimal) -> str:
-    """A number without the noise of binary fractions: `0.0144`."""
+def format_number(value: float | Decimal) -> str:
+    """Format a number in plain decimal notation, without trailing zeros: `0.0144`."""
     text = format(Decimal(repr(value)) if isinstance(value, float) else Decimal(value), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,14 +1,14 @@
-"""The recorded series of a promise on events: bad and total apart, their ratios, what was covered, what is left."""
+"""Recording rules of an event-based SLO: bad and total rates, error ratios, coverage and the remaining error budget."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from connectsoft_obs.ops.slo.burn_rate_windows import pairs
-from connectsoft_obs.ops.slo.promql import number
+from connectsoft_obs.ops.slo.burn_rate_windows import burn_rate_windows
+from connectsoft_obs.ops.slo.promql import format_number
 from connectsoft_obs.ops.slo.rules import RecordingRule, RuleContext
-from connectsoft_obs.ops.slo.sli_queries import TILE, FiveMinuteTile, RateWindow, SliQueries
-from connectsoft_obs.slo.durations import DAY, HOUR, MINUTE, prometheus
+from connectsoft_obs.ops.slo.sli_queries import TILE_SECONDS, FiveMinuteTile, RateWindow, SliQueries
+from connectsoft_obs.slo.durations import DAY, HOUR, MINUTE, format_prometheus
 from connectsoft_obs.slo.indicators import Freshness
 from connectsoft_obs.slo.model import SLO
 from connectsoft_obs.vocabulary import (
@@ -21,62 +21,68 @@ from connectsoft_obs.vocabulary import (
     SLO_TOTAL,
 )
 
-RAW = 6 * HOUR
-"""Windows up to this length read the counters; longer ones sum tiles, at a five-hundredth of the samples."""
+MAX_RAW_WINDOW = 6 * HOUR
+"""Longest window that is computed from the counters; longer windows sum tiles, with a five-hundredth of the samples."""
 
 
-def recording_rules(subject: RuleContext, slo: SLO, measured: SliQueries) -> Iterator[RecordingRule]:
-    """Everything that is recorded for one promise, in the order in which it is computed."""
-    period = subject.promises.period_of(slo)
-    tile = FiveMinuteTile(prometheus(TILE + subject.promises.scrape_interval))
-    yield subject.record(SLO_TOTAL, measured.total(tile))
-    yield subject.record(SLO_BAD, measured.bad(tile))
-    for window in _windows(subject, slo):
-        name = prometheus(window)
-        ratio = _ratio(subject, measured, window)
-        if window in _increases(subject, slo):
-            yield subject.record(f"{SLO_BAD_INCREASE}{name}", f"{measured.bad(RateWindow(name))} * {window}")
-            bad = subject.recorded(f"{SLO_BAD_INCREASE}{name}")
-            ratio = f"{bad} / {window} / on() group_left() ({measured.total(RateWindow(name))} > 0)"
-        yield subject.record(f"{SLO_ERROR_RATIO}{name}", ratio)
-    yield subject.record(f"{SLO_ERROR_RATIO}{prometheus(period)}", _ratio(subject, measured, period))
-    yield subject.record(SLO_COVERAGE, covered(subject, period))
-    yield subject.record(SLO_BUDGET, f"0 * {subject.recorded(SLO_COVERAGE)} + {number(slo.budget)}")
-    left, ratio = subject.recorded(SLO_COVERAGE), subject.recorded(f"{SLO_ERROR_RATIO}{prometheus(period)}")
-    # What nobody saw counts as free of errors, and as much traffic as the rest; a covered period without events is whole.
-    yield subject.record(SLO_REMAINING, f"1 - ({ratio} or 0 * {left}) / {number(slo.budget)} * {left}")
+def recording_rules(context: RuleContext, slo: SLO, queries: SliQueries) -> Iterator[RecordingRule]:
+    """Yield the recording rules of one SLO, in evaluation order."""
+    seconds = context.service_slos.period_seconds(slo)
+    period = format_prometheus(seconds)
+    tile = FiveMinuteTile(format_prometheus(TILE_SECONDS + context.service_slos.scrape_interval))
+    yield context.recording_rule(SLO_TOTAL, queries.total(tile))
+    yield context.recording_rule(SLO_BAD, queries.bad(tile))
+    for window in _windows(context, slo):
+        duration = format_prometheus(window)
+        ratio = _ratio_expression(context, queries, window)
+        if window in _increase_windows(context, slo):
+            rate_window, increase = RateWindow(duration), f"{SLO_BAD_INCREASE}{duration}"
+            yield context.recording_rule(increase, f"{queries.bad(rate_window)} * {window}")
+            bad = context.recorded_series(increase)
+            ratio = f"{bad} / {window} / on() group_left() ({queries.total(rate_window)} > 0)"
+        yield context.recording_rule(f"{SLO_ERROR_RATIO}{duration}", ratio)
+    yield context.recording_rule(f"{SLO_ERROR_RATIO}{period}", _ratio_expression(context, queries, seconds))
+    yield context.recording_rule(SLO_COVERAGE, coverage_expression(context, seconds))
+    budget, coverage = format_number(slo.error_budget), context.recorded_series(SLO_COVERAGE)
+    yield context.recording_rule(SLO_BUDGET, f"0 * {coverage} + {budget}")
+    # Intervals without data count as error-free, with the same traffic as the others. A period that is covered and has
+    # no events has its full error budget.
+    period_ratio = context.recorded_series(f"{SLO_ERROR_RATIO}{period}")
+    yield context.recording_rule(SLO_REMAINING, f"1 - ({period_ratio} or 0 * {coverage}) / {budget} * {coverage}")
 
 
-def covered(subject: RuleContext, window: int) -> str:
-    """The share of a window in which the indicator was known, idle time included.
+def coverage_expression(context: RuleContext, window: int) -> str:
+    """Return an expression for the ratio of a window in which the indicator has data, idle time included.
 
-    Bad events are what is counted, because they are known only where total is: without the bucket of a threshold
-    there is a total and nothing to compare it with.
+    It counts samples of the bad rate, which exists only if the total rate does: if the histogram has no bucket at the
+    threshold, there is a total and no bad rate.
     """
-    step = MINUTE if window <= RAW else TILE
-    counted = f"count_over_time({subject.recorded(SLO_BAD)}[{prometheus(window)}:{prometheus(step)}])"
-    return f"clamp_max({counted} / {window // step}, 1)"
+    step = MINUTE if window <= MAX_RAW_WINDOW else TILE_SECONDS
+    subquery = f"{context.recorded_series(SLO_BAD)}[{format_prometheus(window)}:{format_prometheus(step)}]"
+    return f"clamp_max(count_over_time({subquery}) / {window // step}, 1)"
 
 
-def _windows(subject: RuleContext, slo: SLO) -> list[int]:
-    """The windows below the period, those of a week or a month of history included only once."""
-    found = {5 * MINUTE, HOUR, DAY}
-    for pair in pairs(subject.promises, slo):
-        found |= {pair.long, pair.short}
-    return sorted(found)
+def _windows(context: RuleContext, slo: SLO) -> list[int]:
+    """Return the windows shorter than the compliance period, in seconds."""
+    windows = {5 * MINUTE, HOUR, DAY}
+    for window in burn_rate_windows(context.service_slos, slo):
+        windows |= {window.long, window.short}
+    return sorted(windows)
 
 
-def _increases(subject: RuleContext, slo: SLO) -> set[int]:
-    """The windows whose bad events are counted, for alerts that ask for more than one or two."""
+def _increase_windows(context: RuleContext, slo: SLO) -> set[int]:
+    """Return the windows whose bad events are counted, for alerts that require a minimum number of them."""
     if isinstance(slo.sli, Freshness):
         return set()
-    return {pair.long for pair in pairs(subject.promises, slo) if pair.long <= RAW}
+    windows = burn_rate_windows(context.service_slos, slo)
+    return {window.long for window in windows if window.long <= MAX_RAW_WINDOW}
 
 
-def _ratio(subject: RuleContext, measured: SliQueries, window: int) -> str:
-    if window <= RAW:
-        return measured.ratio(RateWindow(prometheus(window)))
-    # The steps of a subquery are multiples of its step, so that tiles neither overlap nor leave anything out.
-    over = f"[{prometheus(window)}:{prometheus(TILE)}]"
-    bad, total = subject.recorded(SLO_BAD), subject.recorded(SLO_TOTAL)
-    return f"sum_over_time({bad}{over}) / (sum_over_time({total}{over}) > 0)"
+def _ratio_expression(context: RuleContext, queries: SliQueries, window: int) -> str:
+    duration = format_prometheus(window)
+    if window <= MAX_RAW_WINDOW:
+        return queries.ratio(RateWindow(duration))
+    # Prometheus aligns the steps of a subquery to multiples of its resolution, so tiles neither overlap nor leave gaps.
+    tiles = f"[{duration}:{format_prometheus(TILE_SECONDS)}]"
+    bad, total = context.recorded_series(SLO_BAD), context.recorded_series(SLO_TOTAL)
+    return f"sum_over_time({bad}{tiles}) / (sum_over_time({total}{tiles}) > 0)"

@@ -1,98 +1,106 @@
-"""Promises to groups of rules: what is recorded and what alerts, for each promise and for the service."""
+"""Rule groups of a service: recording and alerting rules for each SLO, each composite SLO and the service."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.slo import burn_rate_alerts, meta_alerts, outages, recording_rules
-from connectsoft_obs.ops.slo.burn_rate_windows import pairs
-from connectsoft_obs.ops.slo.promql import number
+from connectsoft_obs.ops.slo.burn_rate_windows import burn_rate_windows
+from connectsoft_obs.ops.slo.promql import format_number
 from connectsoft_obs.ops.slo.rules import (
-    PROMETHEUS,
+    PROMETHEUS_LIMITS,
     AlertingRule,
-    Group,
     RecordingRule,
     Rule,
     RuleContext,
+    RuleGroup,
     TargetLimits,
 )
 from connectsoft_obs.ops.slo.sli_queries import sli_queries
-from connectsoft_obs.slo.durations import humanize, prometheus
+from connectsoft_obs.slo.durations import format_prometheus, humanize
 from connectsoft_obs.slo.indicators import OutageLimit
 from connectsoft_obs.slo.model import SLO, CompositeSLO, ServiceSLOs
 from connectsoft_obs.vocabulary import SLO_BURN, SLO_ERROR_RATIO, SLO_REMAINING
 
 
-def groups(promises: ServiceSLOs, dialect: TargetLimits = PROMETHEUS) -> tuple[Group, ...]:
-    """All rules of one service. Alerts stand behind what they read, in its group where the target's limits allow it.
+def rule_groups(service_slos: ServiceSLOs, limits: TargetLimits = PROMETHEUS_LIMITS) -> tuple[RuleGroup, ...]:
+    """Return all rules of a service. Alerts follow the rules that they read, in the same group if limits permit.
 
     Raises:
-        ConfigurationError: a period that the target cannot look back over.
+        ConfigurationError: a compliance period is longer than the target can query.
     """
-    found: list[Group] = []
-    for slo in promises.slos:
-        _refuse_long(promises, slo, dialect)
-        found += _split(RuleContext(promises, slo, dialect), *_promise(RuleContext(promises, slo, dialect), slo))
-    for composite in promises.composites:
-        subject = RuleContext(promises, composite, dialect)
-        found += _split(subject, list(_composite(subject, composite)), list(burn_rate_alerts.budget_alerts(subject)))
-    service = RuleContext(promises, None, dialect)
-    found += _split(service, [], [*outages.service_down_alert(service, promises.slos), *meta_alerts.stalled(service)])
-    return tuple(found)
+    groups: list[RuleGroup] = []
+    for slo in service_slos.slos:
+        _validate_query_range(service_slos, slo, limits)
+        context = RuleContext(service_slos, slo, limits)
+        groups += _split(context, *_slo_rules(context, slo))
+    for composite in service_slos.composites:
+        context = RuleContext(service_slos, composite, limits)
+        groups += _split(context, _composite_rules(context, composite), [*burn_rate_alerts.budget_alerts(context)])
+    context = RuleContext(service_slos, None, limits)
+    alerts = [
+        *outages.service_down_alerts(context, service_slos.slos),
+        *meta_alerts.telemetry_stalled_alerts(context),
+    ]
+    groups += _split(context, [], alerts)
+    return tuple(groups)
 
 
-def _promise(subject: RuleContext, slo: SLO) -> tuple[list[RecordingRule], list[AlertingRule]]:
-    measured = sli_queries(subject.promises, slo)
+def _slo_rules(context: RuleContext, slo: SLO) -> tuple[list[RecordingRule], list[AlertingRule]]:
+    queries = sli_queries(context.service_slos, slo)
     if isinstance(slo.sli, OutageLimit):
-        return [*outages.records(subject, slo, slo.sli, measured)], [*outages.alerts(subject, slo, slo.sli)]
-    alerts = [*burn_rate_alerts.alerts(subject, slo), *meta_alerts.alerts(subject, slo, measured)]
-    return [*recording_rules.recording_rules(subject, slo, measured)], alerts
+        return [*outages.recording_rules(context, slo, slo.sli, queries)], [*outages.alerts(context, slo, slo.sli)]
+    alerts = [*burn_rate_alerts.alerts(context, slo), *meta_alerts.alerts(context, slo, queries)]
+    return [*recording_rules.recording_rules(context, slo, queries)], alerts
 
 
-def _composite(subject: RuleContext, composite: CompositeSLO) -> list[RecordingRule]:
-    """What is left of the promise that has least left, and how fast the fastest burns; nothing while one is unknown."""
-    promises = subject.promises
-    parts = [promises.named(name) for name in composite.all_of]
-    left = [RuleContext(promises, part, subject.dialect).recorded(SLO_REMAINING) for part in parts]
-    found = [subject.record(SLO_REMAINING, _all(left, "min"))]
-    burning = []
-    for part in parts:
+def _composite_rules(context: RuleContext, composite: CompositeSLO) -> list[RecordingRule]:
+    """Return the minimum remaining error budget and the maximum burn rate of the parts.
+
+    The remaining error budget has no value if that of any part has none.
+    """
+    service_slos = context.service_slos
+    remaining, burn_rates = [], []
+    for name in composite.all_of:
+        part = service_slos.find(name)
+        part_context = RuleContext(service_slos, part, context.limits)
+        remaining.append(part_context.recorded_series(SLO_REMAINING))
         if not isinstance(part.sli, OutageLimit):
-            window = pairs(promises, part)[0].name
-            ratio = RuleContext(promises, part, subject.dialect).recorded(f"{SLO_ERROR_RATIO}{window}")
-            burning.append(f"{ratio} / {number(part.budget)}")
-    if burning:
-        # An idle component has no ratio; it burns nothing.
-        found.append(subject.record(SLO_BURN, f"max({' or '.join(burning)})"))
-    return found
+            window = burn_rate_windows(service_slos, part)[0].name
+            ratio = part_context.recorded_series(f"{SLO_ERROR_RATIO}{window}")
+            burn_rates.append(f"{ratio} / {format_number(part.error_budget)}")
+    any_part = " or ".join(remaining)
+    rules = [
+        context.recording_rule(SLO_REMAINING, f"min({any_part}) and count({any_part}) == {len(remaining)}"),
+    ]
+    if burn_rates:
+        # An idle part has no error ratio and does not contribute to the burn rate.
+        rules.append(context.recording_rule(SLO_BURN, f"max({' or '.join(burn_rates)})"))
+    return rules
 
 
-def _all(expressions: list[str], operator: str) -> str:
-    together = " or ".join(expressions)
-    return f"{operator}({together}) and count({together}) == {len(expressions)}"
-
-
-def _split(subject: RuleContext, records: list[RecordingRule], alerts: list[AlertingRule]) -> list[Group]:
-    """One group; or several of the target's size, alerts after records, where one would be too large."""
-    rules: list[Rule] = [*records, *alerts]
-    if not rules:
+def _split(context: RuleContext, records: Sequence[Rule], alerts: Sequence[Rule]) -> list[RuleGroup]:
+    """Return one group, or several if the target limits the rules per group: alerts after the recording rules."""
+    if not records and not alerts:
         return []
-    name, most = f"slo-{subject.id}".lower(), subject.dialect.most_rules
-    if len(rules) <= most:
-        return [Group(name, subject.id, subject.interval, tuple(rules))]
-    parts: list[tuple[str, list[Rule]]] = []
-    for kind, some in (("records", [*records]), ("alerts", [*alerts])):
-        pieces = [some[start : start + most] for start in range(0, len(some), most)]
-        for index, piece in enumerate(pieces):
-            suffix = f"{kind}-{index + 1}" if len(pieces) > 1 else kind
-            parts.append((suffix, list(piece)))
-    return [Group(f"{name}-{suffix}", subject.id, subject.interval, tuple(rules)) for suffix, rules in parts]
+    name, limit = f"slo-{context.id}".lower(), context.limits.max_rules_per_group
+    if len(records) + len(alerts) <= limit:
+        return [RuleGroup(name, context.id, context.interval, (*records, *alerts))]
+    groups = []
+    for kind, rules in (("records", records), ("alerts", alerts)):
+        chunks = [rules[start : start + limit] for start in range(0, len(rules), limit)]
+        for index, chunk in enumerate(chunks):
+            suffix = f"{kind}-{index + 1}" if len(chunks) > 1 else kind
+            groups.append(RuleGroup(f"{name}-{suffix}", context.id, context.interval, tuple(chunk)))
+    return groups
 
 
-def _refuse_long(promises: ServiceSLOs, slo: SLO, dialect: TargetLimits) -> None:
-    period = promises.period_of(slo)
-    if period > dialect.longest_query:
+def _validate_query_range(service_slos: ServiceSLOs, slo: SLO, limits: TargetLimits) -> None:
+    period = service_slos.period_seconds(slo)
+    if period > limits.max_query_range:
         raise ConfigurationError(
-            f"period={prometheus(period)} of {slo.name!r}",
-            f"the target answers no query that looks back further than {humanize(dialect.longest_query)}",
-            "Use a period of 28d or 30d there; `report` adds up longer ones from shorter queries.",
+            f"period={format_prometheus(period)} of {slo.name!r}",
+            f"the target supports queries over at most {humanize(limits.max_query_range)}",
+            "Use a period of 28d or 30d for it; `slo report` computes longer periods from several queries.",
         )

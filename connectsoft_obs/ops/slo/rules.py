@@ -1,4 +1,4 @@
-"""Rules as values, before they are written for Prometheus or for Azure."""
+"""Recording and alerting rules as values, independent of the target that they are generated for."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from connectsoft_obs.ops.slo.promql import quoted, series
+from connectsoft_obs.ops.slo.promql import quote, series_selector
 from connectsoft_obs.slo.model import SLO, CompositeSLO, ServiceSLOs
 from connectsoft_obs.vocabulary import (
-    RESPONSES,
+    SEVERITY_POLICIES,
     SLO_LABEL_ID,
     SLO_LABEL_NAME,
     SLO_LABEL_SERVICE,
@@ -22,29 +22,29 @@ from connectsoft_obs.vocabulary import (
 
 @dataclass(frozen=True, slots=True)
 class TargetLimits:
-    """What a target asks of rules.
+    """Limits of the system that evaluates the rules.
 
     Args:
-        shortest_interval: seconds between evaluations at the least.
-        most_rules: rules a group may have.
-        longest_query: seconds a query may look back.
-        queries_in_text: whether annotations may ask for values besides their own.
+        min_interval: minimum seconds between evaluations.
+        max_rules_per_group: maximum number of rules in a group.
+        max_query_range: maximum range of a query in seconds.
+        supports_template_queries: whether annotation templates can query other series.
     """
 
-    shortest_interval: float = 1
-    most_rules: int = 1000
-    longest_query: float = float("inf")
-    queries_in_text: bool = True
+    min_interval: float = 1
+    max_rules_per_group: int = 1000
+    max_query_range: float = float("inf")
+    supports_template_queries: bool = True
 
 
-PROMETHEUS: Final = TargetLimits()
-AZURE: Final = TargetLimits(60, 20, 32 * 86400, False)
-"""Azure Monitor managed service for Prometheus: its documented limits of rule groups and queries."""
+PROMETHEUS_LIMITS: Final = TargetLimits()
+AZURE_LIMITS: Final = TargetLimits(60, 20, 32 * 86400, False)
+"""Documented limits of rule groups and queries in Azure Monitor managed service for Prometheus."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingRule:
-    """A recorded series."""
+    """A recording rule."""
 
     name: str
     expression: str
@@ -53,12 +53,12 @@ class RecordingRule:
 
 @dataclass(frozen=True, slots=True)
 class AlertingRule:
-    """An alert. `hold` is how many seconds its condition must last; 0 for none."""
+    """An alerting rule. `for_seconds` is how long its condition must hold before it fires."""
 
     name: str
     expression: str
     severity: Severity
-    hold: float
+    for_seconds: float
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
 
@@ -67,111 +67,113 @@ Rule: TypeAlias = RecordingRule | AlertingRule
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Rules that are evaluated one after the other; `about` says for which promise."""
+class RuleGroup:
+    """Rules that are evaluated in order, for one SLO or for a service (`slo_id`)."""
 
     name: str
-    about: str
+    slo_id: str
     interval: float
     rules: tuple[Rule, ...]
 
     @property
     def alerts(self) -> tuple[AlertingRule, ...]:
-        """Its alerts."""
+        """The alerting rules of the group."""
         return tuple(rule for rule in self.rules if isinstance(rule, AlertingRule))
 
 
 @dataclass(frozen=True, slots=True)
 class RuleContext:
-    """The promise, or the service, that rules are about: their labels, names and links."""
+    """Creates the rules of one SLO, or of the service if `slo` is None, with their labels and links."""
 
-    promises: ServiceSLOs
-    promise: SLO | CompositeSLO | None
-    dialect: TargetLimits
+    service_slos: ServiceSLOs
+    slo: SLO | CompositeSLO | None
+    limits: TargetLimits
     labels: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Work out the labels."""
-        found = {SLO_LABEL_ID: self.id}
-        if self.promise is not None:
-            found[SLO_LABEL_NAME] = self.promise.name
-        found[SLO_LABEL_SERVICE] = self.promises.service
-        object.__setattr__(self, "labels", found)
+        """Set the labels that all rules have."""
+        labels = {SLO_LABEL_ID: self.id}
+        if self.slo is not None:
+            labels[SLO_LABEL_NAME] = self.slo.name
+        labels[SLO_LABEL_SERVICE] = self.service_slos.service
+        object.__setattr__(self, "labels", labels)
 
     @property
     def id(self) -> str:
-        """What identifies it in every series and alert."""
-        return self.promises.service if self.promise is None else self.promises.id(self.promise)
+        """Value of the label `slo_id`: the identifier of the SLO, or the name of the service."""
+        return self.service_slos.service if self.slo is None else self.service_slos.slo_id(self.slo)
 
     @property
     def interval(self) -> float:
-        """Seconds between evaluations."""
-        return max(self.promises.interval, self.dialect.shortest_interval)
+        """Seconds between evaluations, at least the minimum of the target."""
+        return max(self.service_slos.interval, self.limits.min_interval)
 
-    def recorded(self, name: str) -> str:
-        """The selector of one of its recorded series."""
-        return series(name, f"{SLO_LABEL_ID}={quoted(self.id)}")
+    def recorded_series(self, name: str) -> str:
+        """Return the selector of a series that its recording rules write."""
+        return series_selector(name, f"{SLO_LABEL_ID}={quote(self.id)}")
 
-    def record(self, name: str, expression: str) -> RecordingRule:
-        """A recorded series of it."""
+    def recording_rule(self, name: str, expression: str) -> RecordingRule:
+        """Create a recording rule."""
         return RecordingRule(name, expression, self.labels)
 
-    def alert(
+    def alerting_rule(
         self,
         suffix: str,
         expression: str,
         severity: Severity,
-        texts: Mapping[str, str],
+        annotations: Mapping[str, str],
         *,
-        hold: float = 0,
+        for_seconds: float = 0,
         labels: Mapping[str, str] | None = None,
     ) -> AlertingRule:
-        """An alert about it, with its links and what its severity asks for."""
-        team = self._team()
+        """Create an alerting rule, with the links and the required response as annotations."""
+        owner = self._owner()
         all_labels = {**self.labels, SLO_LABEL_SEVERITY: severity.value, **(labels or {})}
-        annotations = {**texts, "response": RESPONSES[severity].text, "runbook_url": self._runbook()}
-        if (link := dashboard_url(self.promises, self.id if self.promise is not None else "")) is not None:
-            annotations["dashboard_url"] = link
+        links = {"response": SEVERITY_POLICIES[severity].text, "runbook_url": self._runbook_url()}
+        if (dashboard := dashboard_url(self.service_slos, self.id if self.slo is not None else "")) is not None:
+            links["dashboard_url"] = dashboard
         return AlertingRule(
-            camel(self.id) + suffix,
+            camel_case(self.id) + suffix,
             expression,
             severity,
-            hold,
-            all_labels | ({SLO_LABEL_TEAM: escape_template(team)} if team else {}),
-            annotations,
+            for_seconds,
+            all_labels | ({SLO_LABEL_TEAM: escape_template(owner)} if owner else {}),
+            {**annotations, **links},
         )
 
-    def _team(self) -> str:
-        own = self.promise.owner if isinstance(self.promise, SLO) else ""
-        return own or self.promises.team
+    def _owner(self) -> str:
+        owner = self.slo.owner if isinstance(self.slo, SLO) else ""
+        return owner or self.service_slos.team
 
-    def _runbook(self) -> str:
-        if self.promise is not None:
-            return self.promises.runbook_of(self.promise)
-        return f"{self.promises.runbook_base.rstrip('/')}/{self.promises.service.lower()}.html"
+    def _runbook_url(self) -> str:
+        if self.slo is not None:
+            return self.service_slos.runbook_url(self.slo)
+        return f"{self.service_slos.runbook_base.rstrip('/')}/{self.service_slos.service.lower()}.html"
 
 
 def escape_template(text: str) -> str:
-    """Text that a template shows as it is; labels and annotations of alerts are templates."""
+    """Escape text for labels and annotations of alerts, which are Go templates."""
     return text.replace("{{", '{{"{{"}}')
 
 
-def camel(text: str) -> str:
-    """An alert's name from an id: `IdentityAuthAvailability`."""
+def camel_case(text: str) -> str:
+    """Convert an identifier to an alert name: `IdentityAuthAvailability`."""
     return "".join(word[:1].upper() + word[1:] for word in re.split(r"[^A-Za-z0-9]+", text))
 
 
 def dashboard_uid(service: str, kind: str) -> str:
-    """The identity of a generated dashboard in Grafana, at most 40 characters."""
+    """Return the Grafana UID of a generated dashboard, at most 40 characters."""
     import hashlib
 
     readable = re.sub(r"[^a-z0-9-]", "-", f"{kind}-{service}".lower())
     return readable if len(readable) <= 40 else f"{readable[:31]}-{hashlib.sha256(readable.encode()).hexdigest()[:8]}"
 
 
-def dashboard_url(promises: ServiceSLOs, slo_id: str) -> str | None:
-    """The address of the dashboard of a promise, or of a service where no promise is given."""
-    if not promises.dashboard_base:
+def dashboard_url(service_slos: ServiceSLOs, slo_id: str) -> str | None:
+    """Return the URL of the dashboard of an SLO, or of the service if `slo_id` is empty; None without a base URL."""
+    if not service_slos.dashboard_base:
         return None
-    base = f"{promises.dashboard_base.rstrip('/')}/d/{dashboard_uid(promises.service, 'slo' if slo_id else 'red')}"
+    base = (
+        f"{service_slos.dashboard_base.rstrip('/')}/d/{dashboard_uid(service_slos.service, 'slo' if slo_id else 'red')}"
+    )
     return f"{base}?var-slo={slo_id}" if slo_id else base

@@ -1,23 +1,23 @@
-"""Runbook skeletons in the company's structure: what is known is filled in, what only the team knows is asked for."""
+"""Runbook skeletons in the company's structure, with placeholders for what only the team knows."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 
-from connectsoft_obs.ops.slo.explain import HEAD, ExplainRow, describe, explain
+from connectsoft_obs.ops.slo.explain import HEADER, ExplainRow, describe, explain
 from connectsoft_obs.ops.slo.promql import service_selector
-from connectsoft_obs.ops.slo.rule_groups import groups
+from connectsoft_obs.ops.slo.rule_groups import rule_groups
 from connectsoft_obs.ops.slo.rules import AlertingRule, dashboard_url
 from connectsoft_obs.ops.slo.sli_queries import RateWindow, sli_queries
 from connectsoft_obs.slo.durations import humanize
 from connectsoft_obs.slo.indicators import Freshness, OutageLimit
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
-from connectsoft_obs.vocabulary import RESPONSES
+from connectsoft_obs.vocabulary import SEVERITY_POLICIES
 
-_DASHBOARD = "Dashboard <dashboard>: since when, which routes or jobs, which `error.type`?"
-_HEALTH = "Health: `curl -s https://HOST/health | jq .entries` says which check is not healthy, and for how long."
-_LOGS = """Logs of errors, with their correlation ids:
+_DASHBOARD = "Dashboard <dashboard>: find the start, the affected routes or jobs, and the values of `error.type`."
+_HEALTH = "Health: `curl -s https://HOST/health | jq .entries` lists the checks that are not healthy, and since when."
+_LOGS = """Error logs, with their correlation IDs:
 
    ```sh
    az monitor log-analytics query --workspace "$WORKSPACE" --output table --analytics-query '
@@ -27,164 +27,172 @@ _LOGS = """Logs of errors, with their correlation ids:
      | order by count_ desc | take 20'
    ```
 """
-_CHANGED = (
-    "What changed: `/info` tells version and start. Where they fit the beginning, roll back first and look later."
+_RECENT_CHANGES = (
+    "Recent changes: `/info` has the version and the start time. If a deployment matches the start of the symptoms, "
+    "roll back first and investigate later."
 )
 _SYMPTOMS = (
-    ("Events fail, or take too long", r"BudgetBurn\d+[hd]$|HardDown$", (_DASHBOARD, _HEALTH, _LOGS, _CHANGED)),
+    ("Events fail or are slow", r"BudgetBurn\d+[hd]$|HardDown$", (_DASHBOARD, _HEALTH, _LOGS, _RECENT_CHANGES)),
     (
         "The service is down",
         r"Down$|OutageInProgress$",
         (
-            "Instances: `up{<own>}` in Prometheus; none left, or some that do not answer?",
-            "Platform: do containers start, are probes red, is there capacity? `/health/startup` tells of start-up tasks.",
+            "Instances: query `up{<selector>}` in Prometheus. Is there no target, or are targets down?",
+            "Platform: do containers start, do probes fail, is there enough capacity? `/health/startup` lists the "
+            "startup tasks.",
             _LOGS,
-            _CHANGED,
+            _RECENT_CHANGES,
         ),
     ),
     (
-        "Nobody sees the promise",
+        "The SLO has no data",
         r"NoData$|BucketMissing$|CoverageLow$|TelemetryStalled$",
         (
-            "Is the service up? `up{<own>}`. If it is not, that is the incident.",
-            "Does it still tell? `/metrics` has `connectsoft_slo_events_total` where the service declares its promises.",
-            "On the way: `connectsoft_obs_exporter_status`, `connectsoft_obs_dropped_total`, the collector, the scrape.",
-            "Does anything in Prometheus match `<own>`? A renamed service needs the new name in its promises.",
+            "Service: query `up{<selector>}`. If the service is down, handle that incident first.",
+            "Metrics of the service: `/metrics` has `connectsoft_slo_events_total` if the service declares its SLOs.",
+            "Pipeline: check `connectsoft_obs_exporter_status`, `connectsoft_obs_dropped_total`, the collector and the "
+            "scrape.",
+            "Selector: does any series in Prometheus match `<selector>`? Update the declaration if the service was "
+            "renamed.",
         ),
     ),
     (
-        "A run did not happen",
+        "A scheduled run is missing",
         r"RunMissed$",
         (
-            "Is the worker alive? `up{<own>}`, and its last line in the logs.",
-            "Is an earlier run still going? `connectsoft_job_active`.",
-            "Start it by hand once the cause is known; jobs are made to be run again.",
+            "Worker: query `up{<selector>}`, and read its last log lines.",
+            "Previous run: `connectsoft_job_active` is above 0 while a run is in progress.",
+            "Start the job manually once the cause is known; jobs must be safe to run again.",
         ),
     ),
     (
-        "The budget asks for a review",
+        "The error budget needs a review",
         r"BudgetBelow[\d_]+$|BudgetGone$|OutageLimitBreached$",
         (
-            "`connectsoft-obs slo report` lists what spent the budget, and when.",
-            "Decide with the owner: repair the causes first, or change the promise in its file, where everyone sees it.",
+            "`connectsoft-obs slo report` lists what consumed the error budget, and when.",
+            "Decide with the owner: fix the causes first, or change the objective in the declaration.",
         ),
     ),
 )
 
 _CAUSES = {
     "http_availability": (
-        "a new version: did errors begin with a deployment?",
-        "a dependency that fails or is slow: `/health` names the check",
-        "no capacity: saturation on the technical dashboard",
+        "a new version: did the errors start with a deployment?",
+        "a failing or slow dependency: `/health` names the check",
+        "insufficient capacity: see saturation on the technical dashboard",
     ),
     "latency": (
-        "a slow dependency: where do traces of slow requests spend their time?",
-        "saturation: event loop lag, processors, pool sizes",
+        "a slow dependency: see traces of slow requests",
+        "saturation: event loop lag, CPU, pool sizes",
         "more or larger requests than usual",
     ),
     "success": (
-        "input that the job cannot handle: do failures share an `error.type`?",
-        "a dependency of the job",
-        "runs that never end: running, and not in the count of completed ones",
+        "input that the job cannot process: do the failures share an `error.type`?",
+        "a failing dependency of the job",
+        "runs that do not end: they are active, and not in the number of completed runs",
     ),
-    "freshness": ("the job does not run: is it due and missed?", "the job runs and fails", "its worker is gone"),
+    "freshness": ("the job does not run: is a run missed?", "the job fails", "its worker is not running"),
     "outage_limit": (
-        "no instance is ready: readiness checks name the reason",
+        "no instance is ready: the readiness checks name the reason",
         "the last deployment or a configuration change",
         "network, DNS or certificate in front of the service",
     ),
-    "ratio": ("what the numbers are made of: read both queries below",),
+    "ratio": ("see both queries of the indicator",),
 }
 
 
-def runbooks(promises: ServiceSLOs) -> dict[str, str]:
-    """A page for each promise and one for the service, by file name; the names are those that alerts link to."""
-    pages = {f"{promises.id(slo).lower()}.md": _page(promises, slo) for slo in promises.slos}
-    return {f"{promises.service.lower()}.md": _service(promises), **pages}
+def runbooks(service_slos: ServiceSLOs) -> dict[str, str]:
+    """Return a page for the service and one for each SLO, by file name. Alerts link to these names."""
+    pages = {f"{service_slos.slo_id(slo).lower()}.md": _slo_page(service_slos, slo) for slo in service_slos.slos}
+    return {f"{service_slos.service.lower()}.md": _service_page(service_slos), **pages}
 
 
-def _service(promises: ServiceSLOs) -> str:
-    rules = groups(promises)
-    about = [alert for group in rules if group.about == promises.service for alert in group.alerts]
-    lines = [f"# {promises.service}: runbook", "", *_head(promises), "## Promises", ""]
-    lines += [f"- [{promises.id(slo)}]({promises.runbook_of(slo)}): {describe(slo)}" for slo in promises.slos]
-    lines += [f"- {promises.id(one)}: kept while {' and '.join(one.all_of)} are" for one in promises.composites]
-    lines += ["", "## Common symptoms and checks", "", *_symptoms(promises, about, None)]
-    if not about:
-        lines += ["Every alert belongs to one of the promises above, which has a page of its own.", ""]
+def _service_page(service_slos: ServiceSLOs) -> str:
+    alerts = _alerts(service_slos, service_slos.service)
+    lines = [f"# {service_slos.service}: runbook", "", *_overview(service_slos), "## SLOs", ""]
+    lines += [
+        f"- [{service_slos.slo_id(slo)}]({service_slos.runbook_url(slo)}): {describe(slo)}" for slo in service_slos.slos
+    ]
+    lines += [
+        f"- {service_slos.slo_id(composite)}: met while {' and '.join(composite.all_of)} are met"
+        for composite in service_slos.composites
+    ]
+    lines += ["", "## Common symptoms and checks", "", *_symptoms(service_slos, alerts)]
+    if not alerts:
+        lines += ["All alerts belong to the SLOs above; see their pages.", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _page(promises: ServiceSLOs, slo: SLO) -> str:
-    explained = explain(promises, slo)
-    alerts = [alert for group in groups(promises) if group.about == promises.id(slo) for alert in group.alerts]
-    lines = [f"# {promises.id(slo)}: runbook", "", *_head(promises)]
-    lines += ["## What is promised", "", f"{explained.title}.", "", *(f"{text}\n" for text in explained.sentences)]
-    lines += [*_table(explained.rows), "### What is measured", "", *_queries(promises, slo)]
-    lines += ["## Common symptoms and checks", "", *_symptoms(promises, alerts, slo)]
-    lines += ["### Common causes", "", *(f"- {cause}" for cause in _CAUSES[_kind(slo)]), ""]
+def _slo_page(service_slos: ServiceSLOs, slo: SLO) -> str:
+    slo_id = service_slos.slo_id(slo)
+    explanation = explain(service_slos, slo)
+    causes = _CAUSES["latency" if slo.sli.kind == "percentile" else slo.sli.kind]
+    lines = [f"# {slo_id}: runbook", "", *_overview(service_slos)]
+    lines += ["## Objective", "", f"{explanation.title}.", "", *(f"{text}\n" for text in explanation.sentences)]
+    lines += [*_table(explanation.rows), "### Indicator", "", *_indicator(service_slos, slo)]
+    lines += ["## Common symptoms and checks", "", *_symptoms(service_slos, _alerts(service_slos, slo_id), slo_id)]
+    lines += ["### Common causes", "", *(f"- {cause}" for cause in causes), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _symptoms(promises: ServiceSLOs, alerts: Sequence[AlertingRule], slo: SLO | None) -> Iterator[str]:
-    """Alerts that need the same steps together, under what one sees."""
-    left = list(alerts)
-    for title, ends, steps in _SYMPTOMS:
-        these = [alert for alert in left if re.search(ends, alert.name)]
-        if not these:
+def _alerts(service_slos: ServiceSLOs, slo_id: str) -> list[AlertingRule]:
+    return [alert for group in rule_groups(service_slos) if group.slo_id == slo_id for alert in group.alerts]
+
+
+def _symptoms(service_slos: ServiceSLOs, alerts: Sequence[AlertingRule], slo_id: str = "") -> Iterator[str]:
+    """Yield the alerts and checks, grouped by symptom."""
+    remaining = list(alerts)
+    link = dashboard_url(service_slos, slo_id)
+    placeholders = {
+        "service": service_slos.service,
+        "selector": service_selector(service_slos),
+        "dashboard": f"[{service_slos.service}]({link})" if link else "_URL of the dashboard_",
+    }
+    for title, name_pattern, steps in _SYMPTOMS:
+        matches = [alert for alert in remaining if re.search(name_pattern, alert.name)]
+        if not matches:
             continue
-        left = [alert for alert in left if alert not in these]
-        yield from (f"### {title}", "", "| alert | severity | means |", "| --- | --- | --- |")
-        yield from (
-            f"| {one.name} | {one.severity}: {RESPONSES[one.severity].text} | {one.annotations['summary']} |"
-            for one in these
-        )
+        remaining = [alert for alert in remaining if alert not in matches]
+        yield from (f"### {title}", "", "| alert | severity | summary |", "| --- | --- | --- |")
+        for alert in matches:
+            severity = f"{alert.severity}: {SEVERITY_POLICIES[alert.severity].text}"
+            yield f"| {alert.name} | {severity} | {alert.annotations['summary']} |"
         yield ""
-        link = dashboard_url(promises, promises.id(slo) if slo else "")
-        facts = {
-            "service": promises.service,
-            "own": service_selector(promises),
-            "dashboard": f"[{promises.service}]({link})" if link else "_address of the dashboard_",
-        }
-        yield from (f"{number}. {_filled(step, facts)}" for number, step in enumerate(steps, 1))
+        yield from (f"{number}. {_fill(step, placeholders)}" for number, step in enumerate(steps, 1))
         yield ""
 
 
-def _filled(step: str, facts: dict[str, str]) -> str:
-    for name, value in facts.items():
+def _fill(step: str, placeholders: dict[str, str]) -> str:
+    for name, value in placeholders.items():
         step = step.replace(f"<{name}>", value)
     return step
 
 
-def _head(promises: ServiceSLOs) -> Iterator[str]:
-    team = promises.team or "_team_"
-    yield from ("## System overview", "", f"`{promises.service}` belongs to {team}. Escalate to: _who, how_.", "")
-    yield from ("### What it does", "", "_In two sentences: for whom, and what stops when it stops._", "")
-    yield from ("### Key components", "", "_Processes, queues, stores; where each runs._", "")
-    yield from ("### Dependencies", "", "_What it calls, and what it does when that fails._", "")
+def _overview(service_slos: ServiceSLOs) -> Iterator[str]:
+    team = service_slos.team or "_team_"
+    yield from ("## System overview", "", f"`{service_slos.service}` is owned by {team}. Escalate to: _who, how_.", "")
+    yield from ("### What it does", "", "_In two sentences: who uses it, and what fails without it._", "")
+    yield from ("### Key components", "", "_Processes, queues, data stores, and where each runs._", "")
+    yield from ("### Dependencies", "", "_What it calls, and how it behaves when a call fails._", "")
 
 
 def _table(rows: tuple[ExplainRow, ...]) -> Iterator[str]:
     if not rows:
         return
     names = ExplainRow.__dataclass_fields__
-    for index, row in enumerate((HEAD, *rows)):
+    for index, row in enumerate((HEADER, *rows)):
         yield "| " + " | ".join(str(getattr(row, name)) for name in names) + " |"
         if index == 0:
             yield "| " + " | ".join("---" for _ in names) + " |"
     yield ""
 
 
-def _queries(promises: ServiceSLOs, slo: SLO) -> Iterator[str]:
-    measured = sli_queries(promises, slo)
-    over = RateWindow("5m")
+def _indicator(service_slos: ServiceSLOs, slo: SLO) -> Iterator[str]:
+    query = sli_queries(service_slos, slo).ratio(RateWindow("5m"))
     if isinstance(slo.sli, OutageLimit):
-        yield f"Down counts from {slo.sli.outage_when:.0%} failed requests on; share of failed requests:"
-        yield from ("", "```promql", measured.ratio(over), "```", "")
-        return
-    what = f"Old is more than {humanize(slo.sli.within)}." if isinstance(slo.sli, Freshness) else "Bad over total:"
-    yield from (what, "", "```promql", measured.ratio(over), "```", "")
-
-
-def _kind(slo: SLO) -> str:
-    return "latency" if slo.sli.kind == "percentile" else slo.sli.kind
+        text = f"The service counts as down from {slo.sli.outage_when:.0%} failed requests. Ratio of failed requests:"
+    elif isinstance(slo.sli, Freshness):
+        text = f"Ratio of time in which the last success is older than {humanize(slo.sli.within)}:"
+    else:
+        text = "Ratio of bad events to all events:"
+    yield from (text, "", "```promql", query, "```", "")

@@ -1,13 +1,13 @@
-"""Indicators in PromQL: the rate of all events and of bad ones over a window, and bad over total."""
+"""PromQL expressions of service level indicators: total rate, bad rate and error ratio over a window."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from connectsoft_obs.ops.slo.promql import le_matcher, one_of, quoted, series, service_selector
-from connectsoft_obs.slo.durations import DAY, prometheus
-from connectsoft_obs.slo.event_counter import BAD, GOOD, counted
+from connectsoft_obs.ops.slo.promql import label_matcher, le_matcher, quote, series_selector, service_selector
+from connectsoft_obs.slo.durations import DAY, format_prometheus
+from connectsoft_obs.slo.event_counter import BAD, GOOD, resolve_event_sli
 from connectsoft_obs.slo.indicators import Errors, Events, Freshness, OutageLimit, Ratio
 from connectsoft_obs.slo.model import SLO, ServiceSLOs, Source
 from connectsoft_obs.vocabulary import (
@@ -27,163 +27,185 @@ from connectsoft_obs.vocabulary import (
 )
 
 _ERROR, _STATUS, _OUTCOME = (prometheus_name(name) for name in (ERROR_TYPE, HTTP_STATUS, OUTCOME))
-TILE = 300
-"""Seconds of the tiles that long windows are summed from."""
-
 _ABORTED = "|".join((ErrorType.CLIENT_DISCONNECT.value, ErrorType.CANCELLED.value))
+
+TILE_SECONDS = 300
+"""Length of the tiles that long windows are summed from."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateWindow:
-    """A stretch of time, and how a counter's rate over it is taken.
+    """A window over which the rate of a counter is computed.
 
     Args:
-        window: its length as Prometheus writes it.
+        duration: length of the window as a PromQL duration.
     """
 
-    window: str
+    duration: str
 
     def rate(self, counter: str) -> str:
-        """The rate of each series a second, as Prometheus estimates it from the samples inside."""
-        return f"rate({counter}[{self.window}])"
+        """Return the rate of each series per second, as estimated by Prometheus from the samples in the window."""
+        return f"rate({counter}[{self.duration}])"
 
 
 @dataclass(frozen=True, slots=True)
 class FiveMinuteTile(RateWindow):
-    """Five minutes, so that every increment is in just one of consecutive tiles, whenever scrapes happen.
+    """A five-minute window whose increments add up: each increment is in exactly one of consecutive tiles.
 
-    `rate` over five minutes misses what happens between the last scrape of one window and the first of the next, and
-    scales up the rest: a burst counts not at all or too much. A series that began, ended or was reset inside the five
-    minutes has no difference to take; `window`, five minutes and a scrape, is what its rate is estimated over.
+    `rate` over five minutes ignores the increase between the last scrape of a window and the first of the next, and
+    extrapolates the rest, so that a burst counts not at all or too much. If a series started, ended or was reset within
+    the five minutes, there is no difference to compute; its increase is then estimated over `duration`, which is five
+    minutes and a scrape interval.
     """
 
     def rate(self, counter: str) -> str:
-        """The rate of each series a second: what it grew by, over 300 seconds."""
-        return f"(({counter} - {counter} offset 5m) >= 0 or increase({counter}[{self.window}])) / {TILE}"
+        """Return the rate of each series per second: its increase, divided by 300 seconds."""
+        return f"(({counter} - {counter} offset 5m) >= 0 or increase({counter}[{self.duration}])) / {TILE_SECONDS}"
 
 
 class SliQueries(Protocol):
-    """An indicator in PromQL. Each expression has one value, without labels, or none where nothing is known."""
+    """PromQL expressions of one indicator. Each has one value without labels, or none if there is no data."""
 
-    def total(self, over: RateWindow) -> str:
-        """Events a second."""
+    def total(self, window: RateWindow) -> str:
+        """Return the rate of all events per second."""
 
-    def bad(self, over: RateWindow) -> str:
-        """Bad events a second: 0, not nothing, while there are events and none is bad."""
+    def bad(self, window: RateWindow) -> str:
+        """Return the rate of bad events per second; 0, and not missing, if there are only good events."""
 
-    def ratio(self, over: RateWindow) -> str:
-        """Bad over total; nothing while there are no events."""
+    def ratio(self, window: RateWindow) -> str:
+        """Return the ratio of bad events to all events; it has no value without events."""
 
     def missing_data_query(self) -> str:
-        """True where measurements exist and the rule would still see none; empty where that cannot be."""
+        """Return an expression that is true if measurements exist and the rules have no data; empty if impossible."""
 
-    def inputs(self) -> tuple[tuple[str, frozenset[str]], ...]:
-        """Counters that a test can move, each with the events, `good` or `bad`, that add to it; none where it cannot."""
+    def input_series(self) -> tuple[tuple[str, frozenset[str]], ...]:
+        """Return the counters for a rule test, each with the events (`good`, `bad`) that increment it; can be empty."""
 
 
-def sli_queries(promises: ServiceSLOs, slo: SLO) -> SliQueries:
-    """The indicator of a promise in PromQL; of a limit on outages, its share of failed requests."""
+def sli_queries(service_slos: ServiceSLOs, slo: SLO) -> SliQueries:
+    """Return the PromQL expressions of an SLO's indicator; for an outage limit, those of its failed requests."""
     if isinstance(slo.sli, Ratio):
         return _CustomQueries(slo.sli)
     if isinstance(slo.sli, Freshness):
-        return _FreshnessQueries(service_selector(promises), slo.sli)
-    if promises.source is Source.EVENTS:
-        counted(slo)
-        return _Counters(service_selector(promises), slo.name)
-    sli = Events(where=slo.sli.where) if isinstance(slo.sli, OutageLimit) else slo.sli
-    return _Histogram(service_selector(promises), sli)
+        return _FreshnessQueries(service_selector(service_slos), slo.sli)
+    if service_slos.source is Source.EVENTS:
+        resolve_event_sli(slo)  # rejects an instrument whose events the service does not count
+        return _CounterQueries(service_selector(service_slos), slo.name)
+    sli = Events(matchers=slo.sli.matchers) if isinstance(slo.sli, OutageLimit) else slo.sli
+    return _HistogramQueries(service_selector(service_slos), sli)
 
 
 @dataclass(frozen=True, slots=True)
-class _Counters:
-    """What the service itself counted: both series exist from its start, so nothing is ever missing."""
+class _CounterQueries:
+    """Queries of the SLO event counter of a service. Both of its series exist from the start of the service."""
 
-    own: str
+    service_matchers: str
     name: str
 
-    def series(self, outcome: str = "") -> str:
-        """The counter, of one outcome or of both."""
-        chosen = f'{prometheus_name(SLO_OUTCOME)}="{outcome}"' if outcome else ""
-        return series(
-            f"{SLO_EVENTS.family}_total", self.own, f"{prometheus_name(SLO_NAME)}={quoted(self.name)}", chosen
-        )
+    def total(self, window: RateWindow) -> str:
+        return f"sum({window.rate(self._series())})"
 
-    def total(self, over: RateWindow) -> str:
-        return f"sum({over.rate(self.series())})"
+    def bad(self, window: RateWindow) -> str:
+        return f"sum({window.rate(self._series(BAD))})"
 
-    def bad(self, over: RateWindow) -> str:
-        return f"sum({over.rate(self.series(BAD))})"
-
-    def ratio(self, over: RateWindow) -> str:
-        return f"{self.bad(over)} / ({self.total(over)} > 0)"
+    def ratio(self, window: RateWindow) -> str:
+        return f"{self.bad(window)} / ({self.total(window)} > 0)"
 
     def missing_data_query(self) -> str:
         return ""
 
-    def inputs(self) -> tuple[tuple[str, frozenset[str]], ...]:
-        return tuple((self.series(outcome), frozenset({outcome})) for outcome in (GOOD, BAD))
+    def input_series(self) -> tuple[tuple[str, frozenset[str]], ...]:
+        return tuple((self._series(outcome), frozenset({outcome})) for outcome in (GOOD, BAD))
+
+    def _series(self, outcome: str = "") -> str:
+        """Return the selector of the counter, of one outcome or of both."""
+        return series_selector(
+            f"{SLO_EVENTS.family}_total",
+            self.service_matchers,
+            f"{prometheus_name(SLO_NAME)}={quote(self.name)}",
+            f'{prometheus_name(SLO_OUTCOME)}="{outcome}"' if outcome else "",
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class _Histogram:
-    """What a duration histogram says, of a service that does not count events itself."""
+class _HistogramQueries:
+    """Queries of a duration histogram, for a service that does not count SLO events."""
 
-    own: str
+    service_matchers: str
     sli: Events
 
-    @property
-    def family(self) -> str:
-        """The histogram's Prometheus name."""
+    def total(self, window: RateWindow) -> str:
+        matchers = self._successful() if self.sli.errors is Errors.SEPARATE else self._completed()
+        return f"sum({window.rate(self._count(*matchers))})"
+
+    def bad(self, window: RateWindow) -> str:
+        if self.sli.threshold is None:
+            failed = " or ".join(window.rate(self._count(*matchers)) for matchers in self._failed())
+            return f"(sum({failed}) or 0 * {self.total(window)})"
+        in_time = f"sum({window.rate(self._bucket(*self._successful()))})"
+        if self.sli.errors is Errors.BAD:
+            # The bucket exists and no request was in time: zero. Without the bucket there is no value.
+            in_time = f"({in_time} or 0 * sum({window.rate(self._bucket())}))"
+        return f"clamp_min({self.total(window)} - {in_time}, 0)"
+
+    def ratio(self, window: RateWindow) -> str:
+        return f"{self.bad(window)} / ({self.total(window)} > 0)"
+
+    def missing_data_query(self) -> str:
+        if self.sli.threshold is None:
+            return ""
+        return f"count({self._count()}) unless count({self._bucket()})"
+
+    def input_series(self) -> tuple[tuple[str, frozenset[str]], ...]:
+        good, failed = self._example_matchers()
+        if self.sli.threshold is None:
+            return (self._count(good), frozenset({GOOD})), (self._count(*failed), frozenset({BAD}))
+        return (self._count(good), frozenset({GOOD, BAD})), (self._bucket(good), frozenset({GOOD}))
+
+    def _example_matchers(self) -> tuple[str, tuple[str, ...]]:
+        """Return the labels of a successful and of a failed event."""
+        if self.sli.instrument == JOB_DURATION.name:
+            return f'{_OUTCOME}="success"', (f'{_OUTCOME}="failure"',)
+        if self.sli.instrument == REQUEST_DURATION.name:
+            return f'{_STATUS}="200"', (f'{_ERROR}="500"', f'{_STATUS}="500"')
+        return "", (f'{_ERROR}="ValueError"',)
+
+    def _family(self) -> str:
+        """Return the Prometheus name of the histogram."""
         if self.sli.metric is not None:
             return self.sli.metric.family
         name = prometheus_name(self.sli.instrument)
         return name if name == self.sli.instrument or name.endswith("_seconds") else f"{name}_seconds"
 
-    def count(self, *matchers: str) -> str:
-        """The counter of its measurements."""
-        return series(f"{self.family}_count", self.own, *self._where(), *matchers)
+    def _count(self, *matchers: str) -> str:
+        """Return the selector of the number of measurements."""
+        return series_selector(f"{self._family()}_count", self.service_matchers, *self._label_matchers(), *matchers)
 
-    def bucket(self, *matchers: str) -> str:
-        """The counter of its measurements within the threshold."""
+    def _bucket(self, *matchers: str) -> str:
+        """Return the selector of the number of measurements within the threshold."""
         assert self.sli.threshold is not None
-        return series(f"{self.family}_bucket", self.own, *self._where(), *matchers, le_matcher(self.sli.threshold))
+        return series_selector(
+            f"{self._family()}_bucket",
+            self.service_matchers,
+            *self._label_matchers(),
+            *matchers,
+            le_matcher(self.sli.threshold),
+        )
 
-    def total(self, over: RateWindow) -> str:
-        chosen = self._fine() if self.sli.errors is Errors.SEPARATE else self._settled()
-        return f"sum({over.rate(self.count(*chosen))})"
-
-    def bad(self, over: RateWindow) -> str:
-        if self.sli.threshold is None:
-            failed = " or ".join(over.rate(self.count(*chosen)) for chosen in self._failed())
-            return f"(sum({failed}) or 0 * {self.total(over)})"
-        in_time = f"sum({over.rate(self.bucket(*self._fine()))})"
-        if self.sli.errors is Errors.BAD:
-            # Nothing was in time yet, but the bucket is there: zero. Without the bucket there is no value at all.
-            in_time = f"({in_time} or 0 * sum({over.rate(self.bucket())}))"
-        return f"clamp_min({self.total(over)} - {in_time}, 0)"
-
-    def ratio(self, over: RateWindow) -> str:
-        return f"{self.bad(over)} / ({self.total(over)} > 0)"
-
-    def missing_data_query(self) -> str:
-        if self.sli.threshold is None:
-            return ""
-        return f"count({self.count()}) unless count({self.bucket()})"
-
-    def _where(self) -> tuple[str, ...]:
-        return tuple(one_of(prometheus_name(attribute), values) for attribute, values in self.sli.where)
+    def _label_matchers(self) -> tuple[str, ...]:
+        return tuple(label_matcher(prometheus_name(attribute), values) for attribute, values in self.sli.matchers)
 
     def _bad_status(self) -> str:
         return "|".join(dict.fromkeys(status.replace("x", ".") for status in ("5xx", *self.sli.bad_status)))
 
-    def _settled(self) -> tuple[str, ...]:
-        """All but the aborted."""
+    def _completed(self) -> tuple[str, ...]:
+        """Return the matchers of all events except aborted ones."""
         if self.sli.instrument == JOB_DURATION.name:
             return (f'{_OUTCOME}!="{Outcome.ABORTED.value}"',)
         return (f'{_ERROR}!~"{_ABORTED}"',)
 
-    def _fine(self) -> tuple[str, ...]:
-        """Those that did not fail."""
+    def _successful(self) -> tuple[str, ...]:
+        """Return the matchers of events that neither failed nor were aborted."""
         if self.sli.instrument == JOB_DURATION.name:
             return (f'{_OUTCOME}=~"{Outcome.SUCCESS.value}|{Outcome.REJECTED.value}"',)
         if self.sli.instrument == REQUEST_DURATION.name:
@@ -191,85 +213,65 @@ class _Histogram:
         return (f'{_ERROR}=""',)
 
     def _failed(self) -> tuple[tuple[str, ...], ...]:
-        """Those that failed, as selectors that have no series in common."""
+        """Return the matchers of failed events, as disjoint sets of series."""
         if self.sli.instrument == JOB_DURATION.name:
             return ((f'{_OUTCOME}=~"{Outcome.FAILURE.value}|{Outcome.TIMEOUT.value}"',),)
-        named = (f'{_ERROR}!~"|{_ABORTED}"',)
+        with_error = (f'{_ERROR}!~"|{_ABORTED}"',)
         if self.sli.instrument == REQUEST_DURATION.name:
-            return named, (f'{_ERROR}=""', f'{_STATUS}=~"{self._bad_status()}"')
-        return (named,)
-
-    def inputs(self) -> tuple[tuple[str, frozenset[str]], ...]:
-        job, http = self.sli.instrument == JOB_DURATION.name, self.sli.instrument == REQUEST_DURATION.name
-        good = (f'{_OUTCOME}="success"',) if job else (f'{_STATUS}="200"',) if http else ()
-        failed = (
-            (f'{_OUTCOME}="failure"',)
-            if job
-            else (f'{_ERROR}="500"', f'{_STATUS}="500"')
-            if http
-            else (f'{_ERROR}="ValueError"',)
-        )
-        if self.sli.threshold is None:
-            return (self.count(*good), frozenset({GOOD})), (self.count(*failed), frozenset({BAD}))
-        return (self.count(*good), frozenset({GOOD, BAD})), (self.bucket(*good), frozenset({GOOD}))
+            return with_error, (f'{_ERROR}=""', f'{_STATUS}=~"{self._bad_status()}"')
+        return (with_error,)
 
 
 @dataclass(frozen=True, slots=True)
 class _FreshnessQueries:
-    """How long ago something succeeded; every minute is one event, bad when that was too long ago."""
+    """Queries of the age of the last success. Each minute is one event, bad if the last success is too old."""
 
-    own: str
+    service_matchers: str
     sli: Freshness
 
-    @property
-    def timestamp(self) -> str:
-        """When it last did."""
-        family, chosen = (
-            (self.sli.timestamp, "")
-            if self.sli.timestamp
-            else (
-                JOB_LAST_SUCCESS.family,
-                f"{prometheus_name(JOB_NAME)}={quoted(self.sli.job)}",
-            )
-        )
-        # A restarted worker knows no last success until its next one; the one before it still says when that was.
-        return (
-            f"max(last_over_time({series(family, self.own, chosen)}[{prometheus(min(2 * self.sli.within, 30 * DAY))}]))"
-        )
+    def total(self, window: RateWindow) -> str:
+        return f"0 * {self._last_success()} + 1"
 
-    def total(self, over: RateWindow) -> str:
-        return f"0 * {self.timestamp} + 1"
+    def bad(self, window: RateWindow) -> str:
+        return f"avg_over_time(((time() - {self._last_success()}) > bool {self.sli.within:g})[{window.duration}:1m])"
 
-    def bad(self, over: RateWindow) -> str:
-        return f"avg_over_time(((time() - {self.timestamp}) > bool {self.sli.within:g})[{over.window}:1m])"
-
-    def ratio(self, over: RateWindow) -> str:
-        return self.bad(over)
+    def ratio(self, window: RateWindow) -> str:
+        return self.bad(window)
 
     def missing_data_query(self) -> str:
         return ""
 
-    def inputs(self) -> tuple[tuple[str, frozenset[str]], ...]:
+    def input_series(self) -> tuple[tuple[str, frozenset[str]], ...]:
         return ()
+
+    def _last_success(self) -> str:
+        """Return the Unix time of the last success."""
+        if self.sli.timestamp:
+            metric, matcher = self.sli.timestamp, ""
+        else:
+            metric, matcher = JOB_LAST_SUCCESS.family, f"{prometheus_name(JOB_NAME)}={quote(self.sli.job)}"
+        series = series_selector(metric, self.service_matchers, matcher)
+        # A restarted worker has no last success until its next one, so values of earlier workers are used as well.
+        return f"max(last_over_time({series}[{format_prometheus(min(2 * self.sli.within, 30 * DAY))}]))"
 
 
 @dataclass(frozen=True, slots=True)
 class _CustomQueries:
-    """PromQL that somebody wrote."""
+    """Queries with custom PromQL."""
 
     sli: Ratio
 
-    def total(self, over: RateWindow) -> str:
-        return f"({self.sli.over(self.sli.total, over.window)})"
+    def total(self, window: RateWindow) -> str:
+        return f"({self.sli.render(self.sli.total, window.duration)})"
 
-    def bad(self, over: RateWindow) -> str:
-        return f"(({self.sli.over(self.sli.bad, over.window)}) or 0 * {self.total(over)})"
+    def bad(self, window: RateWindow) -> str:
+        return f"(({self.sli.render(self.sli.bad, window.duration)}) or 0 * {self.total(window)})"
 
-    def ratio(self, over: RateWindow) -> str:
-        return f"{self.bad(over)} / ({self.total(over)} > 0)"
+    def ratio(self, window: RateWindow) -> str:
+        return f"{self.bad(window)} / ({self.total(window)} > 0)"
 
     def missing_data_query(self) -> str:
         return ""
 
-    def inputs(self) -> tuple[tuple[str, frozenset[str]], ...]:
+    def input_series(self) -> tuple[tuple[str, frozenset[str]], ...]:
         return ()

@@ -1,9 +1,9 @@
-"""Logs: one structured stream for everything the process says."""
+"""Structured logs: one pipeline for all log records of the process."""
 
 from connectsoft_obs.signals.logs.excepthooks import ExceptHooks as ExceptHooks
 from connectsoft_obs.signals.logs.excepthooks import watch_loop as watch_loop
-from connectsoft_obs.signals.logs.exceptions import logged_exceptions as logged_exceptions
-from connectsoft_obs.signals.logs.line_template import NOTHING as NOTHING
+from connectsoft_obs.signals.logs.exceptions import logged_exception as logged_exception
+from connectsoft_obs.signals.logs.line_template import NO_FIELDS as NO_FIELDS
 from connectsoft_obs.signals.logs.line_template import EncodedFields as EncodedFields
 from connectsoft_obs.signals.logs.line_template import HexIds as HexIds
 from connectsoft_obs.signals.logs.line_template import LineTemplate as LineTemplate

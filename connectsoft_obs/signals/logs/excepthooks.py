@@ -1,7 +1,7 @@
-"""What nobody caught: exceptions that end the process, a thread or a task, and warnings. Each becomes one line.
+"""Hooks for uncaught exceptions of the process, threads and asyncio tasks, and for warnings: one log record each.
 
-What somebody else put in these places before us is called after us; only Python's own last words, which would say the
-same again on standard error, are not.
+Hooks that were installed before are called afterwards. Python's default hooks are not called, because they would print
+the same traceback to standard error again.
 """
 
 from __future__ import annotations
@@ -17,69 +17,73 @@ from typing import Any, Final, TextIO
 from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.signals.logs.exceptions import logged_by_loop_handler
 from connectsoft_obs.signals.logs.levels import CRITICAL, ERROR, WARNING
-from connectsoft_obs.signals.logs.logger import Current
+from connectsoft_obs.signals.logs.logger import GetPipeline
 from connectsoft_obs.vocabulary import ASYNCIO_SOURCE, CODE_FILE, CODE_LINE, THREAD_NAME
 
-_FLUSH: Final = 2.0
-"""Longest time in seconds that the end of a process waits for its last line to be written."""
+_FLUSH_TIMEOUT: Final = 2.0
+"""Seconds that a process that exits by an uncaught exception waits until the record is written."""
 
-_PYTHON_WARNS: Final = warnings.showwarning
+_DEFAULT_SHOWWARNING: Final = warnings.showwarning
 
 
 class ExceptHooks:
-    """The hooks of one process. Installing them again changes nothing.
+    """The hooks of one process. Installing them twice has no further effect.
 
     Args:
-        stream: gives the stream in force.
+        get_pipeline: returns the current log pipeline.
     """
 
-    def __init__(self, stream: Current) -> None:
-        self._stream = stream
-        self._exception: Any = None
-        self._thread: Any = None
+    def __init__(self, get_pipeline: GetPipeline) -> None:
+        self._get_pipeline = get_pipeline
+        self._previous_excepthook: Any = None
+        self._previous_thread_hook: Any = None
 
     def install(self) -> None:
-        """Take the places of `sys.excepthook`, `threading.excepthook` and, where it is Python's, `showwarning`."""
-        if sys.excepthook != self._of_process:
-            self._exception, sys.excepthook = sys.excepthook, self._of_process
-        if threading.excepthook != self._of_thread:
-            self._thread, threading.excepthook = threading.excepthook, self._of_thread
-        if warnings.showwarning is _PYTHON_WARNS:  # one that somebody set stays: logging's own joins the stream anyway
-            warnings.showwarning = self._warning
+        """Set `sys.excepthook`, `threading.excepthook` and, unless the application replaced it, `showwarning`."""
+        if sys.excepthook != self._handle_exception:
+            self._previous_excepthook, sys.excepthook = sys.excepthook, self._handle_exception
+        if threading.excepthook != self._handle_thread_exception:
+            self._previous_thread_hook, threading.excepthook = threading.excepthook, self._handle_thread_exception
+        if warnings.showwarning is _DEFAULT_SHOWWARNING:  # logging.captureWarnings() reaches the pipeline by its logger
+            warnings.showwarning = self._handle_warning
 
     def remove(self) -> None:
-        """Put back what was there, where nobody has come after us."""
-        if sys.excepthook == self._of_process:
-            sys.excepthook = self._exception
-        if threading.excepthook == self._of_thread:
-            threading.excepthook = self._thread
-        if warnings.showwarning == self._warning:
-            warnings.showwarning = _PYTHON_WARNS
+        """Restore the previous hooks where no other hook was installed since."""
+        if sys.excepthook == self._handle_exception:
+            sys.excepthook = self._previous_excepthook
+        if threading.excepthook == self._handle_thread_exception:
+            threading.excepthook = self._previous_thread_hook
+        if warnings.showwarning == self._handle_warning:
+            warnings.showwarning = _DEFAULT_SHOWWARNING
 
-    def _of_process(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        before = self._exception or sys.__excepthook__
-        if issubclass(kind, KeyboardInterrupt):
-            before(kind, error, trace)
+    def _handle_exception(
+        self, exc_type: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        previous_hook = self._previous_excepthook or sys.__excepthook__
+        if issubclass(exc_type, KeyboardInterrupt):
+            previous_hook(exc_type, error, traceback)
             return
-        written = False
+        is_written = False
         try:
-            stream = self._stream()
-            stream.emit(CRITICAL, "uncaught exception; the process ends", None, "python", error.with_traceback(trace))
-            written = stream.flush(_FLUSH)
+            pipeline = self._get_pipeline()
+            pipeline.emit(
+                CRITICAL, "uncaught exception; the process ends", None, "python", error.with_traceback(traceback)
+            )
+            is_written = pipeline.flush(_FLUSH_TIMEOUT)
         finally:
-            if before is not sys.__excepthook__ or not written:
-                before(kind, error, trace)
+            if previous_hook is not sys.__excepthook__ or not is_written:
+                previous_hook(exc_type, error, traceback)
 
-    def _of_thread(self, args: Any) -> None:
-        before = self._thread or threading.__excepthook__
+    def _handle_thread_exception(self, args: Any) -> None:
+        previous_hook = self._previous_thread_hook or threading.__excepthook__
         if args.exc_type is not SystemExit and args.exc_value is not None:
-            name = args.thread.name if args.thread is not None else "unknown"
-            self._stream().emit(ERROR, "uncaught exception in a thread", {THREAD_NAME: name}, "python", args.exc_value)
-            if before is threading.__excepthook__:
+            fields = {THREAD_NAME: args.thread.name if args.thread is not None else "unknown"}
+            self._get_pipeline().emit(ERROR, "uncaught exception in a thread", fields, "python", args.exc_value)
+            if previous_hook is threading.__excepthook__:
                 return
-        before(args)
+        previous_hook(args)
 
-    def _warning(
+    def _handle_warning(
         self,
         message: Warning | str,
         category: type[Warning],
@@ -89,39 +93,40 @@ class ExceptHooks:
         line: str | None = None,
     ) -> None:
         if file is not None:
-            _PYTHON_WARNS(message, category, filename, lineno, file, line)
+            _DEFAULT_SHOWWARNING(message, category, filename, lineno, file, line)
             return
         fields = {CODE_FILE: filename, CODE_LINE: lineno}
-        self._stream().emit(WARNING, f"{category.__name__}: {safe_str(message, str)}", fields, "py.warnings")
+        self._get_pipeline().emit(WARNING, f"{category.__name__}: {safe_str(message, str)}", fields, "py.warnings")
 
 
-class _LoopHandler:
-    """An event loop's exception handler: our line, then the handler that was there."""
+class _LoopExceptionHandler:
+    """Exception handler of an event loop: logs a record, then calls the previous handler."""
 
-    def __init__(self, stream: Current, before: Callable[..., Any] | None) -> None:
-        self._stream = stream
-        self._before = before
+    def __init__(self, get_pipeline: GetPipeline, previous_handler: Callable[..., Any] | None) -> None:
+        self._get_pipeline = get_pipeline
+        self._previous_handler = previous_handler
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         fields: dict[str, Any] = {}
         for key in ("task", "future", "handle"):
-            if (thing := context.get(key)) is not None:
-                name = getattr(thing, "get_name", None)
-                fields[ASYNCIO_SOURCE] = f"{key} {name() if name is not None else safe_str(thing)}"
+            if (source := context.get(key)) is not None:
+                get_name = getattr(source, "get_name", None)
+                fields[ASYNCIO_SOURCE] = f"{key} {get_name() if get_name is not None else safe_str(source)}"
                 break
         message = str(context.get("message") or "unhandled exception in the event loop")
-        self._stream().emit(ERROR, message, fields, "asyncio", error if isinstance(error, BaseException) else None)
-        if self._before is not None:
+        exception = error if isinstance(error, BaseException) else None
+        self._get_pipeline().emit(ERROR, message, fields, "asyncio", exception)
+        if self._previous_handler is not None:
             token = logged_by_loop_handler.set(True)
             try:
-                self._before(loop, context)
+                self._previous_handler(loop, context)
             finally:
                 logged_by_loop_handler.reset(token)
 
 
-def watch_loop(loop: asyncio.AbstractEventLoop, stream: Current) -> None:
-    """Let what a loop cannot hand to anybody be one line, and then what its handler makes of it."""
-    before = loop.get_exception_handler()
-    if not isinstance(before, _LoopHandler):
-        loop.set_exception_handler(_LoopHandler(stream, before))
+def watch_loop(loop: asyncio.AbstractEventLoop, get_pipeline: GetPipeline) -> None:
+    """Log unhandled exceptions of an event loop; its previous exception handler is called afterwards."""
+    previous_handler = loop.get_exception_handler()
+    if not isinstance(previous_handler, _LoopExceptionHandler):
+        loop.set_exception_handler(_LoopExceptionHandler(get_pipeline, previous_handler))

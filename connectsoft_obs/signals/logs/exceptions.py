@@ -1,4 +1,4 @@
-"""What a log line says about an exception, and which exceptions have been said already."""
+"""Exception fields of a log record, and detection of exceptions that are logged already."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from connectsoft_obs.operations import exception_name
 from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.vocabulary import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE
 
-logged_exceptions: Final[ContextVar[BaseException | None]] = ContextVar("connectsoft-obs-reported", default=None)
-"""The exception that an adapter has told about before raising it on; the server's own line about it says nothing new."""
+logged_exception: Final[ContextVar[BaseException | None]] = ContextVar("connectsoft-obs-logged-exception", default=None)
+"""The exception that an adapter logged before re-raising it; the server's own record about it is a duplicate."""
 
-logged_by_loop_handler: Final[ContextVar[bool]] = ContextVar("connectsoft-obs-loop-told", default=False)
-"""Whether an event loop's handler runs after our line about the same thing; asyncio's own would be its second."""
+logged_by_loop_handler: Final[ContextVar[bool]] = ContextVar("connectsoft-obs-logged-by-loop-handler", default=False)
+"""True while the previous handler of an event loop runs; the record of asyncio's logger is a duplicate then."""
 
 
 def exception_fields(error: BaseException) -> dict[str, Any]:
@@ -23,29 +23,31 @@ def exception_fields(error: BaseException) -> dict[str, Any]:
     return {
         EXCEPTION_TYPE: exception_name(error),
         EXCEPTION_MESSAGE: safe_str(error, str),
-        EXCEPTION_STACKTRACE: safe_str(error, _stack),
+        EXCEPTION_STACKTRACE: safe_str(error, _format_stack),
     }
 
 
-def _stack(error: BaseException) -> str:
+def _format_stack(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-def was_reported(record: logging.LogRecord) -> bool:
-    """Whether a server's, or asyncio's, line is about something that was told already.
+def was_already_logged(record: logging.LogRecord) -> bool:
+    """Whether a record of a server or of asyncio is about an exception that is logged already.
 
-    Asked once for an exception, because then it is told: whatever holds it holds the frames it passed through, and all
-    that is in them.
+    Returns True once per exception and then releases it, because a reference to an exception keeps the frames of its
+    traceback, and all their local variables, alive.
     """
     if record.name == "asyncio":
         return logged_by_loop_handler.get()
-    told = logged_exceptions.get()
-    if told is None or record.levelno < logging.ERROR:
+    error = logged_exception.get()
+    if error is None or record.levelno < logging.ERROR:
         return False
     if record.exc_info:
-        same = record.exc_info[1] is told
-    else:  # Granian's has the stack trace in its text, whose end is the exception itself
-        same = safe_str(record.msg, str).rstrip().endswith(f"{type(told).__name__}: {safe_str(told, str)}".rstrip())
-    if same:
-        logged_exceptions.set(None)
-    return same
+        is_same = record.exc_info[1] is error
+    else:  # Granian puts the stack trace into the message, which ends with the exception
+        is_same = (
+            safe_str(record.msg, str).rstrip().endswith(f"{type(error).__name__}: {safe_str(error, str)}".rstrip())
+        )
+    if is_same:
+        logged_exception.set(None)
+    return is_same

@@ -1,4 +1,4 @@
-"""A line as bytes: one JSON object and a newline, whatever is in it, and never longer than a line may be."""
+"""Renders a log line as one JSON object and a newline, of bounded length."""
 
 from __future__ import annotations
 
@@ -10,39 +10,50 @@ from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.signals.logs.sanitizer import TRUNCATION_MARK
 
 MAX_LINE: Final = 65536
-"""Bytes of a line, its newline included; ContainerLogV2's limit."""
+"""Maximum bytes of a line, including its newline; the limit of ContainerLogV2 in Azure Monitor."""
 
+_MAX_KEY_LENGTH = 256
+_MAX_FIELDS_OF_SHORTENED_LINE = 100
 _NEWLINE = orjson.OPT_APPEND_NEWLINE
-_ANYTHING = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
+_NEWLINE_AND_ANY_KEY = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 
 
 def render(line: dict[str, Any]) -> bytes:
-    """The line as JSON. Nothing raises."""
+    """The line as JSON, at most MAX_LINE bytes. Never raises."""
     try:
         content = orjson.dumps(line, safe_str, _NEWLINE)
-    except Exception:  # noqa: BLE001  a key that is no text, half of a surrogate pair in a key
-        content = orjson.dumps({_text(key): value for key, value in line.items()}, safe_str, _ANYTHING)
-    return content if len(content) <= MAX_LINE else _fitted(line, len(content) - MAX_LINE)
+    except Exception:  # noqa: BLE001  a key that is not a string, or a lone surrogate in a key
+        content = orjson.dumps({_text(key): value for key, value in line.items()}, safe_str, _NEWLINE_AND_ANY_KEY)
+    return content if len(content) <= MAX_LINE else _shorten(line, len(content) - MAX_LINE)
 
 
-def _fitted(line: dict[str, Any], excess: int) -> bytes:
-    """The line with its largest values cut until it fits, and those that still do not left out."""
-    sizes = {key: len(orjson.dumps(value, safe_str, _ANYTHING)) for key, value in line.items()}
-    fitted = dict(line)
+def _shorten(line: dict[str, Any], excess: int) -> bytes:
+    """Truncate the largest values until the line fits; if that is not enough, drop fields."""
+    sizes = {key: len(orjson.dumps(value, safe_str, _NEWLINE_AND_ANY_KEY)) for key, value in line.items()}
+    shortened = dict(line)
     for key in sorted(sizes, key=sizes.__getitem__, reverse=True):
         if excess <= 0:
             break
         value = line[key]
-        text = value if isinstance(value, str) else orjson.dumps(value, safe_str, _ANYTHING).decode("utf-8", "replace")
-        # A character takes six bytes at most.
-        fitted[key] = text[: max(0, sizes[key] - excess - len(TRUNCATION_MARK) - 2) // 6] + TRUNCATION_MARK
-        excess -= sizes[key] - len(orjson.dumps(fitted[key]))
-    content = orjson.dumps({_text(key)[:256]: value for key, value in fitted.items()}, safe_str, _ANYTHING)
+        text = (
+            value
+            if isinstance(value, str)
+            else orjson.dumps(value, safe_str, _NEWLINE_AND_ANY_KEY).decode("utf-8", "replace")
+        )
+        # An escaped character takes at most six bytes.
+        shortened[key] = text[: max(0, sizes[key] - excess - len(TRUNCATION_MARK) - 2) // 6] + TRUNCATION_MARK
+        excess -= sizes[key] - len(orjson.dumps(shortened[key]))
+    content = orjson.dumps(
+        {_text(key)[:_MAX_KEY_LENGTH]: value for key, value in shortened.items()}, safe_str, _NEWLINE_AND_ANY_KEY
+    )
     if len(content) <= MAX_LINE:
         return content
-    kept = dict(list(fitted.items())[:100])
+    first_fields = dict(list(shortened.items())[:_MAX_FIELDS_OF_SHORTENED_LINE])
     return orjson.dumps(
-        {_text(key)[:256]: _text(value)[:64] for key, value in kept.items()} | {TRUNCATION_MARK: True}, None, _NEWLINE
+        {_text(key)[:_MAX_KEY_LENGTH]: _text(value)[:64] for key, value in first_fields.items()}
+        | {TRUNCATION_MARK: True},
+        None,
+        _NEWLINE,
     )
 
 

@@ -1,4 +1,4 @@
-"""Severities, and from which on each logger writes: the standard library's numbers, OpenTelemetry's words."""
+"""Log levels: numbers of the standard library, severity text and numbers of OpenTelemetry, and levels per logger."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ LEVEL_ALIASES: Final = {
     "fatal": CRITICAL,
     "msg": INFO,
 }
-ROOT: Final = "root"
-"""What the logger above all others is called in settings and by operators."""
+ROOT_LOGGER: Final = "root"
+"""Name of the root logger in settings and on the loggers endpoint."""
 
-_KEPT = 4096
+_MAX_CACHED = 4096
 
 
-def standard(level: int) -> int:
-    """The highest of the five levels that is not above `level`."""
+def standard_level(level: int) -> int:
+    """The highest of the five standard levels that is not above `level`; DEBUG for anything below INFO."""
     if level >= ERROR:
         return CRITICAL if level >= CRITICAL else ERROR
     if level >= INFO:
@@ -40,40 +40,40 @@ def standard(level: int) -> int:
 
 
 class Levels:
-    """The lowest level that each logger writes. Thread-safe.
+    """The minimum level of each logger. Thread-safe.
 
-    A logger without a level of its own has that of the nearest logger above it, by the dots in its name, as in the
-    standard library.
+    As in the standard library, a logger without a level of its own inherits that of its nearest ancestor, by the dots
+    in its name.
 
     Args:
-        lowest: level of all loggers that have none.
-        own: levels of single loggers, by name.
+        default_level: level of the root logger.
+        logger_levels: levels of single loggers, by name.
     """
 
-    def __init__(self, lowest: int, own: Mapping[str, int]) -> None:
-        self._configured = {ROOT: lowest, **own}
-        self._changed: dict[str, int] = {}
-        self.known: dict[str, int] = {}
-        """What `of` said before, by logger."""
+    def __init__(self, default_level: int, logger_levels: Mapping[str, int]) -> None:
+        self._configured = {ROOT_LOGGER: default_level, **logger_levels}
+        self._overrides: dict[str, int] = {}
+        self.cached_levels: dict[str, int] = {}
+        """Results of `effective_level()`, by logger."""
 
     def effective_level(self, logger: str) -> int:
-        """The lowest level this logger writes."""
-        return self.known.get(logger) or self._look_up(logger)
+        """The minimum level of a logger, inherited from its ancestors if it has none of its own."""
+        return self.cached_levels.get(logger) or self._look_up(logger)
 
-    def own(self) -> dict[str, int]:
-        """The levels that were set, by logger."""
-        return {**self._configured, **self._changed}
+    def explicit_levels(self) -> dict[str, int]:
+        """Levels that are set by name: the configured ones and the overrides."""
+        return {**self._configured, **self._overrides}
 
-    def change(self, levels: Mapping[str, int]) -> None:
-        """Put these levels over the configured ones, in place of those that were put there before."""
-        self._changed = dict(levels)
-        self.known = {}
+    def set_overrides(self, levels: Mapping[str, int]) -> None:
+        """Replace all overrides of the configured levels."""
+        self._overrides = dict(levels)
+        self.cached_levels = {}
 
     def _look_up(self, logger: str) -> int:
-        own, name = self.own(), logger
-        while name and name not in own:
+        levels, name = self.explicit_levels(), logger
+        while name and name not in levels:
             name = name.rpartition(".")[0]
-        level = max(own[name or ROOT], 1)
-        if len(self.known) < _KEPT:
-            self.known[logger] = level
+        level = max(levels[name or ROOT_LOGGER], 1)
+        if len(self.cached_levels) < _MAX_CACHED:
+            self.cached_levels[logger] = level
         return level

@@ -1,4 +1,4 @@
-"""The loggers that applications hold: structlog's interface, straight into the stream."""
+"""The logger that applications use: structlog's BoundLogger interface, writing directly to the log pipeline."""
 
 from __future__ import annotations
 
@@ -12,84 +12,89 @@ from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.signals.logs.levels import CRITICAL, DEBUG, ERROR, INFO, LEVEL_ALIASES, LEVEL_BY_NAME, WARNING
 from connectsoft_obs.signals.logs.pipeline import LogPipeline
-from connectsoft_obs.signals.logs.structlog_events import exception_of, formatted, from_event_dict
+from connectsoft_obs.signals.logs.structlog_events import format_message, from_event_dict, pop_exception
+from connectsoft_obs.signals.logs.structlog_private import CONTEXT_VARS
 
-Current = Callable[[], LogPipeline]
+GetPipeline = Callable[[], LogPipeline]
 Processors = Sequence[Callable[[Any, str, Any], Any]]
 
-_METHODS = {number: name for name, number in LEVEL_BY_NAME.items()}
-# What structlog.contextvars.bind_contextvars() has ever bound; while nothing was, nobody needs to look for it.
-_EVER_BOUND: Any = getattr(structlog.contextvars, "_CONTEXT_VARS", True)
+_METHOD_BY_LEVEL = {level: name for name, level in LEVEL_BY_NAME.items()}
 
 
 class Logger:
-    """A bound logger as structlog has them: `info("order placed", total=99.5)`, `bind(...)`, `exception(...)`.
+    """A bound logger like structlog's: `info("order placed", total=99.5)`, `bind(...)`, `exception(...)`.
 
-    Immutable and thread-safe. It asks for the stream each time it is used, so one made at import follows `configure()`
-    and `capture()`. What `structlog.contextvars` has bound is on its lines too.
+    Immutable and thread-safe. It resolves the pipeline for each call, so a logger created at import follows
+    `configure()` and `capture()`. Its records have the values of `structlog.contextvars` too.
 
     Args:
-        stream: gives the stream in force.
-        name: the logger's name; it may be empty.
-        context: fields of every line.
-        processors: structlog processors to run first, as somebody may add to structlog's configuration.
+        get_pipeline: returns the current log pipeline.
+        name: name of the logger; may be empty.
+        context: fields of every record.
+        processors: structlog processors to run first; an application can add them to structlog's configuration.
     """
 
-    __slots__ = ("_context", "_name", "_processors", "_stream")
+    __slots__ = ("_context", "_get_pipeline", "_name", "_processors")
 
-    def __init__(self, stream: Current, name: str, context: dict[str, Any], processors: Processors = ()) -> None:
-        self._stream = stream
+    def __init__(
+        self, get_pipeline: GetPipeline, name: str, context: dict[str, Any], processors: Processors = ()
+    ) -> None:
+        self._get_pipeline = get_pipeline
         self._name = name
         self._context = context
         self._processors = processors
 
     def bind(self, **new_values: Any) -> Logger:
-        """A logger that puts these on every line too."""
-        return Logger(self._stream, self._name, {**self._context, **new_values}, self._processors)
+        """A logger with additional fields."""
+        return Logger(self._get_pipeline, self._name, {**self._context, **new_values}, self._processors)
 
     def unbind(self, *keys: str) -> Logger:
-        """A logger without these; KeyError for one that is not bound."""
-        rest = dict(self._context)
+        """A logger without these fields.
+
+        Raises:
+            KeyError: a field is not bound.
+        """
+        context = dict(self._context)
         for key in keys:
-            del rest[key]
-        return Logger(self._stream, self._name, rest, self._processors)
+            del context[key]
+        return Logger(self._get_pipeline, self._name, context, self._processors)
 
     def try_unbind(self, *keys: str) -> Logger:
-        """A logger without these, bound or not."""
-        rest = {key: value for key, value in self._context.items() if key not in keys}
-        return Logger(self._stream, self._name, rest, self._processors)
+        """A logger without these fields; those that are not bound are ignored."""
+        context = {key: value for key, value in self._context.items() if key not in keys}
+        return Logger(self._get_pipeline, self._name, context, self._processors)
 
     def new(self, **new_values: Any) -> Logger:
-        """A logger with these alone."""
-        return Logger(self._stream, self._name, new_values, self._processors)
+        """A logger with these fields only."""
+        return Logger(self._get_pipeline, self._name, new_values, self._processors)
 
     def debug(self, event: Any = "", /, *args: Any, **fields: Any) -> None:
-        """Write a DEBUG line."""
+        """Log at DEBUG."""
         self._write(DEBUG, event, args, fields)
 
     def info(self, event: Any = "", /, *args: Any, **fields: Any) -> None:
-        """Write an INFO line."""
+        """Log at INFO."""
         self._write(INFO, event, args, fields)
 
     def warning(self, event: Any = "", /, *args: Any, **fields: Any) -> None:
-        """Write a WARN line."""
+        """Log at WARN."""
         self._write(WARNING, event, args, fields)
 
     def error(self, event: Any = "", /, *args: Any, **fields: Any) -> None:
-        """Write an ERROR line."""
+        """Log at ERROR."""
         self._write(ERROR, event, args, fields)
 
     def critical(self, event: Any = "", /, *args: Any, **fields: Any) -> None:
-        """Write a FATAL line."""
+        """Log at FATAL."""
         self._write(CRITICAL, event, args, fields)
 
     def exception(self, event: Any = "", /, *args: Any, **fields: Any) -> None:
-        """Write an ERROR line with the exception that is being handled."""
+        """Log at ERROR with the exception that is being handled."""
         fields.setdefault("exc_info", True)
         self._write(ERROR, event, args, fields)
 
     def log(self, level: int | str, event: Any = "", *args: Any, **fields: Any) -> None:
-        """Write a line of any level."""
+        """Log at any level, given as a number or a name."""
         number = LEVEL_ALIASES.get(level.lower(), INFO) if isinstance(level, str) else level
         self._write(number, event, args, fields)
 
@@ -98,34 +103,34 @@ class Logger:
     err = error
     msg = info
 
-    # Nothing here blocks, so what is awaited is the same.
+    # The methods do not block, so the asynchronous ones call the same code.
     async def adebug(self, event: Any = "", /, *args: Any, **fields: Any) -> None:
-        """`debug`, awaited."""
+        """Asynchronous `debug()`."""
         self._write(DEBUG, event, args, fields)
 
     async def ainfo(self, event: Any = "", /, *args: Any, **fields: Any) -> None:
-        """`info`, awaited."""
+        """Asynchronous `info()`."""
         self._write(INFO, event, args, fields)
 
     async def awarning(self, event: Any = "", /, *args: Any, **fields: Any) -> None:
-        """`warning`, awaited."""
+        """Asynchronous `warning()`."""
         self._write(WARNING, event, args, fields)
 
     async def aerror(self, event: Any = "", /, *args: Any, **fields: Any) -> None:
-        """`error`, awaited."""
+        """Asynchronous `error()`."""
         self._write(ERROR, event, args, fields)
 
     async def acritical(self, event: Any = "", /, *args: Any, **fields: Any) -> None:
-        """`critical`, awaited."""
+        """Asynchronous `critical()`."""
         self._write(CRITICAL, event, args, fields)
 
     async def aexception(self, event: Any = "", /, *args: Any, **fields: Any) -> None:
-        """`exception`, awaited."""
+        """Asynchronous `exception()`."""
         fields.setdefault("exc_info", True)
         self._write(ERROR, event, args, fields)
 
     async def alog(self, level: int | str, event: Any = "", *args: Any, **fields: Any) -> None:
-        """`log`, awaited."""
+        """Asynchronous `log()`."""
         self.log(level, event, *args, **fields)
 
     awarn = awarning
@@ -133,57 +138,60 @@ class Logger:
     amsg = ainfo
 
     def is_enabled_for(self, level: int) -> bool:
-        """Whether a line of this level would be written."""
+        """Whether a record of this level is written."""
         return level >= self.get_effective_level()
 
     def get_effective_level(self) -> int:
-        """The lowest level that would be written, as the standard library numbers them."""
-        return self._stream().levels.effective_level(self._name)
+        """The lowest level that is written, as a number of the standard library."""
+        return self._get_pipeline().levels.effective_level(self._name)
 
     def _write(self, level: int, event: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
         try:
-            stream = self._stream()
-            if level < stream.levels.effective_level(self._name):
+            pipeline = self._get_pipeline()
+            if level < pipeline.levels.effective_level(self._name):
                 return
-        except Exception as failure:  # noqa: BLE001  a log call never fails the caller
-            record_internal_error("logs", failure)
+        except Exception as error:  # noqa: BLE001  a log call never fails the caller
+            record_internal_error("logs", error)
             return
         if type(event) is str and not event and "event" in fields:
-            event = fields.pop("event")  # as structlog's own loggers take it by its name
+            event = fields.pop("event")  # structlog's own loggers accept the message as a keyword
         if self._context:
             fields = {**self._context, **fields}
-        if _EVER_BOUND:
+        if CONTEXT_VARS:
             fields = {**structlog.contextvars.get_contextvars(), **fields}
         if self._processors:
-            if (processed := self._processed(level, event, args, fields)) is None:
+            if (processed := self._run_processors(level, event, args, fields)) is None:
                 return
             (event, fields), args = processed, ()
         try:
-            self._say(stream, level, event, args, fields)
-        except Exception as failure:  # noqa: BLE001  a log call never fails the caller
-            record_internal_error("logs", failure)
+            self._emit(pipeline, level, event, args, fields)
+        except Exception as error:  # noqa: BLE001  a log call never fails the caller
+            record_internal_error("logs", error)
 
-    def _say(self, stream: LogPipeline, level: int, event: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
+    def _emit(
+        self, pipeline: LogPipeline, level: int, event: Any, args: tuple[Any, ...], fields: dict[str, Any]
+    ) -> None:
         message = event if type(event) is str else safe_str(event, str)
         if args:
-            message = formatted(message, args)
+            message = format_message(message, args)
         error = None
         if "exc_info" in fields or "stack_info" in fields:
-            error = exception_of(fields)
-        stream.write(get_current(), level, message, fields, self._name, error)
+            error = pop_exception(fields)
+        pipeline.write(get_current(), level, message, fields, self._name, error)
 
-    def _processed(
+    def _run_processors(
         self, level: int, event: Any, args: tuple[Any, ...], fields: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]] | None:
-        """Event and fields after processors that were added to structlog's configuration; None for a dropped one."""
-        result: Any = {**fields, "event": formatted(event, args) if args else event}
-        kept, method = dict(result), _METHODS.get(level, "info")
+        """Event and fields after the processors of structlog's configuration; None if they drop the event."""
+        result: Any = {**fields, "event": format_message(event, args) if args else event}
+        last_event_dict, method = dict(result), _METHOD_BY_LEVEL.get(level, "info")
         try:
             for processor in self._processors:
-                kept = dict(result)
+                last_event_dict = dict(result)
                 result = processor(self, method, result)
         except structlog.DropEvent:
             return None
-        # A renderer at the end has made text of it; the fields it was made of say more.
-        found = from_event_dict(method, result if isinstance(result, Mapping) else kept)
-        return found.message, found.fields if found.error is None else {**found.fields, "exc_info": found.error}
+        # A renderer at the end of the chain returns text; the fields that it rendered are used instead.
+        record = from_event_dict(method, result if isinstance(result, Mapping) else last_event_dict)
+        fields = record.fields if record.error is None else {**record.fields, "exc_info": record.error}
+        return record.message, fields

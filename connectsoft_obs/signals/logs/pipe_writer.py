@@ -1,14 +1,14 @@
-"""Whole lines into a file descriptor that others write to as well.
+"""Writes complete lines to a pipe that other processes write to as well.
 
-The workers of a service share one pipe. The kernel keeps a write of up to PIPE_BUF bytes in one piece; a longer line,
-as a stack trace makes one, could have another worker's line in its middle when the pipe is full. So writers of a pipe
-take turns: each locks the pipe itself for as long as it writes, which costs two system calls a batch, needs no file, and
-ends with the process that holds the lock.
+The workers of a service share one pipe. The kernel writes up to PIPE_BUF bytes atomically; a longer line, for example
+one with a stack trace, could be interleaved with a line of another worker when the pipe is full. So each worker locks
+the pipe while it writes. This costs two system calls per batch, needs no file, and the kernel releases the lock if the
+process dies.
 
-Others, such as the application's own `print`, take no turns. A write that finds the pipe empty and room for all of it is
-in one piece for them too, so while it is our turn as much is written at once as fits into an empty pipe. Each write lets
-go of the GIL and has to get it back from a busy event loop: at full load a write for every six lines took a tenth of the
-requests (tests/bench/throughput.py).
+Other writers, such as `print()` of the application, take no lock. A write that fits into the empty pipe is atomic for
+them too, so a worker with the lock writes as much at once as fits into an empty pipe. Each write releases the GIL and
+has to get it back from a busy event loop: at full load one write per six lines cost a tenth of the throughput
+(tests/bench/throughput.py).
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ termios: Any = None
 try:
     import fcntl
     import termios
-except ImportError:  # Windows, where a write to a pipe is one piece anyway
+except ImportError:  # Windows, where a write to a pipe is atomic
     pass
 
-PIECE = 4096
-"""Bytes that POSIX lets one writer of a pipe write without another's in between (PIPE_BUF on Linux), lock or not."""
+PIPE_BUF = 4096
+"""Bytes that POSIX guarantees to be written to a pipe atomically on Linux, with or without a lock."""
 
-_MOMENT, _MOMENTS = 0.0005, 10
-"""Seconds that a reader is given to empty the pipe, and how often; then it is written to in pieces of PIECE."""
+_POLL_INTERVAL, _MAX_POLLS = 0.0005, 10
+"""How often, and after how many seconds, to check whether a reader has emptied the pipe; then writes have PIPE_BUF
+bytes."""
 
 _INT = struct.Struct("i")
 
 
 class WriteTimeout(Exception):
-    """Nobody read in time. `lines` is how many were written whole before that."""
+    """The reader was too slow. `lines` is the number of lines that were written completely."""
 
     def __init__(self, lines: int) -> None:
         super().__init__(lines)
@@ -49,114 +50,115 @@ class WriteTimeout(Exception):
 
 
 class PipeWriter:
-    """Writes lines to one descriptor; one thread of a process at a time.
+    """Writes lines to one file descriptor. Not thread-safe.
 
     Args:
-        number: the descriptor. It may be in non-blocking mode, as some parents leave it.
+        fd: the file descriptor. It may be in non-blocking mode, as some parent processes leave it.
     """
 
-    def __init__(self, number: int) -> None:
-        self._number = number
-        self._turns = fcntl is not None and _is_pipe(number)
-        self._capacity = _capacity(number)
-        self._torn = False
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._uses_lock = fcntl is not None and _is_pipe(fd)
+        self._capacity = _pipe_capacity(fd)
+        self._has_partial_line = False
 
-    def write(self, lines: list[bytes], until: float | None) -> None:
-        """Write whole lines, waiting for a reader for ever, or until a moment of the monotonic clock.
+    def write(self, lines: list[bytes], deadline: float | None) -> None:
+        """Write complete lines.
+
+        Args:
+            lines: the lines, each with its newline.
+            deadline: time of the monotonic clock until which to wait for the reader; None waits indefinitely.
 
         Raises:
-            Blocked: that moment came.
-            OSError: the descriptor cannot be written to any more.
+            WriteTimeout: the deadline has passed.
+            OSError: the descriptor is not writable.
         """
-        locked = self._turns and self._lock(until)
+        has_lock = self._uses_lock and self._lock(deadline)
         written = 0
         try:
-            if self._torn:
-                self._whole(b"\n", until)
-                self._torn = False
+            if self._has_partial_line:
+                self._write_all(b"\n", deadline)
+                self._has_partial_line = False
             ends, size = list(accumulate(map(len, lines))), 0
             while written < len(lines):
-                room = self._room() if locked and until is None else PIECE
-                last = max(
-                    bisect_right(ends, size + room), written + 1
-                )  # a line longer than that is a piece of its own
-                self._whole(b"".join(lines[written:last]), until)
+                limit = self._max_write_size() if has_lock and deadline is None else PIPE_BUF
+                last = max(bisect_right(ends, size + limit), written + 1)  # a longer line is written on its own
+                self._write_all(b"".join(lines[written:last]), deadline)
                 written, size = last, ends[last - 1]
         except WriteTimeout:
             raise WriteTimeout(written) from None
         finally:
-            if locked:
+            if has_lock:
                 with suppress(OSError):
-                    fcntl.lockf(self._number, fcntl.LOCK_UN)
+                    fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
-    def _lock(self, until: float | None) -> bool:
+    def _lock(self, deadline: float | None) -> bool:
         try:
-            if until is None:
-                fcntl.lockf(self._number, fcntl.LOCK_EX)
+            if deadline is None:
+                fcntl.lockf(self._fd, fcntl.LOCK_EX)
                 return True
             while True:
                 with suppress(BlockingIOError, PermissionError):
-                    fcntl.lockf(self._number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     return True
-                if time.monotonic() >= until:
+                if time.monotonic() >= deadline:
                     raise WriteTimeout(0)
                 time.sleep(0.001)
-        except OSError:  # a system that locks no pipes
-            self._turns = False
+        except OSError:  # the operating system cannot lock pipes
+            self._uses_lock = False
             return False
 
-    def _room(self) -> int:
-        """Bytes that are written in one piece whoever else writes, once a reader had a moment to empty the pipe."""
+    def _max_write_size(self) -> int:
+        """Bytes that can be written atomically for all writers, after giving the reader time to empty the pipe."""
         if not self._capacity:
-            return PIECE
-        for _ in range(_MOMENTS):
-            (waiting,) = _INT.unpack(fcntl.ioctl(self._number, termios.FIONREAD, bytes(_INT.size)))
-            if not waiting:
-                return self._capacity - 2 * PIECE  # two pages for what others write in between
-            time.sleep(_MOMENT)
-        return PIECE
+            return PIPE_BUF
+        for _ in range(_MAX_POLLS):
+            (unread,) = _INT.unpack(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(_INT.size)))
+            if not unread:
+                return self._capacity - 2 * PIPE_BUF  # two pages for writers without the lock
+            time.sleep(_POLL_INTERVAL)
+        return PIPE_BUF
 
-    def _whole(self, content: bytes, until: float | None) -> None:
+    def _write_all(self, content: bytes, deadline: float | None) -> None:
         rest = memoryview(content)
         while rest:
-            if until is not None:
-                self._wait(until, len(rest) < len(content))
+            if deadline is not None:
+                self._wait_writable(deadline, len(rest) < len(content))
             try:
-                written = os.write(self._number, rest if until is None else rest[:PIECE])
+                written = os.write(self._fd, rest if deadline is None else rest[:PIPE_BUF])
             except BlockingIOError:
-                self._wait(until, len(rest) < len(content))
+                self._wait_writable(deadline, len(rest) < len(content))
                 continue
             rest = rest[written:]
 
-    def _wait(self, until: float | None, begun: bool) -> None:
-        """Wait until something can be written."""
-        seconds = None if until is None else max(until - time.monotonic(), 0)
-        if not _writable(self._number, seconds):
-            self._torn = self._torn or begun
+    def _wait_writable(self, deadline: float | None, is_partial: bool) -> None:
+        timeout = None if deadline is None else max(deadline - time.monotonic(), 0)
+        if not _poll_writable(self._fd, timeout):
+            self._has_partial_line = self._has_partial_line or is_partial
             raise WriteTimeout(0)
 
 
-def _is_pipe(number: int) -> bool:
+def _is_pipe(fd: int) -> bool:
     try:
-        mode = os.fstat(number).st_mode
+        mode = os.fstat(fd).st_mode
     except OSError:
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
-def _writable(number: int, seconds: float | None) -> bool:
+def _poll_writable(fd: int, timeout: float | None) -> bool:
     if hasattr(select, "poll"):
         poll = select.poll()
-        poll.register(number, select.POLLOUT)
-        return bool(poll.poll(None if seconds is None else seconds * 1000))
-    if os.name == "nt":  # only sockets can be asked there
+        poll.register(fd, select.POLLOUT)
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
+    if os.name == "nt":  # select() supports only sockets there
         return True
-    return bool(select.select([], [number], [], seconds)[1])
+    return bool(select.select([], [fd], [], timeout)[1])
 
 
-def _capacity(number: int) -> int:
-    """Bytes that a pipe holds, as far as the system tells; 0 for what is no pipe."""
+def _pipe_capacity(fd: int) -> int:
+    """Capacity of a pipe in bytes; 0 if it is not a pipe or the operating system does not provide it."""
     try:
-        return int(fcntl.fcntl(number, fcntl.F_GETPIPE_SZ))
+        return int(fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ))
     except (AttributeError, OSError):
         return 0

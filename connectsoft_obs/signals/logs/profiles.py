@@ -1,4 +1,4 @@
-"""The shapes a log line can have: a profile is a table of names, not code."""
+"""Log profiles: tables of the JSON keys and severity names of each supported log format."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from connectsoft_obs.vocabulary import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Which key holds what.
+    """JSON keys and severity names of a log format.
 
     Args:
-        head: the keys that come first, in their order; those that hold nothing are left out.
-        timestamp, severity, message, logger, trace_id, span_id, trace_flags, sampled, operation: the keys of what each
-            says; "" leaves it out. `sampled` is the trace's sampled flag as truth, `operation` the name of what runs.
-        trace_prefix: stands before the trace id, with resource attributes in braces; left out where one is unknown.
-        words: what a level is called.
+        leading_keys: keys that come first, in their order; those without a value are left out.
+        timestamp, severity, message, logger, trace_id, span_id, trace_flags, sampled, operation: key of each; "" leaves
+            it out. `sampled` is the sampled flag of the trace as a boolean, `operation` the name of the operation.
+        trace_prefix: prefix of the trace id, with resource attributes in braces; left out if one of them is unknown.
+        severity_names: name of each level.
         resource: resource attributes on every line, and their keys.
-        always: keys that are null, rather than absent, when nothing is known.
-        names: keys of attributes that are called something else.
-        camel: whether the other attributes are written in camelCase.
+        always_present: keys that are null instead of absent if there is no value.
+        renamed_attributes: attributes whose key is not derived from their name.
+        camel_case: whether the keys of other attributes are written in camelCase.
         constants: fields that are the same on every line.
-        kept: more keys that a caller may not use as they are.
+        reserved_keys: more keys that attributes of the application cannot use; they get the prefix `attr.`.
     """
 
-    head: tuple[str, ...]
+    leading_keys: tuple[str, ...]
     timestamp: str = "timestamp"
     severity: str = "severity"
     message: str = "message"
@@ -51,35 +51,35 @@ class Profile:
     sampled: str = ""
     operation: str = ""
     trace_prefix: str = ""
-    words: Mapping[int, str] = field(default_factory=lambda: SEVERITY_TEXT)
+    severity_names: Mapping[int, str] = field(default_factory=lambda: SEVERITY_TEXT)
     resource: Mapping[str, str] = field(default_factory=dict)
-    always: tuple[str, ...] = ()
-    names: Mapping[str, str] = field(default_factory=dict)
-    camel: bool = False
+    always_present: tuple[str, ...] = ()
+    renamed_attributes: Mapping[str, str] = field(default_factory=dict)
+    camel_case: bool = False
     constants: Mapping[str, str] = field(default_factory=dict)
-    kept: tuple[str, ...] = ()
+    reserved_keys: tuple[str, ...] = ()
 
 
-_SAME: Final = {name: name for name in (SERVICE_NAME, SERVICE_VERSION, ENVIRONMENT)}
-_DOTNET_WORDS: Final = {
+_RESOURCE_KEYS: Final = {name: name for name in (SERVICE_NAME, SERVICE_VERSION, ENVIRONMENT)}
+_DOTNET_SEVERITY: Final = {
     DEBUG: "Debug",
     INFO: "Information",
     WARNING: "Warning",
     ERROR: "Error",
     CRITICAL: "Critical",
 }
-_GCP_WORDS: Final = {DEBUG: "DEBUG", INFO: "INFO", WARNING: "WARNING", ERROR: "ERROR", CRITICAL: "CRITICAL"}
-_LOWER: Final = {DEBUG: "debug", INFO: "info", WARNING: "warning", ERROR: "error", CRITICAL: "critical"}
+_GCP_SEVERITY: Final = {DEBUG: "DEBUG", INFO: "INFO", WARNING: "WARNING", ERROR: "ERROR", CRITICAL: "CRITICAL"}
+_LOWER_CASE_SEVERITY: Final = {DEBUG: "debug", INFO: "info", WARNING: "warning", ERROR: "error", CRITICAL: "critical"}
 
 OTEL: Final = Profile(
-    head=("timestamp", "severity", "message", "logger", "trace_id", "span_id", "trace_flags", *_SAME),
+    leading_keys=("timestamp", "severity", "message", "logger", "trace_id", "span_id", "trace_flags", *_RESOURCE_KEYS),
     trace_flags="trace_flags",
-    resource=_SAME,
+    resource=_RESOURCE_KEYS,
 )
 
-# The .NET services' lines: camelCase, .NET's words for levels, and the fields that every line of theirs has.
+# The format of ConnectSoft's .NET services: camelCase, .NET's level names, and the fields that each of their lines has.
 CONNECTSOFT: Final = Profile(
-    head=(
+    leading_keys=(
         "timestamp", "level", "message", "service", "operation", "environment", "version",
         "tenantId", "traceId", "spanId", "correlationId", "logger",
     ),
@@ -87,18 +87,18 @@ CONNECTSOFT: Final = Profile(
     trace_id="traceId",
     span_id="spanId",
     operation="operation",
-    words=_DOTNET_WORDS,
+    severity_names=_DOTNET_SEVERITY,
     resource={SERVICE_NAME: "service", ENVIRONMENT: "environment", SERVICE_VERSION: "version"},
-    always=("service", "operation", "environment", "version", "tenantId", "traceId", "correlationId"),
-    names={attribute: f"{attribute.split('.')[1]}Id" for attribute in DIMENSIONS.values()}
+    always_present=("service", "operation", "environment", "version", "tenantId", "traceId", "correlationId"),
+    renamed_attributes={attribute: f"{attribute.split('.')[1]}Id" for attribute in DIMENSIONS.values()}
     | {EXCEPTION_TYPE: "exceptionType", EXCEPTION_MESSAGE: "exceptionMessage", EXCEPTION_STACKTRACE: "exception"},
-    camel=True,
+    camel_case=True,
 )  # fmt: skip
 
-# Elastic Common Schema 8.11. A store that turns dots into objects cannot hold `error` beside `error.type`: the roots of
-# the names we use are kept from callers.
+# Elastic Common Schema 8.11. Elasticsearch turns dots into objects and rejects a document with both `error` and
+# `error.type`, so the first segments of all names in use are reserved.
 ECS: Final = Profile(
-    head=(
+    leading_keys=(
         "@timestamp", "log.level", "message", "ecs.version", "log.logger", "trace.id", "span.id",
         "service.name", "service.version", "service.environment",
     ),
@@ -107,20 +107,20 @@ ECS: Final = Profile(
     logger="log.logger",
     trace_id="trace.id",
     span_id="span.id",
-    words=_LOWER,
+    severity_names=_LOWER_CASE_SEVERITY,
     resource={SERVICE_NAME: SERVICE_NAME, SERVICE_VERSION: SERVICE_VERSION, ENVIRONMENT: "service.environment"},
-    names={
+    renamed_attributes={
         EXCEPTION_TYPE: "error.type",
         EXCEPTION_MESSAGE: "error.message",
         EXCEPTION_STACKTRACE: "error.stack_trace",
-        # A document has a field once; the class of an exception and what an operation failed of share one name.
+        # ECS has one `error.type`, which is the exception class; the low-cardinality error type gets another key.
         ERROR_TYPE: "error.code",
         EVENT_NAME: "event.action",
         HTTP_REQUEST_BODY_SIZE: "http.request.body.bytes",
         HTTP_RESPONSE_BODY_SIZE: "http.response.body.bytes",
     },
     constants={"ecs.version": "8.11.0"},
-    kept=(
+    reserved_keys=(
         "client", "code", "connectsoft", "ecs", "error", "event", "http", "log", "otel", "service",
         "span", "thread", "trace", "url", "user_agent",
     ),
@@ -128,19 +128,19 @@ ECS: Final = Profile(
 
 # The special fields of Google Cloud's structured logging.
 GCP: Final = Profile(
-    head=(
+    leading_keys=(
         "time", "severity", "message", "logger", "logging.googleapis.com/trace", "logging.googleapis.com/spanId",
-        "logging.googleapis.com/trace_sampled", *_SAME,
+        "logging.googleapis.com/trace_sampled", *_RESOURCE_KEYS,
     ),
     timestamp="time",
     trace_id="logging.googleapis.com/trace",
     span_id="logging.googleapis.com/spanId",
     sampled="logging.googleapis.com/trace_sampled",
     trace_prefix="projects/{cloud.account.id}/traces/",
-    words=_GCP_WORDS,
-    resource=_SAME,
-    names={EXCEPTION_STACKTRACE: "stack_trace"},
-    kept=("timestamp", "timestampSeconds", "timestampNanos"),
+    severity_names=_GCP_SEVERITY,
+    resource=_RESOURCE_KEYS,
+    renamed_attributes={EXCEPTION_STACKTRACE: "stack_trace"},
+    reserved_keys=("timestamp", "timestampSeconds", "timestampNanos"),
 )  # fmt: skip
 
 PROFILES: Final = {"otel": OTEL, "connectsoft": CONNECTSOFT, "ecs": ECS, "gcp": GCP}

@@ -1,4 +1,4 @@
-"""What keeps one event from drowning all others: so many lines a second, then a summary of the rest."""
+"""Rate limiting of repeated log events, with a summary of what was suppressed."""
 
 from __future__ import annotations
 
@@ -15,105 +15,111 @@ from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs.levels import CRITICAL, ERROR
 
 WINDOW: Final = 1.0
-"""Seconds in which lines are counted."""
+"""Seconds in which records are counted."""
 
-EVENTS: Final = 1000
-"""Events that are told apart within a window; lines of further ones are all written."""
+MAX_EVENTS: Final = 1000
+"""Events that are counted separately within a window; records of further events are not limited."""
 
 
-class Event(NamedTuple):
-    """What makes two lines the same event: below ERROR what is said, from there on all that it says.
+class EventKey(NamedTuple):
+    """Identity of a log event.
 
-    What differs from request to request, such as the trace, does not count.
+    Below ERROR: level, logger and message. From ERROR on also the exception, where it was raised, and the fields of the
+    log call. Correlation ids and bound attributes are not part of it.
     """
 
     level: int
     logger: str
     message: str
     error: str = ""
-    where: tuple[str, int] = ("", 0)
-    told: int = 0
+    raised_at: tuple[str, int] = ("", 0)
+    content_hash: int = 0
 
 
-Summarise = Callable[[Event, int], None]
+LogSummary = Callable[[EventKey, int], None]
 
 
 class RateLimiter:
-    """Counts lines by event and lets so many of each through a second. Thread-safe.
+    """Limits the records per second of each event. Thread-safe.
 
     Args:
-        settings: how many.
-        summarise: told of each event that was held back, and how often, when its second is over.
-        later: runs a function after so many seconds, if it can.
+        settings: the limits.
+        log_summary: called with an event and the number of its suppressed records when the window is over.
+        call_later: calls a function after a delay in seconds, if it can.
     """
 
     def __init__(
-        self, settings: Settings, summarise: Summarise, later: Callable[[float, Callable[[], None]], None]
+        self, settings: Settings, log_summary: LogSummary, call_later: Callable[[float, Callable[[], None]], None]
     ) -> None:
-        self._errors = settings.log_error_rate_limit
-        self._events = settings.log_rate_limit
-        self._summarise = summarise
-        self._later = later
-        self.lowest = 0 if self._events else ERROR if self._errors else CRITICAL + 1000
+        self._error_limit = settings.log_error_rate_limit
+        self._limit = settings.log_rate_limit
+        self._log_summary = log_summary
+        self._call_later = call_later
+        self.min_level = 0 if self._limit else ERROR if self._error_limit else CRITICAL + 1000
+        """Records below this level are never limited."""
         self.after_fork_in_child()
         register_fork_handler(self)
 
     def after_fork_in_child(self) -> None:
-        """In a forked child, and at first: nothing was counted."""
+        """Initialise the state, also in a forked child: all counts are zero."""
         self._lock = threading.Lock()
-        self._seen: dict[Event, int] = {}
-        self._held: dict[Event, int] = {}
-        self._until = 0.0
+        self._counts: dict[EventKey, int] = {}
+        self._suppressed: dict[EventKey, int] = {}
+        self._window_end = 0.0
 
     def allow(
-        self, level: int, logger: str, message: str, given: Mapping[str, Any], error: BaseException | None
+        self, level: int, logger: str, message: str, fields: Mapping[str, Any], error: BaseException | None
     ) -> bool:
-        """Whether a line may be written; asked only for levels from `lowest` on."""
-        limit = self._errors if level >= ERROR else self._events
+        """Whether a record may be written. Call it only for levels from `min_level` on."""
+        limit = self._error_limit if level >= ERROR else self._limit
         if not limit:
             return True
-        event = _error(level, logger, message, given, error) if level >= ERROR else Event(level, logger, message)
+        event = (
+            _error_event(level, logger, message, fields, error) if level >= ERROR else EventKey(level, logger, message)
+        )
         with self._lock:
             now = monotonic()
-            over = self._roll(now) if now >= self._until else ()
-            seen = self._seen.get(event, 0) + 1
-            if seen > 1 or len(self._seen) < EVENTS:
-                self._seen[event] = seen
-            held = seen > limit
-            first = held and not self._held
-            if held:
-                self._held[event] = self._held.get(event, 0) + 1
-        for past, number in over:
-            self._summarise(past, number)
-        if first:
-            self._later(WINDOW, self.flush_summaries)
-        return not held
+            summaries = self._start_window(now) if now >= self._window_end else ()
+            count = self._counts.get(event, 0) + 1
+            if count > 1 or len(self._counts) < MAX_EVENTS:
+                self._counts[event] = count
+            is_suppressed = count > limit
+            is_first = is_suppressed and not self._suppressed
+            if is_suppressed:
+                self._suppressed[event] = self._suppressed.get(event, 0) + 1
+        for past_event, number in summaries:
+            self._log_summary(past_event, number)
+        if is_first:
+            self._call_later(WINDOW, self.flush_summaries)
+        return not is_suppressed
 
-    def flush_summaries(self, whole: bool = False) -> None:
-        """Tell what was held back in windows that are over, or with `whole` in the present one too."""
+    def flush_summaries(self, include_current: bool = False) -> None:
+        """Log summaries of windows that are over; with `include_current` of the current window too."""
         with self._lock:
             now = monotonic()
-            over = self._roll(now) if whole or now >= self._until else ()
-        for past, number in over:
-            self._summarise(past, number)
+            summaries = self._start_window(now) if include_current or now >= self._window_end else ()
+        for event, number in summaries:
+            self._log_summary(event, number)
 
-    def _roll(self, now: float) -> list[tuple[Event, int]]:
-        over = list(self._held.items())
-        self._seen, self._held = {}, {}
-        self._until = now + WINDOW
-        return over
+    def _start_window(self, now: float) -> list[tuple[EventKey, int]]:
+        summaries = list(self._suppressed.items())
+        self._counts, self._suppressed = {}, {}
+        self._window_end = now + WINDOW
+        return summaries
 
 
-def _error(level: int, logger: str, message: str, given: Mapping[str, Any], error: BaseException | None) -> Event:
-    told = hash(safe_str(given)) if given else 0
+def _error_event(
+    level: int, logger: str, message: str, fields: Mapping[str, Any], error: BaseException | None
+) -> EventKey:
+    content_hash = hash(safe_str(fields)) if fields else 0
     if error is None:
-        return Event(level, logger, message, told=told)
-    told ^= hash(safe_str(error, str))
-    return Event(level, logger, message, exception_name(error), _raised(error.__traceback__), told)
+        return EventKey(level, logger, message, content_hash=content_hash)
+    content_hash ^= hash(safe_str(error, str))
+    return EventKey(level, logger, message, exception_name(error), _raised_at(error.__traceback__), content_hash)
 
 
-def _raised(trace: TracebackType | None) -> tuple[str, int]:
-    """File and line where an exception was raised."""
+def _raised_at(trace: TracebackType | None) -> tuple[str, int]:
+    """File and line at which an exception was raised."""
     if trace is None:
         return "", 0
     while trace.tb_next is not None:

@@ -1,8 +1,8 @@
-"""Levels that operators set at run time: for a while, in all workers of a service, and then gone again.
+"""Log levels that operators set at run time, for a limited time, in all workers of a service.
 
-The workers of a service share nothing but their parent. So each level is a small file in a directory named after service
-and parent process; a thread of each worker looks there once a second. Where no such directory can be had, a level holds
-in the worker that was asked.
+Workers of one service have only their parent process in common. Each override is a small file in a directory that is
+named after the service and the parent process; a thread of each worker reads the directory once a second. If there is
+no such directory, an override applies only to the worker that received the request.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from connectsoft_obs.process import threads
 from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.process.identity import process_start_time
 from connectsoft_obs.process.private_dir import private_dir
-from connectsoft_obs.signals.logs.levels import INFO, LEVEL_BY_NAME, ROOT, Levels
+from connectsoft_obs.signals.logs.levels import INFO, LEVEL_BY_NAME, ROOT_LOGGER, Levels
 
-PERIOD: Final = 1.0
-"""Seconds until the other workers know."""
+REFRESH_INTERVAL: Final = 1.0
+"""Seconds until all workers apply a change."""
 
-LOGGERS: Final = 100
-"""Loggers that may have a level of their own at run time."""
+MAX_LOGGERS: Final = 100
+"""Loggers that may have an override at the same time."""
 
-Say = Callable[[int, str, dict[str, Any]], None]
-_WORDS = {number: name for name, number in LEVEL_BY_NAME.items()}
+LogFunction = Callable[[int, str, dict[str, Any]], None]
+_LEVEL_NAMES = {number: name for name, number in LEVEL_BY_NAME.items()}
 
 
 class Override(NamedTuple):
-    """One level: `until` is Unix time in seconds."""
+    """A level and the Unix time in seconds until which it applies."""
 
     level: int
     until: float
@@ -46,133 +46,131 @@ class RuntimeLevels:
     """The run-time levels of one process. Thread-safe; no method raises.
 
     Args:
-        service: whose workers share them.
-        levels: what they are put over.
-        longest: seconds a level stays at most.
-        say: writes a line about each change.
+        service: name of the service whose workers share the levels.
+        levels: the levels that are overridden.
+        max_seconds: maximum duration of an override.
+        log: logs a record about each change.
     """
 
-    def __init__(self, service: str, levels: Levels, longest: float, say: Say) -> None:
-        self.longest = longest
+    def __init__(self, service: str, levels: Levels, max_seconds: float, log: LogFunction) -> None:
+        self.max_seconds = max_seconds
         self._service = service
         self._levels = levels
-        self._say = say
+        self._log = log
         self.after_fork_in_child()
         register_fork_handler(self)
 
     def after_fork_in_child(self) -> None:
-        """In a forked child, and at first: no thread runs, and the parent may be another."""
-        self._held: dict[str, Override] = {}
-        self._alone: dict[str, Override] = {}
-        self._before: dict[str, int] = {}
-        self._place: Path | None = None
+        """Initialise the state, also in a forked child: no thread, and possibly another parent process."""
+        self._active: dict[str, Override] = {}
+        self._local: dict[str, Override] = {}
+        self._stdlib_levels: dict[str, int] = {}
+        self._cached_directory: Path | None = None
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def current(self) -> dict[str, Override]:
-        """The levels in force, by logger."""
-        return dict(self._held)
+    def active_overrides(self) -> dict[str, Override]:
+        """The overrides in effect, by logger."""
+        return dict(self._active)
 
     def set(self, logger: str, level: int, seconds: float) -> bool:
-        """Set a logger's level for some seconds; False where there is no room for one more."""
-        override = Override(level, time.time() + min(max(seconds, 0.0), self.longest))
+        """Override the level of a logger for some seconds; False if too many loggers have an override."""
+        override = Override(level, time.time() + min(max(seconds, 0.0), self.max_seconds))
         with self._lock:
-            if logger not in self._held and len(self._held) >= LOGGERS:
+            if logger not in self._active and len(self._active) >= MAX_LOGGERS:
                 return False
-            if not self._write(logger, override):
-                self._alone[logger] = override
-        self.look()
+            if not self._write_file(logger, override):
+                self._local[logger] = override
+        self.refresh()
         return True
 
-    def look(self) -> None:
-        """Put in force what is in the directory now, and end what is over."""
+    def refresh(self) -> None:
+        """Apply the overrides in the directory and end those that have expired."""
         with self._lock:
             now = time.time()
-            self._alone = {name: one for name, one in self._alone.items() if one.until > now}
-            found = {**self._read(now), **self._alone}
-            before, self._held = self._held, found
-            if found == before:
+            self._local = {name: override for name, override in self._local.items() if override.until > now}
+            overrides = {**self._read_files(now), **self._local}
+            previous, self._active = self._active, overrides
+            if overrides == previous:
                 return
-            self._levels.change({name: one.level for name, one in found.items()})
-            self._standard(found)
-        for name in sorted(found.keys() | before.keys()):
-            was, now_is = before.get(name), found.get(name)
-            if was != now_is:
-                self._tell(name, now_is)
+            self._levels.set_overrides({name: override.level for name, override in overrides.items()})
+            self._apply_to_stdlib(overrides)
+        for name in sorted(overrides.keys() | previous.keys()):
+            override = overrides.get(name)
+            if override != previous.get(name):
+                self._log_change(name, override)
 
     def start(self) -> None:
-        """Look once a second from now on, in a thread of this process."""
+        """Refresh once a second in a thread of this process."""
         with self._lock:
             if self._thread is None:
                 self._stopped.clear()
                 self._thread = threads.start_thread("obs-log-levels", self._run)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the thread."""
         self._stopped.set()
         self._thread = None
 
     def _run(self) -> None:
-        while not self._stopped.wait(PERIOD):
-            self.look()
+        while not self._stopped.wait(REFRESH_INTERVAL):
+            self.refresh()
 
-    def _tell(self, name: str, now_is: Override | None) -> None:
-        facts: dict[str, Any] = {
-            "name": name,
-            "level": _WORDS.get(self._levels.effective_level("" if name == ROOT else name)),
-        }
-        if now_is is None:
-            self._say(INFO, "log level is back to what was configured", facts)
+    def _log_change(self, name: str, override: Override | None) -> None:
+        level = self._levels.effective_level("" if name == ROOT_LOGGER else name)
+        fields: dict[str, Any] = {"name": name, "level": _LEVEL_NAMES.get(level)}
+        if override is None:
+            self._log(INFO, "log level was reset to its configured value", fields)
         else:
-            seconds = round(now_is.until - time.time())
-            self._say(INFO, "log level was set at run time", {**facts, "seconds": seconds})
+            seconds = round(override.until - time.time())
+            self._log(INFO, "log level was set at run time", {**fields, "seconds": seconds})
 
-    def _standard(self, found: dict[str, Override]) -> None:
-        """The same for the standard library's loggers, which would not make the records otherwise."""
-        for name in self._before.keys() - found.keys():
-            logging.getLogger(None if name == ROOT else name).setLevel(self._before.pop(name))
-        for name, one in found.items():
-            logger = logging.getLogger(None if name == ROOT else name)
-            self._before.setdefault(name, logger.level)
-            logger.setLevel(one.level)
+    def _apply_to_stdlib(self, overrides: dict[str, Override]) -> None:
+        """Set the levels of the standard library's loggers, which would not create the records otherwise."""
+        for name in self._stdlib_levels.keys() - overrides.keys():
+            logging.getLogger(None if name == ROOT_LOGGER else name).setLevel(self._stdlib_levels.pop(name))
+        for name, override in overrides.items():
+            logger = logging.getLogger(None if name == ROOT_LOGGER else name)
+            self._stdlib_levels.setdefault(name, logger.level)
+            logger.setLevel(override.level)
 
-    def _write(self, logger: str, override: Override) -> bool:
+    def _write_file(self, logger: str, override: Override) -> bool:
         try:
-            place = self._directory()
-            with tempfile.NamedTemporaryFile("w", dir=place, prefix=".", delete=False) as file:
+            directory = self._directory()
+            with tempfile.NamedTemporaryFile("w", dir=directory, prefix=".", delete=False) as file:
                 file.write(f"{override.level} {override.until}")
-            Path(file.name).replace(place / quote(logger, safe="")[:200])
+            Path(file.name).replace(directory / quote(logger, safe="")[:200])
         except OSError:
             return False
         return True
 
-    def _read(self, now: float) -> dict[str, Override]:
-        found: dict[str, Override] = {}
+    def _read_files(self, now: float) -> dict[str, Override]:
+        overrides: dict[str, Override] = {}
         with suppress(OSError):
-            for path in sorted(self._directory().iterdir())[: LOGGERS * 2]:
+            for path in sorted(self._directory().iterdir())[: MAX_LOGGERS * 2]:
                 if path.name.startswith("."):
                     continue
                 with suppress(OSError, ValueError):
                     level, until = path.read_text()[:100].split()
                     override = Override(int(level), float(until))
                     if override.until > now:
-                        found[unquote(path.name)] = override
+                        overrides[unquote(path.name)] = override
                     else:
                         path.unlink()
-        return found
+        return overrides
 
     def _directory(self) -> Path:
-        """The workers' directory; only this user may look into it, because whoever can write there sets levels."""
-        if self._place is None:
-            place = private_dir(Path(tempfile.gettempdir())) / f"levels-{_worker_group_key(self._service)}"
-            place.mkdir(mode=0o700, exist_ok=True)
-            self._place = place
-        return self._place
+        """The directory of this group of workers; only the current user has access, since its files set log levels."""
+        if self._cached_directory is None:
+            directory = private_dir(Path(tempfile.gettempdir())) / f"levels-{_worker_group_key(self._service)}"
+            directory.mkdir(mode=0o700, exist_ok=True)
+            self._cached_directory = directory
+        return self._cached_directory
 
 
 def _worker_group_key(service: str) -> str:
-    """Tells the workers of one start of a service from all other processes: same service, same parent."""
+    """Identifies the workers of one start of a service: same service name, same parent process."""
     parent = os.getppid() if hasattr(os, "getppid") else 0
     started = process_start_time(parent) or ""
     return hashlib.blake2b(f"{service} {parent} {started}".encode(), digest_size=8).hexdigest()

@@ -1,8 +1,7 @@
-"""The last step before every sink: values that any JSON can hold, of bounded size, without secrets.
+"""Sanitizes the fields of a log record: values that JSON can represent, of bounded size, without secrets.
 
-One pass over the fields of a line does all three, because each look at a value costs the same as the others. What was
-found clean is remembered, so a text that comes again (a route, a user agent, a message) costs one look-up. Measured in
-tests/bench/log_line.py.
+One pass over the fields does all three. Short texts without secrets are cached, so a text that occurs again (a route, a
+user agent, a message) costs one look-up. Measured in tests/bench/log_line.py.
 """
 
 from __future__ import annotations
@@ -21,205 +20,207 @@ from connectsoft_obs.redaction import REDACTED, RedactionPolicy, is_card_number,
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.vocabulary import EXCEPTION_STACKTRACE, TENANT_ID
 
-MAX_VALUE: Final = 8192
-"""Characters of a value; Azure's limit. What is cut ends in MARK."""
+MAX_VALUE_LENGTH: Final = 8192
+"""Maximum characters of a value; the limit of Azure Monitor. A truncated value ends in TRUNCATION_MARK."""
 
 TRUNCATION_MARK: Final = "...[truncated]"
 
-_ITEMS = 1000
-"""Values that one nested value may hold in all; what is beyond is cut."""
+_MAX_ITEMS = 1000
+"""Maximum number of values inside one nested value."""
 
-_DEPTH = 8
-_KEPT, _KEPT_LENGTH = 4096, 256
+_MAX_DEPTH = 8
+_MAX_CACHED, _MAX_CACHED_LENGTH = 4096, 256
 _PLAIN, _SECRET, _TENANT, _STACK = 0, 1, 2, 3
-_HASHED: Final = re.compile(r"[0-9a-f]{16}:h")
-_LARGE = 10**11
-"""Whole numbers above it could be card numbers, or more than 64 bits."""
+_HASHED_TENANT: Final = re.compile(r"[0-9a-f]{16}:h")
+_MIN_CHECKED_INTEGER = 10**11
+"""Integers from here on may be card numbers or exceed 64 bits."""
 
 
 class Sanitizer:
-    """Cleans fields and texts. Thread-safe; no method raises.
+    """Sanitizes fields and texts. Thread-safe; no method raises.
 
     Args:
-        settings: what else is secret, and how tenants are shown.
-        redacted: called with the number of replaced values.
-        policy: what is a secret; by default that of the settings.
+        settings: additional redaction rules, and how tenant ids are shown.
+        count_redacted: called with the number of redacted values.
+        policy: the redaction policy; by default that of the settings.
     """
 
     def __init__(
-        self, settings: Settings, redacted: Callable[[float], None], policy: RedactionPolicy | None = None
+        self, settings: Settings, count_redacted: Callable[[float], None], policy: RedactionPolicy | None = None
     ) -> None:
         self._policy = policy or settings.redaction_policy()
-        self._redacted = redacted
-        self._tenants = settings.log_tenant_id == "hash"
-        self._tenant_key = (settings.log_tenant_key or "").encode()[:64]
-        self._keys: dict[str, int] = {}
-        self._clean: set[str] = set()
+        self._count_redacted = count_redacted
+        self._hashes_tenants = settings.log_tenant_id == "hash"
+        self._tenant_hash_key = (settings.log_tenant_key or "").encode()[:64]
+        self._key_kinds: dict[str, int] = {}
+        self._clean_texts: set[str] = set()
 
-    def attributes(self, given: dict[str, Any]) -> dict[str, Any]:
-        """A clean copy of what is bound, for spans too; tenants are hashed where lines are written, and only there."""
-        clean = dict(given)
-        self.fields(clean)
-        if self._tenants and TENANT_ID in given:
-            clean[TENANT_ID] = given[TENANT_ID]
-        return clean
+    def sanitize_bound(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        """A sanitized copy of bound attributes, for spans too. Tenant ids are hashed only in log lines."""
+        sanitized = dict(attributes)
+        self.sanitize_fields(sanitized)
+        if self._hashes_tenants and TENANT_ID in attributes:
+            sanitized[TENANT_ID] = attributes[TENANT_ID]
+        return sanitized
 
-    def fields(self, given: dict[str, Any]) -> None:
-        """Clean the values of a line's fields in place."""
-        keys, clean = self._keys, self._clean
-        for key, value in given.items():
-            if keys.get(key, _SECRET):
-                given[key] = self._under(key, value)
+    def sanitize_fields(self, fields: dict[str, Any]) -> None:
+        """Sanitize the values of a record's fields in place."""
+        key_kinds, clean_texts = self._key_kinds, self._clean_texts
+        for key, value in fields.items():
+            if key_kinds.get(key, _SECRET):
+                fields[key] = self._sanitize_by_key(key, value)
                 continue
-            kind = type(value)
-            if kind is str:
-                if value not in clean:
-                    given[key] = self.text(value)
-            elif kind is int:
-                if not -_LARGE < value < _LARGE:
-                    given[key] = self._integer(value)
-            elif kind is float:
-                if value - value:  # neither of the infinities, nor what is no number, is a number in JSON
-                    given[key] = _no_number(value)
-            elif kind is not bool and value is not None:
-                given[key] = self._nested(value, 0, [_ITEMS])
+            value_type = type(value)
+            if value_type is str:
+                if value not in clean_texts:
+                    fields[key] = self.sanitize_text(value)
+            elif value_type is int:
+                if not -_MIN_CHECKED_INTEGER < value < _MIN_CHECKED_INTEGER:
+                    fields[key] = self._integer(value)
+            elif value_type is float:
+                if value - value:  # true for infinities and NaN, which JSON cannot represent
+                    fields[key] = _non_finite(value)
+            elif value_type is not bool and value is not None:
+                fields[key] = self._nested(value, 0, [_MAX_ITEMS])
 
-    def text(self, text: str) -> str:
-        """A text of bounded length without secrets."""
-        if text in self._clean:
+    def sanitize_text(self, text: str) -> str:
+        """The text, truncated and without secrets."""
+        if text in self._clean_texts:
             return text
-        if len(text) > MAX_VALUE:
-            text = text[:MAX_VALUE] + TRUNCATION_MARK
-        return self._checked(text)
+        if len(text) > MAX_VALUE_LENGTH:
+            text = text[:MAX_VALUE_LENGTH] + TRUNCATION_MARK
+        return self._redact(text)
 
-    def _checked(self, text: str) -> str:
+    def _redact(self, text: str) -> str:
         if not text.isascii():
-            text = text.encode("utf-8", "replace").decode()  # half of a surrogate pair is no text
+            text = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot be encoded
         if self._policy.may_contain_secret(text):
-            text, found = self._policy.redact_counted(text)
-            if found:
-                self._redacted(found)
-        if len(text) <= _KEPT_LENGTH:
-            if len(self._clean) >= _KEPT:
-                self._clean.clear()
-            self._clean.add(text)
+            text, number = self._policy.redact_and_count(text)
+            if number:
+                self._count_redacted(number)
+        if len(text) <= _MAX_CACHED_LENGTH:
+            if len(self._clean_texts) >= _MAX_CACHED:
+                self._clean_texts.clear()
+            self._clean_texts.add(text)
         return text
 
-    def _under(self, key: str, value: Any) -> Any:
-        """A value under a key that is not known to be harmless."""
-        known = self._keys.get(key)
-        if known is None:
-            known = self._kind(key)
+    def _sanitize_by_key(self, key: str, value: Any) -> Any:
+        """A value under a key that is not cached as plain."""
+        kind = self._key_kinds.get(key)
+        if kind is None:
+            kind = self._classify_key(key)
         if value is None or isinstance(value, bool):
             return value
-        if known == _SECRET:
+        if kind == _SECRET:
             return self._secret(value)
-        if known == _TENANT:
-            return self._hashed(value)
-        if known == _STACK and isinstance(value, str) and len(value) > MAX_VALUE:
-            # The end of a stack trace says what happened, its beginning where it came from.
-            return self._checked(f"{value[: MAX_VALUE // 4]}\n{TRUNCATION_MARK}\n{value[-MAX_VALUE * 3 // 4 :]}")
-        return self._nested(value, 0, [_ITEMS])
+        if kind == _TENANT:
+            return self._hash_tenant(value)
+        if kind == _STACK and isinstance(value, str) and len(value) > MAX_VALUE_LENGTH:
+            # The end of a stack trace has the exception, its beginning the entry point.
+            first, last = value[: MAX_VALUE_LENGTH // 4], value[-MAX_VALUE_LENGTH * 3 // 4 :]
+            return self._redact(f"{first}\n{TRUNCATION_MARK}\n{last}")
+        return self._nested(value, 0, [_MAX_ITEMS])
 
-    def _kind(self, key: Any) -> int:
+    def _classify_key(self, key: Any) -> int:
         text = key if isinstance(key, str) else safe_str(key, str)
         if self._policy.is_secret_key(text):
             kind = _SECRET
-        elif self._tenants and text in {TENANT_ID, "tenant_id", "tenantId"}:
+        elif self._hashes_tenants and text in {TENANT_ID, "tenant_id", "tenantId"}:
             kind = _TENANT
         else:
             kind = _STACK if text == EXCEPTION_STACKTRACE else _PLAIN
-        if len(self._keys) < _KEPT and len(text) <= _KEPT_LENGTH:
-            self._keys[text] = kind
+        if len(self._key_kinds) < _MAX_CACHED and len(text) <= _MAX_CACHED_LENGTH:
+            self._key_kinds[text] = kind
         return kind
 
     def _secret(self, value: Any) -> Any:
-        inside = value[0] if isinstance(value, list) and len(value) == 1 else value
-        if isinstance(inside, str) and inside in ("", REDACTED):  # nobody else's `==` is asked
+        content = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if isinstance(content, str) and content in ("", REDACTED):  # only str: no `__eq__` of the application is called
             return value
-        self._redacted(1)
+        self._count_redacted(1)
         return REDACTED
 
-    def _hashed(self, tenant: Any) -> str:
+    def _hash_tenant(self, tenant: Any) -> str:
         text = safe_str(tenant, str)
-        if _HASHED.fullmatch(text):
+        if _HASHED_TENANT.fullmatch(text):
             return text
-        return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8, key=self._tenant_key).hexdigest() + ":h"
+        digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8, key=self._tenant_hash_key).hexdigest()
+        return f"{digest}:h"
 
     def _integer(self, value: int) -> int | str:
         digits = str(value) if abs(value) < 10**19 else ""
         if value > 0 and digits and is_card_number(digits):
-            self._redacted(1)
+            self._count_redacted(1)
             return REDACTED
-        return value if -(2**63) <= value < 2**63 else safe_str(value, str)[:MAX_VALUE]
+        return value if -(2**63) <= value < 2**63 else safe_str(value, str)[:MAX_VALUE_LENGTH]
 
-    def _nested(self, value: Any, depth: int, left: list[int]) -> Any:
-        """Any value in types that JSON has; `left` is how many more there may be."""
-        left[0] -= 1
+    def _nested(self, value: Any, depth: int, remaining: list[int]) -> Any:
+        """Any value as types that JSON has. `remaining` holds the number of values that are still allowed."""
+        remaining[0] -= 1
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
-            return self.text(str.__str__(value))
+            return self.sanitize_text(str.__str__(value))
         if isinstance(value, int):
             return self._integer(int(value))
         if isinstance(value, float):
             number = float(value)
-            return number if math.isfinite(number) else _no_number(number)
-        if depth > _DEPTH or left[0] < 0:
+            return number if math.isfinite(number) else _non_finite(number)
+        if depth > _MAX_DEPTH or remaining[0] < 0:
             return TRUNCATION_MARK
         try:
-            return self._composed(value, depth, left)
-        except Exception:  # noqa: BLE001  somebody's object, perhaps changed by another thread meanwhile
-            return self.text(safe_str(value))
+            return self._compound(value, depth, remaining)
+        except Exception:  # noqa: BLE001  an object of the application, possibly modified by another thread meanwhile
+            return self.sanitize_text(safe_str(value))
 
-    def _composed(self, value: Any, depth: int, left: list[int]) -> Any:
+    def _compound(self, value: Any, depth: int, remaining: list[int]) -> Any:
         if isinstance(value, Mapping):
-            return self._mapping(value, depth, left)
+            return self._mapping(value, depth, remaining)
         if isinstance(value, list | tuple | set | frozenset):
-            return self._sequence(value, depth, left)
+            return self._sequence(value, depth, remaining)
         if isinstance(value, enum.Enum):
-            return self._nested(value.value, depth + 1, left)
+            return self._nested(value.value, depth + 1, remaining)
         if isinstance(value, datetime.datetime | datetime.date | datetime.time):
             return value.isoformat()
-        if hasattr(value, "__index__"):  # whole numbers of other libraries
+        if hasattr(value, "__index__"):  # integer types of other libraries
             return self._integer(operator.index(value))
         if isinstance(value, bytes | bytearray | memoryview):
-            return self.text(bytes(value[:MAX_VALUE]).decode("utf-8", "replace"))
+            return self.sanitize_text(bytes(value[:MAX_VALUE_LENGTH]).decode("utf-8", "replace"))
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             names = [field.name for field in dataclasses.fields(value) if field.repr]
-            return self._mapping({name: getattr(value, name) for name in names}, depth, left)
-        return self.text(safe_str(value, repr if isinstance(value, BaseException) else str))
+            return self._mapping({name: getattr(value, name) for name in names}, depth, remaining)
+        return self.sanitize_text(safe_str(value, repr if isinstance(value, BaseException) else str))
 
-    def _mapping(self, value: Mapping[Any, Any], depth: int, left: list[int]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+    def _mapping(self, value: Mapping[Any, Any], depth: int, remaining: list[int]) -> dict[str, Any]:
+        sanitized: dict[str, Any] = {}
         for key, item in list(value.items()):
-            if left[0] <= 0:
-                found[TRUNCATION_MARK] = True
+            if remaining[0] <= 0:
+                sanitized[TRUNCATION_MARK] = True
                 break
-            name = self.text(key.decode("latin-1") if isinstance(key, bytes) else safe_str(key, str))
-            known = self._keys.get(name)
-            if (self._kind(name) if known is None else known) in (_SECRET, _TENANT):
-                left[0] -= 1
-                found[name] = self._under(name, item)
+            name = self.sanitize_text(key.decode("latin-1") if isinstance(key, bytes) else safe_str(key, str))
+            kind = self._key_kinds.get(name)
+            if (self._classify_key(name) if kind is None else kind) in (_SECRET, _TENANT):
+                remaining[0] -= 1
+                sanitized[name] = self._sanitize_by_key(name, item)
             else:
-                found[name] = self._nested(item, depth + 1, left)
-        return found
+                sanitized[name] = self._nested(item, depth + 1, remaining)
+        return sanitized
 
-    def _sequence(self, value: Any, depth: int, left: list[int]) -> list[Any]:
+    def _sequence(self, value: Any, depth: int, remaining: list[int]) -> list[Any]:
         items = list(value)
-        if len(items) == 2 and isinstance(items[0], str | bytes):  # a header, as a pair
+        if len(items) == 2 and isinstance(items[0], str | bytes):  # a header as a pair of name and value
             name = items[0].decode("latin-1") if isinstance(items[0], bytes) else items[0]
             if self._policy.is_secret_key(name):
-                return [self.text(name), self._under(name, items[1])]
-        found = []
+                return [self.sanitize_text(name), self._sanitize_by_key(name, items[1])]
+        sanitized: list[Any] = []
         for item in items:
-            if left[0] <= 0:
-                found.append(TRUNCATION_MARK)
+            if remaining[0] <= 0:
+                sanitized.append(TRUNCATION_MARK)
                 break
-            found.append(self._nested(item, depth + 1, left))
-        return found
+            sanitized.append(self._nested(item, depth + 1, remaining))
+        return sanitized
 
 
-def _no_number(value: float) -> str:
-    """As the JSON form of protobuf has it."""
+def _non_finite(value: float) -> str:
+    """Text of a non-finite number, as in the JSON mapping of protobuf."""
     return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"

@@ -1,4 +1,4 @@
-"""Lines as the SDK's log records, for exporters of the SDK's kind: kept when they are written, made when they are sent."""
+"""Log records as objects of the OpenTelemetry SDK, for exporters of the SDK; created when they are exported."""
 
 from __future__ import annotations
 
@@ -6,74 +6,64 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from opentelemetry.context import Context
 
 from connectsoft_obs.redaction import safe_str
-from connectsoft_obs.signals.logs.levels import SEVERITY_NUMBER, SEVERITY_TEXT, standard
+from connectsoft_obs.signals.logs.levels import SEVERITY_NUMBER, SEVERITY_TEXT, standard_level
 from connectsoft_obs.signals.logs.line_template import TraceIds
-from connectsoft_obs.signals.logs.otlp_encoder import about_exports
+from connectsoft_obs.signals.logs.pipeline import Export
 from connectsoft_obs.vocabulary import EXCEPTION_MESSAGE, SCHEMA_URL
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk._logs import ReadableLogRecord
+    from connectsoft_obs.context.otel_private import ReadableLogRecord
 
 LogRecordRef = tuple[int, int, str, str, "TraceIds | None", dict[str, Any]]
-"""Nanoseconds since 1970, level, message, logger, ids, attributes."""
+"""Nanoseconds since 1970, level, message, logger, ids and attributes of a record."""
 
 
-def log_export_callback(put: Callable[[LogRecordRef], None]) -> Callable[..., None]:
-    """What a stream hands its lines to; what exporters say about themselves is not exported, or it would never end."""
+def export_callback(put: Callable[[LogRecordRef], None]) -> Export:
+    """A callback for `LogPipeline.export_to()` that passes each record to `put` as it is."""
 
-    def keep(
-        context: Context,
-        now: int,
-        level: int,
-        message: str,
-        logger: str,
-        ids: TraceIds | None,
-        attributes: dict[str, Any],
-    ) -> None:
-        if not about_exports(context, logger):
-            put((now, level, message, logger, ids, attributes))
+    def export(*record: *LogRecordRef) -> None:
+        put(record)
 
-    return keep
+    return export
 
 
-def readable(kept: Sequence[LogRecordRef], resource: Mapping[str, Any]) -> list[ReadableLogRecord]:
-    """The SDK's records; a nested value is its JSON text, because backends of this kind have flat properties."""
-    from opentelemetry._logs import LogRecord, SeverityNumber
-    from opentelemetry.sdk._logs import ReadableLogRecord
+def readable_log_records(records: Sequence[LogRecordRef], resource: Mapping[str, Any]) -> list[ReadableLogRecord]:
+    """Records of the SDK. Nested values become JSON text, because backends of these exporters have flat properties."""
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
     from opentelemetry.trace import TraceFlags
 
-    made, who = [], Resource(dict(resource), SCHEMA_URL)
-    for now, level, message, logger, ids, attributes in kept:
-        word = standard(level)
+    from connectsoft_obs.context.otel_private import LogRecord, ReadableLogRecord, SeverityNumber
+
+    readable, sdk_resource = [], Resource(dict(resource), SCHEMA_URL)
+    for now, level, message, logger, ids, attributes in records:
+        severity = standard_level(level)
         trace_id, span_id, flags = ("0", "0", "0") if ids is None else ids
-        body, properties = _said(message, attributes)
+        body, properties = _body_and_attributes(message, attributes)
         record = LogRecord(
             timestamp=now,
             observed_timestamp=now,
             trace_id=int(trace_id, 16),
             span_id=int(span_id, 16),
             trace_flags=TraceFlags(int(flags, 16)),
-            severity_text=SEVERITY_TEXT[word],
-            severity_number=SeverityNumber(SEVERITY_NUMBER[word]),
+            severity_text=SEVERITY_TEXT[severity],
+            severity_number=SeverityNumber(SEVERITY_NUMBER[severity]),
             body=body,
             attributes=properties,
         )
-        made.append(ReadableLogRecord(record, who, InstrumentationScope(logger)))
-    return made
+        readable.append(ReadableLogRecord(record, sdk_resource, InstrumentationScope(logger)))
+    return readable
 
 
-def _said(message: str, attributes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Body and attributes; an exception's own message is what its record is found by, as it is from .NET services."""
+def _body_and_attributes(message: str, attributes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Body and attributes. The body of a record with an exception is the exception's message, as from .NET services."""
     properties = {
         key: orjson.dumps(value, safe_str).decode() if isinstance(value, dict | list) else value
         for key, value in attributes.items()
     }
-    raised = properties.get(EXCEPTION_MESSAGE)
-    if not raised:
+    exception_message = properties.get(EXCEPTION_MESSAGE)
+    if not exception_message:
         return message, properties
-    return str(raised), {"message": message, **properties}
+    return str(exception_message), {"message": message, **properties}

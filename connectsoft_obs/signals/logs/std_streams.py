@@ -1,4 +1,4 @@
-"""Which outputs would show a line a second time: standard output and standard error, however they are reached."""
+"""Recognises log handlers and files that write to standard output or standard error."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import sys
 from typing import Any
 
 
-def is_standard(file: Any) -> bool:
+def is_standard_stream(file: Any) -> bool:
     """Whether a file object is standard output or standard error."""
-    standard = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
-    if any(file is one or (file is not None and file is getattr(one, "buffer", None)) for one in standard):
+    streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    if any(file is stream or (file is not None and file is getattr(stream, "buffer", None)) for stream in streams):
         return True
     try:
         return file.fileno() in (1, 2)
-    except Exception:  # noqa: BLE001  whatever somebody's file object does
+    except Exception:  # noqa: BLE001  a file object of the application can raise anything
         return False
 
 
 def writes_to_terminal(handler: logging.Handler) -> bool:
-    """Whether a handler writes to standard output or error; a file that it names itself does not count."""
+    """Whether a handler writes to standard output or error. A FileHandler does not, whatever its path is."""
     if isinstance(handler, logging.FileHandler):
         return False
     stream = getattr(handler, "stream", None)
     if stream is None:  # rich.logging.RichHandler
         stream = getattr(getattr(handler, "console", None), "file", None)
-    return stream is not None and is_standard(stream)
+    return stream is not None and is_standard_stream(stream)

@@ -1,11 +1,12 @@
-"""Where lines go: standard output, at once, or from a thread once the process serves.
+"""Writes log lines to standard output: synchronously, or by a thread while the process serves requests.
 
-A write to a pipe costs more than making the line, and one to a full pipe blocks. So while requests are served lines are
-collected for up to 50 ms and written by a thread, in pieces of whole lines that the kernel writes in one go. What does
-not fit into the buffer while nobody reads is dropped and counted.
+A write to a pipe costs more than building the line, and a write to a full pipe blocks. While requests are served, lines
+are therefore queued for up to 50 ms and written by a thread, in batches of complete lines that the kernel writes
+atomically. Lines that exceed the queue's limit because nothing reads the pipe are dropped and counted.
 
-A line may be handed over before it is put into words. That is then done for many at once: it is code that the processor
-has forgotten when the next request ends, and remembers when the next line follows at once (tests/bench/inprocess.py).
+A line may be passed as a function that renders it. Such lines are rendered in batches: the code of the renderer is no
+longer in the processor's caches when the next request ends, but it is when the next line follows immediately
+(tests/bench/inprocess.py).
 """
 
 from __future__ import annotations
@@ -24,241 +25,246 @@ from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.signals.logs.pipe_writer import PipeWriter, WriteTimeout
 from connectsoft_obs.vocabulary import Signal
 
-PAUSE = 0.05
-"""Longest time in seconds that a line waits in memory; what an `os._exit` or a SIGKILL can lose."""
+WRITE_INTERVAL = 0.05
+"""Seconds between two writes of the thread. An `os._exit` or a SIGKILL loses at most the lines of this time."""
 
-LIMIT = 4 * 1024 * 1024
-"""Bytes that may wait for a reader."""
+MAX_QUEUED_BYTES = 4 * 1024 * 1024
+"""Limit of the queue; lines beyond it are dropped."""
 
 BATCH_LINES = 32
-"""Lines that are put into words at once."""
+"""Lines that are rendered at once."""
 
-_TAKEN = 1024
-"""Lines from which on no more are written at once."""
+_MAX_LINES_PER_WRITE = 1024
+"""Batches are joined to one write until it has this many lines."""
 
 WRITE_TIMEOUT = 1.0
-"""Seconds that lines said after the service has stopped wait for a reader, all of them together."""
+"""Seconds that a write after `stop()` waits for a reader. After the first timeout no write waits."""
 
 Line: TypeAlias = bytes | Callable[[], bytes]
-"""A line with its newline, or what makes it, now or later, in any thread."""
+"""A line with its newline, or a function that renders it, at any later time and in any thread."""
 
 
 class StdoutWriter:
     """Standard output of this process. Thread-safe; no method raises.
 
     Args:
-        ledger: counts lines that could not be written.
+        internal_telemetry: counts lines that could not be written.
         stream: a text stream to use instead of `sys.stdout`.
     """
 
     def __init__(self, internal_telemetry: InternalTelemetry, stream: TextIO | None = None) -> None:
         self._internal_telemetry = internal_telemetry
         self._stream = sys.stdout if stream is None else stream
-        number = _number(self._stream)
-        self._descriptor = None if number is None else PipeWriter(number)
-        self._patience: float | None = None
+        fd = _file_descriptor(self._stream)
+        self._pipe_writer = None if fd is None else PipeWriter(fd)
+        self._write_timeout: float | None = None
         self.after_fork_in_child()
         register_fork_handler(self)
 
     def after_fork_in_child(self) -> None:
-        """In a forked child, and at first: lines are written at once, nothing waits here, and no thread runs."""
-        self._started = False
-        self._fresh: list[Line] = []
-        self._pieces: deque[list[bytes]] = deque()
-        self._size = 0
-        self._busy = self._hurry = False
-        self._idle = True  # until a thread runs, the next line has to start it
-        self._due: tuple[float, Callable[[], None]] | None = None
+        """Initialise the state, also in a forked child: empty queue, no thread, synchronous writes."""
+        self._uses_thread = False
+        self._new_lines: list[Line] = []
+        self._batches: deque[list[bytes]] = deque()
+        self._queued_bytes = 0
+        self._is_writing = self._flush_requested = False
+        self._is_idle = True  # until a thread runs, the next line has to start it
+        self._scheduled_call: tuple[float, Callable[[], None]] | None = None
         self._thread: threading.Thread | None = None
         self._wakeup = threading.Event()
-        self._empty = threading.Condition()
-        self._gathering = threading.Lock()
-        self._writing = threading.Lock()
+        self._queue_empty = threading.Condition()
+        self._render_lock = threading.Lock()
+        self._write_lock = threading.Lock()
 
     @property
-    def terminal(self) -> bool:
-        """Whether somebody is looking."""
+    def is_terminal(self) -> bool:
+        """Whether the stream is a terminal."""
         try:
             return self._stream.isatty()
         except (AttributeError, ValueError):
             return False
 
     def start(self) -> None:
-        """From now on a thread writes; the next line starts it. A terminal keeps getting its lines at once."""
-        self._patience = None
-        self._started = self._descriptor is not None and not self.terminal
+        """Write by a thread, which the next line starts. Lines to a terminal are still written synchronously."""
+        self._write_timeout = None
+        self._uses_thread = self._pipe_writer is not None and not self.is_terminal
 
     def write(self, line: Line, urgent: bool) -> None:
-        """Write one line, its newline included, now or within PAUSE; an urgent one without delay."""
-        if not self._started:
-            self._now(self._render([line]), self._patience)
+        """Write one line, including its newline: within WRITE_INTERVAL, or without delay if it is urgent."""
+        if not self._uses_thread:
+            self._write_now(self._render([line]), self._write_timeout)
             return
-        # No call between finding the list and adding to it, nor between finding and replacing it in `_gather`: threads
-        # switch at calls, so what is added to a list is still to be gathered.
-        self._fresh.append(line)
-        if len(self._fresh) >= BATCH_LINES:
-            self._gather(False)
-        if urgent or self._idle:
+        # Threads switch at calls. There is no call between reading `_new_lines` and appending to it, nor between
+        # reading and replacing it in `_render_new_lines`, so a line is never appended to a list that is rendered
+        # already.
+        self._new_lines.append(line)
+        if len(self._new_lines) >= BATCH_LINES:
+            self._render_new_lines(False)
+        if urgent or self._is_idle:
             self._wake(urgent)
 
-    def _gather(self, wait: bool) -> None:
-        """Put into words what was said, in its order, as far as there is room; not if somebody does and `wait` is false."""
-        if not self._gathering.acquire(wait):
+    def _render_new_lines(self, wait: bool) -> None:
+        """Render new lines to a batch, in their order and up to the limit of the queue.
+
+        If another thread renders already, wait for it, or return if `wait` is False.
+        """
+        if not self._render_lock.acquire(wait):
             return
         try:
-            fresh = self._fresh
-            self._fresh = []
+            new_lines = self._new_lines
+            self._new_lines = []
             try:
-                lines = self._render(fresh)
-            except BaseException:  # raised by the application's handler of a signal that came in between
-                self._fresh[:0] = fresh
+                lines = self._render(new_lines)
+            except BaseException:  # raised by a signal handler of the application
+                self._new_lines[:0] = new_lines
                 raise
             size = sum(map(len, lines))
-            if self._size + size > LIMIT:
-                lines, size = self._fitting(lines, LIMIT - self._size)
+            if self._queued_bytes + size > MAX_QUEUED_BYTES:
+                lines, size = self._drop_excess(lines, MAX_QUEUED_BYTES - self._queued_bytes)
             if lines:
-                self._size += size  # first: whoever writes them takes it off
-                self._pieces.append(lines)
+                self._queued_bytes += size  # before appending: the writing thread subtracts it
+                self._batches.append(lines)
         finally:
-            self._gathering.release()
+            self._render_lock.release()
 
-    def _fitting(self, lines: list[bytes], room: int) -> tuple[list[bytes], int]:
-        """The lines that fit into so many bytes, and their size; the others are counted as dropped."""
-        fitting, size = [], 0
+    def _drop_excess(self, lines: list[bytes], limit: int) -> tuple[list[bytes], int]:
+        """The lines that fit into `limit` bytes, and their size; the others are counted as dropped."""
+        accepted, size = [], 0
         for line in lines:
-            if size + len(line) <= room:
-                fitting.append(line)
+            if size + len(line) <= limit:
+                accepted.append(line)
                 size += len(line)
-        self._internal_telemetry.count_dropped(Signal.LOGS, "stdout_blocked", len(lines) - len(fitting))
-        return fitting, size
+        self._internal_telemetry.count_dropped(Signal.LOGS, "stdout_blocked", len(lines) - len(accepted))
+        return accepted, size
 
     def _render(self, lines: list[Line]) -> list[bytes]:
-        """Lines in words, without those that cannot be said."""
-        worded = []
+        """Rendered lines, without those that cannot be rendered."""
+        rendered = []
         for line in lines:
             try:
-                worded.append(line if isinstance(line, bytes) else line())
-            except Exception as error:  # noqa: BLE001  ours; the others are said
+                rendered.append(line if isinstance(line, bytes) else line())
+            except Exception as error:  # noqa: BLE001  the other lines are written
                 self._internal_telemetry.record_error("logs", error)
-        return worded
+        return rendered
 
     def _wake(self, urgent: bool) -> None:
-        """Have the thread look; once for all lines of a pause, because waking a thread costs as much as a line."""
-        if self._thread is None and not self._begin():
-            self._unthreaded()
+        """Wake the thread. Once per interval, because waking a thread costs as much as a line."""
+        if self._thread is None and not self._start_thread():
+            self._write_without_thread()
             return
-        if urgent and not self._hurry:
-            self._hurry = True
-        elif not self._idle:
+        if urgent and not self._flush_requested:
+            self._flush_requested = True
+        elif not self._is_idle:
             return
-        self._idle = False
+        self._is_idle = False
         self._wakeup.set()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until what was logged before is written; True when nothing waits any more."""
-        if not self._started:
-            if self._descriptor is None:
+        """Wait until all queued lines are written; True if they are."""
+        if not self._uses_thread:
+            if self._pipe_writer is None:
                 with suppress(Exception):
                     self._stream.flush()
             return True
-        with self._empty:
+        with self._queue_empty:
             if self._thread is None:
                 return True
-            self._hurry = True
+            self._flush_requested = True
             self._wakeup.set()
-            return self._empty.wait_for(self._done, timeout)
+            return self._queue_empty.wait_for(self._is_drained, timeout)
 
-    def _done(self) -> bool:
-        return not (self._fresh or self._gathering.locked() or self._pieces or self._busy)
+    def _is_drained(self) -> bool:
+        return not (self._new_lines or self._render_lock.locked() or self._batches or self._is_writing)
 
     def stop(self, timeout: float) -> bool:
-        """As `flush`; from now on lines are written at once again, for as long as somebody reads them."""
-        done = self.flush(timeout)
-        if self._started:
-            self._patience = WRITE_TIMEOUT if done else 0.0
-            self._started = False
-        return done
+        """Flush; later lines are written synchronously, as long as something reads them."""
+        is_flushed = self.flush(timeout)
+        if self._uses_thread:
+            self._write_timeout = WRITE_TIMEOUT if is_flushed else 0.0
+            self._uses_thread = False
+        return is_flushed
 
-    def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Run `call` in the writing thread after so many seconds; where there is none, not at all."""
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Call a function in the writing thread after a delay. Without a thread it is not called."""
         if self._thread is not None:
-            self._due = (monotonic() + seconds, call)
+            self._scheduled_call = (monotonic() + seconds, function)
             self._wakeup.set()
 
-    def _begin(self) -> bool:
-        with self._empty:
+    def _start_thread(self) -> bool:
+        with self._queue_empty:
             if self._thread is None:
                 self._thread = threads.start_thread("obs-stdout", self._run)
             return self._thread is not None
 
-    def _unthreaded(self) -> None:
-        """Where there can be no thread: write here what waits; a reader who does not read is not waited for long."""
-        with self._empty:
-            self._gather(False)
-            while self._pieces:
-                lines = self._pieces.popleft()
-                self._now(lines, WRITE_TIMEOUT if self._patience is None else self._patience)
-                self._size -= sum(map(len, lines))
+    def _write_without_thread(self) -> None:
+        """Write queued lines in the calling thread if no thread can be started; a slow reader causes a timeout."""
+        with self._queue_empty:
+            self._render_new_lines(False)
+            while self._batches:
+                lines = self._batches.popleft()
+                self._write_now(lines, WRITE_TIMEOUT if self._write_timeout is None else self._write_timeout)
+                self._queued_bytes -= sum(map(len, lines))
 
     # --- In the thread -----------------------------------------------------------------------------------------------
     def _run(self) -> None:
         while True:
-            # Whoever adds a line looks at `_idle` after that, and we at the lines after setting it: one of us sees.
-            self._idle = True
-            if not self._fresh and not self._pieces and not self._hurry:
-                self._wakeup.wait(None if self._due is None else max(self._due[0] - monotonic(), 0))
-            self._idle = False
+            # `write()` reads `_is_idle` after appending a line, this thread reads the lines after setting `_is_idle`:
+            # at least one of them sees the other's change.
+            self._is_idle = True
+            if not self._new_lines and not self._batches and not self._flush_requested:
+                self._wakeup.wait(
+                    None if self._scheduled_call is None else max(self._scheduled_call[0] - monotonic(), 0)
+                )
+            self._is_idle = False
             self._wakeup.clear()
-            if (self._fresh or self._pieces) and not self._hurry:
-                self._wakeup.wait(PAUSE)
+            if (self._new_lines or self._batches) and not self._flush_requested:
+                self._wakeup.wait(WRITE_INTERVAL)
                 self._wakeup.clear()
-            self._write_all()
-            self._run_due()
+            self._write_queue()
+            self._run_scheduled_call()
 
-    def _write_all(self) -> None:
-        self._busy, self._hurry = True, False
-        pieces = self._pieces
-        self._gather(True)
-        while pieces:
-            taken: list[bytes] = []
-            while pieces and len(taken) < _TAKEN:
-                taken += pieces.popleft()
-            self._now(taken, None)
-            written = sum(map(len, taken))
-            self._size -= written
-        self._busy = False
-        with self._empty:
-            self._empty.notify_all()
+    def _write_queue(self) -> None:
+        self._is_writing, self._flush_requested = True, False
+        batches = self._batches
+        self._render_new_lines(True)
+        while batches:
+            lines: list[bytes] = []
+            while batches and len(lines) < _MAX_LINES_PER_WRITE:
+                lines += batches.popleft()
+            self._write_now(lines, None)
+            written = sum(map(len, lines))
+            self._queued_bytes -= written
+        self._is_writing = False
+        with self._queue_empty:
+            self._queue_empty.notify_all()
 
-    def _run_due(self) -> None:
-        if self._due is not None and monotonic() >= self._due[0]:
-            (_, call), self._due = self._due, None
-            try:
-                call()
-            except Exception as error:  # noqa: BLE001  the thread goes on
-                self._internal_telemetry.record_error("logs.deferred", error)
+    def _run_scheduled_call(self) -> None:
+        if self._scheduled_call is not None and monotonic() >= self._scheduled_call[0]:
+            (_, function), self._scheduled_call = self._scheduled_call, None
+            with self._internal_telemetry.guard("logs.deferred"):
+                function()
 
-    def _now(self, lines: list[bytes], patience: float | None) -> None:
-        until = None if patience is None else monotonic() + patience
-        if not self._writing.acquire(timeout=-1 if patience is None else patience):
+    def _write_now(self, lines: list[bytes], timeout: float | None) -> None:
+        deadline = None if timeout is None else monotonic() + timeout
+        if not self._write_lock.acquire(timeout=-1 if timeout is None else timeout):
             self._internal_telemetry.count_dropped(Signal.LOGS, "stdout_blocked", len(lines))
             return
         try:
-            if self._descriptor is not None and not self._stream.closed:
-                self._descriptor.write(lines, until)
+            if self._pipe_writer is not None and not self._stream.closed:
+                self._pipe_writer.write(lines, deadline)
             else:
                 self._stream.write(b"".join(lines).decode("utf-8", "replace"))
                 self._stream.flush()
-        except WriteTimeout as blocked:
-            self._patience = 0.0
-            self._internal_telemetry.count_dropped(Signal.LOGS, "stdout_blocked", len(lines) - blocked.lines)
-        except Exception:  # noqa: BLE001  a closed or broken stdout must not reach whoever logs
+        except WriteTimeout as error:
+            self._write_timeout = 0.0
+            self._internal_telemetry.count_dropped(Signal.LOGS, "stdout_blocked", len(lines) - error.lines)
+        except Exception:  # noqa: BLE001  a closed or broken stdout never fails the caller
             self._internal_telemetry.count_dropped(Signal.LOGS, "stdout_failed", len(lines))
         finally:
-            self._writing.release()
+            self._write_lock.release()
 
 
-def _number(stream: TextIO | None) -> int | None:
+def _file_descriptor(stream: TextIO | None) -> int | None:
     try:
         return None if stream is None else stream.fileno()
     except (AttributeError, OSError, ValueError):

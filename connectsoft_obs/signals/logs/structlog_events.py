@@ -1,4 +1,4 @@
-"""What structlog's processors make of an event, as the stream takes it."""
+"""Converts structlog event dictionaries to message, fields and exception."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any, Final, NamedTuple
 
 from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.signals.logs.levels import INFO, LEVEL_ALIASES
+from connectsoft_obs.signals.logs.structlog_private import FORMATTER_EVENT_KEYS
 from connectsoft_obs.vocabulary import CODE_STACK, EXCEPTION_STACKTRACE
 
-_THEIRS: Final = ("timestamp", "level", "level_number", "logger", "_record", "_from_structlog")
-"""What structlog's processors put on an event that our lines say already."""
+_REDUNDANT_KEYS: Final = ("timestamp", "level", "level_number", "logger", *FORMATTER_EVENT_KEYS)
+"""Keys that structlog's processors add and for which a line has fields of its own."""
 
 
 class StructlogEvent(NamedTuple):
-    """An event of structlog as the stream takes it."""
+    """An event of structlog in the form that `LogPipeline.emit()` takes."""
 
     level: int
     message: str
@@ -25,54 +26,65 @@ class StructlogEvent(NamedTuple):
 
 
 def from_event_dict(method: str, event: Mapping[str, Any]) -> StructlogEvent:
-    """An event dictionary as message, fields and exception, without what our lines say already."""
+    """Convert an event dictionary. Keys that a line has by other means are removed.
+
+    Args:
+        method: name of the log method that was called.
+        event: the event dictionary.
+    """
     fields = dict(event)
     message = fields.pop("event", "")
-    word = fields.get("level")
-    level = LEVEL_ALIASES.get(word.lower() if isinstance(word, str) else method, LEVEL_ALIASES.get(method, INFO))
-    for name in _THEIRS:
-        fields.pop(name, None)
+    level_name = fields.get("level")
+    level = LEVEL_ALIASES.get(
+        level_name.lower() if isinstance(level_name, str) else method, LEVEL_ALIASES.get(method, INFO)
+    )
+    for key in _REDUNDANT_KEYS:
+        fields.pop(key, None)
     if method == "exception" and "exc_info" not in fields and "exception" not in fields:
         fields["exc_info"] = True
     stack = fields.pop("stack", None)
-    error = exception_of(fields)
+    error = pop_exception(fields)
     if stack is not None:
         fields[CODE_STACK] = stack
     if error is None and method == "exception":
         error = sys.exc_info()[1]
-    if isinstance(fields.get("exception"), str | list | dict):  # rendered by structlog's own processors
-        text = fields.pop("exception")
-        if error is None and isinstance(text, str):
-            fields[EXCEPTION_STACKTRACE] = text
+    if isinstance(fields.get("exception"), str | list | dict):  # rendered by a processor of structlog
+        rendered = fields.pop("exception")
+        if error is None and isinstance(rendered, str):
+            fields[EXCEPTION_STACKTRACE] = rendered
         elif error is None:
-            fields["exception"] = text
+            fields["exception"] = rendered
     return StructlogEvent(level, message if isinstance(message, str) else safe_str(message, str), fields, error)
 
 
-def formatted(message: Any, args: tuple[Any, ...]) -> str:
-    """A message with its positional arguments; both, side by side, where they do not fit."""
+def format_message(message: Any, args: tuple[Any, ...]) -> str:
+    """A message with its positional arguments; message and arguments side by side if they do not match."""
     text = message if isinstance(message, str) else safe_str(message, str)
     try:
         return text % (args[0] if len(args) == 1 and isinstance(args[0], dict) and args[0] else args)
-    except Exception:  # noqa: BLE001  arguments that do not fit, or that have no text
+    except Exception:  # noqa: BLE001  arguments do not match the format, or their __str__ raises
         return f"{text} {safe_str(args)}"
 
 
-def exception_of(fields: dict[str, Any]) -> BaseException | None:
-    """Take what `exc_info=` and `stack_info=` mean out of the fields: an exception, its triple, or the present one."""
-    if _wanted(fields.pop("stack_info", None)):
+def pop_exception(fields: dict[str, Any]) -> BaseException | None:
+    """Remove `exc_info` and `stack_info` from the fields.
+
+    Returns the exception that `exc_info` refers to: itself, that of its triple, or the one being handled. A stack that
+    `stack_info` asks for is added to the fields.
+    """
+    if _is_true(fields.pop("stack_info", None)):
         fields[CODE_STACK] = "".join(traceback.format_stack(sys._getframe(3)))  # noqa: SLF001
-    given = fields.pop("exc_info", None)
-    if isinstance(given, BaseException):
-        return given
-    if isinstance(given, tuple) and len(given) == 3:
-        return given[1] if isinstance(given[1], BaseException) else None
-    return sys.exc_info()[1] if _wanted(given) else None
+    exc_info = fields.pop("exc_info", None)
+    if isinstance(exc_info, BaseException):
+        return exc_info
+    if isinstance(exc_info, tuple) and len(exc_info) == 3:
+        return exc_info[1] if isinstance(exc_info[1], BaseException) else None
+    return sys.exc_info()[1] if _is_true(exc_info) else None
 
 
-def _wanted(switch: Any) -> bool:
-    """Whether a switch is on; something that cannot say, such as an array, is no switch."""
+def _is_true(value: Any) -> bool:
+    """Truth of a value; False for one whose `__bool__` raises, such as an array."""
     try:
-        return bool(switch)
-    except Exception:  # noqa: BLE001  somebody's object
+        return bool(value)
+    except Exception:  # noqa: BLE001  an object of the application
         return False

@@ -14,7 +14,7 @@ from connectsoft_obs.process.fork_safety import import_guard, register_fork_hand
 from connectsoft_obs.signals.metrics.cooperative import CooperativePause, PausingList, no_pause
 from connectsoft_obs.signals.metrics.families import Snapshot
 from connectsoft_obs.signals.metrics.series import HistogramData
-from connectsoft_obs.vocabulary import INTEGERS, SCHEMA_URL, Instrument, Metric
+from connectsoft_obs.vocabulary import INTEGER_LABELS, SCHEMA_URL, Instrument, Metric
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData
@@ -155,7 +155,7 @@ class DeltaTracker:
 
 def _attributes(metric: Metric, values: tuple[str, ...]) -> dict[str, Any]:
     present = zip(metric.labels, values, strict=False)
-    return {name: int(value) if name in INTEGERS else value for name, value in present if value}
+    return {name: int(value) if name in INTEGER_LABELS else value for name, value in present if value}
 
 
 def _number(attributes: dict[str, Any], times: tuple[int, int], value: float) -> Any:

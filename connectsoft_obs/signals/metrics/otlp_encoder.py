@@ -13,7 +13,7 @@ from connectsoft_obs.signals.metrics.cooperative import no_pause
 from connectsoft_obs.signals.metrics.exemplars import Exemplar
 from connectsoft_obs.signals.metrics.families import Snapshot
 from connectsoft_obs.signals.metrics.series import HistogramData
-from connectsoft_obs.vocabulary import INTEGERS, Instrument, Metric
+from connectsoft_obs.vocabulary import INTEGER_LABELS, Instrument, Metric
 
 _CUMULATIVE = b"\x10\x02"
 _MONOTONIC = b"\x18\x01"
@@ -64,7 +64,7 @@ def _metric(snapshot: Snapshot, times: bytes, pause: Callable[[], None]) -> byte
         data += _MONOTONIC
     head = protobuf.text(1, metric.name) + protobuf.text(2, metric.help) + protobuf.text(3, metric.unit)
     # Names that Prometheus gave are as they were; backends that know them are told so.
-    bridged = protobuf.pair(12, "prometheus.type", snapshot.bridged) if snapshot.bridged else b""
+    bridged = protobuf.key_value(12, "prometheus.type", snapshot.bridged) if snapshot.bridged else b""
     return protobuf.length_delimited(
         2, head + protobuf.length_delimited(_DATA_FIELD.get(metric.instrument, 7), data) + bridged
     )
@@ -73,7 +73,7 @@ def _metric(snapshot: Snapshot, times: bytes, pause: Callable[[], None]) -> byte
 def _attributes(field: int, metric: Metric, values: tuple[str, ...]) -> bytes:
     present = zip(metric.labels, values, strict=False)
     return protobuf.attributes(
-        field, {name: int(value) if name in INTEGERS else value for name, value in present if value}
+        field, {name: int(value) if name in INTEGER_LABELS else value for name, value in present if value}
     )
 
 

@@ -1,4 +1,4 @@
-"""Traces: spans of our own behind OpenTelemetry's interfaces."""
+"""Traces: custom span and provider classes that implement the OpenTelemetry interfaces."""
 
 from connectsoft_obs.signals.tracing.global_provider import ProxyTracerProvider as ProxyTracerProvider
 from connectsoft_obs.signals.tracing.otlp_encoder import encode_common_attributes as encode_common_attributes
@@ -7,10 +7,10 @@ from connectsoft_obs.signals.tracing.provider import Provider as Provider
 from connectsoft_obs.signals.tracing.provider import Tracer as Tracer
 from connectsoft_obs.signals.tracing.span import NonRecordingSpan as NonRecordingSpan
 from connectsoft_obs.signals.tracing.span import Span as Span
-from connectsoft_obs.signals.tracing.span_data import FLAGS as FLAGS
+from connectsoft_obs.signals.tracing.span_data import FLAGS_HEX as FLAGS_HEX
 from connectsoft_obs.signals.tracing.span_data import NO_ENCODED_ATTRIBUTES as NO_ENCODED_ATTRIBUTES
 from connectsoft_obs.signals.tracing.span_data import EncodedAttributes as EncodedAttributes
 from connectsoft_obs.signals.tracing.span_data import FixedAttributes as FixedAttributes
-from connectsoft_obs.signals.tracing.span_data import digits as digits
-from connectsoft_obs.signals.tracing.span_data import hexadecimal as hexadecimal
+from connectsoft_obs.signals.tracing.span_data import hex_id_bytes as hex_id_bytes
+from connectsoft_obs.signals.tracing.span_data import hex_ids as hex_ids
 from connectsoft_obs.signals.tracing.tracing import Tracing as Tracing

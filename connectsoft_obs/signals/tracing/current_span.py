@@ -1,6 +1,6 @@
-"""`start_as_current_span` as the SDK has it, for exceptions of any kind.
+"""`start_as_current_span` with the semantics of the SDK, for any exception.
 
-The SDK formats the exception for the span's status; one whose text fails would be replaced by that failure.
+The SDK formats the exception for the status of the span; an exception that cannot be formatted would be replaced.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
-from opentelemetry.util._decorator import _agnosticcontextmanager
 
+from connectsoft_obs.context.otel_private import agnosticcontextmanager
 from connectsoft_obs.redaction import safe_str
 
 
-@_agnosticcontextmanager
+@agnosticcontextmanager
 def start_as_current_span(  # noqa: PLR0913, PLR0917  OpenTelemetry's own signature
     self: trace.Tracer,
     name: str,
@@ -39,6 +39,6 @@ def start_as_current_span(  # noqa: PLR0913, PLR0917  OpenTelemetry's own signat
             yield span
         except Exception as error:
             if set_status_on_exception:
-                with suppress(Exception):  # the application's exception goes on, whatever a span makes of it
+                with suppress(Exception):  # the exception of the application must propagate
                     span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {safe_str(error, str)}"))
             raise

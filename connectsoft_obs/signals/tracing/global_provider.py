@@ -1,6 +1,6 @@
-"""OpenTelemetry's global tracer provider, set once: it asks which Telemetry is current each time a span starts.
+"""The global OpenTelemetry tracer provider, set once. It resolves the current Telemetry when a span starts.
 
-So a tracer that a module took at import follows `configure()`, `capture()` and a fork.
+Therefore a tracer that a module obtained at import follows `configure()`, `capture()` and forks.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from opentelemetry.trace import Link, SpanKind
 from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.signals.tracing.current_span import start_as_current_span
 
-Current = Callable[[], sdk.TracerProvider | None]
+GetProvider = Callable[[], sdk.TracerProvider | None]
 
 
 class ProxyTracer(trace.Tracer):
-    """A tracer that starts its spans with whatever provider is current."""
+    """A tracer that starts spans with the current provider."""
 
-    def __init__(self, current: Current, arguments: tuple[Any, ...]) -> None:
-        self._current = current
+    def __init__(self, current: GetProvider, arguments: tuple[Any, ...]) -> None:
+        self._get_provider = current
         self._arguments = arguments
-        self._known: tuple[sdk.TracerProvider | None, trace.Tracer] = (None, trace.NoOpTracer())
+        self._cached: tuple[sdk.TracerProvider | None, trace.Tracer] = (None, trace.NoOpTracer())
 
     def start_span(  # noqa: PLR0917  OpenTelemetry's own signature
         self,
@@ -42,7 +42,7 @@ class ProxyTracer(trace.Tracer):
         """Start a span with the current provider."""
         try:
             tracer = self._tracer()
-        except Exception as failure:  # noqa: BLE001  ours; what is traced goes on
+        except Exception as failure:  # noqa: BLE001  must not raise into the application
             record_internal_error("tracing.start", failure)
             return trace.INVALID_SPAN
         return tracer.start_span(
@@ -50,27 +50,27 @@ class ProxyTracer(trace.Tracer):
         )
 
     def _tracer(self) -> trace.Tracer:
-        provider = self._current()
-        known, tracer = self._known
-        if provider is not known:
+        provider = self._get_provider()
+        cached_provider, tracer = self._cached
+        if provider is not cached_provider:
             tracer = trace.NoOpTracer() if provider is None else provider.get_tracer(*self._arguments)
-            self._known = (provider, tracer)
+            self._cached = (provider, tracer)
         return tracer
 
     start_as_current_span: Callable[..., Any] = start_as_current_span
 
 
 class ProxyTracerProvider(sdk.TracerProvider):
-    """What `trace.get_tracer_provider()` returns. An SDK provider to whoever asks, so that libraries can add to it."""
+    """Returned by `trace.get_tracer_provider()`. A subclass of the SDK's provider, so that libraries can add processors."""
 
-    def __init__(self, current: Current) -> None:
+    def __init__(self, current: GetProvider) -> None:
         super().__init__(shutdown_on_exit=False, resource=Resource.get_empty())
-        self._current = current
+        self._get_provider = current
 
     @property
     def resource(self) -> Resource:
         """Resource of the current provider."""
-        provider = self._current()
+        provider = self._get_provider()
         return super().resource if provider is None else provider.resource
 
     def get_tracer(
@@ -82,19 +82,19 @@ class ProxyTracerProvider(sdk.TracerProvider):
     ) -> trace.Tracer:
         """A tracer that resolves the provider when it starts a span."""
         arguments = (instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
-        return ProxyTracer(self._current, arguments)
+        return ProxyTracer(self._get_provider, arguments)
 
     def add_span_processor(self, span_processor: sdk.SpanProcessor) -> None:
         """Add a processor to the current provider."""
-        if (provider := self._current()) is not None:
+        if (provider := self._get_provider()) is not None:
             provider.add_span_processor(span_processor)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Flush the current provider."""
-        provider = self._current()
+        provider = self._get_provider()
         return True if provider is None else provider.force_flush(timeout_millis)
 
     def shutdown(self) -> None:
         """Shut the current provider's added processors down."""
-        if (provider := self._current()) is not None:
+        if (provider := self._get_provider()) is not None:
             provider.shutdown()

@@ -1,6 +1,6 @@
-"""Spans in OTLP's wire form (opentelemetry-proto 1.x, trace.proto), encoded when they end.
+"""Encodes ended spans in OTLP (opentelemetry-proto 1.x, trace.proto).
 
-Equal to the official encoder after decoding; tests/tracing/test_otlp_encoder.py holds them side by side.
+The result equals that of the official encoder after decoding; tests/tracing/test_otlp_encoder.py compares them.
 """
 
 from __future__ import annotations
@@ -15,72 +15,75 @@ from connectsoft_obs.export import protobuf
 from connectsoft_obs.signals.tracing.span import Span
 from connectsoft_obs.signals.tracing.span_data import EncodedAttributes, FixedAttributes
 
-_ATTRIBUTE = 9
-_KIND = {kind: protobuf.integer(6, kind.value + 1) for kind in SpanKind}
+_ATTRIBUTES_FIELD = 9
+_KIND_FIELD = {kind: protobuf.integer(6, kind.value + 1) for kind in SpanKind}
 _HAS_REMOTE, _IS_REMOTE = 0x100, 0x200
 _UNSET = b"\x7a\x00"
 _REMOTE_PARENT = protobuf.fixed32(16, _HAS_REMOTE | _IS_REMOTE)
 _LOCAL_PARENT = protobuf.fixed32(16, _HAS_REMOTE)
-_times = struct.Struct("<BQBQ").pack
+_pack_times = struct.Struct("<BQBQ").pack
 
 
 def encode_common_attributes(
-    items: dict[str, Any],
-    title: str | None = None,
-    sort: SpanKind = SpanKind.INTERNAL,
-    row: FixedAttributes | None = None,
+    attributes: dict[str, Any],
+    span_name: str | None = None,
+    span_kind: SpanKind = SpanKind.INTERNAL,
+    fixed_attributes: FixedAttributes | None = None,
 ) -> EncodedAttributes:
-    """Attributes that many spans have in common, and their name and kind where those are given, encoded once."""
-    encoded = protobuf.attributes(_ATTRIBUTE, items)
-    if title is None:
-        return EncodedAttributes(items, encoded)
-    head = _head(title, sort)
-    return EncodedAttributes(items, encoded, title, sort, head, b"".join((head, encoded, _UNSET, _LOCAL_PARENT)), row)
+    """Encode attributes that many spans have in common; also their name and kind, if given."""
+    encoded = protobuf.attributes(_ATTRIBUTES_FIELD, attributes)
+    if span_name is None:
+        return EncodedAttributes(attributes, encoded)
+    encoded_name = _encode_name(span_name, span_kind)
+    encoded_span = b"".join((encoded_name, encoded, _UNSET, _LOCAL_PARENT))
+    return EncodedAttributes(attributes, encoded, span_name, span_kind, encoded_name, encoded_span, fixed_attributes)
 
 
-def _head(title: str, sort: SpanKind) -> bytes:
-    return protobuf.text(5, title) + _KIND[sort]
+def _encode_name(span_name: str, span_kind: SpanKind) -> bytes:
+    return protobuf.text(5, span_name) + _KIND_FIELD[span_kind]
 
 
-def span(done: Span) -> bytes:
-    """A finished span of ours."""
-    own, row, common, ids = done.own, done.row, done.shared, done.ids
-    if done.plain and not own and common.title is done.title and common.sort is done.sort:
-        # What the span of nearly every request is: all but its ids, its times and its row is known beforehand.
+def encode_span(span: Span) -> bytes:
+    """Encode a span of the custom class."""
+    own, values, common, ids = span.own_attributes, span.fixed_values, span.common_attributes, span.ids
+    if span.is_ordinary and not own and common.span_name is span.span_name and common.span_kind is span.span_kind:
+        # Most requests: everything except ids, times and fixed values is already encoded.
         return b"".join(
             (
-                b"\x0a\x10", ids[:16], b"\x12\x08", ids[16:], _times(0x39, done.start_ns, 0x41, done.end_ns),
-                common.whole, done.around.encoded, b"" if row is None or common.row is None else common.row.encode(row),
+                b"\x0a\x10", ids[:16], b"\x12\x08", ids[16:], _pack_times(0x39, span.start_ns, 0x41, span.end_ns),
+                common.encoded_span, span.client_attributes.encoded, b"" if values is None or common.fixed_attributes is None else common.fixed_attributes.encode(values),
             )
         )  # fmt: skip
-    if done.touched or (len(own) if own else 0) > done.tracer.room:
-        return readable(done)
-    parent = done.origin
-    encoded = b"" if row is None or common.row is None else common.row.encode(row)
+    if span.has_user_data or (len(own) if own else 0) > span.tracer.free_attributes:
+        return encode_readable(span)
+    parent = span.parent_context
+    encoded = b"" if values is None or common.fixed_attributes is None else common.fixed_attributes.encode(values)
     return b"".join(
         (
             b"\x0a\x10",
             ids[:16],
             b"\x12\x08",
             ids[16:],
-            _state(done.state) if done.state else b"",
+            _encode_tracestate(span.state) if span.state else b"",
             b"" if parent is None else b"\x22\x08" + parent.span_id.to_bytes(8, "big"),
-            common.head if common.title == done.title and common.sort is done.sort else _head(done.title, done.sort),
-            _times(0x39, done.start_ns, 0x41, done.end_ns),
+            common.encoded_name
+            if common.span_name == span.span_name and common.span_kind is span.span_kind
+            else _encode_name(span.span_name, span.span_kind),
+            _pack_times(0x39, span.start_ns, 0x41, span.end_ns),
             common.encoded,
-            done.around.encoded,
+            span.client_attributes.encoded,
             encoded,
-            protobuf.attributes(_ATTRIBUTE, own) if own else b"",
-            protobuf.join(13, [_link(link) for link in done.linked]) if done.linked else b"",
-            _UNSET if done.status_code is StatusCode.UNSET else _status(done.status_code, done.status_text),
+            protobuf.attributes(_ATTRIBUTES_FIELD, own) if own else b"",
+            protobuf.join(13, [_encode_link(link) for link in span.initial_links]) if span.initial_links else b"",
+            _UNSET if span.status_code is StatusCode.UNSET else _encode_status(span.status_code, span.status_text),
             _REMOTE_PARENT if parent is not None and parent.is_remote else _LOCAL_PARENT,
         )
     )
 
 
-def readable(done: ReadableSpan) -> bytes:
-    """A finished span of anybody's."""
-    context = done.get_span_context()
+def encode_readable(span: ReadableSpan) -> bytes:
+    """Encode any ended span."""
+    context = span.get_span_context()
     assert context is not None
     return b"".join(
         (
@@ -88,32 +91,32 @@ def readable(done: ReadableSpan) -> bytes:
             context.trace_id.to_bytes(16, "big"),
             b"\x12\x08",
             context.span_id.to_bytes(8, "big"),
-            _state(context.trace_state),
-            b"" if done.parent is None else b"\x22\x08" + done.parent.span_id.to_bytes(8, "big"),
-            protobuf.text(5, done.name),
-            _KIND[done.kind],
-            _times(0x39, done.start_time or 0, 0x41, done.end_time or 0),
-            protobuf.attributes(_ATTRIBUTE, done.attributes or {}),
-            _number(10, done.dropped_attributes),
-            protobuf.join(11, [_event(event) for event in done.events]),
-            _number(12, done.dropped_events),
-            protobuf.join(13, [_link(link) for link in done.links]),
-            _number(14, done.dropped_links),
-            _status(done.status.status_code, done.status.description),
-            _flags(16, done.parent),
+            _encode_tracestate(context.trace_state),
+            b"" if span.parent is None else b"\x22\x08" + span.parent.span_id.to_bytes(8, "big"),
+            protobuf.text(5, span.name),
+            _KIND_FIELD[span.kind],
+            _pack_times(0x39, span.start_time or 0, 0x41, span.end_time or 0),
+            protobuf.attributes(_ATTRIBUTES_FIELD, span.attributes or {}),
+            _encode_number(10, span.dropped_attributes),
+            protobuf.join(11, [_encode_event(event) for event in span.events]),
+            _encode_number(12, span.dropped_events),
+            protobuf.join(13, [_encode_link(link) for link in span.links]),
+            _encode_number(14, span.dropped_links),
+            _encode_status(span.status.status_code, span.status.description),
+            _encode_flags(16, span.parent),
         )
     )
 
 
-def _state(state: TraceState | None) -> bytes:
+def _encode_tracestate(state: TraceState | None) -> bytes:
     return protobuf.text(3, ",".join(f"{key}={value}" for key, value in state.items())) if state else b""
 
 
-def _number(field: int, number: int) -> bytes:
+def _encode_number(field: int, number: int) -> bytes:
     return protobuf.integer(field, number) if number else b""
 
 
-def _status(code: StatusCode, description: str | None) -> bytes:
+def _encode_status(code: StatusCode, description: str | None) -> bytes:
     if code is StatusCode.UNSET:
         return _UNSET
     return protobuf.length_delimited(
@@ -121,22 +124,22 @@ def _status(code: StatusCode, description: str | None) -> bytes:
     )
 
 
-def _flags(field: int, parent: SpanContext | None) -> bytes:
+def _encode_flags(field: int, parent: SpanContext | None) -> bytes:
     return protobuf.fixed32(field, _HAS_REMOTE | _IS_REMOTE if parent is not None and parent.is_remote else _HAS_REMOTE)
 
 
-def _event(event: Event) -> bytes:
+def _encode_event(event: Event) -> bytes:
     return b"".join(
         (
             protobuf.fixed64(1, event.timestamp or 0),
             protobuf.text(2, event.name),
             protobuf.attributes(3, event.attributes or {}),
-            _number(4, event.dropped_attributes),
+            _encode_number(4, event.dropped_attributes),
         )
     )
 
 
-def _link(link: Link) -> bytes:
+def _encode_link(link: Link) -> bytes:
     context = link.context
     return b"".join(
         (
@@ -145,7 +148,7 @@ def _link(link: Link) -> bytes:
             b"\x12\x08",
             context.span_id.to_bytes(8, "big"),
             protobuf.attributes(4, link.attributes or {}),
-            _number(5, link.dropped_attributes),
-            _flags(6, context),
+            _encode_number(5, link.dropped_attributes),
+            _encode_flags(6, context),
         )
     )

@@ -1,4 +1,4 @@
-"""Our tracer provider: the SDK's interface, our span, and one place where finished spans arrive."""
+"""Tracer and provider that create the custom span class and pass ended spans to exporters and processors."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, TraceState
 from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.signals.tracing import id_generator
 from connectsoft_obs.signals.tracing.current_span import start_as_current_span
-from connectsoft_obs.signals.tracing.id_generator import bits
+from connectsoft_obs.signals.tracing.id_generator import random_bits
 from connectsoft_obs.signals.tracing.sampling import FastSampler
 from connectsoft_obs.signals.tracing.span import NonRecordingSpan, Span
 
 SAMPLED, RANDOM = 0x01, 0x02
-_new = object.__new__
+_new_object = object.__new__
 
 Export = Callable[[Span], None]
 
 
-_OURS = 32
-"""More attributes than an operation of ours has before anybody adds any."""
+_MAX_OWN_ATTRIBUTES = 32
+"""More attributes than an operation has without those of the application."""
 
 
-def _room(limits: sdk.SpanLimits) -> int:
-    """How many attributes may be added to an operation's own before a limit has to be looked at; -1 for always."""
-    most = limits.max_span_attributes
-    if limits.max_span_attribute_length is not None or (most is not None and most < _OURS):
+def _free_attributes(limits: sdk.SpanLimits) -> int:
+    """Number of attributes that can be added to an operation without checking a limit; -1 if each needs a check."""
+    limit = limits.max_span_attributes
+    if limits.max_span_attribute_length is not None or (limit is not None and limit < _MAX_OWN_ATTRIBUTES):
         return -1
-    return sys.maxsize if most is None else most - _OURS
+    return sys.maxsize if limit is None else limit - _MAX_OWN_ATTRIBUTES
 
 
 class Tracer(trace.Tracer):
@@ -48,16 +48,16 @@ class Tracer(trace.Tracer):
         self.instrumentation_scope = scope
         self.limits: sdk.SpanLimits = provider.limits
         self.scope: tuple[str, str, str | None] = (scope.name, scope.version or "", scope.schema_url)
-        self.room: int = _room(provider.limits)
-        self.roomy: bool = self.room >= 0
+        self.free_attributes: int = _free_attributes(provider.limits)
+        self.has_free_attributes: bool = self.free_attributes >= 0
 
     @property
     def instrumentation_info(self) -> InstrumentationInfo:
-        """Deprecated in OpenTelemetry; the scope says the same."""
+        """Deprecated in OpenTelemetry; same as `instrumentation_scope`."""
         scope = self.instrumentation_scope
         return InstrumentationInfo(scope.name, scope.version, scope.schema_url)
 
-    def start_fast(  # noqa: PLR0917  positional on purpose: keywords cost on the request path
+    def start_fast(  # noqa: PLR0917  positional, because keyword arguments cost time on the request path
         self,
         name: str,
         kind: SpanKind,
@@ -68,16 +68,23 @@ class Tracer(trace.Tracer):
         links: Sequence[Link] = (),
         root_id: int = 0,
     ) -> Span | NonRecordingSpan:
-        """A started span, recording or not; `attributes` is called only when a sampler or processor will look.
+        """Start a span on the request path; `start_span` does the same with the arguments of OpenTelemetry.
 
-        What the request path uses. `start_span` is the same with OpenTelemetry's arguments. `root_id` is the trace id of
-        a span without parent, where somebody has given the trace one.
+        Args:
+            name: span name.
+            kind: span kind.
+            parent: context of the parent, or None.
+            start_ns: nanoseconds since 1970.
+            attributes: called only if a sampler or processor needs the attributes.
+            context: context for samplers and processors.
+            links: links to other spans.
+            root_id: trace id of a root span, if it is already known.
         """
         provider = self.provider
         state: TraceState | None = None
         initial: dict[str, Any] | None = None
-        if parent is None and provider.keeps_all and not root_id:  # nearly every request that begins a trace
-            own, flags, plain = bits(192).to_bytes(24, "big"), SAMPLED | RANDOM, self.roomy
+        if parent is None and provider.records_all_roots and not root_id:  # most requests that start a trace
+            own, flags, plain = random_bits(192).to_bytes(24, "big"), SAMPLED | RANDOM, self.has_free_attributes
         else:
             plain = False
             sampled: bool | None = None
@@ -92,9 +99,9 @@ class Tracer(trace.Tracer):
                 own, flags = id_generator.new_child_ids(root_id), 0
             else:
                 own, flags = id_generator.new_root_ids(), RANDOM
-            initial = attributes() if attributes is not None and provider.watched else None
-            if provider.decide is not None:
-                record = keep = provider.decide(own, sampled)
+            initial = attributes() if attributes is not None and provider.needs_start_attributes else None
+            if provider.fast_sampler is not None:
+                record = keep = provider.fast_sampler(own, sampled)
             else:
                 trace_id = int.from_bytes(own[:16], "big")
                 decision = provider.sampler.should_sample(context, trace_id, name, kind, initial, links)
@@ -105,21 +112,21 @@ class Tracer(trace.Tracer):
             flags |= SAMPLED if keep else 0
             if not record:
                 return NonRecordingSpan(own, flags, state)
-        # Filled in from here: the SDK's constructor exists to forbid spans without a tracer, and a call of a class whose
-        # `__new__` and `__init__` are Python costs as much as all of this (tests/bench/span.py).
-        span: Span = _new(Span)
+        # The attributes are set here instead of in a constructor: calling a class with `__new__` and `__init__` in Python
+        # costs as much as all of this (tests/bench/span.py).
+        span: Span = _new_object(Span)
         span.tracer = self
-        span.title = name
-        span.sort = kind
+        span.span_name = name
+        span.span_kind = kind
         span.ids = own
         span.flags = flags
         span.start_ns = start_ns
-        span.plain = plain
+        span.is_ordinary = plain
         span.open = True
         if not plain or links:
-            _complete(span, parent, state, initial, links)
-        if provider.others:
-            provider.started(span, context)
+            _set_initial_data(span, parent, state, initial, links)
+        if provider.has_processors:
+            provider.on_start(span, context)
         return span
 
     def start_span(  # noqa: PLR0917  OpenTelemetry's own signature
@@ -133,16 +140,16 @@ class Tracer(trace.Tracer):
         record_exception: bool = True,
         set_status_on_exception: bool = True,
     ) -> trace.Span:
-        """Start a span as OpenTelemetry's API has it; one that cannot be started is not recorded."""
+        """Start a span with the OpenTelemetry API; on an internal error an invalid span is returned."""
         try:
-            return self._started(
+            return self._start_span(
                 name, context, kind, attributes, links, start_time, (record_exception, set_status_on_exception)
             )
-        except Exception as failure:  # noqa: BLE001  ours, or a sampler of somebody's; what is traced goes on
+        except Exception as failure:  # noqa: BLE001  also errors of samplers; must not raise into the application
             record_internal_error("tracing.start", failure)
             return trace.INVALID_SPAN
 
-    def _started(
+    def _start_span(
         self,
         name: str,
         context: Context | None,
@@ -159,9 +166,9 @@ class Tracer(trace.Tracer):
             name, kind, parent, start_time or time_ns(), lambda: attributes or {}, context, links or ()
         )
         if isinstance(span, Span):
-            if attributes and not self.provider.watched:
+            if attributes and not self.provider.needs_start_attributes:
                 span.set_attributes(attributes)
-            span.on_exit = on_exit
+            span.exception_options = on_exit
         return span
 
     start_as_current_span: Callable[..., Any] = start_as_current_span
@@ -171,41 +178,48 @@ class Provider(sdk.TracerProvider):
     """The provider of one Telemetry. Thread-safe.
 
     Args:
-        resource: gives who reports; asked for each span, so that a forked child reports as itself.
-        sampler: OpenTelemetry's sampler.
-        decide: the same decision without asking it, or None when the sampler is not a standard one.
-        limits: OpenTelemetry's span limits.
-        keeps_all: whether every trace that begins here is recorded.
+        resource: returns the resource; called for each span, so that a forked child uses its own.
+        sampler: the OpenTelemetry sampler.
+        fast_sampler: a function with the same decisions, or None for a custom sampler.
+        limits: OpenTelemetry span limits.
+        records_all_roots: whether every root span is recorded.
     """
 
     def __init__(
         self,
         resource: Callable[[], Resource],
         sampler: Sampler,
-        decide: FastSampler | None,
+        fast_sampler: FastSampler | None,
         limits: sdk.SpanLimits,
-        keeps_all: bool = False,
+        records_all_roots: bool = False,
     ) -> None:
-        super().__init__(sampler=sampler, resource=resource(), shutdown_on_exit=False, span_limits=limits)
+        self._span_processors = sdk.SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]
+        super().__init__(
+            sampler=sampler,
+            resource=resource(),
+            shutdown_on_exit=False,
+            active_span_processor=self._span_processors,
+            span_limits=limits,
+        )
         self.limits = limits
-        self.decide = decide
-        self.others: bool = False
-        self.heard: bool = False
-        """Whether anybody takes finished spans; where nobody does, what a span would say need not be put together."""
-        self.watched: bool = decide is None
-        """Whether somebody looks at a span when it starts: a sampler of the user's, or another processor."""
-        self.keeps_all: bool = keeps_all
-        """Whether a root span is recorded and nobody looks at its start, so that there is nothing to decide."""
-        self._current_resource = resource
-        self._ours: dict[tuple[Any, ...], Tracer] = {}
-        self._export: tuple[Export, ...] = ()
-        self.ended: Export = self._to_all
-        """Takes a span that has ended."""
+        self.fast_sampler = fast_sampler
+        self.has_processors: bool = False
+        self.has_consumers: bool = False
+        """Whether ended spans are exported or processed; otherwise their attributes need not be built."""
+        self.needs_start_attributes: bool = fast_sampler is None
+        """Whether a custom sampler or another processor needs the attributes when a span starts."""
+        self.records_all_roots: bool = records_all_roots
+        """Whether each root span is recorded without asking a sampler or processor."""
+        self._get_resource = resource
+        self._own_tracers: dict[tuple[Any, ...], Tracer] = {}
+        self._exports: tuple[Export, ...] = ()
+        self.on_end: Export = self._pass_to_all
+        """Receives each span that has ended."""
 
     @property
     def resource(self) -> Resource:
-        """Who reports, in the calling process."""
-        return self._current_resource()
+        """Resource of the calling process."""
+        return self._get_resource()
 
     def get_tracer(
         self,
@@ -214,58 +228,58 @@ class Provider(sdk.TracerProvider):
         schema_url: str | None = None,
         attributes: Any = None,
     ) -> Tracer:
-        """The tracer of an instrumentation; the same one each time."""
+        """The tracer of an instrumentation scope; cached."""
         key = (instrumenting_module_name, instrumenting_library_version, schema_url, str(attributes or ""))
-        if (known := self._ours.get(key)) is not None:
-            return known
+        if (cached := self._own_tracers.get(key)) is not None:
+            return cached
         scope = InstrumentationScope(
             instrumenting_module_name or "", instrumenting_library_version or "", schema_url, attributes
         )
-        return self._ours.setdefault(key, Tracer(self, scope))
+        return self._own_tracers.setdefault(key, Tracer(self, scope))
 
     def export_to(self, export: Export) -> None:
-        """Hand every finished span to `export` too, which looks whether it is sampled and must not block or raise."""
-        self._export = (*self._export, export)
-        self.heard = True
-        self._choose()
+        """Also pass each ended span to `export`, which checks the sampled flag and must not block or raise."""
+        self._exports = (*self._exports, export)
+        self.has_consumers = True
+        self._select_consumer()
 
     def add_span_processor(self, span_processor: sdk.SpanProcessor) -> None:
         """Add an OpenTelemetry span processor."""
         super().add_span_processor(span_processor)
-        self.others = self.heard = self.watched = True
-        self.keeps_all = False
-        self._choose()
+        self.has_processors = self.has_consumers = self.needs_start_attributes = True
+        self.records_all_roots = False
+        self._select_consumer()
 
-    def started(self, span: Span, context: Context | None) -> None:
-        """Tell the processors that users added."""
-        self._active_span_processor.on_start(span, parent_context=context)
+    def on_start(self, span: Span, context: Context | None) -> None:
+        """Call `on_start` of the span processors that users added."""
+        self._span_processors.on_start(span, parent_context=context)
 
-    def _choose(self) -> None:
-        """Where finished spans go: straight to the one who wants them, where there is only one."""
-        alone = len(self._export) == 1 and not self.others
-        self.ended = self._export[0] if alone else self._to_all
+    def _select_consumer(self) -> None:
+        """Select where ended spans go: directly to the exporter if it is the only consumer."""
+        single = len(self._exports) == 1 and not self.has_processors
+        self.on_end = self._exports[0] if single else self._pass_to_all
 
-    def _to_all(self, span: Span) -> None:
-        """To our exporters and to the processors that users added."""
-        for export in self._export:
+    def _pass_to_all(self, span: Span) -> None:
+        """Pass an ended span to the exporters and to the processors that users added."""
+        for export in self._exports:
             export(span)
-        if self.others:
-            self._active_span_processor.on_end(span._readable_span())  # noqa: SLF001  our own class
+        if self.has_processors:
+            self._span_processors.on_end(span._readable_span())  # noqa: SLF001  a class of this package
 
 
-def _complete(
+def _set_initial_data(
     span: Span,
     parent: SpanContext | None,
     state: TraceState | None,
     initial: dict[str, Any] | None,
     links: Sequence[Link],
 ) -> None:
-    """Give a span what it was begun with; what a span has not is said by its class."""
+    """Set data that was passed at start; otherwise the defaults of the class apply."""
     if parent is not None:
-        span.origin = parent
+        span.parent_context = parent
     if state is not None:
         span.state = state
     if initial:
         span.set_attributes(initial)
     if links:
-        span.link_to(links)
+        span.set_initial_links(links)

@@ -1,4 +1,4 @@
-"""Which traces are recorded: the standard samplers decided at construction, any other one asked each time.
+"""Sampling: standard samplers become a function at construction; custom samplers are called for each span.
 
 Same decisions as `opentelemetry.sdk.trace.sampling` (trace id ratio by the low 64 bits), at a fortieth of the cost.
 """
@@ -19,11 +19,11 @@ from opentelemetry.sdk.trace.sampling import (
 from connectsoft_obs.settings import Settings
 
 FastSampler: TypeAlias = Callable[[bytes, bool | None], bool]
-"""Ids and whether the parent is sampled (None without a parent) to whether this span is."""
+"""Takes ids and the sampled flag of the parent (None without a parent); returns whether the span is sampled."""
 
 
 def sampler(settings: Settings) -> Sampler:
-    """The OpenTelemetry sampler that OTEL_TRACES_SAMPLER names."""
+    """Create the OpenTelemetry sampler of OTEL_TRACES_SAMPLER."""
     name = settings.traces_sampler
     root: Sampler
     if name.endswith("always_on"):
@@ -36,23 +36,23 @@ def sampler(settings: Settings) -> Sampler:
 
 
 def is_always_on(settings: Settings) -> bool:
-    """Whether the sampler that settings name records every trace that begins here."""
+    """Whether the configured sampler records every root span."""
     return settings.traces_sampler.endswith("always_on")
 
 
 def fast_sampler(settings: Settings) -> FastSampler:
-    """The decision of the sampler that settings name, without asking it."""
+    """A function with the decisions of the configured sampler."""
     name = settings.traces_sampler
     if is_always_on(settings):
-        share = 1 << 64
+        bound = 1 << 64
     elif name.endswith("always_off"):
-        share = 0
+        bound = 0
     else:
-        share = TraceIdRatioBased.get_bound_for_rate(settings.traces_sampler_arg)
-    of_parent = name.startswith("parentbased")
-    if share > TraceIdRatioBased.TRACE_ID_LIMIT:
-        return (lambda _, parent: parent is not False) if of_parent else (lambda *_: True)
-    below = share.to_bytes(8, "big")  # bytes are in the order of the numbers that they are
-    if of_parent:
-        return lambda ids, parent: ids[8:16] < below if parent is None else parent
-    return lambda ids, _: ids[8:16] < below
+        bound = TraceIdRatioBased.get_bound_for_rate(settings.traces_sampler_arg)
+    parent_based = name.startswith("parentbased")
+    if bound > TraceIdRatioBased.TRACE_ID_LIMIT:
+        return (lambda _, parent: parent is not False) if parent_based else (lambda *_: True)
+    limit = bound.to_bytes(8, "big")  # big-endian bytes compare like numbers
+    if parent_based:
+        return lambda ids, parent: ids[8:16] < limit if parent is None else parent
+    return lambda ids, _: ids[8:16] < limit

@@ -1,8 +1,8 @@
-"""A span of our own: to users and processors an ordinary OpenTelemetry span, at a tenth of its cost.
+"""Custom span class: an OpenTelemetry span for users and processors, at a tenth of the cost of the SDK's span.
 
-What makes it cheap: no lock, bounded map or list until a user needs one, ids kept as bytes, and the attributes of
-an operation handed over once, at its end. What users set goes through the SDK's own bounded containers, so limits and
-cleaning are the SDK's. Measured in tests/bench/span.py; the SDK's contract runs against it in tests/tracing.
+It has no lock, and no bounded containers until the application adds data; ids are bytes, and the attributes of an
+operation are passed once, at its end. Data of the application goes through the bounded containers of the SDK, so limits and
+validation are those of the SDK. Measured in tests/bench/span.py; tests/tracing runs the contract of the SDK against it.
 """
 
 from __future__ import annotations
@@ -23,61 +23,67 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlag
 from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.operations import exception_name
 from connectsoft_obs.redaction import safe_str
-from connectsoft_obs.signals.tracing.span_data import EncodedAttributes, SpanData, hexadecimal
+from connectsoft_obs.signals.tracing.span_data import EncodedAttributes, SpanData, hex_ids
 from connectsoft_obs.vocabulary import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE
 
 
 class Span(SpanData):
-    """A recording span. Methods may be called from any thread; after the end they do nothing, as the API has it."""
+    """A recording span. Thread-safe. After the end, methods have no effect, as the API specifies."""
 
-    # --- What adapters use -------------------------------------------------------------------------------------------
+    # --- For adapters -----------------------------------------------------------------------------------------------
     def finish(
         self,
-        title: str,
-        shared: EncodedAttributes,
-        around: EncodedAttributes,
+        name: str,
+        common: EncodedAttributes,
+        client: EncodedAttributes,
         own: dict[str, Any] | None,
         failed: bool,
         end_ns: int,
-        row: tuple[Any, ...] | None = None,
+        fixed_values: tuple[Any, ...] | None = None,
     ) -> None:
-        """End the span of an operation, with all that is known about it; a name that a user gave stays.
+        """End the span of an operation and set its data; a name that the application has set stays.
 
-        `shared` is what operations of its kind have in common, `around` what those of its caller have, `row` the values
-        of `shared.row`, `own` the rest; no two of them have a key in common.
+        Args:
+            name: span name.
+            common: attributes of all operations of this kind.
+            client: attributes of all operations of this client.
+            own: other attributes. No two of these have a key in common.
+            failed: set the status to Error if it is unset.
+            end_ns: nanoseconds since 1970.
+            fixed_values: values of `common.fixed_attributes`.
         """
         if not self.open:
             return
-        if self.plain or not self.renamed:
-            self.title: str = title
-        self.shared: EncodedAttributes = shared
-        self.around: EncodedAttributes = around
-        self.own: dict[str, Any] | None = own
-        self.row: tuple[Any, ...] | None = row
+        if self.is_ordinary or not self.renamed:
+            self.span_name: str = name
+        self.common_attributes: EncodedAttributes = common
+        self.client_attributes: EncodedAttributes = client
+        self.own_attributes: dict[str, Any] | None = own
+        self.fixed_values: tuple[Any, ...] | None = fixed_values
         if failed and self.status_code is StatusCode.UNSET:
             self.status_code: StatusCode = StatusCode.ERROR
-            self.plain: bool = False
+            self.is_ordinary: bool = False
         self.end_ns: int = end_ns
         self.open: bool = False
-        ended = self.tracer.provider.ended
-        ended(self)
+        on_end = self.tracer.provider.on_end
+        on_end(self)
 
     # --- trace.Span --------------------------------------------------------------------------------------------------
     def is_recording(self) -> bool:
-        """True until it has ended."""
+        """True until the span has ended."""
         return self.open
 
     def set_attribute(self, key: str, value: Any) -> None:
-        """Set one attribute; wins over what we know ourselves."""
+        """Set one attribute; it overrides attributes of the operation."""
         if self.open:
-            self._attributes_of_user()[key] = value
+            self._get_user_attributes()[key] = value
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Set several attributes."""
         if self.open:
-            held = self._attributes_of_user()
+            user_attributes = self._get_user_attributes()
             for key, value in attributes.items():
-                held[key] = value
+                user_attributes[key] = value
 
     def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
         """Add an event, at `timestamp` nanoseconds or now."""
@@ -86,54 +92,54 @@ class Span(SpanData):
             bounded = BoundedAttributes(
                 limits.max_event_attributes, attributes, max_value_len=limits.max_attribute_length
             )
-            if self._events_ is None:
-                self._events_ = BoundedList(limits.max_events)
-                self.touched: bool = True
-                self.plain = False
+            if self._user_events is None:
+                self._user_events = BoundedList(limits.max_events)
+                self.has_user_data: bool = True
+                self.is_ordinary = False
             when = time_ns() if timestamp is None else timestamp
-            self._events_.append(sdk.Event(name=name, attributes=bounded, timestamp=when))
+            self._user_events.append(sdk.Event(name=name, attributes=bounded, timestamp=when))
 
-    def link_to(self, links: Sequence[Link]) -> None:
-        """The links that it begins with."""
-        most = self.tracer.limits.max_links
-        self.plain = False
-        if (most is None or len(links) <= most) and all(
+    def set_initial_links(self, links: Sequence[Link]) -> None:
+        """Set the links that were passed at start."""
+        max_links = self.tracer.limits.max_links
+        self.is_ordinary = False
+        if (max_links is None or len(links) <= max_links) and all(
             link.context.is_valid and not link.attributes for link in links
         ):
-            self.linked: Sequence[Link] = links
+            self.initial_links: Sequence[Link] = links
             return
         for link in links:
             self.add_link(link.context, link.attributes)
 
     def add_link(self, context: SpanContext, attributes: Any = None) -> None:
-        """Link to another span; a link to nowhere is ignored, as in the SDK."""
+        """Add a link to another span; an invalid link without attributes is ignored, as in the SDK."""
         if self.open and (context.is_valid or attributes or context.trace_state):
             limits = self.tracer.limits
             bounded = BoundedAttributes(
                 limits.max_link_attributes, attributes, max_value_len=limits.max_attribute_length
             )
-            if self._links_ is None:
-                self._links_ = BoundedList.from_seq(limits.max_links, self.linked)
-                self.touched = True
-                self.plain = False
-            self._links_.append(Link(context, bounded))
+            if self._user_links is None:
+                self._user_links = BoundedList.from_seq(limits.max_links, self.initial_links)
+                self.has_user_data = True
+                self.is_ordinary = False
+            self._user_links.append(Link(context, bounded))
 
     def update_name(self, name: str) -> None:
-        """Rename the span; the name stays, also over the route's."""
+        """Set the name; the operation does not override it."""
         if self.open:
-            self.title = name
+            self.span_name = name
             self.renamed: bool = True
-            self.plain = False
+            self.is_ordinary = False
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Set the status; OK is final and UNSET changes nothing."""
         if not self.open or self.status_code is StatusCode.OK:
             return
-        given = status if isinstance(status, Status) else Status(status, description)
-        if given.status_code is not StatusCode.UNSET:
-            self.status_code = given.status_code
-            self.plain = False
-            self.status_text: str | None = given.description
+        new_status = status if isinstance(status, Status) else Status(status, description)
+        if new_status.status_code is not StatusCode.UNSET:
+            self.status_code = new_status.status_code
+            self.is_ordinary = False
+            self.status_text: str | None = new_status.description
 
     def record_exception(
         self,
@@ -143,8 +149,8 @@ class Span(SpanData):
         escaped: bool = False,
     ) -> None:
         """Add the `exception` event."""
-        # `use_span` calls this with the application's exception in its hands: one that cannot be printed must not be
-        # replaced by what printing it raises.
+        # `use_span` calls this while it handles an exception of the application, which must not be replaced by an error
+        # that formatting it raises.
         try:
             recorded = {
                 EXCEPTION_TYPE: exception_name(exception),
@@ -153,45 +159,45 @@ class Span(SpanData):
                 "exception.escaped": str(escaped),
             }
             self.add_event("exception", {**recorded, **(attributes or {})}, timestamp)
-        except Exception as failure:  # noqa: BLE001  ours
+        except Exception as failure:  # noqa: BLE001  must not raise into the application
             record_internal_error("tracing.exception", failure)
 
     def end(self, end_time: int | None = None) -> None:
-        """End it, at `end_time` nanoseconds or now, and hand it to whoever exports spans."""
+        """End the span, at `end_time` nanoseconds or now, and pass it to exporters and processors."""
         if not self.open:
             return
         self.end_ns = time_ns() if end_time is None else end_time
         self.open = False
-        ended = self.tracer.provider.ended
-        ended(self)
+        on_end = self.tracer.provider.on_end
+        on_end(self)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
-        """Record an exception as the SDK does, then end."""
+        """Record an exception like the SDK, then end the span."""
         if exc_val is not None and self.open:
-            record, mark = self.on_exit
+            record, mark = self.exception_options
             if record:
                 self.record_exception(exc_val, escaped=True)
             if mark:
                 self.set_status(Status(StatusCode.ERROR, f"{type(exc_val).__name__}: {safe_str(exc_val, str)}"))
         self.end()
 
-    def _attributes_of_user(self) -> BoundedAttributes:
-        if self._user is None:
+    def _get_user_attributes(self) -> BoundedAttributes:
+        if self._user_attributes is None:
             limits = self.tracer.limits
-            self._user = BoundedAttributes(
+            self._user_attributes = BoundedAttributes(
                 limits.max_span_attributes, immutable=False, max_value_len=limits.max_span_attribute_length
             )
-            self.touched = True
-            self.plain = False
-        return self._user
+            self.has_user_data = True
+            self.is_ordinary = False
+        return self._user_attributes
 
 
 class NonRecordingSpan(trace.NonRecordingSpan):
-    """A span that is not recorded but still names its trace, for log lines and outgoing headers."""
+    """A span that is not recorded; it provides ids for log lines and outgoing headers."""
 
-    # Not the constructor of its class, which wants a context that nearly nobody asks for.
+    # Does not call the constructor of the base class, which requires a SpanContext that is rarely needed.
     def __init__(self, ids: bytes, flags: int, state: trace.TraceState | None) -> None:
         self.ids: bytes = ids
         self.flags: int = flags
@@ -200,16 +206,16 @@ class NonRecordingSpan(trace.NonRecordingSpan):
 
     @property
     def trace_id(self) -> int:
-        """The trace's id as OpenTelemetry has it."""
+        """Trace id as integer."""
         return int.from_bytes(self.ids[:16], "big")
 
     @property
     def span_id(self) -> int:
-        """Its own id as OpenTelemetry has it."""
+        """Span id as integer."""
         return int.from_bytes(self.ids[16:], "big")
 
     def get_span_context(self) -> SpanContext:
-        """Ids and flags, made when first asked for."""
+        """Span context; created on first use."""
         return self._context
 
     @cached_property
@@ -218,7 +224,7 @@ class NonRecordingSpan(trace.NonRecordingSpan):
 
     @property
     def hex(self) -> tuple[str, str, str]:
-        """Trace id, span id and flags in hexadecimal digits, made once."""
+        """Trace id, span id and flags in hexadecimal; cached."""
         if self.hexed is None:
-            self.hexed = hexadecimal(self.ids, self.flags)
+            self.hexed = hex_ids(self.ids, self.flags)
         return self.hexed

@@ -1,10 +1,10 @@
-"""What a span of ours holds, as OpenTelemetry's ReadableSpan shows it to processors and exporters."""
+"""State of a span with the properties of the SDK's ReadableSpan, for processors and exporters."""
 
 from __future__ import annotations
 
 from binascii import hexlify
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import trace as sdk
@@ -15,19 +15,17 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-    from connectsoft_obs.signals.tracing.provider import Tracer
-
 _UNSET = Status(StatusCode.UNSET)
-FLAGS = [b"%02x" % flags for flags in range(256)]
-"""In hexadecimal digits."""
+FLAGS_HEX = [b"%02x" % flags for flags in range(256)]
+"""Trace flags in hexadecimal digits."""
 
 
 class FixedAttributes(NamedTuple):
-    """Attributes of which only the values differ from span to span.
+    """Attributes that all spans of a kind have, with different values in each span.
 
     Args:
-        keys: their keys.
-        encode: makes the wire form of the values, given in the same order.
+        keys: attribute names.
+        encode: encodes the values, which are passed in the order of `keys`.
     """
 
     keys: tuple[str, ...]
@@ -35,111 +33,140 @@ class FixedAttributes(NamedTuple):
 
 
 class EncodedAttributes:
-    """Attributes that many spans have in common (a route's method, template, status), and their encoded form.
+    """Attributes that many spans have in common (method, route and status of a request), and their encoded form.
 
     Args:
-        items: the attributes.
-        encoded: the same on the wire.
-        title: the name of such spans, where they all have one.
-        sort: their kind.
-        head: name and kind on the wire.
-        whole: all that a span of theirs has on the wire which is the same in each, as long as nothing went wrong.
-        row: what else they all have, with other values in each.
+        attributes: the attributes.
+        encoded: the encoded attributes.
+        span_name: the name of these spans, if they have the same name.
+        span_kind: the kind of these spans.
+        encoded_name: encoded name and kind.
+        encoded_span: all encoded fields that are equal in each of these spans if it has no error.
+        fixed_attributes: attributes that each of these spans has with its own values.
     """
 
-    __slots__ = ("encoded", "head", "items", "row", "sort", "title", "whole")
+    __slots__ = (
+        "attributes", "encoded", "encoded_name", "encoded_span", "fixed_attributes", "span_kind", "span_name",
+    )  # fmt: skip
 
     def __init__(
         self,
-        items: dict[str, Any],
+        attributes: dict[str, Any],
         encoded: bytes,
-        title: str | None = None,
-        sort: SpanKind | None = None,
-        head: bytes = b"",
-        whole: bytes = b"",
-        row: FixedAttributes | None = None,
+        span_name: str | None = None,
+        span_kind: SpanKind | None = None,
+        encoded_name: bytes = b"",
+        encoded_span: bytes = b"",
+        fixed_attributes: FixedAttributes | None = None,
     ) -> None:
-        self.items: dict[str, Any] = items
+        self.attributes: dict[str, Any] = attributes
         self.encoded: bytes = encoded
-        self.title: str | None = title
-        self.sort: SpanKind | None = sort
-        self.head: bytes = head
-        self.whole: bytes = whole
-        self.row: FixedAttributes | None = row
+        self.span_name: str | None = span_name
+        self.span_kind: SpanKind | None = span_kind
+        self.encoded_name: bytes = encoded_name
+        self.encoded_span: bytes = encoded_span
+        self.fixed_attributes: FixedAttributes | None = fixed_attributes
 
 
-def hexadecimal(ids: bytes, flags: int) -> tuple[str, str, str]:
-    """Trace id, span id and flags as text: half the cost of formatting them."""
+def hex_ids(ids: bytes, flags: int) -> tuple[str, str, str]:
+    """Trace id, span id and flags in hexadecimal; half the cost of formatting them."""
     text = ids.hex()
     return text[:32], text[32:], f"{flags:02x}"
 
 
-def digits(span: Any) -> tuple[bytes, bytes, bytes]:
-    """The same of a span of ours, as bytes."""
-    made = hexlify(span.ids)
-    return made[:32], made[32:], FLAGS[span.flags]
+def hex_id_bytes(span: Any) -> tuple[bytes, bytes, bytes]:
+    """Trace id, span id and flags of a span in hexadecimal, as bytes."""
+    digits = hexlify(span.ids)
+    return digits[:32], digits[32:], FLAGS_HEX[span.flags]
 
 
 NO_ENCODED_ATTRIBUTES = EncodedAttributes({}, b"")
 
 
-class SpanData(sdk.Span):
-    """The state of a span, and every property that the SDK's ReadableSpan has.
+class SpanProvider(Protocol):
+    """What a span needs of its provider."""
 
-    What nearly no span needs is an attribute of the class until one does; the SDK's span has a dictionary anyway.
+    on_end: Callable[[Any], None]
+
+    @property
+    def resource(self) -> Resource:
+        """Resource of the calling process."""
+
+
+class SpanTracer(Protocol):
+    """What a span needs of its tracer."""
+
+    limits: sdk.SpanLimits
+    scope: tuple[str, str, str | None]
+    free_attributes: int
+    instrumentation_scope: InstrumentationScope
+
+    @property
+    def provider(self) -> SpanProvider:
+        """The provider of the tracer."""
+
+    @property
+    def instrumentation_info(self) -> Any:
+        """Deprecated in OpenTelemetry; same as `instrumentation_scope`."""
+
+
+class SpanData(sdk.Span):
+    """State of a span, and all properties of the SDK's ReadableSpan.
+
+    Attributes that few spans need have a default on the class and are set on the instance only when needed.
     """
 
-    tracer: Tracer
-    title: str
-    sort: SpanKind
+    tracer: SpanTracer
+    span_name: str
+    span_kind: SpanKind
     ids: bytes
     flags: int
     state: TraceState | None = None
-    origin: SpanContext | None = None
+    parent_context: SpanContext | None = None
     start_ns: int
     end_ns: int = 0
-    shared: EncodedAttributes = NO_ENCODED_ATTRIBUTES
-    around: EncodedAttributes = NO_ENCODED_ATTRIBUTES
-    row: tuple[Any, ...] | None = None
-    own: dict[str, Any] | None = None
+    common_attributes: EncodedAttributes = NO_ENCODED_ATTRIBUTES
+    client_attributes: EncodedAttributes = NO_ENCODED_ATTRIBUTES
+    fixed_values: tuple[Any, ...] | None = None
+    own_attributes: dict[str, Any] | None = None
     status_code: StatusCode = StatusCode.UNSET
     status_text: str | None = None
     renamed: bool = False
-    touched: bool = False
-    """Whether anybody set attributes, events or links on it."""
-    plain: bool
-    """Whether it is a root that nobody has touched, named or marked: all of it is what its operation says."""
-    on_exit: tuple[bool, bool] = (True, True)
+    has_user_data: bool = False
+    """Whether the application has set attributes, events or links."""
+    is_ordinary: bool
+    """Whether this is a root span without data, name or status from the application, so that it is encoded in one step."""
+    exception_options: tuple[bool, bool] = (True, True)
     hexed: tuple[str, str, str] | None = None
     open: bool
     _span_context: SpanContext | None = None
-    _user: BoundedAttributes | None = None
-    _events_: BoundedList[Any] | None = None
-    linked: Sequence[Link] = ()
-    """Links it began with, as long as they are all: without attributes, and nobody has added one."""
-    _links_: BoundedList[Any] | None = None
+    _user_attributes: BoundedAttributes | None = None
+    _user_events: BoundedList[Any] | None = None
+    initial_links: Sequence[Link] = ()
+    """Links that were passed at start, without attributes, if no link was added later."""
+    _user_links: BoundedList[Any] | None = None
 
     @property
     def trace_id(self) -> int:
-        """The trace's id as OpenTelemetry has it."""
+        """Trace id as integer."""
         return int.from_bytes(self.ids[:16], "big")
 
     @property
     def span_id(self) -> int:
-        """Its own id as OpenTelemetry has it."""
+        """Span id as integer."""
         return int.from_bytes(self.ids[16:], "big")
 
     @property
     def hex(self) -> tuple[str, str, str]:
-        """Trace id, span id and flags in hexadecimal digits, as log lines and headers have them; made once."""
+        """Trace id, span id and flags in hexadecimal, for log lines and headers; cached."""
         if self.hexed is None:
-            self.hexed = hexadecimal(self.ids, self.flags)
+            self.hexed = hex_ids(self.ids, self.flags)
         return self.hexed
 
     @property
     def name(self) -> str:
-        """Its name now."""
-        return self.title
+        """Current name."""
+        return self.span_name
 
     @property
     def context(self) -> SpanContext:
@@ -149,12 +176,12 @@ class SpanData(sdk.Span):
     @property
     def kind(self) -> SpanKind:
         """SERVER, CLIENT, PRODUCER, CONSUMER or INTERNAL."""
-        return self.sort
+        return self.span_kind
 
     @property
     def parent(self) -> SpanContext | None:
-        """Context of the parent, or None at a root."""
-        return self.origin
+        """Context of the parent, None for a root span."""
+        return self.parent_context
 
     @property
     def start_time(self) -> int:
@@ -163,84 +190,84 @@ class SpanData(sdk.Span):
 
     @property
     def end_time(self) -> int | None:
-        """Nanoseconds since 1970, None while it runs."""
+        """Nanoseconds since 1970, None until the span ends."""
         return None if self.open else self.end_ns
 
     @property
     def status(self) -> Status:
-        """Its status now."""
+        """Current status."""
         return _UNSET if self.status_code is StatusCode.UNSET else Status(self.status_code, self.status_text)
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """All attributes, what users set last."""
-        merged: Mapping[str, Any] = self._merged()
-        return merged
+        """All attributes; those of the application override others."""
+        attributes: Mapping[str, Any] = self._merge_attributes()
+        return attributes
 
     @property
     def events(self) -> Sequence[sdk.Event]:
         """Events in the order they were added."""
-        return tuple(self._events_ or ())
+        return tuple(self._user_events or ())
 
     @property
     def links(self) -> Sequence[Link]:
         """Links in the order they were added."""
-        return tuple(self._links_ or self.linked)
+        return tuple(self._user_links or self.initial_links)
 
     @property
     def dropped_attributes(self) -> int:
-        """Attributes beyond the limit."""
-        merged = self._merged()
-        return merged.dropped if isinstance(merged, BoundedAttributes) else 0
+        """Number of attributes that exceeded the limit."""
+        attributes = self._merge_attributes()
+        return attributes.dropped if isinstance(attributes, BoundedAttributes) else 0
 
     @property
     def dropped_events(self) -> int:
-        """Events beyond the limit."""
-        return self._events_.dropped if self._events_ is not None else 0
+        """Number of events that exceeded the limit."""
+        return self._user_events.dropped if self._user_events is not None else 0
 
     @property
     def dropped_links(self) -> int:
-        """Links beyond the limit."""
-        return self._links_.dropped if self._links_ is not None else 0
+        """Number of links that exceeded the limit."""
+        return self._user_links.dropped if self._user_links is not None else 0
 
     @property
     def resource(self) -> Resource:
-        """Who reports it."""
+        """OpenTelemetry resource of the process."""
         return self.tracer.provider.resource
 
     @property
     def instrumentation_info(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Deprecated in OpenTelemetry; the scope says the same."""
+        """Deprecated in OpenTelemetry; same as `instrumentation_scope`."""
         return self.tracer.instrumentation_info
 
     @property
     def instrumentation_scope(self) -> InstrumentationScope:
-        """Which instrumentation made it."""
+        """Instrumentation scope of the tracer."""
         return self.tracer.instrumentation_scope
 
     def to_json(self, indent: int | None = 4) -> str:
-        """The SDK's JSON form."""
+        """JSON in the format of the SDK."""
         text: str = self._readable_span().to_json(indent)
         return text
 
     def __repr__(self) -> str:
-        """As the SDK prints spans."""
-        return f'{type(self).__name__}(name="{self.title}", context={self.get_span_context()})'
+        """Same format as the SDK."""
+        return f'{type(self).__name__}(name="{self.span_name}", context={self.get_span_context()})'
 
     def _readable_span(self) -> sdk.ReadableSpan:
-        return self.readable()
+        return self.to_readable()
 
-    def readable(self) -> sdk.ReadableSpan:
-        """A frozen copy, for processors and exporters of the SDK's kind."""
+    def to_readable(self) -> sdk.ReadableSpan:
+        """An immutable copy for processors and exporters of the SDK."""
         return sdk.ReadableSpan(
-            name=self.title,
+            name=self.span_name,
             context=self.get_span_context(),
-            parent=self.origin,
+            parent=self.parent_context,
             resource=self.resource,
-            attributes=self._merged(),
-            events=self._events_ or (),
-            links=self._links_ or self.linked,
-            kind=self.sort,
+            attributes=self._merge_attributes(),
+            events=self._user_events or (),
+            links=self._user_links or self.initial_links,
+            kind=self.span_kind,
             status=self.status,
             start_time=self.start_ns,
             end_time=self.end_time,
@@ -248,26 +275,31 @@ class SpanData(sdk.Span):
         )
 
     def get_span_context(self) -> SpanContext:
-        """Ids and flags, made when first asked for."""
-        made = self._span_context
-        if made is None:
-            made = SpanContext(self.trace_id, self.span_id, False, TraceFlags(self.flags), self.state)
-            self._span_context = made
-        return made
+        """Span context; created on first use."""
+        context = self._span_context
+        if context is None:
+            context = SpanContext(self.trace_id, self.span_id, False, TraceFlags(self.flags), self.state)
+            self._span_context = context
+        return context
 
-    def _merged(self) -> Any:
-        limits, user, common = self.tracer.limits, self._user, self.shared
-        own: dict[str, Any] = self.own or {}
-        if self.row is not None and common.row is not None:
-            own = {**dict(zip(common.row.keys, self.row, strict=True)), **own}
-        if not own and common is NO_ENCODED_ATTRIBUTES and self.around is NO_ENCODED_ATTRIBUTES and user is not None:
+    def _merge_attributes(self) -> Any:
+        limits, user, common = self.tracer.limits, self._user_attributes, self.common_attributes
+        own: dict[str, Any] = self.own_attributes or {}
+        if self.fixed_values is not None and common.fixed_attributes is not None:
+            own = {**dict(zip(common.fixed_attributes.keys, self.fixed_values, strict=True)), **own}
+        if (
+            not own
+            and common is NO_ENCODED_ATTRIBUTES
+            and self.client_attributes is NO_ENCODED_ATTRIBUTES
+            and user is not None
+        ):
             return user
-        items = {**common.items, **self.around.items, **own, **(user or {})}
-        over = limits.max_span_attributes is not None and len(items) > limits.max_span_attributes
-        if over or limits.max_span_attribute_length is not None or (user is not None and user.dropped):
+        merged = {**common.attributes, **self.client_attributes.attributes, **own, **(user or {})}
+        exceeds = limits.max_span_attributes is not None and len(merged) > limits.max_span_attributes
+        if exceeds or limits.max_span_attribute_length is not None or (user is not None and user.dropped):
             bounded = BoundedAttributes(
-                limits.max_span_attributes, items, max_value_len=limits.max_span_attribute_length
+                limits.max_span_attributes, merged, max_value_len=limits.max_span_attribute_length
             )
             bounded.dropped += user.dropped if user is not None else 0
             return bounded
-        return items
+        return merged

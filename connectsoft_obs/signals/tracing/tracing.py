@@ -19,7 +19,7 @@ from connectsoft_obs.signals.tracing.sampling import fast_sampler, is_always_on,
 from connectsoft_obs.signals.tracing.span import Span
 from connectsoft_obs.vocabulary import SCHEMA_URL, SCOPE, Signal
 
-_before, _ordinary = otlp_request.ITEM_PREFIX, otlp_request.DEFAULT_SCOPE
+_item_prefix, _cached_sizes = otlp_request.ITEM_PREFIX, otlp_request.CACHED_SIZES
 
 
 class Tracing:
@@ -36,7 +36,7 @@ class Tracing:
     ) -> None:
         self._attributes = attributes
         self._internal_telemetry = internal_telemetry
-        self._known: tuple[Mapping[str, Any] | None, Resource] = (None, Resource.get_empty())
+        self._cached_resource: tuple[Mapping[str, Any] | None, Resource] = (None, Resource.get_empty())
         own = settings.sampler
         self.provider: Provider = Provider(
             self._resource,
@@ -59,15 +59,15 @@ class Tracing:
 
         self.provider.export_to(export)
 
-    def encoded(self, spans: Sequence[Span]) -> list[Chunk]:
+    def encode(self, spans: Sequence[Span]) -> list[Chunk]:
         """Finished spans as they travel; one that cannot be encoded is counted as dropped."""
         scopes: dict[tuple[str, str, str | None], list[bytes]] = {}
-        encode_span = otlp_encoder.span
+        encode_span = otlp_encoder.encode_span
         for span in spans:
             try:
                 encoded = encode_span(span)
                 size = len(encoded)
-                before = _before[size] if size < _ordinary else otlp_request.item_prefix(size)
+                before = _item_prefix[size] if size < _cached_sizes else otlp_request.item_prefix(size)
             except Exception as error:  # noqa: BLE001  the others are not to blame
                 self._internal_telemetry.record_error("tracing.encode", error)
                 self._internal_telemetry.count_dropped(Signal.TRACES, "internal_error")
@@ -80,13 +80,13 @@ class Tracing:
             parts.append(encoded)
         return [Chunk(scope, len(parts) // 2, b"".join(parts)) for scope, parts in scopes.items()]
 
-    def readable(self, spans: Sequence[Span]) -> list[ReadableSpan]:
+    def to_readable(self, spans: Sequence[Span]) -> list[ReadableSpan]:
         """Frozen copies, as the SDK hands them to exporters."""
-        return [span.readable() for span in spans]
+        return [span.to_readable() for span in spans]
 
-    def pack(self, spans: Sequence[Chunk]) -> bytes:
+    def build_request(self, spans: Sequence[Chunk]) -> bytes:
         """One ExportTraceServiceRequest."""
-        scopes = chunks.chunk_bytes(spans).items()
+        scopes = chunks.content_by_scope(spans).items()
         parts = chain.from_iterable(
             otlp_request.scope(name, version, schema, content) for (name, version, schema), content in scopes
         )
@@ -94,8 +94,8 @@ class Tracing:
 
     def _resource(self) -> Resource:
         attributes = self._attributes()
-        known, resource = self._known
+        known, resource = self._cached_resource
         if attributes is not known:
             resource = Resource(dict(attributes), SCHEMA_URL)
-            self._known = (attributes, resource)
+            self._cached_resource = (attributes, resource)
         return resource

@@ -1,4 +1,4 @@
-"""The promises of the company's platforms, ready to be generated or copied."""
+"""SLOs of the company's platforms, to generate from or to copy."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from connectsoft_obs.slo.serialization import from_dict
 PRESETS = ("audit", "bot", "config", "factory", "identity", "saas")
 
 
-def text(name: str) -> str:
-    """The file of a preset, comments included.
+def read_preset(name: str) -> str:
+    """Return the TOML text of a preset, with its comments.
 
     Raises:
-        ConfigurationError: there is no such preset.
+        ConfigurationError: the preset does not exist.
     """
     if name not in PRESETS:
-        raise ConfigurationError(f"preset {name!r}", "there is no such preset", f"There are {', '.join(PRESETS)}.")
-    from importlib import resources  # not when a service starts: it costs 10 ms, and only commands need it
+        raise ConfigurationError(f"preset {name!r}", "there is no such preset", f"Use one of {', '.join(PRESETS)}.")
+    from importlib import resources  # imported on use: it takes 10 ms, which a service should not spend at startup
 
     return resources.files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
 
 
 def preset(name: str) -> ServiceSLOs:
-    """The promises of a platform.
+    """Return the SLOs of a platform.
 
     Raises:
-        ConfigurationError: there is no such preset.
+        ConfigurationError: the preset does not exist.
     """
     import tomllib
 
-    return from_dict(tomllib.loads(text(name)))
+    return from_dict(tomllib.loads(read_preset(name)))

@@ -1,12 +1,12 @@
-"""What rules say about traffic that the best known tools get wrong, with every expected number worked out by hand."""
+"""Error budgets and alerts for traffic that other SLO tools get wrong. Every expected number is derived by hand."""
 
 from __future__ import annotations
 
 import pytest
-from support.promtool_replay import Replay, Value, bursts, counter
+from support.promtool_replay import RuleReplay, Value, counter, event_counter
 
 from connectsoft_obs import slo
-from connectsoft_obs.slo.durations import seconds
+from connectsoft_obs.slo.durations import parse_duration
 from connectsoft_obs.slo.model import Source
 
 HOUR, DAY, WEEK = 3600, 86400, 7 * 86400
@@ -17,71 +17,74 @@ REMAINING = "slo:period_error_budget_remaining:ratio"
 COVERAGE = "slo:period_coverage:ratio"
 
 
-def events(outcome: str, name: str = "api") -> str:
+def event_selector(outcome: str, name: str = "api") -> str:
     return (
         f'connectsoft_slo_events_total{{job="shop",connectsoft_slo_name="{name}",connectsoft_slo_outcome="{outcome}"}}'
     )
 
 
-GOOD, BAD = events("good"), events("bad")
+GOOD, BAD = event_selector("good"), event_selector("bad")
 
 
-def shop(objective: float = 99.9, period: str = "7d", **more: object) -> slo.ServiceSLOs:
-    alerting = more.pop("alerting", slo.Alerting())
+def shop(objective: float = 99.9, period: str = "7d", **options: object) -> slo.ServiceSLOs:
+    alerting = options.pop("alerting", slo.Alerting())
     return slo.ServiceSLOs(
         service="shop",
         slos=(slo.availability("api", objective, alerting=alerting),),  # type: ignore[arg-type]
-        period=seconds(period, "period"),
-        **more,  # type: ignore[arg-type]
+        period=parse_duration(period, "period"),
+        **options,  # type: ignore[arg-type]
     )
 
 
-def always(_: float) -> float:
+def always_one(_: float) -> float:
     return 1.0
 
 
-# --- The number of the whole period --------------------------------------------------------------------------------
+# --- Error ratio and error budget of the period ----------------------------------------------------------------------
 
 
-def test_errors_that_begin_late_count_for_what_they_are() -> None:
-    """Ten hours without an error series, then one that is born at its first error: 61 errors, the first unseen."""
-    born = 10 * HOUR
+def test_error_ratio_is_exact_when_the_error_series_starts_late() -> None:
+    """The error series starts at its first error after ten hours. It has 61 errors; PromQL cannot see the first."""
+    series_start = 10 * HOUR
     series = {
         COUNT: counter((1, 10)),
-        FAILED: lambda moment: float(1 + min((moment - born) // 60, 60)) if moment >= born else None,
+        FAILED: lambda time: float(1 + min((time - series_start) // 60, 60)) if time >= series_start else None,
     }
-    replay = Replay(shop(source=Source.METRICS), series, 12 * HOUR, every=300)
+    replay = RuleReplay(shop(source=Source.METRICS), series, 12 * HOUR, evaluation_interval=300)
     ratio = replay.value("slo:sli_error:ratio_rate7d")
-    # 60 errors seen of 12 h x 10/s; tiles end on the five minutes, so nothing is cut off at either end.
+    # 60 visible errors of 12 h x 10/s. Tiles end at multiples of five minutes, so both ends are complete.
     assert ratio == pytest.approx(60 / (12 * HOUR * 10 + 60), rel=0.01)
-    left = replay.value(REMAINING)
-    assert left == pytest.approx(1 - 60 / (12 * HOUR * 10 + 60) / 0.001 * (12 * HOUR / WEEK), abs=0.001)
+    remaining = replay.value(REMAINING)
+    assert remaining == pytest.approx(1 - 60 / (12 * HOUR * 10 + 60) / 0.001 * (12 * HOUR / WEEK), abs=0.001)
 
 
-def test_the_first_error_counts_where_the_series_was_there_at_zero_before_it() -> None:
-    late = Replay(
+def test_first_error_counts_when_its_series_existed_at_zero() -> None:
+    without_zero = RuleReplay(
         shop(source=Source.METRICS),
-        {COUNT: counter((1, 10)), FAILED: lambda moment: 5.0 if moment >= HOUR else None},
+        {COUNT: counter((1, 10)), FAILED: lambda time: 5.0 if time >= HOUR else None},
         2 * HOUR,
-        every=300,
+        evaluation_interval=300,
     )
-    early = Replay(
-        shop(), {GOOD: counter((1, 10)), BAD: lambda moment: 5.0 if moment >= HOUR else 0.0}, 2 * HOUR, every=300
+    with_zero = RuleReplay(
+        shop(),
+        {GOOD: counter((1, 10)), BAD: lambda time: 5.0 if time >= HOUR else 0.0},
+        2 * HOUR,
+        evaluation_interval=300,
     )
-    assert late.value("slo:sli_error:ratio_rate7d") == 0, "PromQL cannot see the step from nothing to 5"
-    assert early.value("slo:sli_error:ratio_rate7d") == pytest.approx(5 / (2 * HOUR * 10 + 5), rel=0.01)
+    assert without_zero.value("slo:sli_error:ratio_rate7d") == 0, "PromQL cannot see the step from absent to 5"
+    assert with_zero.value("slo:sli_error:ratio_rate7d") == pytest.approx(5 / (2 * HOUR * 10 + 5), rel=0.01)
 
 
-def test_an_idle_quarter_of_an_hour_neither_hides_nor_spends_budget() -> None:
-    busy = counter((DAY, 10), (900, 0), (1, 10))
+def test_idle_time_neither_restores_nor_spends_error_budget() -> None:
+    good = counter((DAY, 10), (900, 0), (1, 10))
     bad = counter((HOUR, 0.01), (1, 0))
-    replay = Replay(shop(), {GOOD: busy, BAD: bad}, DAY + 2 * HOUR, every=300)
-    [[idle, covered, before], [_, _, after]] = replay.at(
+    replay = RuleReplay(shop(), {GOOD: good, BAD: bad}, DAY + 2 * HOUR, evaluation_interval=300)
+    [[idle_ratio, coverage, before], [_, _, after]] = replay.evaluate(
         [DAY + 900, DAY + 2 * HOUR], ["slo:sli_error:ratio_rate5m", COVERAGE, REMAINING]
     )
-    assert idle == {}, "no event, no share of bad ones"
-    assert next(iter(covered.values())) == pytest.approx((DAY + 900) / WEEK, rel=0.01), "idle time is covered"
-    # 36 bad of 864,000; the 36 stay spent, and the idle time neither adds to them nor takes away.
+    assert idle_ratio == {}, "no ratio without events"
+    assert next(iter(coverage.values())) == pytest.approx((DAY + 900) / WEEK, rel=0.01), "idle time counts as covered"
+    # 36 of 864,036 events are bad. The idle time adds and removes none.
     assert next(iter(before.values())) == pytest.approx(1 - 36 / 864_036 / 0.001 * DAY / WEEK, abs=0.001)
     assert next(iter(after.values())) == pytest.approx(next(iter(before.values())), abs=0.001)
 
@@ -91,74 +94,72 @@ def test_an_idle_quarter_of_an_hour_neither_hides_nor_spends_budget() -> None:
     [(0.01, 0.0, 10 / 1003), (0.0, 0.1, 0.3 / 1003)],
     ids=["in busy hours", "in quiet hours"],
 )
-def test_errors_weigh_by_their_number_not_by_the_hour_they_fall_in(
-    busy_bad: float, quiet_bad: float, share: float
-) -> None:
-    """Six hours at 1000/s and eighteen at 1/s a day: 1 % bad of the busy, or 10 % of the quiet ones."""
+def test_errors_are_weighted_by_events_not_by_time(busy_bad: float, quiet_bad: float, share: float) -> None:
+    """A day has six hours at 1000/s and eighteen at 1/s: 1 % bad events in the busy or 10 % in the quiet hours."""
 
-    def daily(busy: float, quiet: float) -> Value:
-        return counter(*[part for _ in range(3) for part in ((6 * HOUR, busy), (18 * HOUR, quiet))])
+    def daily_counter(busy: float, quiet: float) -> Value:
+        return counter(*[phase for _ in range(3) for phase in ((6 * HOUR, busy), (18 * HOUR, quiet))])
 
     series = {
-        GOOD: daily(1000 * (1 - busy_bad), 1 - quiet_bad),
-        BAD: daily(1000 * busy_bad, quiet_bad),
+        GOOD: daily_counter(1000 * (1 - busy_bad), 1 - quiet_bad),
+        BAD: daily_counter(1000 * busy_bad, quiet_bad),
     }
-    replay = Replay(shop(95), series, 3 * DAY, every=300)
+    replay = RuleReplay(shop(95), series, 3 * DAY, evaluation_interval=300)
     ratio = replay.value("slo:sli_error:ratio_rate7d")
     assert ratio == pytest.approx(share, rel=0.01)
 
 
-def test_a_restarted_process_loses_nothing_but_what_nobody_scraped() -> None:
-    """Two processes at 5/s with 1 % bad; one starts anew after six hours, its counters at zero."""
-    one = {"good": counter((1, 4.95)), "bad": counter((1, 0.05))}
+def test_process_restart_loses_only_events_after_the_last_scrape() -> None:
+    """Two processes serve 5/s each with 1 % bad events. One restarts after six hours, with its counters at zero."""
 
-    def reset(rate: float) -> Value:
-        return lambda moment: rate * (moment if moment < 6 * HOUR else moment - 6 * HOUR)
+    def restarted_counter(rate: float) -> Value:
+        return lambda time: rate * (time if time < 6 * HOUR else time - 6 * HOUR)
 
     series = {
-        GOOD.replace("}", ',instance="a"}'): one["good"],
-        BAD.replace("}", ',instance="a"}'): one["bad"],
-        GOOD.replace("}", ',instance="b"}'): reset(4.95),
-        BAD.replace("}", ',instance="b"}'): reset(0.05),
+        GOOD.replace("}", ',instance="a"}'): counter((1, 4.95)),
+        BAD.replace("}", ',instance="a"}'): counter((1, 0.05)),
+        GOOD.replace("}", ',instance="b"}'): restarted_counter(4.95),
+        BAD.replace("}", ',instance="b"}'): restarted_counter(0.05),
     }
-    replay = Replay(shop(95), series, 12 * HOUR, every=300)
-    ratio, tiles = (
-        replay.value("slo:sli_error:ratio_rate7d"),
-        replay.value("sum_over_time(slo:sli_total:rate5m[12h:5m]) * 300"),
-    )
-    assert ratio == pytest.approx(0.01, rel=0.001)
-    assert tiles == pytest.approx(10 * 12 * HOUR, rel=0.005)
+    replay = RuleReplay(shop(95), series, 12 * HOUR, evaluation_interval=300)
+    total_events = replay.value("sum_over_time(slo:sli_total:rate5m[12h:5m]) * 300")
+    assert replay.value("slo:sli_error:ratio_rate7d") == pytest.approx(0.01, rel=0.001)
+    assert total_events == pytest.approx(10 * 12 * HOUR, rel=0.005)
 
 
-def test_a_promise_of_which_nobody_saw_anything_is_not_a_promise_kept() -> None:
-    replay = Replay(shop(), {UP: always}, HOUR)
+def test_slo_without_data_has_no_error_budget_and_alerts() -> None:
+    replay = RuleReplay(shop(), {UP: always_one}, HOUR)
     assert replay.value(REMAINING) is None
     assert replay.value(COVERAGE) is None
-    assert "ShopApiNoData" in replay.firing()
+    assert "ShopApiNoData" in replay.firing_times()
 
 
-def test_all_targets_gone_is_told_by_three_alerts_and_improves_no_number() -> None:
-    gone = 6 * HOUR
+def test_lost_targets_alert_and_do_not_change_the_error_budget() -> None:
+    lost_at = 6 * HOUR
 
-    def until(rate: float) -> Value:
-        return lambda moment: rate * moment if moment < gone else "stale" if moment < gone + 30 else None
+    def ending_counter(rate: float) -> Value:
+        return lambda time: rate * time if time < lost_at else "stale" if time < lost_at + 30 else None
 
-    series = {GOOD: until(9.99), BAD: until(0.01), UP: lambda moment: 1.0 if moment < gone else "stale"}
-    replay = Replay(shop(), series, gone + 1800)
-    fired = replay.firing(since=gone - 600)
-    # The last tile that still sees something ends 5.5 min after; then 5 min of nothing, and 2 min of patience.
-    assert fired["ShopDown"][0] - gone == pytest.approx(120, abs=60)
-    assert fired["ShopApiNoData"][0] - gone == pytest.approx(330 + 300 + 120, abs=90)
-    [[before], [after]] = replay.at([gone, gone + 1800], [REMAINING])
-    # Without data the budget stays what it was (0.1 % bad is what the promise allows).
+    series = {
+        GOOD: ending_counter(9.99),
+        BAD: ending_counter(0.01),
+        UP: lambda time: 1.0 if time < lost_at else "stale",
+    }
+    replay = RuleReplay(shop(), series, lost_at + 1800)
+    firing = replay.firing_times(start=lost_at - 600)
+    # The last tile with data ends 5.5 min later; then follow 5 min without data, and the alert waits for 2 min.
+    assert firing["ShopDown"][0] - lost_at == pytest.approx(120, abs=60)
+    assert firing["ShopApiNoData"][0] - lost_at == pytest.approx(330 + 300 + 120, abs=90)
+    [[before], [after]] = replay.evaluate([lost_at, lost_at + 1800], [REMAINING])
+    # Before, 0.1 % of the events were bad, which is what the objective allows.
     assert next(iter(after.values())) == pytest.approx(next(iter(before.values())), abs=0.002)
 
 
-# --- Who is woken, and when -----------------------------------------------------------------------------------------
+# --- Burn rate alerts ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("objective", "bad", "alert", "theory"),
+    ("objective", "bad_share", "alert", "detection_time"),
     [
         (99.9, 1.0, "ShopApiBudgetBurn1h", 51.84),
         (99.9, 0.1, "ShopApiBudgetBurn1h", 518.4),
@@ -168,161 +169,177 @@ def test_all_targets_gone_is_told_by_three_alerts_and_improves_no_number() -> No
         (95, 1.0, "ShopApiBudgetBurn1h", 2592),
     ],
 )
-def test_a_burst_pages_within_a_scrape_and_two_evaluations_of_the_theory(
-    objective: float, bad: float, alert: str, theory: float
+def test_burn_rate_alert_fires_at_its_detection_time(
+    objective: float, bad_share: float, alert: str, detection_time: float
 ) -> None:
-    """L x F x b / e seconds: an hour at 14.4 times 0.1 % with all events bad is 51.84 s."""
-    promises = shop(objective, "30d", interval=15, scrape_interval=15)
-    begins = 6 * HOUR if alert.endswith("6h") else HOUR + 300
-    series = {GOOD: counter((begins, 10), (1, 10 * (1 - bad))), BAD: counter((begins, 0), (1, 10 * bad))}
-    fired = Replay(promises, series, begins + theory + 120, scrape=15, every=15).firing(since=begins - 600)
-    after = fired[alert][0] - begins
-    assert theory <= after <= theory + 15 + 2 * 15
+    """Window x burn rate x error budget / bad share: 1 h x 14.4 x 0.1 % with all events bad is 51.84 s."""
+    service_slos = shop(objective, "30d", interval=15, scrape_interval=15)
+    failure_start = 6 * HOUR if alert.endswith("6h") else HOUR + 300
+    series = {
+        GOOD: counter((failure_start, 10), (1, 10 * (1 - bad_share))),
+        BAD: counter((failure_start, 0), (1, 10 * bad_share)),
+    }
+    firing = RuleReplay(
+        service_slos, series, failure_start + detection_time + 120, scrape_interval=15, evaluation_interval=15
+    ).firing_times(start=failure_start - 600)
+    delay = firing[alert][0] - failure_start
+    assert detection_time <= delay <= detection_time + 15 + 2 * 15, "one scrape and two evaluations later at most"
 
 
-def test_the_page_resolves_when_the_short_window_has_recovered() -> None:
-    begins, lasts = HOUR + 300, 600
-    series = {GOOD: counter((begins, 10), (lasts, 0), (1, 10)), BAD: counter((begins, 0), (lasts, 10), (1, 0))}
-    promises = shop(99.9, "30d", interval=15, scrape_interval=15)
-    fired = Replay(promises, series, begins + lasts + 600, scrape=15, every=15).firing(since=begins)
-    resolved = fired["ShopApiBudgetBurn1h"][-1] - begins - lasts
-    # S x (1 - F b / e) = 300 x (1 - 0.0144)
-    assert 295.7 - 45 <= resolved <= 295.7 + 45
+def test_burn_rate_alert_resolves_with_its_short_window() -> None:
+    failure_start, failure_seconds = HOUR + 300, 600
+    series = {
+        GOOD: counter((failure_start, 10), (failure_seconds, 0), (1, 10)),
+        BAD: counter((failure_start, 0), (failure_seconds, 10), (1, 0)),
+    }
+    service_slos = shop(99.9, "30d", interval=15, scrape_interval=15)
+    firing = RuleReplay(
+        service_slos, series, failure_start + failure_seconds + 600, scrape_interval=15, evaluation_interval=15
+    ).firing_times(start=failure_start)
+    reset_time = firing["ShopApiBudgetBurn1h"][-1] - failure_start - failure_seconds
+    # Short window x (1 - burn rate x error budget / bad share) = 300 x (1 - 0.0144).
+    assert 295.7 - 45 <= reset_time <= 295.7 + 45
 
 
 @pytest.mark.parametrize("objective", [99, 95, 90])
-def test_a_promise_too_low_for_burn_rates_pages_for_a_total_outage_all_the_same(objective: float) -> None:
-    """9 of 10 events bad over 5 minutes is reached after 270 s, and must last 180 s."""
-    begins = 2 * HOUR
-    series = {GOOD: counter((begins, 10), (1, 0)), BAD: counter((begins, 0), (1, 10))}
-    promises = shop(objective, "30d", interval=15, scrape_interval=15)
-    fired = Replay(promises, series, begins + 900, scrape=15, every=15).firing(since=begins)
-    assert 450 <= fired["ShopApiHardDown"][0] - begins <= 450 + 45
-    assert fired["ShopApiHardDown"][0] - begins < 15 * 60, "what Sev1 promises"
+def test_low_objective_pages_for_a_total_outage(objective: float) -> None:
+    """Nine of ten events are bad over 5 minutes after 270 s, and the condition must hold for 180 s."""
+    failure_start = 2 * HOUR
+    series = {GOOD: counter((failure_start, 10), (1, 0)), BAD: counter((failure_start, 0), (1, 10))}
+    service_slos = shop(objective, "30d", interval=15, scrape_interval=15)
+    firing = RuleReplay(
+        service_slos, series, failure_start + 900, scrape_interval=15, evaluation_interval=15
+    ).firing_times(start=failure_start)
+    assert 450 <= firing["ShopApiHardDown"][0] - failure_start <= 450 + 45
+    assert firing["ShopApiHardDown"][0] - failure_start < 15 * 60, "the response time of Sev1"
 
 
-def test_one_failure_of_sixty_requests_an_hour_wakes_nobody() -> None:
-    minute = bursts([60.0 * index + 7 for index in range(24 * 60)])
-    series = {GOOD: minute, BAD: bursts([8 * HOUR]), UP: always}
-    fired = Replay(shop(99.9, "30d"), series, 10 * HOUR, every=60).firing(since=8 * HOUR)
-    assert {name for name in fired if "Burn" in name} == set()
+def test_one_failure_at_sixty_requests_per_hour_does_not_page() -> None:
+    good = event_counter([60.0 * index + 7 for index in range(24 * 60)])
+    series = {GOOD: good, BAD: event_counter([8 * HOUR]), UP: always_one}
+    firing = RuleReplay(shop(99.9, "30d"), series, 10 * HOUR, evaluation_interval=60).firing_times(start=8 * HOUR)
+    assert {name for name in firing if "Burn" in name} == set()
 
 
-def test_three_failures_of_sixty_requests_an_hour_do() -> None:
-    minute = bursts([60.0 * index + 7 for index in range(24 * 60)])
-    series = {GOOD: minute, BAD: bursts([2 * HOUR, 2 * HOUR + 61, 2 * HOUR + 122])}
-    fired = Replay(shop(99.9, "30d"), series, 3 * HOUR, every=60).firing(since=2 * HOUR)
-    assert fired["ShopApiBudgetBurn1h"][0] - 2 * HOUR < 300
+def test_three_failures_at_sixty_requests_per_hour_page() -> None:
+    good = event_counter([60.0 * index + 7 for index in range(24 * 60)])
+    series = {GOOD: good, BAD: event_counter([2 * HOUR, 2 * HOUR + 61, 2 * HOUR + 122])}
+    firing = RuleReplay(shop(99.9, "30d"), series, 3 * HOUR, evaluation_interval=60).firing_times(start=2 * HOUR)
+    assert firing["ShopApiBudgetBurn1h"][0] - 2 * HOUR < 300
 
 
-def test_the_first_error_of_a_new_service_wakes_nobody() -> None:
-    """Ten requests a minute from the start, and one error among the first thirty."""
-    series = {GOOD: bursts([6.0 * index for index in range(200)]), BAD: bursts([100.0])}
-    fired = Replay(shop(99.9, "30d", alerting=slo.Alerting(min_bad_events=1)), series, 1200).firing()
-    assert {name for name in fired if "1h" in name or "6h" in name} == set(), "coverage alone keeps the page back"
+def test_first_error_of_a_new_service_does_not_page() -> None:
+    """Ten requests per minute from the start, and one error among the first thirty."""
+    series = {GOOD: event_counter([6.0 * index for index in range(200)]), BAD: event_counter([100.0])}
+    firing = RuleReplay(shop(99.9, "30d", alerting=slo.Alerting(min_bad_events=1)), series, 1200).firing_times()
+    assert {name for name in firing if "1h" in name or "6h" in name} == set(), "low coverage prevents the page"
 
 
-def test_an_outage_in_the_first_minute_of_a_new_service_pages() -> None:
+def test_outage_in_the_first_minute_of_a_new_service_pages() -> None:
     series = {GOOD: counter((1, 0)), BAD: counter((1, 10))}
-    fired = Replay(shop(99.9, "30d", interval=15, scrape_interval=15), series, 600, scrape=15, every=15).firing()
-    assert fired["ShopApiBudgetBurn1h"][0] <= 90
+    firing = RuleReplay(
+        shop(99.9, "30d", interval=15, scrape_interval=15), series, 600, scrape_interval=15, evaluation_interval=15
+    ).firing_times()
+    assert firing["ShopApiBudgetBurn1h"][0] <= 90
 
 
 @pytest.mark.parametrize(
     "period", ["28d", pytest.param("7d", marks=pytest.mark.full), pytest.param("30d", marks=pytest.mark.full)]
 )
-def test_a_service_that_keeps_its_promise_by_a_hair_never_alerts(period: str) -> None:
-    series = {GOOD: counter((1, 100 - 0.099)), BAD: counter((1, 0.099)), UP: always}
-    replay = Replay(shop(99.9, period, review_at=()), series, 4 * DAY, every=300)
-    assert set(replay.firing(since=3 * DAY)) == set()
+def test_service_that_just_meets_its_objective_never_alerts(period: str) -> None:
+    series = {GOOD: counter((1, 100 - 0.099)), BAD: counter((1, 0.099)), UP: always_one}
+    replay = RuleReplay(shop(99.9, period, review_at=()), series, 4 * DAY, evaluation_interval=300)
+    assert set(replay.firing_times(start=3 * DAY)) == set()
 
 
-def test_the_budget_asks_for_reviews_on_its_way_down() -> None:
-    """1 % bad of a week's promise of 99.9 % is ten times too much: spent after a tenth of the week."""
+def test_budget_alerts_fire_at_each_review_threshold() -> None:
+    """1 % bad events at an objective of 99.9 % use up the error budget of a week in a tenth of the week."""
     series = {GOOD: counter((1, 9.9)), BAD: counter((1, 0.1))}
-    fired = Replay(shop(99.9), series, DAY, every=300).firing()
-    tenth = WEEK / 10
+    firing = RuleReplay(shop(99.9), series, DAY, evaluation_interval=300).firing_times()
+    exhausted_at = WEEK / 10
     for name, left in (("50", 0.5), ("25", 0.25)):
-        assert fired[f"ShopApiBudgetBelow{name}"][0] == pytest.approx(tenth * (1 - left), abs=900)
-    assert fired["ShopApiBudgetGone"][0] == pytest.approx(tenth, abs=900)
+        assert firing[f"ShopApiBudgetBelow{name}"][0] == pytest.approx(exhausted_at * (1 - left), abs=900)
+    assert firing["ShopApiBudgetGone"][0] == pytest.approx(exhausted_at, abs=900)
 
 
-# --- Latency, and the boundary that decides ----------------------------------------------------------------------------
+# --- SLIs from metrics -----------------------------------------------------------------------------------------------
 
 
-def latency(source: Source = Source.METRICS) -> slo.ServiceSLOs:
-    return slo.ServiceSLOs(service="shop", slos=(slo.percentile("p95", 0.95, under="500ms"),), source=source)
+def latency_slos() -> slo.ServiceSLOs:
+    return slo.ServiceSLOs(service="shop", slos=(slo.percentile("p95", 0.95, under="500ms"),), source=Source.METRICS)
 
 
-def histogram(edge: str, inside: float, whole: float) -> dict[str, object]:
-    bucket = COUNT.replace("_count{", "_bucket{").replace("}", f',le="{edge}"}}')
-    return {COUNT: counter((1, whole)), bucket: counter((1, inside))}
+def histogram(le: str, rate_below: float, rate: float) -> dict[str, Value]:
+    bucket = COUNT.replace("_count{", "_bucket{").replace("}", f',le="{le}"}}')
+    return {COUNT: counter((1, rate)), bucket: counter((1, rate_below))}
 
 
-def test_a_percentile_is_the_share_of_requests_in_time() -> None:
-    replay = Replay(latency(), histogram("0.5", 9.3, 10), 2 * HOUR, every=60)  # type: ignore[arg-type]
+def test_percentile_objective_is_measured_as_share_of_slow_requests() -> None:
+    replay = RuleReplay(latency_slos(), histogram("0.5", 9.3, 10), 2 * HOUR, evaluation_interval=60)
     assert replay.value("slo:sli_error:ratio_rate1h") == pytest.approx(0.07, rel=0.001)
 
 
-@pytest.mark.parametrize("edge", ["5", "5.0"])
-def test_a_whole_second_is_found_however_the_client_writes_it(edge: str) -> None:
-    promises = slo.ServiceSLOs(service="shop", slos=(slo.latency("slow", 99, under=5),), source=Source.METRICS)
-    replay = Replay(promises, histogram(edge, 9.9, 10), 2 * HOUR, every=60)  # type: ignore[arg-type]
+@pytest.mark.parametrize("le", ["5", "5.0"])
+def test_integer_bucket_boundary_matches_both_spellings(le: str) -> None:
+    service_slos = slo.ServiceSLOs(service="shop", slos=(slo.latency("slow", 99, under=5),), source=Source.METRICS)
+    replay = RuleReplay(service_slos, histogram(le, 9.9, 10), 2 * HOUR, evaluation_interval=60)
     assert replay.value("slo:sli_error:ratio_rate1h") == pytest.approx(0.01, rel=0.001)
 
 
-def test_a_missing_boundary_is_an_alert_and_never_a_healthy_zero() -> None:
-    replay = Replay(latency(), histogram("0.4", 9.3, 10), 2 * HOUR, every=60)  # type: ignore[arg-type]
+def test_missing_bucket_boundary_alerts_and_has_no_error_ratio() -> None:
+    replay = RuleReplay(latency_slos(), histogram("0.4", 9.3, 10), 2 * HOUR, evaluation_interval=60)
     assert replay.value("slo:sli_error:ratio_rate1h") is None
     assert replay.value(REMAINING) is None
-    fired = replay.firing()
-    assert fired["ShopP95BucketMissing"][0] <= 11 * 60
-    assert "ShopP95NoData" in fired
+    firing = replay.firing_times()
+    assert firing["ShopP95BucketMissing"][0] <= 11 * 60
+    assert "ShopP95NoData" in firing
 
 
-def test_failed_requests_burn_the_budget_of_availability_only() -> None:
-    """Half of the requests fail at once; the others are in time."""
+def test_failed_requests_count_for_availability_only() -> None:
+    """Half of the requests fail immediately; the others succeed within the threshold."""
     series = histogram("0.5", 10, 10) | {
         FAILED: counter((1, 10)),
         FAILED.replace("_count{", "_bucket{").replace("}", ',le="0.5"}'): counter((1, 10)),
     }
-    both = slo.ServiceSLOs(
+    service_slos = slo.ServiceSLOs(
         service="shop",
         slos=(slo.availability("api", 99.9), slo.percentile("p95", 0.95, under="500ms")),
         source=Source.METRICS,
     )
-    [[found]] = Replay(both, series, 2 * HOUR, every=60).at([2 * HOUR], ["slo:sli_error:ratio_rate1h"])  # type: ignore[arg-type]
-    by_name = {dict(labels)["slo"]: value for labels, value in found.items()}
+    [[samples]] = RuleReplay(service_slos, series, 2 * HOUR, evaluation_interval=60).evaluate(
+        [2 * HOUR], ["slo:sli_error:ratio_rate1h"]
+    )
+    by_name = {dict(labels)["slo"]: value for labels, value in samples.items()}
     assert by_name == {"api": pytest.approx(0.5), "p95": pytest.approx(0.0, abs=1e-9)}
 
 
-def test_those_who_hang_up_are_in_no_total() -> None:
-    left = COUNT.replace("}", ',error_type="client_disconnect"}').replace('"200"', '"499"')
-    series = {COUNT: counter((1, 8)), FAILED: counter((1, 2)), left: counter((1, 90))}
-    replay = Replay(shop(source=Source.METRICS), series, 2 * HOUR, every=60)
+def test_client_disconnects_are_excluded_from_the_total() -> None:
+    disconnected = COUNT.replace("}", ',error_type="client_disconnect"}').replace('"200"', '"499"')
+    series = {COUNT: counter((1, 8)), FAILED: counter((1, 2)), disconnected: counter((1, 90))}
+    replay = RuleReplay(shop(source=Source.METRICS), series, 2 * HOUR, evaluation_interval=60)
     assert replay.value("slo:sli_error:ratio_rate1h") == pytest.approx(0.2, rel=0.001)
 
 
-def test_a_bare_five_hundred_of_a_service_that_names_no_error_is_bad() -> None:
-    bare = COUNT.replace('"200"', '"502"')
-    series = {COUNT: counter((1, 9)), bare: counter((1, 1))}
-    replay = Replay(shop(source=Source.METRICS), series, 2 * HOUR, every=60)
+def test_status_500_without_error_type_is_bad() -> None:
+    without_error_type = COUNT.replace('"200"', '"502"')
+    series = {COUNT: counter((1, 9)), without_error_type: counter((1, 1))}
+    replay = RuleReplay(shop(source=Source.METRICS), series, 2 * HOUR, evaluation_interval=60)
     assert replay.value("slo:sli_error:ratio_rate1h") == pytest.approx(0.1, rel=0.001)
 
 
-def test_an_exception_after_the_status_went_out_is_bad() -> None:
-    torn = COUNT.replace("}", ',error_type="ValueError"}')
-    series = {COUNT: counter((1, 9)), torn: counter((1, 1))}
-    replay = Replay(shop(source=Source.METRICS), series, 2 * HOUR, every=60)
+def test_exception_after_the_response_status_is_bad() -> None:
+    failed_after_status = COUNT.replace("}", ',error_type="ValueError"}')
+    series = {COUNT: counter((1, 9)), failed_after_status: counter((1, 1))}
+    replay = RuleReplay(shop(source=Source.METRICS), series, 2 * HOUR, evaluation_interval=60)
     assert replay.value("slo:sli_error:ratio_rate1h") == pytest.approx(0.1, rel=0.001)
 
 
-def test_the_series_of_one_service_are_found_with_and_without_a_namespace_and_of_no_other() -> None:
+def test_selector_matches_only_the_service_with_and_without_namespace() -> None:
     series = {
         GOOD: counter((1, 5)),
         GOOD.replace('job="shop"', 'job="saas/shop"'): counter((1, 5)),
         BAD.replace('job="shop"', 'job="workshop"'): counter((1, 90)),
         BAD.replace('job="shop"', 'job="shop-eu"'): counter((1, 90)),
     }
-    replay = Replay(shop(), series, 2 * HOUR, every=60)
+    replay = RuleReplay(shop(), series, 2 * HOUR, evaluation_interval=60)
     assert replay.value("slo:sli_total:rate5m") == pytest.approx(10, rel=0.001)

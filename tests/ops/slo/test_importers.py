@@ -1,4 +1,4 @@
-"""Files of other tools become promises, and promises go out and come back as they were."""
+"""Import of Sloth, Pyrra and OpenSLO files, and export to OpenSLO."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.promtool_replay import Replay, counter
-from support.servers import program
+from support.promtool_replay import RuleReplay, counter
+from support.servers import program_path
 
 from connectsoft_obs import slo
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.ops.slo.importers import import_document
-from connectsoft_obs.ops.slo.targets.registry import generated
+from connectsoft_obs.ops.slo.importers import import_documents
+from connectsoft_obs.ops.slo.target_registry import generate_files
 from connectsoft_obs.slo.loader import to_toml
 from connectsoft_obs.slo.presets import PRESETS
 
@@ -120,14 +120,17 @@ spec:
 """
 
 
-def read(text: str, service: str = "") -> list[slo.ServiceSLOs]:
-    return import_document(list(yaml.safe_load_all(text)), service)
+def import_yaml(text: str) -> list[slo.ServiceSLOs]:
+    return import_documents(list(yaml.safe_load_all(text)))
 
 
-def test_sloths_files_are_read() -> None:
-    [made] = read(SLOTH)
-    assert (made.service, [one.name for one in made.slos]) == ("checkout", ["availability", "satisfaction"])
-    first, second = made.slos
+def test_sloth_file_is_imported() -> None:
+    [service_slos] = import_yaml(SLOTH)
+    assert (service_slos.service, [item.name for item in service_slos.slos]) == (
+        "checkout",
+        ["availability", "satisfaction"],
+    )
+    first, second = service_slos.slos
     assert (first.objective, first.owner, first.description) == (99.9, "payments", "Most answers are no server errors.")
     assert first.sli == slo.indicators.Ratio(
         bad='sum(rate(http_requests_total{job="checkout",code=~"(5..|429)"}[{window}]))',
@@ -136,72 +139,75 @@ def test_sloths_files_are_read() -> None:
     assert "{window}" in second.sli.bad  # type: ignore[union-attr]
 
 
-def test_sloths_kubernetes_resource_says_the_same() -> None:
+def test_sloth_kubernetes_resource_is_imported() -> None:
     resource = "apiVersion: sloth.slok.dev/v1\nkind: PrometheusServiceLevel\nmetadata: {name: x}\nspec:\n" + re.sub(
         r"(?m)^", "  ", SLOTH.replace("version: prometheus/v1\n", "").strip()
     ).replace("error_query", "errorQuery").replace("total_query", "totalQuery").replace(
         "error_ratio_query", "errorRatioQuery"
     )
-    assert read(resource) == read(SLOTH)
+    assert import_yaml(resource) == import_yaml(SLOTH)
 
 
-def test_pyrras_resources_are_read() -> None:
-    [made] = read(PYRRA)
-    by_name = {one.name: one for one in made.slos}
-    assert made.service == "gateway"
-    assert made.period_of(by_name["gateway-errors"]) == 28 * 86400
-    assert made.period_of(by_name["gateway-latency"]) == 14 * 86400
+def test_pyrra_resources_are_imported() -> None:
+    [service_slos] = import_yaml(PYRRA)
+    by_name = {item.name: item for item in service_slos.slos}
+    assert service_slos.service == "gateway"
+    assert service_slos.period_seconds(by_name["gateway-errors"]) == 28 * 86400
+    assert service_slos.period_seconds(by_name["gateway-latency"]) == 14 * 86400
     assert by_name["gateway-errors"].owner == "edge"
     latency = by_name["gateway-latency"].sli
     assert latency.bad == 'sum(rate(gateway_seconds_count[{window}])) - sum(rate(gateway_seconds_bucket{le="1"}[{window}]))'  # type: ignore[union-attr]  # fmt: skip
 
 
-def test_openslo_documents_are_read() -> None:
-    [made] = read(OPENSLO)
-    assert [(one.name, one.objective) for one in made.slos] == [
+def test_openslo_documents_are_imported() -> None:
+    [service_slos] = import_yaml(OPENSLO)
+    assert [(item.name, item.objective) for item in service_slos.slos] == [
         ("orders", 99.5), ("latency-1", 99), ("latency-2", 99.9),
     ]  # fmt: skip
-    assert made.slos[0].sli.total == "sum(rate(orders_total[{window}]))"  # type: ignore[union-attr]
-    assert made.slos[1].sli.bad == "sum(rate(slow_total[{window}]))"  # type: ignore[union-attr]
+    assert service_slos.slos[0].sli.total == "sum(rate(orders_total[{window}]))"  # type: ignore[union-attr]
+    assert service_slos.slos[1].sli.bad == "sum(rate(slow_total[{window}]))"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("text", [SLOTH, PYRRA, OPENSLO], ids=["sloth", "pyrra", "openslo"])
-def test_what_was_read_makes_rules_and_a_file(tmp_path: Path, text: str) -> None:
-    [made] = read(text)
-    (tmp_path / "slo.toml").write_text(to_toml(made))
-    assert slo.load(tmp_path / "slo.toml") == made
-    for name, content in generated("prometheus", [made]).items():
+def test_imported_slos_convert_to_toml_and_valid_rules(tmp_path: Path, text: str) -> None:
+    [service_slos] = import_yaml(text)
+    (tmp_path / "slo.toml").write_text(to_toml(service_slos))
+    assert slo.load(tmp_path / "slo.toml") == service_slos
+    for name, content in generate_files("prometheus", [service_slos]).items():
         (tmp_path / name).write_text(content)
-        checked = subprocess.run(
-            [program("promtool"), "check", "rules", str(tmp_path / name)], capture_output=True, text=True, timeout=30
+        completed = subprocess.run(
+            [program_path("promtool"), "check", "rules", str(tmp_path / name)],
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
-        assert checked.returncode == 0, checked.stderr
+        assert completed.returncode == 0, completed.stderr
 
 
-def test_a_budget_that_sloth_gets_wrong_is_right_after_the_move() -> None:
-    """Its error series begins after ten hours: averaging five-minute ratios calls that 48 times what it is."""
-    [made] = read(SLOTH)
-    made = made.replace(slos=made.slos[:1], period=7 * 86400, selector='job="checkout"')
+def test_error_budget_of_an_imported_sloth_slo_is_exact() -> None:
+    """The error series starts after ten hours. Averages of five-minute ratios, as in Sloth, are 48 times too high."""
+    [service_slos] = import_yaml(SLOTH)
+    service_slos = service_slos.replace(slos=service_slos.slos[:1], period=7 * 86400, selector='job="checkout"')
     total = 'http_requests_total{job="checkout",code="200"}'
     bad = 'http_requests_total{job="checkout",code="500"}'
-    born = 36_000
+    series_start = 36_000
     series = {
         total: counter((1, 10)),
-        bad: lambda moment: float(min((moment - born) // 60, 60)) if moment >= born else None,
+        bad: lambda time: float(min((time - series_start) // 60, 60)) if time >= series_start else None,
     }
-    replay = Replay(made, series, 43_200, every=300)
+    replay = RuleReplay(service_slos, series, 43_200, evaluation_interval=300)
     assert replay.value("slo:sli_error:ratio_rate7d") == pytest.approx(60 / 432_060, rel=0.05)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_promises_come_back_from_openslo_as_they_were(name: str) -> None:
-    made = slo.preset(name)
-    [text] = generated("openslo", [made]).values()
-    assert read(text) == [made]
+def test_openslo_round_trip(name: str) -> None:
+    service_slos = slo.preset(name)
+    [text] = generate_files("openslo", [service_slos]).values()
+    assert import_yaml(text) == [service_slos]
 
 
-def test_openslo_documents_have_what_the_specification_asks_for() -> None:
-    [text] = generated("openslo", [slo.preset("saas")]).values()
+def test_exported_openslo_documents_follow_the_specification() -> None:
+    [text] = generate_files("openslo", [slo.preset("saas")]).values()
     for document in yaml.safe_load_all(text):
         assert document["apiVersion"] == "openslo/v1"
         assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,61}[a-z0-9]", document["metadata"]["name"])
@@ -216,38 +222,43 @@ def test_openslo_documents_have_what_the_specification_asks_for() -> None:
         assert metric.keys() == {"counter", "bad", "total"}
         for part in ("bad", "total"):
             assert metric[part]["metricSource"]["type"] == "Prometheus"
-            assert "rate(" not in metric[part]["metricSource"]["spec"]["query"], "a counter is the counter itself"
+            assert "rate(" not in metric[part]["metricSource"]["spec"]["query"], (
+                "counter: true expects the counter without rate"
+            )
 
 
-def test_another_tool_can_read_what_we_export() -> None:
-    """Without our annotations the documents are read as those of strangers."""
-    [text] = generated("openslo", [slo.preset("saas")]).values()
+def test_exported_openslo_documents_import_without_annotations() -> None:
+    """Other tools ignore the annotations of this package."""
+    [text] = generate_files("openslo", [slo.preset("saas")]).values()
     documents = list(yaml.safe_load_all(text))
     for document in documents:
         del document["metadata"]["annotations"]
-    [made] = import_document(documents)
-    assert [one.objective for one in made.slos] == [99.5, 95]
-    assert made.slos[0].sli.bad.startswith("sum(rate(connectsoft_slo_events_total{")  # type: ignore[union-attr]
+    [service_slos] = import_documents(documents)
+    assert [item.objective for item in service_slos.slos] == [99.5, 95]
+    assert service_slos.slos[0].sli.bad.startswith("sum(rate(connectsoft_slo_events_total{")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "reason"),
     [
-        (SLOTH.replace("events:", "plugin:").replace("raw:", "plugin:"), "made by a plugin"),
+        (SLOTH.replace("events:", "plugin:").replace("raw:", "plugin:"), "it uses a plugin"),
         (SLOTH.replace("[{{.window}}]", ""), "no range"),
-        (PYRRA.replace("ratio:", "ratio:\n      grouping: [handler]", 1), "several promises"),
-        (PYRRA.replace("ratio:", "magic:", 1), "of no known kind"),
-        (PYRRA.replace(", pyrra.dev/service: gateway", ""), "of which service"),
-        (OPENSLO.replace("Occurrences", "Timeslices", 1), "not slices of time"),
-        (OPENSLO.replace("isRolling: true", "calendar: {startTime: 2026-01-01 00:00:00}", 1), "first of a month"),
+        (PYRRA.replace("ratio:", "ratio:\n      grouping: [handler]", 1), "separate SLO for each label value"),
+        (PYRRA.replace("ratio:", "magic:", 1), "its kind is not supported"),
+        (PYRRA.replace(", pyrra.dev/service: gateway", ""), "does not name its service"),
+        (OPENSLO.replace("Occurrences", "Timeslices", 1), "time slices are not supported"),
+        (
+            OPENSLO.replace("isRolling: true", "calendar: {startTime: 2026-01-01 00:00:00}", 1),
+            "calendar windows are not supported",
+        ),
         (OPENSLO.replace("ratioMetric", "thresholdMetric"), "threshold on a gauge"),
         (OPENSLO.replace("query:", "mql:"), "no PromQL query"),
-        ("apiVersion: v1\nkind: Pod", "of no tool"),
-        ("- 1", "it promises nothing"),
+        ("apiVersion: v1\nkind: Pod", "its format is not supported"),
+        ("- 1", "it contains no SLO"),
     ],
 )
-def test_what_cannot_be_taken_over_is_said_with_what_to_do(text: str, why: str) -> None:
+def test_unsupported_documents_are_rejected_with_reason_and_advice(text: str, reason: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        read(text)
-    assert why in raised.value.why, raised.value
+        import_yaml(text)
+    assert reason in raised.value.why, raised.value
     assert raised.value.instead

@@ -1,4 +1,4 @@
-"""Generated files: they parse, stay within the limits of what reads them, and are the same every time."""
+"""Generated files are valid, respect the limits of their targets and are reproducible."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 import yaml
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from support.servers import program
+from support.servers import program_path
 
 from connectsoft_obs import slo
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.ops.slo.rule_groups import groups
-from connectsoft_obs.ops.slo.rules import AZURE, AlertingRule
+from connectsoft_obs.ops.slo.rule_groups import rule_groups
+from connectsoft_obs.ops.slo.rules import AZURE_LIMITS, AlertingRule
+from connectsoft_obs.ops.slo.target_registry import TARGETS, generate_files
 from connectsoft_obs.ops.slo.targets import azure, bicep
-from connectsoft_obs.ops.slo.targets.registry import TARGETS, generated
-from connectsoft_obs.ops.slo.targets.yaml import dump
+from connectsoft_obs.ops.slo.targets.yaml_writer import dump
 from connectsoft_obs.slo.model import Source
 from connectsoft_obs.slo.presets import PRESETS
 from connectsoft_obs.vocabulary import Severity
@@ -42,13 +42,13 @@ slos = st.one_of(
 
 
 @st.composite
-def promises(draw: st.DrawFn) -> slo.ServiceSLOs:
-    some = draw(
-        st.lists(slos, min_size=1, max_size=5, unique_by=lambda one: re.sub(r"[^a-z0-9]", "", one.name.lower()))
+def declarations(draw: st.DrawFn) -> slo.ServiceSLOs:
+    declared = draw(
+        st.lists(slos, min_size=1, max_size=5, unique_by=lambda item: re.sub(r"[^a-z0-9]", "", item.name.lower()))
     )
     return slo.ServiceSLOs(
         service=draw(names),
-        slos=tuple(some),
+        slos=tuple(declared),
         source=draw(st.sampled_from(list(Source))),
         team=draw(text),
         period=draw(st.sampled_from([7, 28, 30])) * 86400,
@@ -59,21 +59,21 @@ def promises(draw: st.DrawFn) -> slo.ServiceSLOs:
     )
 
 
-def everything(source: Source = Source.EVENTS) -> list[slo.ServiceSLOs]:
+def all_presets(source: Source = Source.EVENTS) -> list[slo.ServiceSLOs]:
     return [slo.preset(name).replace(source=source) for name in PRESETS]
 
 
-# --- YAML -------------------------------------------------------------------------------------------------------------
+# --- YAML ------------------------------------------------------------------------------------------------------------
 
-content = st.recursive(
+yaml_content = st.recursive(
     text | st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(text, children, max_size=4),
     max_leaves=12,
 )
 
 
-@given(content)
-def test_yaml_says_what_it_was_given_to_every_other_reader(value: Any) -> None:
+@given(yaml_content)
+def test_yaml_round_trip(value: Any) -> None:
     assert yaml.safe_load(dump(value)) == value
 
 
@@ -85,6 +85,7 @@ def test_yaml_says_what_it_was_given_to_every_other_reader(value: Any) -> None:
         "null",
         "~",
         "1e3",
+        "0o7",
         "0x1",
         "2026-01-01",
         "a: b",
@@ -99,53 +100,60 @@ def test_yaml_says_what_it_was_given_to_every_other_reader(value: Any) -> None:
         "<<",
     ],
 )
-def test_yaml_quotes_what_would_be_read_as_something_else(word: str) -> None:
+def test_yaml_quotes_text_that_looks_like_another_type(word: str) -> None:
+    assert any(quote in dump([word]) for quote in ("'", '"'))
     assert yaml.safe_load(dump({"key": word, word: [word]})) == {"key": word, word: [word]}
 
 
-# --- Prometheus ---------------------------------------------------------------------------------------------------------
+def test_yaml_keeps_key_order_and_writes_multi_line_text_as_block() -> None:
+    labels = {"b": "1", "a": "é"}
+    expected = "expr: |-\n  a\n  and b\nlabels:\n  b: '1'\n  a: é\nsame:\n  b: '1'\n  a: é\n"
+    assert dump({"expr": "a\nand b", "labels": labels, "same": labels}) == expected
+
+
+# --- Prometheus ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("source", list(Source))
-def test_promtool_has_no_complaint_about_anything_generated(tmp_path: Path, source: Source) -> None:
+def test_promtool_accepts_rules_of_all_presets(tmp_path: Path, source: Source) -> None:
     for target in ("prometheus", "test"):
-        for name, made in generated(target, everything(source)).items():
-            (tmp_path / name).write_text(made)
+        for name, content in generate_files(target, all_presets(source)).items():
+            (tmp_path / name).write_text(content)
     rules = sorted(str(path) for path in tmp_path.glob("*.rules.yaml"))
-    checked = subprocess.run(
-        [program("promtool"), "check", "rules", *rules], capture_output=True, text=True, timeout=60
+    completed = subprocess.run(
+        [program_path("promtool"), "check", "rules", *rules], capture_output=True, text=True, timeout=60
     )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     assert len(rules) > len(PRESETS)
 
 
 @settings(max_examples=12, deadline=None, phases=(Phase.explicit, Phase.generate))
-@given(promises())
-def test_promtool_has_no_complaint_whatever_names_and_texts_people_choose(made: slo.ServiceSLOs) -> None:
-    [content] = generated("prometheus", [made]).values()
-    done = subprocess.run(
-        [program("promtool"), "check", "rules", "--lint=none", "/dev/stdin"],
+@given(declarations())
+def test_promtool_accepts_rules_with_arbitrary_names_and_texts(service_slos: slo.ServiceSLOs) -> None:
+    [content] = generate_files("prometheus", [service_slos]).values()
+    completed = subprocess.run(
+        [program_path("promtool"), "check", "rules", "--lint=none", "/dev/stdin"],
         input=content, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr + content
+    assert completed.returncode == 0, completed.stdout + completed.stderr + content
 
 
-def test_a_prometheus_rule_is_the_same_rules_in_a_resource() -> None:
-    made = slo.preset("saas")
-    [resource] = generated("prometheusrule", [made]).values()
-    [plain] = generated("prometheus", [made]).values()
+def test_prometheus_rule_resource_has_the_rules_of_the_rules_file() -> None:
+    service_slos = slo.preset("saas")
+    [resource] = generate_files("prometheusrule", [service_slos]).values()
+    [rules_file] = generate_files("prometheus", [service_slos]).values()
     parsed = yaml.safe_load(resource)
     assert (parsed["apiVersion"], parsed["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
     assert parsed["metadata"]["name"] == "slo-saas"
-    assert parsed["spec"] == yaml.safe_load(plain)
+    assert parsed["spec"] == yaml.safe_load(rules_file)
 
 
-def test_every_alert_says_how_urgent_it_is_what_to_read_and_whose_it_is() -> None:
-    for made in everything():
-        for group in groups(made.replace(dashboard_base="https://grafana.example")):
+def test_alerts_have_severity_team_and_links() -> None:
+    for service_slos in all_presets():
+        for group in rule_groups(service_slos.replace(dashboard_base="https://grafana.example")):
             for alert in group.alerts:
                 assert alert.labels["severity"] in list(Severity)
-                assert alert.labels["team"] == made.team
+                assert alert.labels["team"] == service_slos.team
                 assert alert.annotations["runbook_url"].startswith("https://company.connectsoft.dev/ops/runbooks/")
                 assert alert.annotations["dashboard_url"].startswith("https://grafana.example/d/")
                 assert {"summary", "description", "response"} <= alert.annotations.keys()
@@ -153,13 +161,13 @@ def test_every_alert_says_how_urgent_it_is_what_to_read_and_whose_it_is() -> Non
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_same_promises_give_the_same_bytes(target: str) -> None:
-    assert generated(target, everything()) == generated(target, everything())
+def test_equal_slos_give_equal_bytes(target: str) -> None:
+    assert generate_files(target, all_presets()) == generate_files(target, all_presets())
 
 
-# --- Azure ----------------------------------------------------------------------------------------------------------------
+# --- Azure -----------------------------------------------------------------------------------------------------------
 
-# Fields of Microsoft.AlertsManagement/prometheusRuleGroups@2023-03-01 as the resource reference documents them.
+# Fields of Microsoft.AlertsManagement/prometheusRuleGroups@2023-03-01, from the resource reference.
 GROUP = {"description": str, "enabled": bool, "interval": str, "scopes": list, "rules": list, "clusterName": str}
 RECORD = {"record": str, "expression": str, "enabled": bool, "labels": dict}
 ALERT = {
@@ -170,53 +178,53 @@ DURATION = re.compile(r"PT(?=\d)(\d+H)?(\d+M)?(\d+S)?")
 
 
 @settings(max_examples=60, deadline=None)
-@given(promises())
-def test_azure_rules_stay_within_every_documented_limit(made: slo.ServiceSLOs) -> None:
-    template = json.loads(azure.arm(made))
+@given(declarations())
+def test_azure_rules_respect_documented_limits(service_slos: slo.ServiceSLOs) -> None:
+    template = json.loads(azure.render_arm_template(service_slos))
     assert len({group["name"].lower() for group in template["resources"]}) == len(template["resources"])
     for group in template["resources"]:
         assert (group["type"], group["apiVersion"]) == ("Microsoft.AlertsManagement/prometheusRuleGroups", "2023-03-01")
         assert re.fullmatch(r"[^:@/#{}%&+*<>?]{1,260}", group["name"])
         properties = group["properties"]
-        _has_only(properties, GROUP)
+        assert_documented_fields(properties, GROUP)
         assert properties["interval"] == "PT1M"
         assert 1 <= len(properties["rules"]) <= 20
         for rule in properties["rules"]:
-            _has_only(rule, ALERT if "alert" in rule else RECORD)
+            assert_documented_fields(rule, ALERT if "alert" in rule else RECORD)
             assert len(rule["labels"]) <= 10
             assert "__name__" not in rule["expression"]
             for window in re.findall(r"\[([0-9a-z]+)[:\]]", re.sub(r'"(?:[^"\\]|\\.)*"', "", rule["expression"])):
-                assert slo.durations.seconds(window, "window") <= 32 * 86400
+                assert slo.durations.parse_duration(window, "window") <= 32 * 86400
             if "alert" in rule:
                 assert 0 <= rule["severity"] <= 4
                 assert DURATION.fullmatch(rule["for"])
                 assert "{{ with query" not in json.dumps(rule["annotations"])
 
 
-def _has_only(content: dict[str, Any], fields: dict[str, type]) -> None:
+def assert_documented_fields(content: dict[str, Any], fields: dict[str, type]) -> None:
     for key, value in content.items():
         assert key in fields, key
         assert type(value) is fields[key], (key, value)
 
 
-def test_a_period_that_azure_cannot_look_back_over_is_refused() -> None:
-    made = slo.preset("saas").replace(period=90 * 86400)
-    with pytest.raises(ConfigurationError, match="looks back further than 32 d"):
-        azure.arm(made)
-    assert groups(made), "Prometheus can"
+def test_period_beyond_azure_query_limit_is_rejected() -> None:
+    service_slos = slo.preset("saas").replace(period=90 * 86400)
+    with pytest.raises(ConfigurationError, match="queries over at most 32 d"):
+        azure.render_arm_template(service_slos)
+    assert rule_groups(service_slos), "Prometheus has no limit"
 
 
-def test_records_stand_before_the_alerts_that_read_them_also_where_groups_are_split() -> None:
-    for made in everything():
-        split = groups(made, AZURE)
-        for group in split:
-            kinds = [isinstance(rule, AlertingRule) for rule in group.rules]
-            assert kinds == sorted(kinds)
-        assert sum(len(group.rules) for group in split) == sum(len(group.rules) for group in groups(made))
+def test_recording_rules_precede_alerts_in_split_groups() -> None:
+    for service_slos in all_presets():
+        groups = rule_groups(service_slos, AZURE_LIMITS)
+        for group in groups:
+            is_alert = [isinstance(rule, AlertingRule) for rule in group.rules]
+            assert is_alert == sorted(is_alert)
+        assert sum(len(group.rules) for group in groups) == sum(len(group.rules) for group in rule_groups(service_slos))
 
 
-def test_pages_and_quiet_alerts_go_to_action_groups_of_their_own() -> None:
-    template = json.loads(azure.arm(slo.preset("identity")))
+def test_paging_alerts_have_separate_action_groups() -> None:
+    template = json.loads(azure.render_arm_template(slo.preset("identity")))
     actions = {
         rule["severity"]: rule["actions"]
         for group in template["resources"]
@@ -226,8 +234,8 @@ def test_pages_and_quiet_alerts_go_to_action_groups_of_their_own() -> None:
     assert actions == {
         1: "[variables('pagingActions')]",
         2: "[variables('pagingActions')]",
-        3: "[variables('quietActions')]",
-        4: "[variables('quietActions')]",
+        3: "[variables('nonPagingActions')]",
+        4: "[variables('nonPagingActions')]",
     }
     assert {"azureMonitorWorkspaceId", "location", "actionGroupIds", "pagingActionGroupIds"} == template[
         "parameters"
@@ -237,26 +245,26 @@ def test_pages_and_quiet_alerts_go_to_action_groups_of_their_own() -> None:
 @given(
     st.text(alphabet=st.characters(blacklist_categories=["Cs"])) | st.sampled_from(["${a}", "\\${", "'", "\\", "$'{"])
 )
-def test_bicep_strings_come_back_through_a_parser_of_their_escapes(value: str) -> None:
-    written = bicep.string(value)
-    assert "\n" not in written
-    assert unescaped(written) == value
+def test_bicep_string_round_trip(value: str) -> None:
+    literal = bicep.format_string(value)
+    assert "\n" not in literal
+    assert parse_bicep_string(literal) == value
 
 
 @given(st.text(max_size=10) | st.sampled_from(["[x]", "[[x]]", "["]))
-def test_text_of_arm_templates_is_never_an_expression(value: str) -> None:
-    written = azure.arm_text(value)
-    # Resource Manager evaluates text in brackets, and takes off the first of two at its beginning.
-    assert not (written.startswith("[") and not written.startswith("[["))
-    assert (written[1:] if written.startswith("[[") else written) == value
+def test_arm_string_is_never_an_expression(value: str) -> None:
+    escaped = azure.escape_arm_string(value)
+    # Resource Manager evaluates text in brackets, and removes the first of two leading brackets.
+    assert not (escaped.startswith("[") and not escaped.startswith("[["))
+    assert (escaped[1:] if escaped.startswith("[[") else escaped) == value
 
 
 @settings(max_examples=20, deadline=None)
-@given(promises())
-def test_bicep_and_arm_say_the_same(made: slo.ServiceSLOs) -> None:
-    template = json.loads(azure.arm(made))
-    source = azure.bicep(made)
-    strings = [unescaped(found) for found in re.findall(r"'(?:[^'\\\n]|\\.)*'", source)]
+@given(declarations())
+def test_bicep_and_arm_have_the_same_content(service_slos: slo.ServiceSLOs) -> None:
+    template = json.loads(azure.render_arm_template(service_slos))
+    source = azure.render_bicep(service_slos)
+    strings = [parse_bicep_string(literal) for literal in re.findall(r"'(?:[^'\\\n]|\\.)*'", source)]
     for group in template["resources"]:
         assert group["name"] in strings
         for rule in group["properties"]["rules"]:
@@ -264,85 +272,85 @@ def test_bicep_and_arm_say_the_same(made: slo.ServiceSLOs) -> None:
             for value in rule["labels"].values():
                 assert value.replace("[[", "[", value.startswith("[[")) in strings
     assert source.count("resource group") == len(template["resources"])
-    assert balanced(source)
+    assert has_balanced_brackets(source)
 
 
-def unescaped(literal: str) -> str:
-    """What Bicep's language reference says a single-quoted string is; interpolation is an error here."""
+def parse_bicep_string(literal: str) -> str:
+    """Parse a single-quoted string as Bicep's language reference defines it; interpolation fails the test."""
     assert literal[0] == literal[-1] == "'"
-    body, found, position = literal[1:-1], "", 0
+    body, text, position = literal[1:-1], "", 0
     while position < len(body):
         if body[position] == "\\":
             if body[position + 1] == "u":
                 end = body.index("}", position)
-                found += chr(int(body[position + 3 : end], 16))
+                text += chr(int(body[position + 3 : end], 16))
                 position = end + 1
                 continue
-            found += {"\\": "\\", "'": "'", "n": "\n", "r": "\r", "t": "\t", "$": "$"}[body[position + 1]]
+            text += {"\\": "\\", "'": "'", "n": "\n", "r": "\r", "t": "\t", "$": "$"}[body[position + 1]]
             position += 2
         else:
             assert body[position] != "'"
             assert body[position : position + 2] != "${", "interpolation"
-            found += body[position]
+            text += body[position]
             position += 1
-    return found
+    return text
 
 
-def balanced(source: str) -> bool:
-    bare = re.sub(r"'(?:[^'\\\n]|\\.)*'", "", source)
+def has_balanced_brackets(source: str) -> bool:
+    without_strings = re.sub(r"'(?:[^'\\\n]|\\.)*'", "", source)
     depth = 0
-    for character in bare:
+    for character in without_strings:
         depth += {"{": 1, "[": 1, "(": 1, "}": -1, "]": -1, ")": -1}.get(character, 0)
         if depth < 0:
             return False
     return depth == 0
 
 
-# --- Dashboards and pages --------------------------------------------------------------------------------------------------
+# --- Dashboards and runbooks -----------------------------------------------------------------------------------------
 
 
 @settings(max_examples=25, deadline=None)
-@given(promises())
-def test_dashboards_have_stable_identities_and_panels_that_do_not_overlap(made: slo.ServiceSLOs) -> None:
-    for name, content in generated("grafana", [made, slo.preset("bot")]).items():
-        board = json.loads(content)
-        assert len(board["uid"]) <= 40
-        assert re.fullmatch(r"[a-z0-9-]+", board["uid"])
-        assert board["id"] is None
-        assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-        taken: set[tuple[int, int]] = set()
-        for panel in board["panels"]:
-            place = panel["gridPos"]
-            assert place["x"] + place["w"] <= 24
+@given(declarations())
+def test_dashboards_have_valid_uids_and_panels_do_not_overlap(service_slos: slo.ServiceSLOs) -> None:
+    for name, content in generate_files("grafana", [service_slos, slo.preset("bot")]).items():
+        dashboard = json.loads(content)
+        assert len(dashboard["uid"]) <= 40
+        assert re.fullmatch(r"[a-z0-9-]+", dashboard["uid"])
+        assert dashboard["id"] is None
+        assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+        occupied: set[tuple[int, int]] = set()
+        for panel in dashboard["panels"]:
+            position = panel["gridPos"]
+            assert position["x"] + position["w"] <= 24
             cells = {
                 (x, y)
-                for x in range(place["x"], place["x"] + place["w"])
-                for y in range(place["y"], place["y"] + place["h"])
+                for x in range(position["x"], position["x"] + position["w"])
+                for y in range(position["y"], position["y"] + position["h"])
             }
-            assert not cells & taken, (name, panel["title"])
-            taken |= cells
+            assert not cells & occupied, (name, panel["title"])
+            occupied |= cells
             if panel["type"] != "row":
                 assert panel["datasource"]["uid"] == "${datasource}"
                 assert panel["targets"]
 
 
-def test_the_address_in_an_alert_is_that_of_a_generated_dashboard() -> None:
-    for made in everything():
-        made = made.replace(dashboard_base="https://grafana.example")
-        uids = {json.loads(content)["uid"] for content in generated("grafana", [made]).values()}
-        for group in groups(made):
+def test_dashboard_url_of_alerts_is_a_generated_dashboard() -> None:
+    for service_slos in all_presets():
+        service_slos = service_slos.replace(dashboard_base="https://grafana.example")
+        uids = {json.loads(content)["uid"] for content in generate_files("grafana", [service_slos]).values()}
+        for group in rule_groups(service_slos):
             for alert in group.alerts:
-                if group.about != made.service:
+                if group.slo_id != service_slos.service:
                     assert alert.annotations["dashboard_url"].split("/d/")[1].split("?")[0] in uids
 
 
-def test_a_runbook_is_where_alerts_say_it_is_and_has_the_companys_parts() -> None:
-    for made in everything():
-        pages = generated("runbook", [made])
-        for group in groups(made):
+def test_runbook_url_of_alerts_is_a_generated_runbook_with_all_sections() -> None:
+    for service_slos in all_presets():
+        pages = generate_files("runbook", [service_slos])
+        for group in rule_groups(service_slos):
             for alert in group.alerts:
                 name = alert.annotations["runbook_url"].rsplit("/", 1)[1].replace(".html", ".md")
-                if not any(group.about == made.id(one) for one in made.composites):
+                if not any(group.slo_id == service_slos.slo_id(composite) for composite in service_slos.composites):
                     assert alert.name in pages[name]
         for page in pages.values():
             parts = ["## System overview", "### What it does", "### Key components", "### Dependencies",

@@ -1,3 +1,3 @@
-"""Promises that were written for other tools, as ours."""
+"""Importers for OpenSLO, Sloth and Pyrra."""
 
-from connectsoft_obs.ops.slo.importers.detect import import_document as import_document
+from connectsoft_obs.ops.slo.importers.detect import import_documents as import_documents

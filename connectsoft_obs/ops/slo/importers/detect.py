@@ -1,4 +1,4 @@
-"""Finding out which tool a file was written for, and putting the promises in it together."""
+"""Detects the format of each document and combines the imported SLOs of each service."""
 
 from __future__ import annotations
 
@@ -9,57 +9,54 @@ from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.slo.importers import openslo, pyrra, sloth
 from connectsoft_obs.ops.slo.importers.imported import ImportedSlo
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
-from connectsoft_obs.slo.serialization import from_dict as from_tables
-from connectsoft_obs.slo.serialization import slo_table
+from connectsoft_obs.slo.serialization import from_dict, slo_to_dict
 
 
-def import_document(documents: Sequence[Any], service: str = "") -> list[ServiceSLOs]:
-    """The promises in the documents of a YAML file of OpenSLO, Sloth or Pyrra, one for each service.
+def import_documents(documents: Sequence[Any], service: str = "") -> list[ServiceSLOs]:
+    """Return the SLOs in the documents of an OpenSLO, Sloth or Pyrra file, by service.
 
     Args:
-        documents: what the file holds.
-        service: the service of promises that name none.
+        documents: the parsed documents of a YAML file.
+        service: service name for SLOs that do not name a service.
 
     Raises:
-        ConfigurationError: something that cannot be said here, with what to write instead.
+        ConfigurationError: an unknown format, or a feature that has no equivalent in this package.
     """
-    found: list[ImportedSlo] = []
-    tables = [document for document in documents if isinstance(document, Mapping)]
-    shared = openslo.shared(tables)
-    for document in tables:
+    imported: list[ImportedSlo] = []
+    mappings = [document for document in documents if isinstance(document, Mapping)]
+    references = openslo.collect_references(mappings)
+    for document in mappings:
         version = str(document.get("apiVersion") or document.get("version") or "")
         if version.startswith("openslo/v1"):
-            found += openslo.found(document, shared)
+            imported += openslo.read_document(document, references)
         elif version.startswith(("prometheus/v1", "sloth.slok.dev/")):
-            found += sloth.found(document)
+            imported += sloth.read_document(document)
         elif version.startswith("pyrra.dev/"):
-            found += pyrra.found(document)
+            imported += pyrra.read_document(document)
         else:
             raise ConfigurationError(
                 f"a document with apiVersion {version!r}",
-                "it is of no tool that can be read",
-                "There are OpenSLO v1, Sloth prometheus/v1 and Pyrra v1alpha1.",
+                "its format is not supported",
+                "Use a file in OpenSLO v1, Sloth prometheus/v1 or Pyrra v1alpha1 format.",
             )
-    if not found:
-        raise ConfigurationError("the file", "it promises nothing", "Give one with SLO documents.")
-    return _by_service(found, service)
+    if not imported:
+        raise ConfigurationError("the file", "it contains no SLO", "Use a file with at least one SLO document.")
+    return _group_by_service(imported, service)
 
 
-def _by_service(found: Sequence[ImportedSlo], service: str) -> list[ServiceSLOs]:
-    whole: dict[str, Mapping[str, Any]] = {}
-    slos: dict[str, list[SLO]] = {}
-    for one in found:
-        name = one.service or service
-        if not name:
-            raise ConfigurationError(
-                f"objective {one.slo.name!r}", "it does not say of which service it is", "Give --service NAME."
-            )
-        slos.setdefault(name, []).append(one.slo)
-        if one.whole is not None:
-            whole[name] = one.whole
+def _group_by_service(imported: Sequence[ImportedSlo], default_service: str) -> list[ServiceSLOs]:
+    service_tables: dict[str, Mapping[str, Any]] = {}
+    slos_by_service: dict[str, list[SLO]] = {}
+    for item in imported:
+        service = item.service or default_service
+        if not service:
+            raise ConfigurationError(f"SLO {item.slo.name!r}", "it does not name its service", "Add --service NAME.")
+        slos_by_service.setdefault(service, []).append(item.slo)
+        if item.service_tables is not None:
+            service_tables[service] = item.service_tables
     return [
-        from_tables({**whole[name], "slo": [slo_table(slo) for slo in some]})
-        if name in whole
-        else ServiceSLOs(service=name, slos=tuple(some))
-        for name, some in slos.items()
+        from_dict({**service_tables[service], "slo": [slo_to_dict(slo) for slo in slos]})
+        if service in service_tables
+        else ServiceSLOs(service=service, slos=tuple(slos))
+        for service, slos in slos_by_service.items()
     ]

@@ -1,4 +1,4 @@
-"""What was found in another tool's file, and PromQL as other tools write it."""
+"""The result of an import, and the conversion of names and PromQL queries from other tools."""
 
 from __future__ import annotations
 
@@ -16,38 +16,54 @@ _SELECTOR = re.compile(r"[a-zA-Z_:][\w:]*(\{[^{}]*\})?")
 
 @dataclass(frozen=True, slots=True)
 class ImportedSlo:
-    """One promise: of which service, and the tables of the service where our own export says them."""
+    """One SLO from a file.
+
+    Args:
+        service: name of its service; empty when the file does not name one.
+        slo: the SLO.
+        service_tables: the settings of the service, when this package exported the file; else None.
+    """
 
     service: str
     slo: SLO
-    whole: Mapping[str, Any] | None = None
+    service_tables: Mapping[str, Any] | None = None
 
 
-def plain_name(name: str) -> str:
-    """A name that ours may have."""
+def sanitize_name(name: str) -> str:
+    """Return a name with only the characters that SLO and service names may have, at most 63 of them."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:63] or "slo"
 
 
 def range_query(query: str, name: str) -> str:
-    """A query over one window as one over `{window}`.
+    """Replace the range of a query by the placeholder `[{window}]`.
+
+    Args:
+        query: PromQL with a range, such as `[5m]` or `[{{.window}}]`.
+        name: the SLO, for the error.
 
     Raises:
-        ConfigurationError: it has no window to replace.
+        ConfigurationError: the query has no range.
     """
     text = " ".join(query.split())
-    replaced = _RANGE.sub("[{window}", text)
-    if replaced == text:
+    converted = _RANGE.sub("[{window}", text)
+    if converted == text:
         raise ConfigurationError(
-            f"query {query!r} of {name!r}", "it has no range that could be any window", "Write it with [{{.window}}]."
+            f"query {query!r} of {name!r}",
+            "it has no range, so it cannot be evaluated over several windows",
+            "Write it with [{{.window}}].",
         )
-    return replaced
+    return converted
 
 
 def rate_query(query: str, name: str) -> str:
-    """A counter's query, with or without a sum around it, as a rate over `{window}`."""
+    """Convert the query of a counter, with or without `sum`, to its rate over `[{window}]`.
+
+    Raises:
+        ConfigurationError: the query is neither a selector nor has a range.
+    """
     text = " ".join(query.split())
-    inner = re.fullmatch(r"sum\s*\((.*)\)", text)
-    selector = (inner[1] if inner else text).strip()
+    sum_match = re.fullmatch(r"sum\s*\((.*)\)", text)
+    selector = (sum_match[1] if sum_match else text).strip()
     if _SELECTOR.fullmatch(selector):
         return f"sum(rate({selector}[{{window}}]))"
     return range_query(text, name)

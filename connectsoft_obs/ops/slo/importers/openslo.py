@@ -1,4 +1,7 @@
-"""OpenSLO v1, in and out. What it cannot say travels in annotations, so that ours come back as they were."""
+"""Importer and exporter for OpenSLO v1.
+
+An export keeps what OpenSLO cannot express in annotations, so that importing it gives equal SLOs.
+"""
 
 from __future__ import annotations
 
@@ -9,158 +12,168 @@ from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.slo.explain import describe
-from connectsoft_obs.ops.slo.importers.imported import ImportedSlo, plain_name, range_query, rate_query
+from connectsoft_obs.ops.slo.importers.imported import ImportedSlo, range_query, rate_query, sanitize_name
 from connectsoft_obs.ops.slo.sli_queries import RateWindow, sli_queries
-from connectsoft_obs.slo.durations import DAY, prometheus, seconds
+from connectsoft_obs.slo.durations import DAY, format_prometheus, parse_duration
 from connectsoft_obs.slo.indicators import OutageLimit, Ratio
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
-from connectsoft_obs.slo.serialization import from_dict as from_tables
-from connectsoft_obs.slo.serialization import slo_table, to_dict
+from connectsoft_obs.slo.serialization import from_dict, slo_to_dict, to_dict
 
-VERSION = "openslo/v1"
-_OURS = "connectsoft.io/promise"
-_SERVICE = "connectsoft.io/service"
-_MONTH = 30 * DAY
+API_VERSION = "openslo/v1"
+_SLO_ANNOTATION = "connectsoft.io/slo"
+_SERVICE_ANNOTATION = "connectsoft.io/service"
+_DEFAULT_PERIOD = 30 * DAY
 
 
 @dataclass(frozen=True, slots=True)
-class _Counter(RateWindow):
-    """No window at all: the counter itself, as OpenSLO has it."""
+class _RawCounter(RateWindow):
+    """The counter without `rate`, as OpenSLO expects it for `counter: true`."""
 
     def rate(self, counter: str) -> str:
         return counter
 
 
-def exported(made: ServiceSLOs) -> list[dict[str, Any]]:
-    """The documents of a service and its promises. Composites and limits on outages travel in annotations only."""
-    whole = {key: value for key, value in to_dict(made).items() if key != "slo"}
-    service = {
-        "apiVersion": VERSION,
+def export_documents(service_slos: ServiceSLOs) -> list[dict[str, Any]]:
+    """Return the documents of a service and its SLOs.
+
+    Composite SLOs have no document of their own: they are in the annotations of the service.
+    """
+    service_tables = {key: value for key, value in to_dict(service_slos).items() if key != "slo"}
+    annotations = {_SERVICE_ANNOTATION: json.dumps(service_tables, sort_keys=True)}
+    service_document = {
+        "apiVersion": API_VERSION,
         "kind": "Service",
-        "metadata": {"name": made.service.lower(), "annotations": {_SERVICE: json.dumps(whole, sort_keys=True)}},
-        "spec": {"description": f"Promises of {made.service}."},
+        "metadata": {"name": service_slos.service.lower(), "annotations": annotations},
+        "spec": {"description": f"SLOs of {service_slos.service}."},
     }
-    return [service, *(_document(made, slo) for slo in made.slos)]
+    return [service_document, *(_slo_document(service_slos, slo) for slo in service_slos.slos)]
 
 
-def shared(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Indicators that documents refer to, by name, and services that we exported."""
-    found: dict[str, Any] = {}
+def collect_references(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what SLO documents refer to: SLI specs and exported service annotations, by `KIND/NAME`."""
+    references: dict[str, Any] = {}
     for document in documents:
-        if document.get("kind") in ("SLI", "Service"):
-            meta = document.get("metadata") or {}
-            content = (
-                document.get("spec") if document["kind"] == "SLI" else (meta.get("annotations") or {}).get(_SERVICE)
-            )
-            found[f"{document['kind']}/{meta.get('name')}"] = content
-    return found
+        kind, metadata = document.get("kind"), document.get("metadata") or {}
+        if kind == "SLI":
+            references[f"SLI/{metadata.get('name')}"] = document.get("spec")
+        elif kind == "Service":
+            annotations = metadata.get("annotations") or {}
+            references[f"Service/{metadata.get('name')}"] = annotations.get(_SERVICE_ANNOTATION)
+    return references
 
 
-def found(document: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[ImportedSlo]:
-    """The promises of one document, one for each of its objectives.
+def read_document(document: Mapping[str, Any], references: Mapping[str, Any]) -> Iterator[ImportedSlo]:
+    """Yield the SLOs of one document, one for each of its objectives.
+
+    Args:
+        document: a document of any kind; only `SLO` documents yield something.
+        references: the result of `collect_references`.
 
     Raises:
-        ConfigurationError: a threshold metric, time slices or a calendar window, which rules cannot keep.
+        ConfigurationError: a threshold metric, time slices or a calendar window, which have no equivalent.
     """
     if document.get("kind") != "SLO":
         return
-    meta, spec = document.get("metadata") or {}, document.get("spec") or {}
+    metadata, spec = document.get("metadata") or {}, document.get("spec") or {}
     service = str(spec.get("service") or "")
-    name = plain_name(str(meta.get("name", "")))
-    if ours := (meta.get("annotations") or {}).get(_OURS):
-        yield _ours(json.loads(ours), service, known.get(f"Service/{service}"))
+    name = sanitize_name(str(metadata.get("name", "")))
+    if annotation := (metadata.get("annotations") or {}).get(_SLO_ANNOTATION):
+        yield _read_annotations(json.loads(annotation), service, references.get(f"Service/{service}"))
         return
     if spec.get("budgetingMethod", "Occurrences") != "Occurrences":
         raise ConfigurationError(
             f"budgetingMethod={spec['budgetingMethod']} of {name!r}",
-            "rules count events, not slices of time",
-            "Use Occurrences; or freshness or a limit on outages, which are about time.",
+            "time slices are not supported: rules count events",
+            "Use Occurrences; for objectives on time, declare a freshness SLO or an outage limit.",
         )
-    indicator = spec.get("indicator") or {"spec": known.get(f"SLI/{spec.get('indicatorRef')}")}
-    sli = _indicator(indicator.get("spec") or {}, name)
+    indicator = spec.get("indicator") or {"spec": references.get(f"SLI/{spec.get('indicatorRef')}")}
+    sli = _read_indicator(indicator.get("spec") or {}, name)
     objectives = spec.get("objectives") or ()
-    for index, objective in enumerate(objectives):
+    for number, objective in enumerate(objectives, 1):
         percent = objective.get("targetPercent")
         yield ImportedSlo(
-            plain_name(service) if service else "",
+            sanitize_name(service) if service else "",
             SLO(
-                name=name if len(objectives) == 1 else f"{name}-{index + 1}",
+                name=name if len(objectives) == 1 else f"{name}-{number}",
                 objective=float(percent) if percent is not None else round(float(objective["target"]) * 100, 9),
                 sli=sli,
                 description=" ".join(str(spec.get("description") or "").split()),
-                period=_period(spec.get("timeWindow") or (), name),
+                period=_read_period(spec.get("timeWindow") or (), name),
             ),
         )
 
 
-def _document(made: ServiceSLOs, slo: SLO) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "apiVersion": VERSION,
+def _slo_document(service_slos: ServiceSLOs, slo: SLO) -> dict[str, Any]:
+    slo_id = service_slos.slo_id(slo)
+    return {
+        "apiVersion": API_VERSION,
         "kind": "SLO",
         "metadata": {
-            "name": made.id(slo).lower(),
-            "displayName": made.id(slo),
-            "annotations": {_OURS: json.dumps(slo_table(slo), sort_keys=True)},
+            "name": slo_id.lower(),
+            "displayName": slo_id,
+            "annotations": {_SLO_ANNOTATION: json.dumps(slo_to_dict(slo), sort_keys=True)},
         },
         "spec": {
             "description": slo.description or describe(slo),
-            "service": made.service.lower(),
-            "indicator": {"metadata": {"name": made.id(slo).lower()}, "spec": {"ratioMetric": _metric(made, slo)}},
-            "timeWindow": [{"duration": prometheus(made.period_of(slo)), "isRolling": True}],
+            "service": service_slos.service.lower(),
+            "indicator": {
+                "metadata": {"name": slo_id.lower()},
+                "spec": {"ratioMetric": _ratio_metric(service_slos, slo)},
+            },
+            "timeWindow": [{"duration": format_prometheus(service_slos.period_seconds(slo)), "isRolling": True}],
             "budgetingMethod": "Occurrences",
-            "objectives": [{"displayName": describe(slo), "targetPercent": _target(slo)}],
+            "objectives": [{"displayName": describe(slo), "targetPercent": _target_percent(slo)}],
         },
     }
-    return found
 
 
-def _target(slo: SLO) -> float:
+def _target_percent(slo: SLO) -> float:
     return 100 * (1 - slo.sli.outage_when) if isinstance(slo.sli, OutageLimit) else float(slo.objective or 0)
 
 
-def _metric(made: ServiceSLOs, slo: SLO) -> dict[str, Any]:
-    measured = sli_queries(made, slo)
-    over = RateWindow("5m") if isinstance(slo.sli, Ratio) else _Counter("5m")
+def _ratio_metric(service_slos: ServiceSLOs, slo: SLO) -> dict[str, Any]:
+    queries = sli_queries(service_slos, slo)
+    window = RateWindow("5m") if isinstance(slo.sli, Ratio) else _RawCounter("5m")
     return {
         "counter": not isinstance(slo.sli, Ratio),
-        "bad": {"metricSource": {"type": "Prometheus", "spec": {"query": measured.bad(over)}}},
-        "total": {"metricSource": {"type": "Prometheus", "spec": {"query": measured.total(over)}}},
+        "bad": {"metricSource": {"type": "Prometheus", "spec": {"query": queries.bad(window)}}},
+        "total": {"metricSource": {"type": "Prometheus", "spec": {"query": queries.total(window)}}},
     }
 
 
-def _ours(promise: Mapping[str, Any], service: str, whole: str | None) -> ImportedSlo:
-    """A promise that we exported, and what was exported of its service."""
-    table = json.loads(whole) if whole else {"service": {"name": service}}
-    made = from_tables({"service": table["service"], "slo": [promise]})
-    return ImportedSlo(made.service, made.slos[0], table if whole else None)
+def _read_annotations(slo_table: Mapping[str, Any], service: str, service_annotation: str | None) -> ImportedSlo:
+    """Return an SLO that this package exported, and the exported settings of its service."""
+    service_tables = json.loads(service_annotation) if service_annotation else {"service": {"name": service}}
+    service_slos = from_dict({"service": service_tables["service"], "slo": [slo_table]})
+    return ImportedSlo(service_slos.service, service_slos.slos[0], service_tables if service_annotation else None)
 
 
-def _indicator(spec: Mapping[str, Any], name: str) -> Ratio:
+def _read_indicator(spec: Mapping[str, Any], name: str) -> Ratio:
     metric = spec.get("ratioMetric")
     if not metric:
         raise ConfigurationError(
             f"indicator of {name!r}",
-            "it is a threshold on a gauge, or is not in the file",
+            "it is missing in the file, or is a threshold on a gauge, which is not supported",
             "Write it as a ratio of events: good or bad over total.",
         )
     if "raw" in metric:
-        raw = _averaged(_query(metric["raw"], name))
+        raw = _average(_read_query(metric["raw"], name))
         ratio = raw if metric.get("rawType") == "failure" else f"1 - {raw}"
         return Ratio(bad=ratio, total=f"0 * ({ratio}) + 1")
-    turned = rate_query if metric.get("counter", True) else range_query
-    total = turned(_query(metric.get("total"), name), name)
+    convert = rate_query if metric.get("counter", True) else range_query
+    total = convert(_read_query(metric.get("total"), name), name)
     if "bad" in metric:
-        return Ratio(bad=turned(_query(metric["bad"], name), name), total=total)
-    good = turned(_query(metric.get("good"), name), name)
+        return Ratio(bad=convert(_read_query(metric["bad"], name), name), total=total)
+    good = convert(_read_query(metric.get("good"), name), name)
     return Ratio(bad=f"{total} - {good}", total=total)
 
 
-def _averaged(query: str) -> str:
-    """A recorded ratio, averaged over any window."""
+def _average(query: str) -> str:
+    """Return the average of a recorded ratio over `{window}`."""
     return f"avg_over_time(({' '.join(query.split())})[{{window}}:1m])"
 
 
-def _query(source: Any, name: str) -> str:
+def _read_query(source: Any, name: str) -> str:
     spec = ((source or {}).get("metricSource") or {}).get("spec") or {}
     for key in ("query", "promql", "expr"):
         if isinstance(spec.get(key), str):
@@ -170,14 +183,14 @@ def _query(source: Any, name: str) -> str:
     )
 
 
-def _period(windows: Sequence[Mapping[str, Any]], name: str) -> float:
+def _read_period(windows: Sequence[Mapping[str, Any]], name: str) -> float:
     if not windows:
-        return _MONTH
+        return _DEFAULT_PERIOD
     duration = str(windows[0].get("duration", "30d"))
     if "calendar" in windows[0] or windows[0].get("isRolling") is False or duration[-1:] in "MQY":
         raise ConfigurationError(
             f"timeWindow {duration!r} of {name!r}",
-            "rules roll along; they cannot start anew on the first of a month",
-            "Use a rolling 28d or 30d; `slo report` tells calendar months.",
+            "calendar windows are not supported: error budgets cover a rolling window",
+            "Use a rolling 28d or 30d; `slo report` shows calendar months.",
         )
-    return seconds(duration, f"timeWindow of {name!r}")
+    return parse_duration(duration, f"timeWindow of {name!r}")

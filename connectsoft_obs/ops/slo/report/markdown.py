@@ -1,158 +1,176 @@
-"""Where promises stand, as a page to read: a table, a chapter a promise, plots beside it."""
+"""The SLO report: a Markdown page with a summary table and one section for each SLO, and SVG plots for it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from connectsoft_obs.ops.slo.burn_rate_windows import pairs
-from connectsoft_obs.ops.slo.report.plot import lines
+from connectsoft_obs.ops.slo.burn_rate_windows import burn_rate_windows
+from connectsoft_obs.ops.slo.report.plot import line_chart
 from connectsoft_obs.ops.slo.report.status import BudgetState, SloStatus
 from connectsoft_obs.slo.durations import humanize
 from connectsoft_obs.slo.model import ServiceSLOs
 
-_MEANING = {
-    BudgetState.OK: "nothing to do",
-    BudgetState.REVIEW: "look at what spent it",
-    BudgetState.FREEZE: "reliability before new work",
-    BudgetState.UNKNOWN: "nobody knows; see that data arrives before anything else",
+_ADVICE = {
+    BudgetState.OK: "No action is needed",
+    BudgetState.REVIEW: "Review what used the error budget",
+    BudgetState.FREEZE: "The error budget is used up: put reliability work before new features",
+    BudgetState.UNKNOWN: "No data: check the metrics pipeline first",
 }
+_ORANGE, _RED = "#d97706", "#b91c1c"
 
 
-def render_markdown(promises: ServiceSLOs, standings: Sequence[SloStatus], *, with_plots: bool) -> str:
-    """The page. With plots it links to the files of `plots`, expected beside it."""
-    return "\n".join(_page(promises, standings, with_plots)) + "\n"
+def render_markdown(service_slos: ServiceSLOs, statuses: Sequence[SloStatus], *, with_plots: bool) -> str:
+    """Return the report of one service as Markdown.
+
+    Args:
+        service_slos: the service.
+        statuses: the status of each of its SLOs.
+        with_plots: whether to link to the files of `render_plots`, which must be in the same directory.
+    """
+    return "\n".join(_page(service_slos, statuses, with_plots)) + "\n"
 
 
-def plots(promises: ServiceSLOs, standings: Sequence[SloStatus]) -> dict[str, str]:
-    """The SVG files of the page, by name."""
-    found = {}
-    for one in standings:
-        start = one.at - one.period
-        reviews = [(left / 100, "#d97706", f"review at {left:g} %") for left in promises.review_at if left]
-        found[f"{one.id}-budget.svg"] = lines(
-            f"{one.id}: error budget left",
-            [("left", one.left_over_time)],
+def render_plots(service_slos: ServiceSLOs, statuses: Sequence[SloStatus]) -> dict[str, str]:
+    """Return the SVG plots of the report by file name."""
+    plots = {}
+    for status in statuses:
+        start = status.timestamp - status.period
+        review_lines = [(left / 100, _ORANGE, f"review at {left:g} %") for left in service_slos.review_at if left]
+        plots[f"{status.id}-budget.svg"] = line_chart(
+            f"{status.id}: error budget left",
+            [("left", status.remaining_over_time)],
             start,
-            one.at,
-            marks=[*reviews, (0.0, "#b91c1c", "spent")],
+            status.timestamp,
+            thresholds=[*review_lines, (0.0, _RED, "used up")],
             unit="%",
-            low=0.0,
-            high=1.0,
+            min_value=0.0,
+            max_value=1.0,
         )
-        if one.burn_over_time:
-            slo = promises.named(one.id)
-            found[f"{one.id}-burn.svg"] = lines(
-                f"{one.id}: burn rate over {pairs(promises, slo)[0].name}",
-                [("burn rate", one.burn_over_time)],
+        if status.burn_rate_over_time:
+            windows = burn_rate_windows(service_slos, service_slos.find(status.id))
+            plots[f"{status.id}-burn.svg"] = line_chart(
+                f"{status.id}: burn rate over {windows[0].name}",
+                [("burn rate", status.burn_rate_over_time)],
                 start,
-                one.at,
-                marks=[
-                    (float(pair.factor), "#b91c1c" if pair.factor > 3 else "#d97706", f"{pair.severity} {pair.factor}")
-                    for pair in pairs(promises, slo)
+                status.timestamp,
+                thresholds=[
+                    (float(window.factor), _RED if window.factor > 3 else _ORANGE, f"{window.severity} {window.factor}")
+                    for window in windows
                 ],
-                low=0.0,
-                high=2.0,
+                min_value=0.0,
+                max_value=2.0,
             )
-    return found
+    return plots
 
 
-def _page(promises: ServiceSLOs, standings: Sequence[SloStatus], with_plots: bool) -> Iterator[str]:
-    moment = max((one.at for one in standings), default=0.0)
-    yield f"# Promises of {promises.service}"
+def _page(service_slos: ServiceSLOs, statuses: Sequence[SloStatus], with_plots: bool) -> Iterator[str]:
+    timestamp = max((status.timestamp for status in statuses), default=0.0)
+    yield f"# SLOs of {service_slos.service}"
     yield ""
-    yield f"As of {_when(moment)} UTC." + (f" {promises.team} answers for them." if promises.team else "")
+    yield f"As of {_format_time(timestamp)} UTC." + (f" Owner: {service_slos.team}." if service_slos.team else "")
     yield ""
-    yield "| promise | state | budget left | burn rate | known for |"
+    yield "| SLO | state | error budget left | burn rate | data coverage |"
     yield "| --- | --- | --- | --- | --- |"
-    for one in standings:
-        quick = next(iter(one.burns.values()), None)
+    for status in statuses:
+        burn_rate = next(iter(status.burn_rates.values()), None)
         yield (
-            f"| {one.id}: {one.promise} | {one.state} | {_share(one.remaining)} "
-            f"| {'-' if quick is None else f'{quick:.2f}'} | {_share(one.coverage)} of {humanize(one.period)} |"
+            f"| {status.id}: {status.objective} | {status.state} | {_format_share(status.remaining)} "
+            f"| {'-' if burn_rate is None else f'{burn_rate:.2f}'} "
+            f"| {_format_share(status.coverage)} of {humanize(status.period)} |"
         )
-    for one in standings:
-        yield from _chapter(one, with_plots)
+    for status in statuses:
+        yield from _section(status, with_plots)
 
 
-def _chapter(one: SloStatus, with_plots: bool) -> Iterator[str]:
+def _section(status: SloStatus, with_plots: bool) -> Iterator[str]:
     yield ""
-    yield f"## {one.id}"
+    yield f"## {status.id}"
     yield ""
-    yield f"{one.promise[:1].upper()}{one.promise[1:]}, over {humanize(one.period)}. [Runbook]({one.runbook})."
+    objective = f"{status.objective[:1].upper()}{status.objective[1:]}"
+    yield f"Objective: {objective}, over {humanize(status.period)}. [Runbook]({status.runbook})."
     yield ""
-    yield f"**{one.state}**: {_MEANING[one.state]}."
-    if one.coverage is not None and one.coverage < 0.9:
+    yield f"State: **{status.state}**. {_ADVICE[status.state]}."
+    if status.coverage is not None and status.coverage < 0.9:
         yield ""
         yield (
-            f"The indicator was known for only {_share(one.coverage)} of the period. "
-            "What nobody saw counts as free of errors."
+            f"The indicator has data for only {_format_share(status.coverage)} of the period. "
+            "Time without data counts as error-free."
         )
     yield ""
-    yield from (f"- {fact}" for fact in _facts(one))
+    yield from (f"- {fact}" for fact in _facts(status))
     if with_plots:
         yield ""
-        yield f"![Error budget left of {one.id}]({one.id}-budget.svg)"
-        if one.burn_over_time:
+        yield f"![Error budget left of {status.id}]({status.id}-budget.svg)"
+        if status.burn_rate_over_time:
             yield ""
-            yield f"![Burn rate of {one.id}]({one.id}-burn.svg)"
-    if one.incidents:
+            yield f"![Burn rate of {status.id}]({status.id}-burn.svg)"
+    if status.incidents:
         yield ""
-        yield from _incidents(one)
-    if one.months:
+        yield from _incident_table(status)
+    if status.months:
         yield ""
-        yield "| month | good | bad | share good | of its own budget |"
-        yield "| --- | --- | --- | --- | --- |"
-        for month in one.months:
-            total = month.good + month.bad
-            good = f"{month.good / total * 100:.4g} %" if total else "-"
-            spent = "-" if month.spent is None else f"{month.spent * 100:.3g} % spent"
-            yield f"| {month.name} | {month.good:,.0f} | {month.bad:,.0f} | {good} | {spent} |"
+        yield from _month_table(status)
 
 
-def _facts(one: SloStatus) -> Iterator[str]:
-    if one.breaches is not None or one.downtime is not None:
-        yield f"{one.breaches or 0:.0f} outages were longer than promised; {one.allowed:.0f} are allowed"
-        yield f"{humanize(one.downtime) if one.downtime else 'none'} of outage in all"
-        longest = max((incident.length for incident in one.incidents), default=0.0)
+def _facts(status: SloStatus) -> Iterator[str]:
+    if status.breaches is not None or status.downtime is not None:
+        yield f"outages longer than the limit: {status.breaches or 0:.0f}; allowed: {status.allowed:.0f}"
+        yield f"total outage time: {humanize(status.downtime) if status.downtime else 'none'}"
+        longest = max((incident.duration for incident in status.incidents), default=0.0)
         yield f"longest outage: {humanize(longest) if longest else 'none'}"
         return
-    if one.good is None or one.bad is None or one.allowed is None:
+    if status.good is None or status.bad is None or status.allowed is None:
         return
-    total = one.good + one.bad
-    yield f"{total:,.0f} {one.counted}, {one.bad:,.0f} of them bad; {one.allowed:,.0f} bad ones are allowed"
-    if one.budget_minutes is not None and one.remaining is not None:
-        left = one.budget_minutes * one.remaining
+    unit = status.unit
+    yield f"{unit}: {status.good + status.bad:,.0f}; bad: {status.bad:,.0f}; bad allowed: {status.allowed:,.0f}"
+    if status.budget_minutes is not None and status.remaining is not None:
+        minutes_left = status.budget_minutes * status.remaining
         yield (
-            f"budget: {one.budget_minutes:,.1f} minutes of total outage, {_share(one.remaining)} of it "
-            f"({left:,.1f} minutes) left"
+            f"error budget: {status.budget_minutes:,.1f} minutes of total outage; "
+            f"left: {minutes_left:,.1f} minutes ({_format_share(status.remaining)})"
         )
-    if one.burns:
-        yield "burn rates: " + ", ".join(f"{burn:.2f} over {window}" for window, burn in one.burns.items())
-    yield (
-        f"at the rate of the last six hours nothing is left in {humanize(one.exhausted_in)}"
-        if one.exhausted_in is not None
-        else "at the rate of the last six hours the budget lasts"
-        if one.remaining is not None and one.remaining > 0
-        else "nothing is left"
-    )
+    if status.burn_rates:
+        yield "burn rates: " + ", ".join(f"{rate:.2f} over {window}" for window, rate in status.burn_rates.items())
+    if status.time_to_exhaustion is not None:
+        yield f"at the burn rate of the last 6 h, the error budget is used up in {humanize(status.time_to_exhaustion)}"
+    elif status.remaining is not None and status.remaining > 0:
+        yield "at the burn rate of the last 6 h, the error budget lasts"
+    else:
+        yield "no error budget is left"
 
 
-def _incidents(one: SloStatus) -> Iterator[str]:
-    outage = one.good is None
-    yield f"| from (UTC) | for | {'of the limit' if outage else f'bad {one.counted} | worst 5 min | of the budget'} |"
-    yield "| --- | --- | --- |" if outage else "| --- | --- | --- | --- | --- |"
-    for incident in one.incidents:
-        start = f"| {_when(incident.start)} | {humanize(incident.length)} |"
-        if outage:
-            yield f"{start} {incident.spent * 100:.0f} % |"
+def _incident_table(status: SloStatus) -> Iterator[str]:
+    if status.good is None:
+        yield "| start (UTC) | duration | of the limit |"
+        yield "| --- | --- | --- |"
+    else:
+        yield f"| start (UTC) | duration | bad {status.unit} | worst 5 min | of the error budget |"
+        yield "| --- | --- | --- | --- | --- |"
+    for incident in status.incidents:
+        prefix = f"| {_format_time(incident.start)} | {humanize(incident.duration)} |"
+        if status.good is None:
+            yield f"{prefix} {incident.budget_spent * 100:.0f} % |"
         else:
-            yield f"{start} {incident.events:,.0f} | {incident.worst * 100:.3g} % | {incident.spent * 100:.3g} % |"
+            yield (
+                f"{prefix} {incident.bad_events:,.0f} | {incident.peak_error_ratio * 100:.3g} % "
+                f"| {incident.budget_spent * 100:.3g} % |"
+            )
 
 
-def _when(moment: float) -> str:
-    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M}"
+def _month_table(status: SloStatus) -> Iterator[str]:
+    yield "| month | good | bad | good events | error budget of the month |"
+    yield "| --- | --- | --- | --- | --- |"
+    for month in status.months:
+        total = month.good + month.bad
+        good_share = f"{month.good / total * 100:.4g} %" if total else "-"
+        budget = "-" if month.budget_spent is None else f"{month.budget_spent * 100:.3g} % used"
+        yield f"| {month.name} | {month.good:,.0f} | {month.bad:,.0f} | {good_share} | {budget} |"
 
 
-def _share(value: float | None) -> str:
-    return "unknown" if value is None else f"{value * 100:.1f} %"
+def _format_time(timestamp: float) -> str:
+    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M}"
+
+
+def _format_share(share: float | None) -> str:
+    return "unknown" if share is None else f"{share * 100:.1f} %"

@@ -1,4 +1,4 @@
-"""Lines over time as SVG: small, without a library, and readable on any background."""
+"""Line charts over time as SVG, without a plotting library, on a white background."""
 
 from __future__ import annotations
 
@@ -11,47 +11,44 @@ from html import escape
 from connectsoft_obs.ops.prometheus_api import Points
 
 WIDTH, HEIGHT = 760, 240
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 34, 28
+MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 64, 16, 34, 28
 COLOURS = ("#2563eb", "#d97706", "#059669", "#b91c1c", "#7c3aed", "#0891b2")
 
 
-def lines(
+def line_chart(
     title: str,
     series: Sequence[tuple[str, Points]],
     start: float,
     end: float,
     *,
-    marks: Sequence[tuple[float, str, str]] = (),
+    thresholds: Sequence[tuple[float, str, str]] = (),
     unit: str = "",
-    low: float | None = None,
-    high: float | None = None,
+    min_value: float | None = None,
+    max_value: float | None = None,
 ) -> str:
-    """A chart of several lines.
+    """Return an SVG document with one line for each series.
 
     Args:
-        title: what it shows.
+        title: heading of the chart.
         series: name and points of each line.
         start: Unix time of the left edge.
         end: Unix time of the right edge.
-        marks: horizontal lines: value, colour, text.
-        unit: `%` shows shares as percentages, anything else follows the number.
-        low: least value shown; the data's by default.
-        high: largest value shown; the data's by default.
+        thresholds: value, colour and label of each dashed horizontal line.
+        unit: `%` formats shares as percentages; anything else is appended to the numbers.
+        min_value: value that the axis includes at the bottom; by default the axis fits the data.
+        max_value: value that the axis includes at the top; by default the axis fits the data.
     """
     values = [value for _, points in series for _, value in points if math.isfinite(value)]
-    frame = _Frame(
-        start,
-        end,
-        _ticks(
-            min([*values, *([low] if low is not None else [])], default=0.0),
-            max([*values, *([high] if high is not None else [])], default=1.0),
-        ),
+    ticks = _axis_ticks(
+        min([*values, *([min_value] if min_value is not None else [])], default=0.0),
+        max([*values, *([max_value] if max_value is not None else [])], default=1.0),
     )
+    area = _PlotArea(start, end, ticks)
     body = [
-        f'<text x="{LEFT}" y="18" font-size="13" font-weight="600">{escape(title)}</text>',
-        *frame.grid(unit),
-        *frame.marked(marks),
-        *frame.drawn(series),
+        f'<text x="{MARGIN_LEFT}" y="18" font-size="13" font-weight="600">{escape(title)}</text>',
+        *area.grid(unit),
+        *area.threshold_lines(thresholds),
+        *area.series_lines(series),
     ]
     if not values:
         body.append(f'<text x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle" fill="#6b7280">no data</text>')
@@ -64,83 +61,87 @@ def lines(
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
-    """Where moments and values are on the chart."""
+class _PlotArea:
+    """Converts times and values to coordinates, and draws inside the margins."""
 
     start: float
     end: float
     ticks: Sequence[float]
 
-    def x(self, moment: float) -> float:
-        return LEFT + (moment - self.start) / (self.end - self.start) * (WIDTH - LEFT - RIGHT)
+    def x(self, time: float) -> float:
+        return MARGIN_LEFT + (time - self.start) / (self.end - self.start) * (WIDTH - MARGIN_LEFT - MARGIN_RIGHT)
 
     def y(self, value: float) -> float:
         bottom, top = self.ticks[0], self.ticks[-1]
-        return TOP + (top - value) / (top - bottom) * (HEIGHT - TOP - BOTTOM)
+        return MARGIN_TOP + (top - value) / (top - bottom) * (HEIGHT - MARGIN_TOP - MARGIN_BOTTOM)
 
     def grid(self, unit: str) -> Iterator[str]:
         for tick in self.ticks:
-            yield f'<path d="M{LEFT} {self.y(tick):.1f}H{WIDTH - RIGHT}" stroke="#e5e7eb"/>'
-            yield f'<text x="{LEFT - 6}" y="{self.y(tick) + 4:.1f}" text-anchor="end">{_shown(tick, unit)}</text>'
-        for moment, text in _moments(self.start, self.end):
-            yield f'<path d="M{self.x(moment):.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#f1f5f9"/>'
-            yield f'<text x="{self.x(moment):.1f}" y="{HEIGHT - 10}" text-anchor="middle">{text}</text>'
+            y, label = self.y(tick), _format_tick(tick, unit)
+            yield f'<path d="M{MARGIN_LEFT} {y:.1f}H{WIDTH - MARGIN_RIGHT}" stroke="#e5e7eb"/>'
+            yield f'<text x="{MARGIN_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
+        for time, label in _time_labels(self.start, self.end):
+            yield f'<path d="M{self.x(time):.1f} {MARGIN_TOP}V{HEIGHT - MARGIN_BOTTOM}" stroke="#f1f5f9"/>'
+            yield f'<text x="{self.x(time):.1f}" y="{HEIGHT - 10}" text-anchor="middle">{label}</text>'
 
-    def marked(self, marks: Sequence[tuple[float, str, str]]) -> Iterator[str]:
-        for value, colour, text in marks:
+    def threshold_lines(self, thresholds: Sequence[tuple[float, str, str]]) -> Iterator[str]:
+        right = WIDTH - MARGIN_RIGHT
+        for value, colour, label in thresholds:
             if self.ticks[0] <= value <= self.ticks[-1]:
-                at = self.y(value)
-                yield f'<path d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}" stroke="{colour}" stroke-dasharray="5 4"/>'
+                y = self.y(value)
+                yield f'<path d="M{MARGIN_LEFT} {y:.1f}H{right}" stroke="{colour}" stroke-dasharray="5 4"/>'
                 yield (
-                    f'<text x="{WIDTH - RIGHT - 4}" y="{at - 4:.1f}" text-anchor="end" fill="{colour}">'
-                    f"{escape(text)}</text>"
+                    f'<text x="{right - 4}" y="{y - 4:.1f}" text-anchor="end" fill="{colour}">{escape(label)}</text>'
                 )
 
-    def drawn(self, series: Sequence[tuple[str, Points]]) -> Iterator[str]:
-        gap = 2.5 * max((self.end - self.start) / 500, 300)
+    def series_lines(self, series: Sequence[tuple[str, Points]]) -> Iterator[str]:
+        max_gap = 2.5 * max((self.end - self.start) / 500, 300)
         for index, (name, points) in enumerate(series):
             colour = COLOURS[index % len(COLOURS)]
-            placed = [(self.x(at), self.y(value), at) for at, value in points if math.isfinite(value)]
-            if path := "".join(_path(placed, gap)):
+            coordinates = [(self.x(time), self.y(value), time) for time, value in points if math.isfinite(value)]
+            if path := "".join(_path(coordinates, max_gap)):
                 yield f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
             if len(series) > 1:
-                at = WIDTH - RIGHT - 130 * (len(series) - index)
-                yield f'<text x="{at}" y="18" fill="{colour}">{escape(name)}</text>'
+                legend_x = WIDTH - MARGIN_RIGHT - 130 * (len(series) - index)
+                yield f'<text x="{legend_x}" y="18" fill="{colour}">{escape(name)}</text>'
 
 
-def _path(points: Sequence[tuple[float, float, float]], gap: float) -> Iterator[str]:
-    """Lines between neighbours; none over a stretch without data."""
-    before: float | None = None
-    for index, (x, y, moment) in enumerate(points):
-        joined = before is not None and moment - before <= gap
-        alone = not joined and (index + 1 == len(points) or points[index + 1][2] - moment > gap)
-        yield f"{'L' if joined else 'M'}{x:.1f} {y:.1f}" + ("h1" if alone else "")
-        before = moment
+def _path(coordinates: Sequence[tuple[float, float, float]], max_gap: float) -> Iterator[str]:
+    """Yield the path commands of a line through (x, y, Unix time), interrupted where data is missing.
+
+    A point without a neighbour becomes a line of one pixel.
+    """
+    previous_time: float | None = None
+    for index, (x, y, time) in enumerate(coordinates):
+        is_connected = previous_time is not None and time - previous_time <= max_gap
+        is_followed = index + 1 < len(coordinates) and coordinates[index + 1][2] - time <= max_gap
+        yield f"{'L' if is_connected else 'M'}{x:.1f} {y:.1f}" + ("" if is_connected or is_followed else "h1")
+        previous_time = time
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Four to eight round numbers that span the values."""
+def _axis_ticks(low: float, high: float) -> list[float]:
+    """Return four to eight round numbers that span the values."""
     span = high - low
-    if span <= max(1e-6 * max(abs(low), abs(high)), 1e-12):  # a flat line, give or take the last digits
+    if span <= max(1e-6 * max(abs(low), abs(high)), 1e-12):  # a constant, apart from rounding errors
         span = abs(high) if abs(high) > 1e-12 else 1.0
-    rough = span / 5
-    magnitude = 10 ** math.floor(math.log10(rough))
-    step = next(magnitude * factor for factor in (1, 2, 2.5, 5, 10) if magnitude * factor >= rough * 0.999)
+    min_step = span / 5
+    magnitude = 10 ** math.floor(math.log10(min_step))
+    step = next(magnitude * factor for factor in (1, 2, 2.5, 5, 10) if magnitude * factor >= min_step * 0.999)
     first = math.floor(low / step + 1e-9)
     last = max(math.ceil(high / step - 1e-9), first + 1)
     return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
 
 
-def _moments(start: float, end: float) -> Iterator[tuple[float, str]]:
-    """Whole hours or days, about eight of them."""
+def _time_labels(start: float, end: float) -> Iterator[tuple[float, str]]:
+    """Yield Unix times at full minutes, hours or days, at most ten of them, and their labels."""
     steps = (60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 5 * 86400, 10 * 86400, 30 * 86400)
     step = next((step for step in steps if (end - start) / step <= 9), steps[-1])
-    moment = math.ceil(start / step) * step
-    while moment <= end:
-        form = "%d %b" if step >= 86400 else "%d %b %H:%M" if moment % 86400 == 0 else "%H:%M"
-        yield float(moment), datetime.fromtimestamp(moment, UTC).strftime(form)
-        moment += step
+    time = math.ceil(start / step) * step
+    while time <= end:
+        pattern = "%d %b" if step >= 86400 else "%d %b %H:%M" if time % 86400 == 0 else "%H:%M"
+        yield float(time), datetime.fromtimestamp(time, UTC).strftime(pattern)
+        time += step
 
 
-def _shown(value: float, unit: str) -> str:
+def _format_tick(value: float, unit: str) -> str:
     return f"{value * 100:g} %" if unit == "%" else f"{value:g}{unit}"

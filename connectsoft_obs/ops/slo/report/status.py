@@ -1,4 +1,4 @@
-"""Where a promise stands: what was spent of its budget, when, and what is left."""
+"""SLO status at one point in time: events, error budget, burn rates and incidents, from the recorded series."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from connectsoft_obs.ops.prometheus_api import Points, PrometheusClient
-from connectsoft_obs.ops.slo.burn_rate_windows import pairs
+from connectsoft_obs.ops.slo.burn_rate_windows import burn_rate_windows
 from connectsoft_obs.ops.slo.explain import describe
-from connectsoft_obs.ops.slo.report.incidents import Incident, find_incidents
-from connectsoft_obs.ops.slo.rules import PROMETHEUS, RuleContext
-from connectsoft_obs.ops.slo.sli_queries import TILE
-from connectsoft_obs.slo.durations import DAY, prometheus
+from connectsoft_obs.ops.slo.report.incidents import Incident, Sample, find_incidents
+from connectsoft_obs.ops.slo.rules import PROMETHEUS_LIMITS, RuleContext
+from connectsoft_obs.ops.slo.sli_queries import TILE_SECONDS
+from connectsoft_obs.slo.durations import DAY, format_prometheus
 from connectsoft_obs.slo.indicators import Freshness, OutageLimit
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
 from connectsoft_obs.vocabulary import (
@@ -26,11 +26,11 @@ from connectsoft_obs.vocabulary import (
 )
 
 QUERY_CHUNK = 31 * DAY
-"""Sums over longer times are put together from several queries; Azure answers none over more than 32 days."""
+"""Longest time that one query sums over. Longer sums take several queries: Azure Monitor allows at most 32 days."""
 
 
 class BudgetState(StrEnum):
-    """What the budget policy says."""
+    """What the error budget policy requires."""
 
     OK = "ok"
     REVIEW = "review"
@@ -39,210 +39,236 @@ class BudgetState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Month:
-    """One calendar month, or the part of it that has passed: its events, and its own budget."""
+class MonthlyEvents:
+    """Events of one calendar month, or of the elapsed part of it.
+
+    Args:
+        name: year and month, as `2026-10`.
+        good: good events.
+        bad: bad events.
+        budget_spent: share used of an error budget for this month alone; None without events.
+    """
 
     name: str
     good: float
     bad: float
-    spent: float | None
+    budget_spent: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class SloStatus:
-    """Where one promise stands at one moment.
+    """Status of one SLO at one point in time.
 
     Args:
-        id: service and name.
-        promise: the promise in a clause.
-        period: seconds over which it holds.
-        at: Unix time.
-        state: what the budget policy says.
-        remaining: share of the budget that is left; below zero when overspent, None when nobody knows.
-        coverage: share of the period in which the indicator was known.
-        budget_minutes: minutes of total outage that the budget is.
-        counted: what good and bad are: `events`, or `seconds` for how old data is.
-        good: good events in the period; None for a limit on outages.
-        bad: bad events.
-        allowed: bad events that the promise allows.
-        burns: burn rate over each window, where there were events.
-        exhausted_in: seconds until nothing is left at the rate of the last hours; None where it never will be.
-        incidents: when the budget burned, the most expensive first.
-        breaches: outages longer than the limit; None for other promises.
-        downtime: seconds of outage; None for other promises.
+        id: service and name of the SLO.
+        objective: the objective in words.
+        period: length of the SLO period in seconds.
+        timestamp: Unix time.
+        state: what the error budget policy requires.
+        remaining: share of the error budget that is left; below zero when overspent, None without data.
+        coverage: share of the period for which the indicator has data.
+        budget_minutes: the error budget as minutes of total outage; None for an outage limit.
+        unit: what `good` and `bad` count: `events`, or `seconds` for freshness.
+        good: good events in the period; None for an outage limit.
+        bad: bad events in the period; None for an outage limit.
+        allowed: bad events, or outages, that the objective allows.
+        burn_rates: burn rate by window, for windows with events.
+        time_to_exhaustion: seconds until the error budget is used up at the burn rate of the last six hours; None when
+            it is not decreasing or already used up.
+        incidents: when the error budget burned too fast, or the outages; largest first.
+        breaches: outages longer than the limit; None for other kinds of SLO.
+        downtime: seconds of outage; None for other kinds of SLO.
         months: the calendar months of the period.
-        left_over_time: the share of the budget left over the period.
-        burn_over_time: the burn rate over the period.
-        runbook: address of its runbook.
+        remaining_over_time: share of the error budget left over the period.
+        burn_rate_over_time: burn rate over the period.
+        runbook: URL of the runbook.
     """
 
     id: str
-    promise: str
+    objective: str
     period: int
-    at: float
+    timestamp: float
     state: BudgetState
     remaining: float | None
     coverage: float | None
     budget_minutes: float | None
-    counted: str
+    unit: str
     good: float | None
     bad: float | None
     allowed: float | None
-    burns: dict[str, float]
-    exhausted_in: float | None
+    burn_rates: dict[str, float]
+    time_to_exhaustion: float | None
     incidents: tuple[Incident, ...]
     breaches: float | None
     downtime: float | None
-    months: tuple[Month, ...]
-    left_over_time: Points
-    burn_over_time: Points
+    months: tuple[MonthlyEvents, ...]
+    remaining_over_time: Points
+    burn_rate_over_time: Points
     runbook: str
 
 
-def fetch_status(promises: ServiceSLOs, slo: SLO, server: PrometheusClient, at: float) -> SloStatus:
-    """Where a promise stands, from the series that its rules recorded.
+def fetch_status(service_slos: ServiceSLOs, slo: SLO, client: PrometheusClient, timestamp: float) -> SloStatus:
+    """Return the status of an SLO, from the series that its recording rules write. Blocks until all queries return.
 
     Raises:
-        Unanswered: the server does not answer.
+        PrometheusUnavailable: the server is unreachable or returned an error.
     """
-    subject = RuleContext(promises, slo, PROMETHEUS)
-    period = promises.period_of(slo)
-    remaining = server.value(subject.recorded(SLO_REMAINING), at)
-    step = max(TILE, round(period / 500 / TILE) * TILE)
-    common = {
-        "id": subject.id,
-        "promise": describe(slo),
+    context = RuleContext(service_slos, slo, PROMETHEUS_LIMITS)
+    period = service_slos.period_seconds(slo)
+    remaining_series = context.recorded_series(SLO_REMAINING)
+    remaining = client.query_value(remaining_series, timestamp)
+    step = max(TILE_SECONDS, round(period / 500 / TILE_SECONDS) * TILE_SECONDS)
+    common_fields = {
+        "id": context.id,
+        "objective": describe(slo),
         "period": period,
-        "at": at,
-        "state": state(promises, remaining),
+        "timestamp": timestamp,
+        "state": budget_state(service_slos, remaining),
         "remaining": remaining,
-        "coverage": server.value(subject.recorded(SLO_COVERAGE), at),
-        "left_over_time": server.range(subject.recorded(SLO_REMAINING), at - period, at, step),
-        "counted": "seconds" if isinstance(slo.sli, Freshness) else "events",
-        "runbook": promises.runbook_of(slo),
+        "coverage": client.query_value(context.recorded_series(SLO_COVERAGE), timestamp),
+        "remaining_over_time": client.query_range(remaining_series, timestamp - period, timestamp, step),
+        "unit": "seconds" if isinstance(slo.sli, Freshness) else "events",
+        "runbook": service_slos.runbook_url(slo),
     }
-    found = (
-        _outage(subject, slo, slo.sli, server, at)
+    kind_fields = (
+        _outage_fields(context, slo, slo.sli, client, timestamp)
         if isinstance(slo.sli, OutageLimit)
-        else (_ratio(subject, slo, server, at, remaining, step))
+        else _event_fields(context, slo, client, timestamp, remaining, step)
     )
-    return SloStatus(**common, **found)  # type: ignore[arg-type]
+    return SloStatus(**common_fields, **kind_fields)  # type: ignore[arg-type]
 
 
-def state(promises: ServiceSLOs, remaining: float | None) -> BudgetState:
-    """What the budget policy says about a share that is left."""
+def budget_state(service_slos: ServiceSLOs, remaining: float | None) -> BudgetState:
+    """Return what the error budget policy requires when this share of the budget is left."""
     if remaining is None:
         return BudgetState.UNKNOWN
     if remaining <= 0:
         return BudgetState.FREEZE
-    return BudgetState.REVIEW if remaining * 100 <= max(promises.review_at, default=-1) else BudgetState.OK
+    return BudgetState.REVIEW if remaining * 100 <= max(service_slos.review_at, default=-1) else BudgetState.OK
 
 
-def sum_over_tiles(server: PrometheusClient, series: str, start: float, end: float) -> float:
-    """The events that tiles from `start` to `end` add up to."""
-    total, position = 0.0, end
-    while position > start:
-        length = min(QUERY_CHUNK, position - start)
-        length -= length % TILE
+def sum_over_tiles(client: PrometheusClient, series: str, start: float, end: float) -> float:
+    """Return the number of events between two Unix times, as the sum over five-minute tiles of a recorded rate."""
+    total, chunk_end = 0.0, end
+    while chunk_end > start:
+        length = min(QUERY_CHUNK, chunk_end - start)
+        length -= length % TILE_SECONDS
         if length <= 0:
             break
-        # Two tiles never overlap, so neither may two pieces: a range includes its left end before Prometheus 3.
-        over = prometheus(length - 1)
-        total += (server.value(f"sum_over_time({series}[{over}:5m])", position) or 0.0) * TILE
-        position -= length
+        # One second less than the length, so that no tile is counted twice: before Prometheus 3 a range includes its
+        # left end.
+        window = format_prometheus(length - 1)
+        total += (client.query_value(f"sum_over_time({series}[{window}:5m])", chunk_end) or 0.0) * TILE_SECONDS
+        chunk_end -= length
     return total
 
 
-def _ratio(
-    subject: RuleContext, slo: SLO, server: PrometheusClient, at: float, remaining: float | None, step: float
+def _event_fields(
+    context: RuleContext, slo: SLO, client: PrometheusClient, timestamp: float, remaining: float | None, step: float
 ) -> dict[str, object]:
-    period, budget = subject.promises.period_of(slo), float(slo.budget)
-    total_series, bad_series = subject.recorded(SLO_TOTAL), subject.recorded(SLO_BAD)
-    total, bad = (sum_over_tiles(server, series, at - period, at) for series in (total_series, bad_series))
-    burns = {}
-    for window in dict.fromkeys(prometheus(pair.long) for pair in pairs(subject.promises, slo)):
-        ratio = server.value(subject.recorded(f"{SLO_ERROR_RATIO}{window}"), at)
+    period, budget = context.service_slos.period_seconds(slo), float(slo.error_budget)
+    start = timestamp - period
+    total_series, bad_series = context.recorded_series(SLO_TOTAL), context.recorded_series(SLO_BAD)
+    total, bad = (sum_over_tiles(client, series, start, timestamp) for series in (total_series, bad_series))
+    windows = burn_rate_windows(context.service_slos, slo)
+    burn_rates = {}
+    for name in dict.fromkeys(window.name for window in windows):
+        ratio = client.query_value(context.recorded_series(f"{SLO_ERROR_RATIO}{name}"), timestamp)
         if ratio is not None:
-            burns[window] = ratio / budget
-    quick = pairs(subject.promises, slo)[0].name
-    lately = burns.get("6h", 0.0)
-    bads = server.range(bad_series, at - period, at, TILE)
-    totals = dict(server.range(total_series, at - period, at, TILE))
-    spent = [(moment, value * TILE, value / totals[moment]) for moment, value in bads if totals.get(moment, 0) > 0]
+            burn_rates[name] = ratio / budget
+    recent_burn_rate = burn_rates.get("6h", 0.0)
+    time_to_exhaustion = None
+    if remaining is not None and remaining > 0 and recent_burn_rate > 0:
+        time_to_exhaustion = period * remaining / recent_burn_rate
+    bad_rates = client.query_range(bad_series, start, timestamp, TILE_SECONDS)
+    total_rates = dict(client.query_range(total_series, start, timestamp, TILE_SECONDS))
+    samples = [
+        Sample(time, rate * TILE_SECONDS, rate / total_rates[time])
+        for time, rate in bad_rates
+        if total_rates.get(time, 0) > 0
+    ]
+    ratio_series = context.recorded_series(f"{SLO_ERROR_RATIO}{windows[0].name}")
     return {
         "budget_minutes": period * budget / 60,
         "good": total - bad,
         "bad": bad,
         "allowed": total * budget,
-        "burns": burns,
-        "exhausted_in": period * remaining / lately if remaining and remaining > 0 and lately > 0 else None,
-        "incidents": find_incidents(spent, budget, total * budget),
+        "burn_rates": burn_rates,
+        "time_to_exhaustion": time_to_exhaustion,
+        "incidents": find_incidents(samples, budget, total * budget),
         "breaches": None,
         "downtime": None,
-        "months": tuple(_months(server, total_series, bad_series, at - period, at, budget)),
-        "burn_over_time": [
-            (moment, ratio / budget)
-            for moment, ratio in server.range(subject.recorded(f"{SLO_ERROR_RATIO}{quick}"), at - period, at, step)
+        "months": tuple(_fetch_months(client, total_series, bad_series, start, timestamp, budget)),
+        "burn_rate_over_time": [
+            (time, ratio / budget) for time, ratio in client.query_range(ratio_series, start, timestamp, step)
         ],
     }
 
 
-def _outage(subject: RuleContext, slo: SLO, sli: OutageLimit, server: PrometheusClient, at: float) -> dict[str, object]:
-    period = subject.promises.period_of(slo)
-    down = server.range(subject.recorded(SLO_OUTAGE), at - period, at, 60)
-    outages = find_incidents([(moment, 60.0, value) for moment, value in down if value > 0], 0.0, sli.limit, gap=90)
+def _outage_fields(
+    context: RuleContext, slo: SLO, sli: OutageLimit, client: PrometheusClient, timestamp: float
+) -> dict[str, object]:
+    period = context.service_slos.period_seconds(slo)
+    outage_points = client.query_range(context.recorded_series(SLO_OUTAGE), timestamp - period, timestamp, 60)
+    samples = [Sample(time, 60.0, is_down) for time, is_down in outage_points if is_down > 0]
+    outages = find_incidents(samples, 0.0, sli.limit, max_gap=90)
+    breaches_series = context.recorded_series(f"{SLO_OUTAGE_BREACHES}{format_prometheus(period)}")
     return {
         "budget_minutes": None,
         "good": None,
         "bad": None,
         "allowed": float(sli.allowed),
-        "burns": {},
-        "exhausted_in": None,
+        "burn_rates": {},
+        "time_to_exhaustion": None,
         "incidents": outages,
-        "breaches": server.value(subject.recorded(f"{SLO_OUTAGE_BREACHES}{prometheus(period)}"), at),
-        "downtime": sum(outage.events for outage in outages),
+        "breaches": client.query_value(breaches_series, timestamp),
+        "downtime": sum(outage.bad_events for outage in outages),
         "months": (),
-        "burn_over_time": [],
+        "burn_rate_over_time": [],
     }
 
 
-def month_of(promises: ServiceSLOs, slo: SLO, server: PrometheusClient, start: float, now: float) -> Month | None:
-    """One calendar month of a promise on events, or what has passed of it; None where there is nothing to add up.
+def fetch_month(
+    service_slos: ServiceSLOs, slo: SLO, client: PrometheusClient, start: float, now: float
+) -> MonthlyEvents | None:
+    """Return the events of one calendar month, or of the elapsed part of it; None for an outage limit.
 
     Args:
-        promises: of the service.
-        slo: the promise.
-        server: whom to ask.
-        start: Unix time of the month's beginning.
-        now: Unix time up to which there can be data.
+        service_slos: the service.
+        slo: one of its SLOs.
+        client: the server with the recorded series.
+        start: Unix time at which the month starts.
+        now: current Unix time.
 
     Raises:
-        Unanswered: the server does not answer.
+        PrometheusUnavailable: the server is unreachable or returned an error.
     """
     if isinstance(slo.sli, OutageLimit):
         return None
-    subject = RuleContext(promises, slo, PROMETHEUS)
-    total, bad = subject.recorded(SLO_TOTAL), subject.recorded(SLO_BAD)
-    found = _months(server, total, bad, start, min(now, _following(start)), float(slo.budget))
-    return found[0] if found else None
+    context = RuleContext(service_slos, slo, PROMETHEUS_LIMITS)
+    total_series, bad_series = context.recorded_series(SLO_TOTAL), context.recorded_series(SLO_BAD)
+    end = min(now, _next_month(start))
+    months = _fetch_months(client, total_series, bad_series, start, end, float(slo.error_budget))
+    return months[0] if months else None
 
 
-def _following(start: float) -> float:
-    """The beginning of the month after the one that begins at `start`."""
+def _next_month(start: float) -> float:
+    """Return the Unix time at which the month after the one that starts at `start` begins."""
     month = datetime.fromtimestamp(start, UTC)
     return month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1).timestamp()
 
 
-def _months(
-    server: PrometheusClient, total_series: str, bad_series: str, start: float, end: float, budget: float
-) -> list[Month]:
-    found = []
+def _fetch_months(
+    client: PrometheusClient, total_series: str, bad_series: str, start: float, end: float, budget: float
+) -> list[MonthlyEvents]:
+    months = []
     month = datetime.fromtimestamp(start, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     while month.timestamp() < end:
-        following = _following(month.timestamp())
-        last = min(following, end)
-        total, bad = (sum_over_tiles(server, series, month.timestamp(), last) for series in (total_series, bad_series))
-        spent = bad / total / budget if total else None
-        found.append(Month(f"{month:%Y-%m}", total - bad, bad, spent))
-        month = datetime.fromtimestamp(following, UTC)
-    return found
+        month_start = month.timestamp()
+        next_start = _next_month(month_start)
+        month_end = min(next_start, end)
+        total, bad = (sum_over_tiles(client, series, month_start, month_end) for series in (total_series, bad_series))
+        budget_spent = bad / total / budget if total else None
+        months.append(MonthlyEvents(f"{month:%Y-%m}", total - bad, bad, budget_spent))
+        month = datetime.fromtimestamp(next_start, UTC)
+    return months

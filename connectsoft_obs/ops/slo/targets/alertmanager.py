@@ -1,10 +1,10 @@
-"""Routes and inhibitions of Alertmanager for the alerts of any number of services."""
+"""Alertmanager routes and inhibition rules. They match labels that the alerts of all services have in common."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from connectsoft_obs.ops.slo.targets.yaml import dump
+from connectsoft_obs.ops.slo.targets.yaml_writer import dump
 from connectsoft_obs.vocabulary import (
     SLO_LABEL_ID,
     SLO_LABEL_SCOPE,
@@ -19,46 +19,50 @@ _ROUTES = (
     (Severity.SEV3, "operations", "5m", "12h"),
     (Severity.REVIEW, "reviews", "5m", "7d"),
 )
+"""Severity, receiver, `group_wait` and `repeat_interval` of each route."""
 
 
-def configuration() -> str:
-    """A whole configuration whose receivers are empty: fill them in, or take over `routes` and `inhibit_rules`."""
+def render_configuration() -> str:
+    """Return a complete configuration file with empty receivers.
+
+    Fill in the receivers, or copy `routes` and `inhibit_rules` into an existing configuration.
+    """
     routes = [
         {
-            "matchers": [_is(SLO_LABEL_SEVERITY, severity.value)],
+            "matchers": [_equals(SLO_LABEL_SEVERITY, severity.value)],
             "receiver": receiver,
             "group_by": [SLO_LABEL_SERVICE, SLO_LABEL_ID],
-            "group_wait": wait,
+            "group_wait": group_wait,
             "group_interval": "1m",
-            "repeat_interval": repeat,
+            "repeat_interval": repeat_interval,
         }
-        for severity, receiver, wait, repeat in _ROUTES
+        for severity, receiver, group_wait, repeat_interval in _ROUTES
     ]
     return dump({
         "route": {"receiver": "operations", "routes": routes},
-        "inhibit_rules": _inhibitions(),
+        "inhibit_rules": _inhibit_rules(),
         "receivers": [{"name": receiver} for _, receiver, _, _ in _ROUTES],
     })  # fmt: skip
 
 
-def _inhibitions() -> list[dict[str, Any]]:
-    """What is urgent silences what is less so about the same promise; a service that is down, all about its promises."""
-    urgent = [(Severity.SEV1, "Sev2|Sev3"), (Severity.SEV2, "Sev3")]
-    found = [
+def _inhibit_rules() -> list[dict[str, Any]]:
+    """Return rules that mute less urgent alerts of the same SLO, and all SLO alerts of a service that is down."""
+    inhibited_severities = [(Severity.SEV1, "Sev2|Sev3"), (Severity.SEV2, "Sev3")]
+    same_slo = [
         {
-            "source_matchers": [_is(SLO_LABEL_SEVERITY, severity.value)],
-            "target_matchers": [f'{SLO_LABEL_SEVERITY}=~"{others}"'],
+            "source_matchers": [_equals(SLO_LABEL_SEVERITY, severity.value)],
+            "target_matchers": [f'{SLO_LABEL_SEVERITY}=~"{inhibited}"'],
             "equal": [SLO_LABEL_ID],
         }
-        for severity, others in urgent
+        for severity, inhibited in inhibited_severities
     ]
-    whole = {
-        "source_matchers": [_is(SLO_LABEL_SCOPE, "service")],
-        "target_matchers": [_is(SLO_LABEL_SCOPE, ""), f'{SLO_LABEL_SEVERITY}=~"Sev1|Sev2|Sev3"'],
+    service_down = {
+        "source_matchers": [_equals(SLO_LABEL_SCOPE, "service")],
+        "target_matchers": [_equals(SLO_LABEL_SCOPE, ""), f'{SLO_LABEL_SEVERITY}=~"Sev1|Sev2|Sev3"'],
         "equal": [SLO_LABEL_SERVICE],
     }
-    return [*found, whole]
+    return [*same_slo, service_down]
 
 
-def _is(label: str, value: str) -> str:
+def _equals(label: str, value: str) -> str:
     return f'{label}="{value}"'

@@ -1,140 +1,145 @@
 """Rules for Azure Monitor managed service for Prometheus: `prometheusRuleGroups`, as Bicep and as an ARM template.
 
-Follows the resource format of API version 2023-03-01 and the limits of the service that its documentation states:
-20 rules a group, 10 labels a rule, intervals from one minute, queries of 32 days at the most.
+Follows the resource format of API version 2023-03-01 and the documented limits of the service: 20 rules in a group,
+10 labels on a rule, evaluation intervals of at least one minute, and queries over at most 32 days.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from connectsoft_obs.ops.slo.rule_groups import groups
-from connectsoft_obs.ops.slo.rules import AZURE, AlertingRule, Group, Rule
-from connectsoft_obs.ops.slo.targets import bicep as text
-from connectsoft_obs.slo.durations import iso
+from connectsoft_obs.ops.slo.rule_groups import rule_groups
+from connectsoft_obs.ops.slo.rules import AZURE_LIMITS, AlertingRule, Rule, RuleGroup
+from connectsoft_obs.ops.slo.targets import bicep
+from connectsoft_obs.slo.durations import format_iso8601
 from connectsoft_obs.slo.model import ServiceSLOs
-from connectsoft_obs.vocabulary import RESPONSES, Severity
+from connectsoft_obs.vocabulary import SEVERITY_POLICIES, Severity
 
-TYPE = "Microsoft.AlertsManagement/prometheusRuleGroups"
-API = "2023-03-01"
-PAGING = (Severity.SEV1, Severity.SEV2)
+RESOURCE_TYPE = "Microsoft.AlertsManagement/prometheusRuleGroups"
+API_VERSION = "2023-03-01"
+PAGING_SEVERITIES = (Severity.SEV1, Severity.SEV2)
 _SCHEMA = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#"
 _PARAMETERS = (
     ("azureMonitorWorkspaceId", "string", "Resource ID of the Azure Monitor workspace that holds the metrics."),
-    ("location", "string", "Region of the rule groups: that of the workspace."),
-    ("actionGroupIds", "array", "Action groups told of Sev3 and review alerts."),
-    ("pagingActionGroupIds", "array", "Action groups told of Sev1 and Sev2 alerts."),
+    ("location", "string", "Region of the rule groups; must be the region of the workspace."),
+    ("actionGroupIds", "array", "Resource IDs of the action groups for Sev3 and review alerts."),
+    ("pagingActionGroupIds", "array", "Resource IDs of the action groups for Sev1 and Sev2 alerts."),
 )
-_ACTIONS = {"quietActions": "actionGroupIds", "pagingActions": "pagingActionGroupIds"}
+"""Name, type and description of each template parameter."""
+_ACTION_VARIABLES = {"nonPagingActions": "actionGroupIds", "pagingActions": "pagingActionGroupIds"}
+"""Template variables with the actions of alerts, and the parameter that each is computed from."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Spelling:
-    """How a template language refers to a parameter or variable."""
+class _References:
+    """How a template language refers to the parameters and variables."""
 
     workspace: str
     location: str
-    quiet: str
-    paging: str
+    non_paging_actions: str
+    paging_actions: str
 
 
-_BICEP = _Spelling("azureMonitorWorkspaceId", "location", "quietActions", "pagingActions")
-_ARM = _Spelling(
+_BICEP = _References("azureMonitorWorkspaceId", "location", "nonPagingActions", "pagingActions")
+_ARM = _References(
     "[parameters('azureMonitorWorkspaceId')]",
     "[parameters('location')]",
-    "[variables('quietActions')]",
+    "[variables('nonPagingActions')]",
     "[variables('pagingActions')]",
 )
 
 
-def bicep(promises: ServiceSLOs) -> str:
-    """A Bicep module with a resource for each group of rules.
+def render_bicep(service_slos: ServiceSLOs) -> str:
+    """Return a Bicep module with one resource for each rule group.
 
     Raises:
-        ConfigurationError: a period longer than a query there may look back.
+        ConfigurationError: a period longer than an Azure Monitor query may cover.
     """
-    names = frozenset({_BICEP.workspace, _BICEP.location, _BICEP.quiet, _BICEP.paging})
+    names = frozenset({_BICEP.workspace, _BICEP.location, _BICEP.non_paging_actions, _BICEP.paging_actions})
+    defaults = {
+        "location": " = resourceGroup().location",
+        "actionGroupIds": " = []",
+        "pagingActionGroupIds": " = []",
+    }
     lines = []
-    for name, kind, about in _PARAMETERS:
-        default = {
-            "location": " = resourceGroup().location",
-            "actionGroupIds": " = []",
-            "pagingActionGroupIds": " = []",
-        }
-        lines += [f"@description({text.string(about)})", f"param {name} {kind}{default.get(name, '')}", ""]
-    for variable, parameter in _ACTIONS.items():
+    for name, kind, description in _PARAMETERS:
+        lines += [f"@description({bicep.format_string(description)})", f"param {name} {kind}{defaults.get(name, '')}"]
+        lines.append("")
+    for variable, parameter in _ACTION_VARIABLES.items():
         lines += [f"var {variable} = [for id in {parameter}: {{", "  actionGroupId: id", "}]", ""]
-    for index, group in enumerate(groups(promises, AZURE)):
+    for index, group in enumerate(rule_groups(service_slos, AZURE_LIMITS)):
         body = {"name": group.name, "location": _BICEP.location, "properties": _properties(group, _BICEP)}
-        lines += [f"resource group{index} '{TYPE}@{API}' = {text.value(body, names)}", ""]
+        lines += [f"resource group{index} '{RESOURCE_TYPE}@{API_VERSION}' = {bicep.format_value(body, names)}", ""]
     return "\n".join(lines)
 
 
-def arm(promises: ServiceSLOs) -> str:
-    """An ARM template with a resource for each group of rules.
+def render_arm_template(service_slos: ServiceSLOs) -> str:
+    """Return an ARM template with one resource for each rule group.
 
     Raises:
-        ConfigurationError: a period longer than a query there may look back.
+        ConfigurationError: a period longer than an Azure Monitor query may cover.
     """
     parameters: dict[str, Any] = {}
-    for name, kind, about in _PARAMETERS:
+    for name, kind, description in _PARAMETERS:
         default: Any = [] if kind == "array" else {"location": "[resourceGroup().location]"}.get(name)
-        parameters[name] = {"type": kind, "metadata": {"description": about}}
+        parameters[name] = {"type": kind, "metadata": {"description": description}}
         if default is not None:
             parameters[name]["defaultValue"] = default
-    copies = [
+    variable_copies = [
         {
             "name": variable,
             "count": f"[length(parameters('{parameter}'))]",
             "input": {"actionGroupId": f"[parameters('{parameter}')[copyIndex('{variable}')]]"},
         }
-        for variable, parameter in _ACTIONS.items()
+        for variable, parameter in _ACTION_VARIABLES.items()
     ]
     resources = [
-        {"type": TYPE, "apiVersion": API, "name": group.name, "location": _ARM.location}
-        | {"properties": _properties(group, _ARM, literal=arm_text)}
-        for group in groups(promises, AZURE)
+        {"type": RESOURCE_TYPE, "apiVersion": API_VERSION, "name": group.name, "location": _ARM.location}
+        | {"properties": _properties(group, _ARM, escape=escape_arm_string)}
+        for group in rule_groups(service_slos, AZURE_LIMITS)
     ]
     template = {
         "$schema": _SCHEMA,
         "contentVersion": "1.0.0.0",
         "parameters": parameters,
-        "variables": {"copy": copies},
+        "variables": {"copy": variable_copies},
         "resources": resources,
     }
     return json.dumps(template, indent=2) + "\n"
 
 
-def arm_text(content: str) -> str:
-    """Text of an ARM template: one that starts with a bracket would be an expression without a second one."""
-    return f"[{content}" if content.startswith("[") else content
+def escape_arm_string(text: str) -> str:
+    """Return a string that ARM does not evaluate: it takes text with one leading bracket for an expression."""
+    return f"[{text}" if text.startswith("[") else text
 
 
-def _properties(group: Group, spelling: _Spelling, literal: Any = str) -> dict[str, Any]:
+def _properties(group: RuleGroup, references: _References, escape: Callable[[str], str] = str) -> dict[str, Any]:
     return {
-        "description": literal(f"{group.about}: generated by connectsoft-obs from the service's promises."),
+        "description": escape(f"Rules of {group.slo_id}, generated by connectsoft-obs from the SLOs of the service."),
         "enabled": True,
-        "interval": iso(group.interval),
-        "scopes": [spelling.workspace],
-        "rules": [_rule(rule, spelling, literal) for rule in group.rules],
+        "interval": format_iso8601(group.interval),
+        "scopes": [references.workspace],
+        "rules": [_rule(rule, references, escape) for rule in group.rules],
     }
 
 
-def _rule(rule: Rule, spelling: _Spelling, literal: Any) -> dict[str, Any]:
-    labels = {key: literal(value) for key, value in rule.labels.items()}
-    expression = literal(rule.expression)
+def _rule(rule: Rule, references: _References, escape: Callable[[str], str]) -> dict[str, Any]:
+    labels = {key: escape(value) for key, value in rule.labels.items()}
+    expression = escape(rule.expression)
     if not isinstance(rule, AlertingRule):
         return {"record": rule.name, "expression": expression, "enabled": True, "labels": labels}
+    is_paging = rule.severity in PAGING_SEVERITIES
     return {
         "alert": rule.name,
         "expression": expression,
-        "for": iso(rule.hold),
+        "for": format_iso8601(rule.for_seconds),
         "enabled": True,
-        "severity": RESPONSES[rule.severity].azure,
+        "severity": SEVERITY_POLICIES[rule.severity].azure,
         "labels": labels,
-        "annotations": {key: literal(value) for key, value in rule.annotations.items()},
+        "annotations": {key: escape(value) for key, value in rule.annotations.items()},
         "resolveConfiguration": {"autoResolved": True, "timeToResolve": "PT5M"},
-        "actions": spelling.paging if rule.severity in PAGING else spelling.quiet,
+        "actions": references.paging_actions if is_paging else references.non_paging_actions,
     }

@@ -1,50 +1,53 @@
-"""Bicep as text: strings with their escapes, objects and arrays."""
+"""Formats Python values as Bicep source: escaped strings, objects and arrays."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NewType
+from typing import Any
 
-Expression = NewType("Expression", str)
-"""Bicep that is written as it is: the name of a parameter or variable."""
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPES = {"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
-def string(text: str) -> str:
-    """A single-quoted string, with everything escaped that Bicep would read as something else."""
+def format_string(text: str) -> str:
+    """Return a single-quoted string literal with control characters and interpolation escaped."""
     escaped = "".join(_ESCAPES.get(c) or (f"\\u{{{ord(c):x}}}" if ord(c) < 0x20 or ord(c) == 0x7F else c) for c in text)
     return "'" + escaped.replace("${", "\\${") + "'"
 
 
-def value(content: Any, names: frozenset[str], indent: str = "") -> str:
-    """A value; text that is one of `names` refers to a parameter or variable."""
-    return "\n".join(_lines(content, names, indent))
+def format_value(value: Any, names: frozenset[str], indent: str = "") -> str:
+    """Return a value as Bicep source.
+
+    Args:
+        value: mappings, sequences, strings, integers and booleans.
+        names: strings that are written without quotes, as references to a parameter or variable.
+        indent: indentation of the line on which the value starts.
+    """
+    return "\n".join(_lines(value, names, indent))
 
 
-def _lines(content: Any, names: frozenset[str], indent: str) -> Iterator[str]:
-    if isinstance(content, Mapping) and content:
+def _lines(value: Any, names: frozenset[str], indent: str) -> Iterator[str]:
+    if isinstance(value, Mapping) and value:
         yield "{"
-        for key, inner in content.items():
-            written = key if _NAME.fullmatch(key) else string(key)
-            yield f"{indent}  {written}: {value(inner, names, indent + '  ')}"
+        for key, item in value.items():
+            property_name = key if _IDENTIFIER.fullmatch(key) else format_string(key)
+            yield f"{indent}  {property_name}: {format_value(item, names, indent + '  ')}"
         yield f"{indent}}}"
-    elif isinstance(content, Sequence) and not isinstance(content, str) and content:
+    elif isinstance(value, Sequence) and not isinstance(value, str) and value:
         yield "["
-        for inner in content:
-            yield f"{indent}  {value(inner, names, indent + '  ')}"
+        for item in value:
+            yield f"{indent}  {format_value(item, names, indent + '  ')}"
         yield f"{indent}]"
     else:
-        yield _scalar(content, names)
+        yield _scalar(value, names)
 
 
-def _scalar(content: Any, names: frozenset[str]) -> str:
-    if isinstance(content, bool):
-        return "true" if content else "false"
-    if isinstance(content, int):
-        return str(content)
-    if isinstance(content, str):
-        return content if content in names else string(content)
-    return "{}" if isinstance(content, Mapping) else "[]"
+def _scalar(value: Any, names: frozenset[str]) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return value if value in names else format_string(value)
+    return "{}" if isinstance(value, Mapping) else "[]"

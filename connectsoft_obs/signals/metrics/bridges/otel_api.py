@@ -12,6 +12,8 @@ from typing import Any
 
 from opentelemetry import metrics as api
 
+from connectsoft_obs.context.otel_private import Gauge
+
 Arguments = tuple[Any, ...]
 Make = Callable[[api.Meter], Any]
 Current = Callable[[], "ObservableSource | None"]
@@ -80,7 +82,7 @@ class _Histogram(_Recorded, api.Histogram):
             real.record(amount, attributes, context)
 
 
-class _Gauge(_Recorded, api._Gauge):  # noqa: SLF001  the API exports it under this name only
+class _Gauge(_Recorded, Gauge):
     def set(self, amount: float, attributes: Any = None, context: Any = None) -> None:
         """Set it."""
         if (real := self._real()) is not None:
@@ -136,7 +138,7 @@ class DelegatingMeter(api.Meter):
 
         return _Histogram(self._current, self._arguments, make)
 
-    def create_gauge(self, name: str, unit: str = "", description: str = "") -> api._Gauge:
+    def create_gauge(self, name: str, unit: str = "", description: str = "") -> Gauge:
         """A value that is set."""
         return _Gauge(self._current, self._arguments, lambda meter: meter.create_gauge(name, unit, description))
 

@@ -1,4 +1,4 @@
-"""Dashboards of Grafana, as JSON to import."""
+"""Grafana dashboards as JSON models for import."""
 
 from connectsoft_obs.ops.slo.targets.grafana.platform import platform_dashboard as platform_dashboard
 from connectsoft_obs.ops.slo.targets.grafana.red import red_dashboard as red_dashboard

@@ -1,13 +1,23 @@
-"""The overview of a platform: every service's promises, traffic and alerts on one page."""
+"""The platform dashboard: SLOs, traffic and firing alerts of several services."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from connectsoft_obs.ops.slo.promql import one_of, series, service_selector
-from connectsoft_obs.ops.slo.targets.grafana.dashboard import GREEN, ORANGE, RED, Dashboard, graph, query, stat
-from connectsoft_obs.ops.slo.targets.grafana.slos import overview
+from connectsoft_obs.ops.slo.promql import label_matcher, series_selector, service_selector
+from connectsoft_obs.ops.slo.targets.grafana.dashboard import (
+    BUDGET_THRESHOLDS,
+    GREEN,
+    ORANGE,
+    RATE_WINDOW,
+    RED,
+    Dashboard,
+    query,
+    stat_panel,
+    timeseries_panel,
+)
+from connectsoft_obs.ops.slo.targets.grafana.slos import overview_table
 from connectsoft_obs.slo.model import ServiceSLOs
 from connectsoft_obs.vocabulary import (
     ERROR_TYPE,
@@ -20,48 +30,53 @@ from connectsoft_obs.vocabulary import (
 )
 
 _ERROR = prometheus_name(ERROR_TYPE)
+_FAILED, _NOT_ABORTED = (f'{_ERROR}!~"{excluded}client_disconnect|cancelled"' for excluded in ("|", ""))
 
 
 def platform_dashboard(services: Sequence[ServiceSLOs]) -> dict[str, Any]:
-    """The dashboard of several services."""
-    board = Dashboard("connectsoft-platform", "Platform overview", ["platform", "slo"])
-    names = one_of(SLO_LABEL_SERVICE, [made.service for made in services])
-    board.row("Now")
+    """Return the dashboard of several services."""
+    dashboard = Dashboard("connectsoft-platform", "Platform overview", ["platform", "slo"])
+    matcher = label_matcher(SLO_LABEL_SERVICE, [service_slos.service for service_slos in services])
+    dashboard.add_row("Alerts and error budgets")
     for severity, colour in ((Severity.SEV1, RED), (Severity.SEV2, RED), (Severity.SEV3, ORANGE)):
-        firing = series("ALERTS", names, 'alertstate="firing"', f'{SLO_LABEL_SEVERITY}="{severity.value}"')
-        board.panel(
-            stat(f"{severity.value} firing", f"count({firing}) or vector(0)", steps=[(None, GREEN), (1, colour)]), 4, 4
+        firing = series_selector("ALERTS", matcher, 'alertstate="firing"', f'{SLO_LABEL_SEVERITY}="{severity.value}"')
+        dashboard.add_panel(
+            stat_panel(
+                f"{severity.value} firing", f"count({firing}) or vector(0)", thresholds=[(None, GREEN), (1, colour)]
+            ),
+            4,
+            4,
         )
-    spent = f"count({series(SLO_REMAINING, names)} <= 0) or vector(0)"
-    board.panel(stat("Promises broken", spent, steps=[(None, GREEN), (1, RED)]), 4, 4)
-    lowest = f"min({series(SLO_REMAINING, names)})"
-    board.panel(
-        stat("Least budget left", lowest, "percentunit", steps=[(None, RED), (0.0001, ORANGE), (0.25, GREEN)]), 8, 4
+    remaining = series_selector(SLO_REMAINING, matcher)
+    dashboard.add_panel(
+        stat_panel("SLOs out of budget", f"count({remaining} <= 0) or vector(0)", thresholds=[(None, GREEN), (1, RED)]),
+        4,
+        4,
     )
-    promises = sum(len(made.all) for made in services)
-    board.panel(overview(list(services)), 24, 3 + promises)
-    _services(board, services)
-    return board.table()
-
-
-def _services(board: Dashboard, services: Sequence[ServiceSLOs]) -> None:
-    board.row("Services")
-    board.panel(
-        graph(
-            "Instances up", [query(f"sum({series('up', service_selector(made))})", made.service) for made in services]
-        )
+    dashboard.add_panel(
+        stat_panel("Lowest error budget left", f"min({remaining})", "percentunit", thresholds=BUDGET_THRESHOLDS), 8, 4
     )
-    board.panel(graph("Requests", [query(_rate(made), made.service) for made in services], "reqps"))
-    failed = '!~"|client_disconnect|cancelled"'
-    settled = '!~"client_disconnect|cancelled"'
-    shares = [
-        query(f"({_rate(made, failed)} or 0 * {_rate(made, settled)}) / {_rate(made, settled)}", made.service)
-        for made in services
-    ]
-    board.panel(graph("Failed requests", shares, "percentunit"))
+    slo_count = sum(len(service_slos.all_slos) for service_slos in services)
+    dashboard.add_panel(overview_table(services), 24, 3 + slo_count)
+    _add_services(dashboard, services)
+    return dashboard.to_dict()
 
 
-def _rate(made: ServiceSLOs, error: str = "") -> str:
-    """Requests a second of a service, of those whose error matches."""
-    chosen = series(f"{REQUEST_DURATION.family}_count", service_selector(made), f"{_ERROR}{error}" if error else "")
-    return f"sum(rate({chosen}[$__rate_interval]))"
+def _add_services(dashboard: Dashboard, services: Sequence[ServiceSLOs]) -> None:
+    instances, requests, failures = [], [], []
+    for service_slos in services:
+        service = service_slos.service
+        total, failed, completed = (_request_rate(service_slos, matcher) for matcher in ("", _FAILED, _NOT_ABORTED))
+        instances.append(query(f"sum({series_selector('up', service_selector(service_slos))})", service))
+        requests.append(query(total, service))
+        failures.append(query(f"({failed} or 0 * {completed}) / {completed}", service))
+    dashboard.add_row("Services")
+    dashboard.add_panel(timeseries_panel("Instances up", instances))
+    dashboard.add_panel(timeseries_panel("Requests", requests, "reqps"))
+    dashboard.add_panel(timeseries_panel("Failed requests", failures, "percentunit"))
+
+
+def _request_rate(service_slos: ServiceSLOs, error_matcher: str) -> str:
+    """Return the request rate of a service, of requests that match."""
+    count = series_selector(f"{REQUEST_DURATION.family}_count", service_selector(service_slos), error_matcher)
+    return f"sum(rate({count}{RATE_WINDOW}))"

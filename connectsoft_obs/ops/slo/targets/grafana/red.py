@@ -1,21 +1,23 @@
-"""The technical dashboard of a service: rate, errors, duration and saturation of its requests, and its health."""
+"""The requests dashboard of a service: rate, errors, duration, saturation and health."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from connectsoft_obs.ops.slo.promql import series, service_selector
-from connectsoft_obs.ops.slo.rules import dashboard_uid
+from connectsoft_obs.ops.slo.promql import series_selector, service_selector
 from connectsoft_obs.ops.slo.targets.grafana.dashboard import (
     GREEN,
     ORANGE,
+    RATE_WINDOW,
     RED,
     Dashboard,
-    graph,
     heatmap_panel,
-    label_values,
+    label_legend,
+    label_values_variable,
     query,
-    stat,
+    service_dashboard,
+    stat_panel,
+    timeseries_panel,
 )
 from connectsoft_obs.slo.indicators import Events
 from connectsoft_obs.slo.model import ServiceSLOs
@@ -38,166 +40,173 @@ from connectsoft_obs.vocabulary import (
 )
 
 _ROUTE, _ERROR, _STATUS = (prometheus_name(name) for name in (HTTP_ROUTE, ERROR_TYPE, HTTP_STATUS))
-_NEITHER = "client_disconnect|cancelled"
-_OVER = "[$__rate_interval]"
+_SELECTED_ROUTES = f'{_ROUTE}=~"$route"'
+_ABORTED = "client_disconnect|cancelled"
+_COUNT, _BUCKET = (f"{REQUEST_DURATION.family}_{suffix}" for suffix in ("count", "bucket"))
 
 
-def red_dashboard(promises: ServiceSLOs) -> dict[str, Any]:
-    """The dashboard of one service."""
-    mine, chosen = service_selector(promises), f'{_ROUTE}=~"$route"'
-    count, bucket = (f"{REQUEST_DURATION.family}_{kind}" for kind in ("count", "bucket"))
-    board = Dashboard(
-        dashboard_uid(promises.service, "red"),
-        f"{promises.service}: requests",
-        ["red", promises.service],
-        [label_values("route", "route", series(count, mine), _ROUTE)],
-    )
-    _traffic(board, count, mine, chosen)
-    _durations(board, promises, count, bucket, mine, chosen)
-    _saturation(board, mine)
-    _health(board, mine)
-    return board.table()
+def red_dashboard(service_slos: ServiceSLOs) -> dict[str, Any]:
+    """Return the requests dashboard of one service."""
+    selector = service_selector(service_slos)
+    route_variable = label_values_variable("route", "route", series_selector(_COUNT, selector), _ROUTE)
+    dashboard = service_dashboard(service_slos, "red", "requests", [route_variable])
+    _add_traffic(dashboard, selector)
+    _add_latency(dashboard, selector, _latency_thresholds(service_slos))
+    _add_saturation(dashboard, selector)
+    _add_health(dashboard, selector)
+    return dashboard.to_dict()
 
 
-def _traffic(board: Dashboard, count: str, mine: str, chosen: str) -> None:
-    settled = f'{_ERROR}!~"{_NEITHER}"'
-    total = f"sum(rate({series(count, mine, chosen, settled)}{_OVER}))"
-    failed = series(count, mine, chosen, f'{_ERROR}!~"|{_NEITHER}"')
-    bare = series(count, mine, chosen, f'{_ERROR}=""', f'{_STATUS}=~"5.."')
-    board.row("Rate and errors")
-    board.panel(
-        graph(
+def _add_traffic(dashboard: Dashboard, selector: str) -> None:
+    requests = series_selector(_COUNT, selector, _SELECTED_ROUTES)
+    completed = series_selector(_COUNT, selector, _SELECTED_ROUTES, f'{_ERROR}!~"{_ABORTED}"')
+    failed = series_selector(_COUNT, selector, _SELECTED_ROUTES, f'{_ERROR}!~"|{_ABORTED}"')
+    # Services that do not set error.type still report the status code.
+    failed_by_status = series_selector(_COUNT, selector, _SELECTED_ROUTES, f'{_ERROR}=""', f'{_STATUS}=~"5.."')
+    aborted = series_selector(_COUNT, selector, _SELECTED_ROUTES, f'{_ERROR}=~"{_ABORTED}"')
+    per_completed = f"/ on () group_left () sum(rate({completed}{RATE_WINDOW}))"
+    dashboard.add_row("Rate and errors")
+    dashboard.add_panel(
+        timeseries_panel(
             "Requests",
-            [query(f"sum by ({_ROUTE}) (rate({series(count, mine, chosen)}{_OVER}))", f"{{{{{_ROUTE}}}}}")],
+            [query(f"sum by ({_ROUTE}) (rate({requests}{RATE_WINDOW}))", label_legend(_ROUTE))],
             "reqps",
         ),
         6,
     )
-    board.panel(
-        graph(
+    dashboard.add_panel(
+        timeseries_panel(
             "Failed requests",
             [
-                query(f"sum by ({_ERROR}) (rate({failed}{_OVER})) / on () group_left () {total}", f"{{{{{_ERROR}}}}}"),
-                query(f"sum by ({_STATUS}) (rate({bare}{_OVER})) / on () group_left () {total}", f"{{{{{_STATUS}}}}}"),
+                query(f"sum by ({_ERROR}) (rate({failed}{RATE_WINDOW})) {per_completed}", label_legend(_ERROR)),
+                query(
+                    f"sum by ({_STATUS}) (rate({failed_by_status}{RATE_WINDOW})) {per_completed}",
+                    label_legend(_STATUS),
+                ),
             ],
             "percentunit",
-            about="Share of requests that failed, by error.type. Clients that hung up are neither here nor in the total.",
+            description="Share of requests that failed, by error.type or status code. Aborted requests are excluded.",
         ),
         6,
     )
-    board.panel(
-        graph(
+    dashboard.add_panel(
+        timeseries_panel(
             "Responses",
-            [query(f"sum by ({_STATUS}) (rate({series(count, mine, chosen)}{_OVER}))", f"{{{{{_STATUS}}}}}")],
+            [query(f"sum by ({_STATUS}) (rate({requests}{RATE_WINDOW}))", label_legend(_STATUS))],
             "reqps",
             stacked=True,
         ),
         6,
     )
-    left = series(count, mine, chosen, f'{_ERROR}=~"{_NEITHER}"')
-    board.panel(
-        graph(
-            "Neither good nor bad",
-            [query(f"sum by ({_ERROR}) (rate({left}{_OVER}))", f"{{{{{_ERROR}}}}}")],
+    dashboard.add_panel(
+        timeseries_panel(
+            "Aborted requests",
+            [query(f"sum by ({_ERROR}) (rate({aborted}{RATE_WINDOW}))", label_legend(_ERROR))],
             "reqps",
-            about="Requests whose client hung up, or which the server cancelled.",
+            description="Requests that the client disconnected from or the server cancelled. "
+            "SLOs count them as neither good nor bad.",
         ),
         6,
     )
 
 
-def _durations(board: Dashboard, promises: ServiceSLOs, count: str, bucket: str, mine: str, chosen: str) -> None:
-    thresholds = {
-        slo.sli.threshold
-        for slo in promises.slos
-        if isinstance(slo.sli, Events) and slo.sli.threshold and slo.sli.instrument == REQUEST_DURATION.name
-    }
-    by_le = f"sum by (le) (rate({series(bucket, mine, chosen)}{_OVER}))"
-    board.row("Duration")
-    board.panel(
-        graph(
-            "Percentiles",
+def _latency_thresholds(service_slos: ServiceSLOs) -> list[float]:
+    """Return the thresholds of all latency SLOs on requests, in seconds."""
+    indicators = [slo.sli for slo in service_slos.slos if isinstance(slo.sli, Events)]
+    return sorted({sli.threshold for sli in indicators if sli.threshold and sli.instrument == REQUEST_DURATION.name})
+
+
+def _add_latency(dashboard: Dashboard, selector: str, slo_thresholds: list[float]) -> None:
+    buckets = series_selector(_BUCKET, selector, _SELECTED_ROUTES)
+    by_le = f"sum by (le) (rate({buckets}{RATE_WINDOW}))"
+    by_le_and_route = f"sum by (le, {_ROUTE}) (rate({buckets}{RATE_WINDOW}))"
+    dashboard.add_row("Latency")
+    dashboard.add_panel(
+        timeseries_panel(
+            "Latency percentiles",
             [
-                query(f"histogram_quantile({share}, {by_le})", f"p{share * 100:g}", exemplars=share == 0.99)
-                for share in (0.5, 0.95, 0.99)
+                query(f"histogram_quantile({quantile}, {by_le})", f"p{quantile * 100:g}", exemplars=quantile == 0.99)
+                for quantile in (0.5, 0.95, 0.99)
             ],
             "s",
-            lines=[(threshold, RED) for threshold in sorted(thresholds)],
-            about="Dashed: what objectives promise.",
+            thresholds=[(threshold, RED) for threshold in slo_thresholds],
+            description="Dashed lines: thresholds of the latency SLOs.",
         )
     )
-    board.panel(
-        graph(
-            "p95 by route",
+    dashboard.add_panel(
+        timeseries_panel(
+            "p95 by route", [query(f"histogram_quantile(0.95, {by_le_and_route})", label_legend(_ROUTE))], "s"
+        )
+    )
+    dashboard.add_panel(heatmap_panel("Latency distribution", by_le))
+
+
+def _add_saturation(dashboard: Dashboard, selector: str) -> None:
+    lag_buckets = series_selector(f"{LOOP_LAG.family}_bucket", selector)
+    lag_by_le = f"sum by (le) (rate({lag_buckets}{RATE_WINDOW}))"
+    cpu_seconds = series_selector("process_cpu_seconds_total", selector)
+    resident_memory = series_selector("process_resident_memory_bytes", selector)
+    stream_kind = prometheus_name(STREAM_KIND)
+    dashboard.add_row("Saturation")
+    dashboard.add_panel(
+        timeseries_panel(
+            "Active requests and streams",
+            [
+                query(f"sum({series_selector(ACTIVE_REQUESTS.family, selector)})", "requests"),
+                query(
+                    f"sum by ({stream_kind}) ({series_selector(STREAM_ACTIVE.family, selector)})",
+                    label_legend(stream_kind),
+                ),
+            ],
+        ),
+        6,
+    )
+    dashboard.add_panel(
+        timeseries_panel(
+            "Event loop lag",
+            [query(f"histogram_quantile({quantile}, {lag_by_le})", f"p{quantile * 100:g}") for quantile in (0.5, 0.99)],
+            "s",
+        ),
+        6,
+    )
+    dashboard.add_panel(
+        timeseries_panel("CPU usage", [query(f"sum(rate({cpu_seconds}{RATE_WINDOW}))", "cores")], "short"), 6
+    )
+    dashboard.add_panel(timeseries_panel("Memory", [query(f"sum({resident_memory})", "resident")], "bytes"), 6)
+
+
+def _add_health(dashboard: Dashboard, selector: str) -> None:
+    kind, state, check = (prometheus_name(name) for name in (HEALTH_KIND, HEALTH_STATE, CHECK_NAME))
+    readiness = f'{kind}="readiness"'
+    unhealthy = f'{state}="{HealthState.UNHEALTHY.value}"'
+    dashboard.add_row("Health")
+    dashboard.add_panel(
+        stat_panel(
+            "Instances up",
+            f"sum({series_selector('up', selector)})",
+            thresholds=[(None, RED), (1, GREEN)],
+            description="Instances that Prometheus can scrape.",
+        ),
+        4,
+    )
+    dashboard.add_panel(
+        stat_panel(
+            "Not ready",
+            f"sum({series_selector(HEALTH_STATUS.family, selector, readiness, unhealthy)}) or vector(0)",
+            thresholds=[(None, GREEN), (1, ORANGE)],
+            description="Instances whose readiness probe fails, so that they receive no traffic.",
+        ),
+        4,
+    )
+    dashboard.add_panel(
+        timeseries_panel(
+            "Failing checks",
             [
                 query(
-                    f"histogram_quantile(0.95, sum by (le, {_ROUTE}) (rate({series(bucket, mine, chosen)}{_OVER})))",
-                    f"{{{{{_ROUTE}}}}}",
+                    f"sum by ({check}) ({series_selector(CHECK_STATUS.family, selector, unhealthy)})",
+                    label_legend(check),
                 )
             ],
-            "s",
-        )
-    )
-    board.panel(heatmap_panel("Distribution", by_le))
-
-
-def _saturation(board: Dashboard, mine: str) -> None:
-    lag = f"sum by (le) (rate({series(f'{LOOP_LAG.family}_bucket', mine)}{_OVER}))"
-    kind = prometheus_name(STREAM_KIND)
-    board.row("Saturation")
-    board.panel(
-        graph(
-            "In flight",
-            [
-                query(f"sum({series(ACTIVE_REQUESTS.family, mine)})", "requests"),
-                query(f"sum by ({kind}) ({series(STREAM_ACTIVE.family, mine)})", f"{{{{{kind}}}}}"),
-            ],
-        ),
-        6,
-    )
-    board.panel(
-        graph(
-            "Event loop is late by",
-            [query(f"histogram_quantile({share}, {lag})", f"p{share * 100:g}") for share in (0.5, 0.99)],
-            "s",
-        ),
-        6,
-    )
-    board.panel(
-        graph(
-            "Processors", [query(f"sum(rate({series('process_cpu_seconds_total', mine)}{_OVER}))", "cores")], "short"
-        ),
-        6,
-    )
-    board.panel(
-        graph("Memory", [query(f"sum({series('process_resident_memory_bytes', mine)})", "resident")], "bytes"), 6
-    )
-
-
-def _health(board: Dashboard, mine: str) -> None:
-    kind, state, check = (prometheus_name(name) for name in (HEALTH_KIND, HEALTH_STATE, CHECK_NAME))
-    ready = f'{kind}="readiness"'
-    sick = f'{state}="{HealthState.UNHEALTHY.value}"'
-    board.row("Health")
-    board.panel(
-        stat(
-            "Instances up", f"sum({series('up', mine)})", steps=[(None, RED), (1, GREEN)], about="Targets that answer."
-        ),
-        4,
-    )
-    board.panel(
-        stat(
-            "Not ready",
-            f"sum({series(HEALTH_STATUS.family, mine, ready, sick)}) or vector(0)",
-            steps=[(None, GREEN), (1, ORANGE)],
-            about="Instances that ask for no traffic.",
-        ),
-        4,
-    )
-    board.panel(
-        graph(
-            "Failing checks",
-            [query(f"sum by ({check}) ({series(CHECK_STATUS.family, mine, sick)})", f"{{{{{check}}}}}")],
         ),
         16,
     )

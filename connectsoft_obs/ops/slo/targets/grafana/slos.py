@@ -1,21 +1,23 @@
-"""The dashboard of a service's promises: all of them in a table, one of them in detail."""
+"""The SLO dashboard of a service: a table of all SLOs, and the details of one selected SLO."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from connectsoft_obs.ops.slo.promql import one_of, series
-from connectsoft_obs.ops.slo.rules import dashboard_uid
+from connectsoft_obs.ops.slo.promql import label_matcher, series_selector
 from connectsoft_obs.ops.slo.targets.grafana.dashboard import (
+    BUDGET_THRESHOLDS,
     GREEN,
     ORANGE,
     RED,
     Dashboard,
-    custom,
-    graph,
+    custom_variable,
     query,
-    stat,
+    service_dashboard,
+    stat_panel,
     table_panel,
+    timeseries_panel,
 )
 from connectsoft_obs.slo.indicators import OutageLimit
 from connectsoft_obs.slo.model import ServiceSLOs
@@ -31,82 +33,93 @@ from connectsoft_obs.vocabulary import (
     SLO_TOTAL,
 )
 
-LEFT: list[tuple[float | None, str]] = [(None, RED), (0.0001, ORANGE), (0.25, GREEN)]
-"""Colours of a share of the budget: spent, nearly spent, and enough."""
+_SELECTED_SLO = f'{SLO_LABEL_ID}="$slo"'
 
 
-def slo_dashboard(promises: ServiceSLOs) -> dict[str, Any]:
-    """The dashboard of one service."""
-    ids = [promises.id(promise) for promise in promises.all]
-    board = Dashboard(
-        dashboard_uid(promises.service, "slo"),
-        f"{promises.service}: promises",
-        ["slo", promises.service],
-        [custom("slo", "promise", ids)],
-    )
-    board.row("All promises")
-    board.panel(overview([promises]), 24, 3 + len(ids))
-    board.row("$slo")
-    _detail(board)
-    if any(isinstance(slo.sli, OutageLimit) for slo in promises.slos):
-        mine = series(SLO_OUTAGE, f'{SLO_LABEL_SERVICE}="{promises.service}"')
-        board.row("Outages")
-        board.panel(graph("Down", [query(mine, "{{slo}}")], about="1 while the service counts as down."), 24, 6)
-    for promise in promises.slos:
-        board.link(f"runbook: {promise.name}", promises.runbook_of(promise))
-    chosen = f'{SLO_LABEL_ID}="$slo"'
-    firing = series("ALERTS", chosen, 'alertstate="firing"')
-    board.annotate("alerts", firing, "{{alertname}} {{severity}}")
-    return board.table()
+def slo_dashboard(service_slos: ServiceSLOs) -> dict[str, Any]:
+    """Return the SLO dashboard of one service."""
+    ids = [service_slos.slo_id(slo) for slo in service_slos.all_slos]
+    dashboard = service_dashboard(service_slos, "slo", "SLOs", [custom_variable("slo", "SLO", ids)])
+    dashboard.add_row("All SLOs")
+    dashboard.add_panel(overview_table([service_slos]), 24, 3 + len(ids))
+    dashboard.add_row("$slo")
+    _add_details(dashboard)
+    if any(isinstance(slo.sli, OutageLimit) for slo in service_slos.slos):
+        outage = series_selector(SLO_OUTAGE, f'{SLO_LABEL_SERVICE}="{service_slos.service}"')
+        dashboard.add_row("Outages")
+        dashboard.add_panel(
+            timeseries_panel("Outage", [query(outage, "{{slo}}")], description="1 while the service is down, else 0."),
+            24,
+            6,
+        )
+    for slo in service_slos.slos:
+        dashboard.add_link(f"runbook: {slo.name}", service_slos.runbook_url(slo))
+    firing = series_selector("ALERTS", _SELECTED_SLO, 'alertstate="firing"')
+    dashboard.add_annotation("alerts", firing, "{{alertname}} {{severity}}")
+    return dashboard.to_dict()
 
 
-def overview(services: list[ServiceSLOs]) -> dict[str, Any]:
-    """The table of all promises of some services."""
-    ids = [made.id(promise) for made in services for promise in made.all]
-    mine = one_of(SLO_LABEL_ID, ids)
-    budget = series(SLO_BUDGET, mine)
-    burn = f"{series(f'{SLO_ERROR_RATIO}1h', mine)} / on ({SLO_LABEL_ID}) group_left () {budget}"
+def overview_table(services: Sequence[ServiceSLOs]) -> dict[str, Any]:
+    """Return a table panel of all SLOs of some services."""
+    ids = [service_slos.slo_id(slo) for service_slos in services for slo in service_slos.all_slos]
+    matcher = label_matcher(SLO_LABEL_ID, ids)
+    budget = series_selector(SLO_BUDGET, matcher)
+    burn_rate = f"{series_selector(f'{SLO_ERROR_RATIO}1h', matcher)} / on ({SLO_LABEL_ID}) group_left () {budget}"
     columns = [
         ("objective", "percentunit", f"1 - {budget}"),
-        ("budget left", "percentunit", series(SLO_REMAINING, mine)),
-        ("burn rate, 1h", "short", burn),
-        ("known for", "percentunit", series(SLO_COVERAGE, mine)),
+        ("error budget left", "percentunit", series_selector(SLO_REMAINING, matcher)),
+        ("burn rate, 1h", "short", burn_rate),
+        ("data coverage", "percentunit", series_selector(SLO_COVERAGE, matcher)),
     ]
-    return table_panel("Promises", columns, ["service", "slo"], "Burn rate 1 spends the budget in just one period.")
+    description = "A burn rate of 1 uses up the error budget in exactly one period."
+    return table_panel("SLOs", columns, ["service", "slo"], description)
 
 
-def _detail(board: Dashboard) -> None:
-    chosen = f'{SLO_LABEL_ID}="$slo"'
-    budget = series(SLO_BUDGET, chosen)
-    remaining = series(SLO_REMAINING, chosen)
-    board.panel(stat("Budget left", remaining, "percentunit", steps=LEFT), 4, 6)
-    board.panel(stat("Objective", f"1 - {budget}", "percentunit"), 4, 6)
-    board.panel(
-        stat(
-            "Known for",
-            series(SLO_COVERAGE, chosen),
+def _add_details(dashboard: Dashboard) -> None:
+    budget = series_selector(SLO_BUDGET, _SELECTED_SLO)
+    remaining = series_selector(SLO_REMAINING, _SELECTED_SLO)
+    dashboard.add_panel(stat_panel("Error budget left", remaining, "percentunit", thresholds=BUDGET_THRESHOLDS), 4, 6)
+    dashboard.add_panel(stat_panel("Objective", f"1 - {budget}", "percentunit"), 4, 6)
+    dashboard.add_panel(
+        stat_panel(
+            "Data coverage",
+            series_selector(SLO_COVERAGE, _SELECTED_SLO),
             "percentunit",
-            steps=[(None, RED), (0.5, ORANGE), (0.9, GREEN)],
-            about="Share of the period in which the indicator was known. What nobody saw counts as free of errors.",
+            thresholds=[(None, RED), (0.5, ORANGE), (0.9, GREEN)],
+            description="Share of the period for which the indicator has data. Time without data counts as error-free.",
         ),
         4,
         6,
     )
-    board.panel(
-        graph("Budget left", [query(remaining, "left")], "percentunit", lines=[(0, RED), (0.25, ORANGE)], low=None),
+    dashboard.add_panel(
+        timeseries_panel(
+            "Error budget left",
+            [query(remaining, "left")],
+            "percentunit",
+            thresholds=[(0, RED), (0.25, ORANGE)],
+            min_value=None,
+        ),
         12,
         6,
     )
-    burns = [
-        query(f"{series(f'{SLO_ERROR_RATIO}{window}', chosen)} / on ({SLO_LABEL_ID}) {budget}", window)
+    burn_rates = [
+        query(f"{series_selector(f'{SLO_ERROR_RATIO}{window}', _SELECTED_SLO)} / on ({SLO_LABEL_ID}) {budget}", window)
         for window in ("5m", "1h", "6h", "3d")
     ]
-    lines = [(1, GREEN), (3, ORANGE), (6, ORANGE), (14.4, RED)]
-    board.panel(graph("Burn rate", burns, lines=lines, about="Dashed: where alerts fire."), 12)
-    total, bad = series(SLO_TOTAL, chosen), series(SLO_BAD, chosen)
-    board.panel(
-        graph(
-            "Events an hour",
+    alert_thresholds = [(1, GREEN), (3, ORANGE), (6, ORANGE), (14.4, RED)]
+    dashboard.add_panel(
+        timeseries_panel(
+            "Burn rate",
+            burn_rates,
+            thresholds=alert_thresholds,
+            description="Dashed lines: burn rates at which alerts fire.",
+        ),
+        12,
+    )
+    total, bad = series_selector(SLO_TOTAL, _SELECTED_SLO), series_selector(SLO_BAD, _SELECTED_SLO)
+    dashboard.add_panel(
+        timeseries_panel(
+            "Events per hour",
             [
                 query(f"sum_over_time({bad}[1h:5m]) * 300", "bad"),
                 query(f"(sum_over_time({total}[1h:5m]) - sum_over_time({bad}[1h:5m])) * 300", "good"),
@@ -114,7 +127,11 @@ def _detail(board: Dashboard) -> None:
         ),
         12,
     )
-    alerts = series("ALERTS", chosen)
-    board.panel(
-        graph("Alerts", [query(f"count by (alertname, alertstate) ({alerts})", "{{alertname}} {{alertstate}}")]), 24, 6
+    alerts = series_selector("ALERTS", _SELECTED_SLO)
+    dashboard.add_panel(
+        timeseries_panel(
+            "Alerts", [query(f"count by (alertname, alertstate) ({alerts})", "{{alertname}} {{alertstate}}")]
+        ),
+        24,
+        6,
     )

@@ -1,12 +1,19 @@
-"""The dashboard of a service's background work: runs of jobs, and messages."""
+"""The background work dashboard of a service: job runs and messages."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from connectsoft_obs.ops.slo.promql import series, service_selector
-from connectsoft_obs.ops.slo.rules import dashboard_uid
-from connectsoft_obs.ops.slo.targets.grafana.dashboard import RED, Dashboard, graph, query
+from connectsoft_obs.ops.slo.promql import series_selector, service_selector
+from connectsoft_obs.ops.slo.targets.grafana.dashboard import (
+    RATE_WINDOW,
+    RED,
+    Dashboard,
+    label_legend,
+    query,
+    service_dashboard,
+    timeseries_panel,
+)
 from connectsoft_obs.slo.model import ServiceSLOs
 from connectsoft_obs.vocabulary import (
     CONSUMED_MESSAGES,
@@ -25,102 +32,116 @@ from connectsoft_obs.vocabulary import (
     prometheus_name,
 )
 
-_JOB, _OUTCOME, _ERROR, _QUEUE = (
+_JOB, _OUTCOME, _ERROR, _DESTINATION = (
     prometheus_name(name) for name in (JOB_NAME, OUTCOME, ERROR_TYPE, MESSAGING_DESTINATION)
 )
-_OVER = "[$__rate_interval]"
 
 
-def worker_dashboard(promises: ServiceSLOs) -> dict[str, Any]:
-    """The dashboard of one service."""
-    board = Dashboard(
-        dashboard_uid(promises.service, "workers"), f"{promises.service}: work", ["workers", promises.service]
-    )
-    _jobs(board, service_selector(promises))
-    _messages(board, service_selector(promises))
-    return board.table()
+def worker_dashboard(service_slos: ServiceSLOs) -> dict[str, Any]:
+    """Return the background work dashboard of one service."""
+    selector = service_selector(service_slos)
+    dashboard = service_dashboard(service_slos, "workers", "background work")
+    _add_jobs(dashboard, selector)
+    _add_messages(dashboard, selector)
+    return dashboard.to_dict()
 
 
-def _jobs(board: Dashboard, mine: str) -> None:
-    runs = series(f"{JOB_DURATION.family}_count", mine)
-    settled = series(f"{JOB_DURATION.family}_count", mine, f'{_OUTCOME}!="aborted"')
-    failed = series(f"{JOB_DURATION.family}_count", mine, f'{_OUTCOME}=~"failure|timeout"')
-    bucket = series(f"{JOB_DURATION.family}_bucket", mine)
-    job = f"{{{{{_JOB}}}}}"
-    board.row("Runs")
-    board.panel(
-        graph(
-            "Runs an hour",
-            [query(f"sum by ({_JOB}, {_OUTCOME}) (increase({runs}[1h]))", f"{job} {{{{{_OUTCOME}}}}}")],
+def _add_jobs(dashboard: Dashboard, selector: str) -> None:
+    count = f"{JOB_DURATION.family}_count"
+    runs = series_selector(count, selector)
+    completed = f"""sum by ({_JOB}) (increase({series_selector(count, selector, f'{_OUTCOME}!="aborted"')}[1h]))"""
+    failed = f"""sum by ({_JOB}) (increase({series_selector(count, selector, f'{_OUTCOME}=~"failure|timeout"')}[1h]))"""
+    buckets = series_selector(f"{JOB_DURATION.family}_bucket", selector)
+    active = series_selector(JOB_ACTIVE.family, selector)
+    retries = series_selector(f"{JOB_RETRIES.family}_total", selector)
+    last_success = series_selector(JOB_LAST_SUCCESS.family, selector)
+    next_expected = series_selector(JOB_NEXT_EXPECTED.family, selector)
+    job_legend = label_legend(_JOB)
+    dashboard.add_row("Job runs")
+    dashboard.add_panel(
+        timeseries_panel(
+            "Runs per hour",
+            [query(f"sum by ({_JOB}, {_OUTCOME}) (increase({runs}[1h]))", label_legend(_JOB, _OUTCOME))],
             stacked=True,
         )
     )
-    share = f"(sum by ({_JOB}) (increase({failed}[1h])) or 0 * sum by ({_JOB}) (increase({settled}[1h])))"
-    board.panel(
-        graph(
+    dashboard.add_panel(
+        timeseries_panel(
             "Failed runs",
-            [query(f"{share} / (sum by ({_JOB}) (increase({settled}[1h])) > 0)", job)],
+            [query(f"({failed} or 0 * {completed}) / ({completed} > 0)", job_legend)],
             "percentunit",
-            about="Share of the last hour's runs that failed or ran out of time.",
+            description="Share of the runs of the last hour that failed or timed out.",
         )
     )
-    board.panel(
-        graph(
+    dashboard.add_panel(
+        timeseries_panel(
             "Duration, p95",
-            [query(f"histogram_quantile(0.95, sum by (le, {_JOB}) (increase({bucket}[1h])))", job)],
+            [query(f"histogram_quantile(0.95, sum by (le, {_JOB}) (increase({buckets}[1h])))", job_legend)],
             "s",
         )
     )
-    board.panel(graph("Running", [query(f"sum by ({_JOB}) ({series(JOB_ACTIVE.family, mine)})", job)]), 6)
-    retries = series(f"{JOB_RETRIES.family}_total", mine)
-    board.panel(graph("Retries", [query(f"sum by ({_JOB}) (increase({retries}[1h]))", job)]), 6)
-    last, due = series(JOB_LAST_SUCCESS.family, mine), series(JOB_NEXT_EXPECTED.family, mine)
-    board.panel(graph("Since the last success", [query(f"time() - max by ({_JOB}) ({last})", job)], "s"), 6)
-    board.panel(
-        graph(
-            "Late by",
-            [query(f"time() - max by ({_JOB}) ({due})", job)],
+    dashboard.add_panel(timeseries_panel("Active runs", [query(f"sum by ({_JOB}) ({active})", job_legend)]), 6)
+    dashboard.add_panel(
+        timeseries_panel("Retries per hour", [query(f"sum by ({_JOB}) (increase({retries}[1h]))", job_legend)]), 6
+    )
+    dashboard.add_panel(
+        timeseries_panel(
+            "Time since last success", [query(f"time() - max by ({_JOB}) ({last_success})", job_legend)], "s"
+        ),
+        6,
+    )
+    dashboard.add_panel(
+        timeseries_panel(
+            "Overdue by",
+            [query(f"time() - max by ({_JOB}) ({next_expected})", job_legend)],
             "s",
-            lines=[(0, RED)],
-            low=None,
-            about="Above zero a scheduled run is missed.",
+            thresholds=[(0, RED)],
+            min_value=None,
+            description="Time since the next run was expected. Above zero, a scheduled run is missing.",
         ),
         6,
     )
 
 
-def _messages(board: Dashboard, mine: str) -> None:
-    consumed = series(f"{CONSUMED_MESSAGES.family}_total", mine)
-    sent = series(f"{SENT_MESSAGES.family}_total", mine)
-    count = series(f"{PROCESS_DURATION.family}_count", mine, f'{_ERROR}!=""')
-    process, wait = (series(f"{metric.family}_bucket", mine) for metric in (PROCESS_DURATION, MESSAGE_WAIT))
-    queue = f"{{{{{_QUEUE}}}}}"
-    board.row("Messages")
-    board.panel(
-        graph(
-            "Consumed and sent",
+def _add_messages(dashboard: Dashboard, selector: str) -> None:
+    consumed = series_selector(f"{CONSUMED_MESSAGES.family}_total", selector)
+    sent = series_selector(f"{SENT_MESSAGES.family}_total", selector)
+    failed = series_selector(f"{PROCESS_DURATION.family}_count", selector, f'{_ERROR}!=""')
+    processing_buckets = series_selector(f"{PROCESS_DURATION.family}_bucket", selector)
+    waiting_buckets = series_selector(f"{MESSAGE_WAIT.family}_bucket", selector)
+    destination_legend = label_legend(_DESTINATION)
+    dashboard.add_row("Messages")
+    dashboard.add_panel(
+        timeseries_panel(
+            "Messages consumed and sent",
             [
-                query(f"sum by ({_QUEUE}) (rate({consumed}{_OVER}))", f"{queue} in"),
-                query(f"sum by ({_QUEUE}) (rate({sent}{_OVER}))", f"{queue} out"),
+                query(f"sum by ({_DESTINATION}) (rate({consumed}{RATE_WINDOW}))", f"{destination_legend} consumed"),
+                query(f"sum by ({_DESTINATION}) (rate({sent}{RATE_WINDOW}))", f"{destination_legend} sent"),
             ],
             "ops",
         )
     )
-    board.panel(
-        graph(
+    dashboard.add_panel(
+        timeseries_panel(
             "Failed messages",
-            [query(f"sum by ({_QUEUE}, {_ERROR}) (rate({count}{_OVER}))", f"{queue} {{{{{_ERROR}}}}}")],
+            [
+                query(
+                    f"sum by ({_DESTINATION}, {_ERROR}) (rate({failed}{RATE_WINDOW}))",
+                    label_legend(_DESTINATION, _ERROR),
+                )
+            ],
             "ops",
         )
     )
-    board.panel(
-        graph(
-            "Time, p95",
+    dashboard.add_panel(
+        timeseries_panel(
+            "Processing and waiting time, p95",
             [
                 query(
-                    f"histogram_quantile(0.95, sum by (le, {_QUEUE}) (rate({process}{_OVER})))", f"{queue} processing"
-                ),
-                query(f"histogram_quantile(0.95, sum by (le, {_QUEUE}) (rate({wait}{_OVER})))", f"{queue} waiting"),
+                    f"histogram_quantile(0.95, sum by (le, {_DESTINATION}) (rate({buckets}{RATE_WINDOW})))",
+                    f"{destination_legend} {phase}",
+                )
+                for buckets, phase in ((processing_buckets, "processing"), (waiting_buckets, "waiting"))
             ],
             "s",
         )

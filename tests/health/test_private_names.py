@@ -1,0 +1,84 @@
+"""Private names of other projects still exist in the installed versions; a failure names the version that removed one."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import platform
+import signal
+from concurrent.futures import Future
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+import uvicorn
+import uvloop
+from uvicorn._subprocess import get_subprocess
+
+from connectsoft_obs.process.cpython_internals import (
+    is_loop_signal_handler,
+    process_keyword_arguments,
+    stored_exception,
+)
+from connectsoft_obs.process.uvicorn_internals import is_reload_worker
+
+CPYTHON = f"CPython {platform.python_version()}"
+UVICORN = f"uvicorn {version('uvicorn')}"
+UVLOOP = f"uvloop {version('uvloop')}"
+GUNICORN = f"gunicorn {version('gunicorn')}"
+
+
+def test_exception_of_a_task_is_readable_without_retrieving_it() -> None:
+    async def fail() -> None:
+        raise LookupError
+
+    async def main() -> None:
+        task = asyncio.ensure_future(fail())
+        await asyncio.wait([task])
+        assert isinstance(stored_exception(task), LookupError), f"{CPYTHON}: asyncio.Task._exception"
+        assert getattr(task, "_log_traceback", None) is True, f"{CPYTHON}: the exception counts as retrieved"
+        task.exception()
+
+    asyncio.run(main())
+    future: Future[None] = Future()
+    future.set_exception(LookupError())
+    assert isinstance(stored_exception(future), LookupError), f"{CPYTHON}: concurrent.futures.Future._exception"
+
+
+@pytest.mark.parametrize(
+    ("new_event_loop", "project"), [(asyncio.new_event_loop, CPYTHON), (uvloop.new_event_loop, UVLOOP)]
+)
+def test_signal_handler_of_an_event_loop_is_recognised(new_event_loop: Any, project: str) -> None:
+    original_handler = signal.getsignal(signal.SIGUSR1)
+    loop = new_event_loop()
+
+    async def main() -> None:
+        loop.add_signal_handler(signal.SIGUSR1, lambda: None)
+        assert is_loop_signal_handler(signal.getsignal(signal.SIGUSR1), loop), f"{project}: module of the handler"
+        assert not is_loop_signal_handler(lambda *_: None, loop)
+        loop.remove_signal_handler(signal.SIGUSR1)
+
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+        signal.signal(signal.SIGUSR1, original_handler)
+
+
+@pytest.mark.parametrize("reload", [True, False])
+def test_uvicorn_reload_worker_is_recognised(reload: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = uvicorn.Config("lifecycle:app", reload=reload)
+    worker = get_subprocess(config, lambda *_: None, [])
+    monkeypatch.setattr(multiprocessing, "current_process", lambda: worker)
+    assert process_keyword_arguments(), f"{CPYTHON}: multiprocessing.Process._kwargs"
+    assert process_keyword_arguments().get("config") is config, f"{UVICORN}: keyword argument `config` of workers"
+    assert is_reload_worker() is reload, f"{UVICORN}: Config.should_reload"
+
+
+def test_main_process_is_no_uvicorn_reload_worker() -> None:
+    assert not is_reload_worker()
+
+
+def test_gunicorn_worker_imports_the_arbiter() -> None:
+    assert find_spec("gunicorn.arbiter") is not None, f"{GUNICORN}: gunicorn.arbiter"
