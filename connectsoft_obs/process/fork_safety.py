@@ -25,7 +25,7 @@ _fork_aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 
 
 def register_fork_handler(owner: ForkAware) -> None:
-    """Call `owner.after_fork_in_child()` in each forked child while `owner` exists. No effect without `os.fork`."""
+    """Call `owner.after_fork_in_child()` in each forked child while `owner` exists. No effect on platforms that cannot fork."""
     _fork_aware.add(owner)
 
 

@@ -66,7 +66,7 @@ def test_an_instrumentation_that_raises_is_isolated(monkeypatch: pytest.MonkeyPa
             raise ImportError(message)
 
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Broken()])
-    monkeypatch.setattr(auto_instrumentation, "_done", set())
+    monkeypatch.setattr(auto_instrumentation, "_instrumented", set())
     on, failed = auto_instrumentation.instrument_clients(("auto",))
     assert (on, failed) == ([], {"httpx": "ImportError: broken package"})
 

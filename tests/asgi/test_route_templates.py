@@ -162,7 +162,7 @@ def test_a_second_request_for_the_same_route_is_not_looked_up_again(monkeypatch:
         found.append(arguments)
         return walk(*arguments)
 
-    monkeypatch.setattr(route_template, "_chains", counted)
+    monkeypatch.setattr(route_template, "_find_route_chains", counted)
     with capture() as seen, TestClient(app) as client:
         client.get("/m/7/s/2")
         before = len(found)

@@ -119,7 +119,7 @@ def test_a_collector_that_is_down_gets_the_latest_numbers_and_not_a_queue_of_old
         service.wait_until_ready()
         for _ in range(5):
             httpx.get(f"{service.url}/order")
-        wait_for(lambda: any("export fails" in line["message"] for line in service.json_lines), 10, "it says so")
+        wait_for(lambda: any("export failed" in line["message"] for line in service.json_lines), 10, "it says so")
         for _ in range(5):
             httpx.get(f"{service.url}/order")
         with HttpSink(port) as sink:

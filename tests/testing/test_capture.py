@@ -115,7 +115,7 @@ def test_a_test_run_sends_nothing_unless_its_ini_file_says_so(pytester: pytest.P
 
         def test_it(obs_capture):
             telemetry = obs.configure(service="a", otlp_endpoint="http://127.0.0.1:9")
-            assert not telemetry.pipelines()
+            assert not telemetry.export_processors()
             assert export_switch.exports_allowed is False
             assert obs_capture.spans == []
         """

@@ -113,7 +113,7 @@ def test_a_loop_that_does_not_beat_is_overdue_when_the_test_says_so() -> None:
         clock.advance(29)
         assert loop.problem() == ""
         clock.advance(2)
-        assert loop.problem() == "loop poll-loop was last alive 31 s ago; it promised every 30 s"
+        assert loop.problem() == "last heartbeat of loop poll-loop was 31 s ago; expected every 30 s"
         loop.beat()
         assert loop.problem() == ""
         moment = seen.metric("connectsoft.job.heartbeat.timestamp", connectsoft_job_name="poll-loop").value

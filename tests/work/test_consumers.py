@@ -355,7 +355,7 @@ def test_names_and_arguments_that_cannot_work_are_refused() -> None:
     for bad in ({"destination": ""}, {"system": "a\nb"}, {"timeout": 0}):
         with pytest.raises(obs.ConfigurationError):
             obs.consumer(**{"destination": "queue", "system": "rabbitmq", **bad})  # type: ignore[arg-type]
-    with pytest.raises(obs.ConfigurationError, match="takes no message"):
+    with pytest.raises(obs.ConfigurationError, match="has no arguments"):
         obs.consumer("queue", system="rabbitmq")(lambda: None)
     with pytest.raises(obs.ConfigurationError, match="no such argument"):
         obs.consumer("queue", system="rabbitmq", message="nothing")(lambda m: m)

@@ -321,15 +321,15 @@ def test_the_lines_of_runs_follow_the_setting() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"timeout": 0}, "a run cannot take no time"),
-        ({"timeout": -1}, "a run cannot take no time"),
-        ({"schedule": "every day"}, "no cron expression"),
-        ({"schedule": "61 * * * *"}, "no cron expression"),
-        ({"schedule": "0 2 * * *", "timezone": "Mars/Olympus"}, "no such time zone"),
-        ({"schedule": "0 2 * * *", "grace": -1}, "cannot be negative"),
+        ({"timeout": 0}, "must be greater than 0"),
+        ({"timeout": -1}, "must be greater than 0"),
+        ({"schedule": "every day"}, "not a cron expression"),
+        ({"schedule": "61 * * * *"}, "not a cron expression"),
+        ({"schedule": "0 2 * * *", "timezone": "Mars/Olympus"}, "unknown time zone"),
+        ({"schedule": "0 2 * * *", "grace": -1}, "must not be negative"),
         ({"record": ("nothing",)}, "no argument 'nothing'"),
         ({"attempt": "nothing"}, "no argument 'nothing'"),
-        ({"rejects": "ValueError"}, "names no exceptions"),
+        ({"rejects": "ValueError"}, "not an exception class"),
     ],
 )
 def test_what_cannot_work_is_refused_where_it_is_written(arguments: dict[str, Any], text: str) -> None:

@@ -278,7 +278,7 @@ def test_a_run_that_ours_fails_to_begin_or_end_runs_all_the_same(monkeypatch: py
     def broken(*_: Any) -> None:
         raise OSError("ours")
 
-    for step in ("_open", "_close"):
+    for step in ("_start", "_finish"):
         with capture() as seen, monkeypatch.context() as patch:
             patch.setattr(Run, step, broken)
             assert plain(lambda: 5) == 5

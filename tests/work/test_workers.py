@@ -151,7 +151,7 @@ def test_a_forked_child_has_neither_the_port_nor_our_signals() -> None:
 def test_a_setting_that_cannot_work_is_an_error_at_the_start() -> None:
     with capture(), pytest.raises(obs.ConfigurationError, match="no such setting"), obs.worker(servise="typo"):
         pass
-    with pytest.raises(RuntimeError, match="not been entered"):
+    with pytest.raises(RuntimeError, match="not running"):
         obs.worker(service="x").draining  # noqa: B018  the access is the test
 
 
