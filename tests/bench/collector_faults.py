@@ -170,7 +170,7 @@ def dropped_spans(service: Service, dropped: dict[str, float]) -> int:
     """The dropped spans from the final report of the service, or from the last request if there is no report."""
     reports = [line for line in service.json_lines if line.get("message") == "final drop count"]
     if reports:
-        return round(reports[-1]["spans_dropped"])
+        return int(reports[-1]["spans_dropped"])
     return round(sum(count for key, count in dropped.items() if key.startswith("traces/")))
 
 

@@ -1,9 +1,10 @@
-"""What it costs to record one request: run `python tests/bench/record.py`; each figure is a ratio to ours in the same run.
+"""Cost of recording the metrics of one request: `python tests/bench/record.py [--multiprocess]`.
 
-A recorded request is one value into a histogram with the labels of http.server.request.duration, and one up and one down
-of the gauge of active requests. Variants take turns in one process, and the median over the rounds is printed. The peers'
-middlewares are measured whole, around a Starlette application of one route, as is ours; those that are not installed are
-left out (`pip install prometheus-fastapi-instrumentator starlette-exporter opentelemetry-instrumentation-asgi`).
+One recording is an observation in a histogram with the labels of http.server.request.duration, and an increment and a
+decrement of the gauge of active requests. The middlewares are measured around a Starlette application with one route.
+Variants take turns in one process; a figure is the median over the rounds, relative to this package in the same run.
+Libraries that are not installed are left out
+(`pip install prometheus-fastapi-instrumentator starlette-exporter opentelemetry-instrumentation-asgi`).
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from connectsoft_obs.signals.metrics import MetricRegistry
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import ACTIVE_REQUESTS, REQUEST_BUCKETS, REQUEST_DURATION
 
-ROUNDS, TIMES, REQUESTS = 31, 2000, 300
+ROUNDS, CALLS, REQUESTS = 31, 2000, 300
 LABELS = ("GET", "http", "200", "/items/{id}", "", "1.1")
-NAMES = ("method", "scheme", "status", "route", "error", "version")
+LABEL_NAMES = ("method", "scheme", "status", "route", "error", "version")
 ATTRIBUTES: dict[str, Any] = {
     "http.request.method": "GET",
     "url.scheme": "http",
@@ -48,99 +49,97 @@ Variants = dict[str, Callable[[], Any]]
 
 
 def recorders() -> Variants:
-    """One recorded request, by whom."""
+    """One recording, by library."""
     metrics = MetricRegistry(2000)
     duration, active = metrics.family(REQUEST_DURATION), metrics.family(ACTIVE_REQUESTS)
-    ours, gauge = duration.histogram(*LABELS), active.number("GET", "http")
+    own_histogram, own_gauge = duration.histogram(*LABELS), active.number("GET", "http")
     shared = MetricRegistry(2000)
     shared.join_workers("bench", os.getpid(), tempfile.mkdtemp())
-    theirs, their_gauge = (
-        shared.family(REQUEST_DURATION).histogram(*LABELS),
-        shared.family(ACTIVE_REQUESTS).number("GET", "http"),
-    )
+    shared_histogram = shared.family(REQUEST_DURATION).histogram(*LABELS)
+    shared_gauge = shared.family(ACTIVE_REQUESTS).number("GET", "http")
     registry = prometheus_client.CollectorRegistry()
-    histogram = prometheus_client.Histogram("d", "D.", NAMES, buckets=REQUEST_BUCKETS, registry=registry)
-    in_flight = prometheus_client.Gauge("a", "A.", NAMES[:2], registry=registry)
-    bound, bound_gauge = histogram.labels(*LABELS), in_flight.labels("GET", "http")
+    histogram = prometheus_client.Histogram("d", "D.", LABEL_NAMES, buckets=REQUEST_BUCKETS, registry=registry)
+    in_flight = prometheus_client.Gauge("a", "A.", LABEL_NAMES[:2], registry=registry)
+    bound_histogram, bound_gauge = histogram.labels(*LABELS), in_flight.labels("GET", "http")
     meter = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False).get_meter("bench")
-    recorded = meter.create_histogram("d", explicit_bucket_boundaries_advisory=list(REQUEST_BUCKETS))
-    up_down = meter.create_up_down_counter("a")
-    placed = obs.counter("bench.orders", labels=("tier",))
+    sdk_histogram = meter.create_histogram("d", explicit_bucket_boundaries_advisory=list(REQUEST_BUCKETS))
+    sdk_gauge = meter.create_up_down_counter("a")
+    orders = obs.counter("bench.orders", labels=("tier",))
     obs.configure(service="bench")
 
-    def our_request() -> None:
-        gauge.add(1)
-        gauge.add(-1)
-        ours.observe(0.02)
+    def record() -> None:
+        own_gauge.add(1)
+        own_gauge.add(-1)
+        own_histogram.observe(0.02)
 
-    def our_request_with_exemplar() -> None:
-        gauge.add(1)
-        gauge.add(-1)
-        ours.exemplify(ours.observe(0.02), 0.02, 1 << 100, 1 << 50)
+    def record_with_exemplar() -> None:
+        own_gauge.add(1)
+        own_gauge.add(-1)
+        own_histogram.exemplify(own_histogram.observe(0.02), 0.02, 1 << 100, 1 << 50)
 
-    def our_shared_request_with_exemplar() -> None:
-        their_gauge.add(1)
-        their_gauge.add(-1)
-        theirs.exemplify(theirs.observe(0.02), 0.02, 1 << 100, 1 << 50)
+    def record_shared_with_exemplar() -> None:
+        shared_gauge.add(1)
+        shared_gauge.add(-1)
+        shared_histogram.exemplify(shared_histogram.observe(0.02), 0.02, 1 << 100, 1 << 50)
 
-    def our_unbound_request() -> None:
+    def record_with_lookup() -> None:
         child = active.number("GET", "http")
         child.add(1)
         child.add(-1)
         duration.histogram(*LABELS).observe(0.02)
 
-    def by_labels() -> None:
+    def record_with_labels() -> None:
         child = in_flight.labels("GET", "http")
         child.inc()
         child.dec()
         histogram.labels(*LABELS).observe(0.02)
 
-    def by_keywords() -> None:
+    def record_with_keywords() -> None:
         child = in_flight.labels(method="GET", scheme="http")
         child.inc()
         child.dec()
-        histogram.labels(**dict(zip(NAMES, LABELS, strict=True))).observe(0.02)
+        histogram.labels(**dict(zip(LABEL_NAMES, LABELS, strict=True))).observe(0.02)
 
-    def by_bound_children() -> None:
+    def record_bound_children() -> None:
         bound_gauge.inc()
         bound_gauge.dec()
-        bound.observe(0.02)
+        bound_histogram.observe(0.02)
 
-    def by_the_sdk() -> None:
-        up_down.add(1, {"http.request.method": "GET", "url.scheme": "http"})
-        up_down.add(-1, {"http.request.method": "GET", "url.scheme": "http"})
-        recorded.record(0.02, ATTRIBUTES)
+    def record_with_sdk() -> None:
+        sdk_gauge.add(1, {"http.request.method": "GET", "url.scheme": "http"})
+        sdk_gauge.add(-1, {"http.request.method": "GET", "url.scheme": "http"})
+        sdk_histogram.record(0.02, ATTRIBUTES)
 
     client = "prometheus_client" + (", multi-process" if "PROMETHEUS_MULTIPROC_DIR" in os.environ else "")
     return {
-        "ours": our_request,
-        "ours, with exemplar": our_request_with_exemplar,
-        "ours, shared with other workers, with exemplar": our_shared_request_with_exemplar,
-        "ours, series looked up each time": our_unbound_request,
-        f"{client}, bound children": by_bound_children,
-        f"{client}, labels(*values)": by_labels,
-        f"{client}, labels(**names)": by_keywords,
-        "OpenTelemetry metrics SDK": by_the_sdk,
-        "one obs.counter().add(1, tier=...), alone": lambda: placed.add(1, tier="gold"),
+        "connectsoft-obs": record,
+        "connectsoft-obs, with exemplar": record_with_exemplar,
+        "connectsoft-obs, multi-process, with exemplar": record_shared_with_exemplar,
+        "connectsoft-obs, series looked up each time": record_with_lookup,
+        f"{client}, bound children": record_bound_children,
+        f"{client}, labels(*values)": record_with_labels,
+        f"{client}, labels(**names)": record_with_keywords,
+        "OpenTelemetry metrics SDK": record_with_sdk,
+        "one obs.counter().add(1, tier=...), alone": lambda: orders.add(1, tier="gold"),
         "one prometheus_client labels(...).inc(), alone": lambda: in_flight.labels("POST", "http").inc(),
     }
 
 
 def middlewares() -> Variants:
-    """One request through a whole middleware, by whom, around one Starlette route."""
+    """One request through a middleware around one Starlette route, by library."""
 
     async def endpoint(_: Any) -> PlainTextResponse:
         return PlainTextResponse("ok")
 
     bare = Starlette(routes=[Route("/items/{id}", endpoint)])
-    quiet = {"service": "bench", "access_log": "off", "traces_sampler": "always_off"}
-    silent = Telemetry(load_settings({}, **quiet), exports=False)
-    devnull = Telemetry(load_settings({}, service="bench"), exports=False)
-    devnull.output.write = lambda line, urgent: None  # type: ignore[method-assign]
+    metrics_settings = {"service": "bench", "access_log": "off", "traces_sampler": "always_off"}
+    metrics_only = Telemetry(load_settings({}, **metrics_settings), exports=False)
+    all_signals = Telemetry(load_settings({}, service="bench"), exports=False)
+    all_signals.output.write = lambda line, urgent: None  # type: ignore[method-assign]
     apps: dict[str, Any] = {
         "bare application": bare,
-        "ours, metrics alone": obs.ObservabilityMiddleware(bare, telemetry=silent),
-        "ours, metrics, traces and access lines": obs.ObservabilityMiddleware(bare, telemetry=devnull),
+        "connectsoft-obs, metrics only": obs.ObservabilityMiddleware(bare, telemetry=metrics_only),
+        "connectsoft-obs, metrics, traces and access log": obs.ObservabilityMiddleware(bare, telemetry=all_signals),
     }
     try:
         from starlette_exporter import PrometheusMiddleware
@@ -149,12 +148,13 @@ def middlewares() -> Variants:
     except ImportError:
         pass
     try:
-        from prometheus_fastapi_instrumentator import metrics as theirs
+        from prometheus_fastapi_instrumentator import metrics as instrumentator_metrics
         from prometheus_fastapi_instrumentator.middleware import PrometheusInstrumentatorMiddleware
 
         registry = prometheus_client.CollectorRegistry()
+        default = instrumentator_metrics.default(registry=registry)
         apps["prometheus-fastapi-instrumentator"] = PrometheusInstrumentatorMiddleware(
-            bare, instrumentations=[made for made in [theirs.default(registry=registry)] if made], registry=registry
+            bare, instrumentations=[default] if default else [], registry=registry
         )
     except (ImportError, TypeError):
         pass
@@ -162,9 +162,9 @@ def middlewares() -> Variants:
         from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
         from opentelemetry.trace import NoOpTracerProvider
 
-        meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
-        apps["opentelemetry-instrumentation-asgi, metrics alone"] = OpenTelemetryMiddleware(
-            bare, meter_provider=meters, tracer_provider=NoOpTracerProvider()
+        meter_provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+        apps["opentelemetry-instrumentation-asgi, metrics only"] = OpenTelemetryMiddleware(
+            bare, meter_provider=meter_provider, tracer_provider=NoOpTracerProvider()
         )
     except ImportError:
         pass
@@ -175,8 +175,8 @@ def middlewares() -> Variants:
     async def send(_: Any) -> None:
         return None
 
-    def variant(app: Any) -> Callable[[], Any]:
-        async def some() -> None:
+    def as_function(app: Any) -> Callable[[], Any]:
+        async def send_requests() -> None:
             for _ in range(REQUESTS):
                 scope = {
                     "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
@@ -185,38 +185,38 @@ def middlewares() -> Variants:
                 }  # fmt: skip
                 await app(scope, receive, send)
 
-        return lambda: asyncio.run(some())
+        return lambda: asyncio.run(send_requests())
 
-    return {name: variant(app) for name, app in apps.items()}
+    return {name: as_function(app) for name, app in apps.items()}
 
 
-def measured(variants: Variants, times: int) -> dict[str, float]:
-    """Median over the rounds of each variant's time for one call, in seconds."""
-    found: dict[str, list[float]] = {name: [] for name in variants}
+def measure(variants: Variants, calls: int) -> dict[str, float]:
+    """Seconds of one call by variant, median over the rounds."""
+    results: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(ROUNDS):
         for name, function in variants.items():
-            began = time.perf_counter()
-            for _ in range(times):
+            started = time.perf_counter()
+            for _ in range(calls):
                 function()
-            found[name].append((time.perf_counter() - began) / times)
-    return {name: statistics.median(values[3:]) for name, values in found.items()}
+            results[name].append((time.perf_counter() - started) / calls)
+    return {name: statistics.median(values[3:]) for name, values in results.items()}
 
 
-def table(title: str, times: dict[str, float], reference: str, above: float = 0.0) -> None:
-    """Print each as a multiple of the reference, `above` taken from both."""
+def print_table(title: str, times: dict[str, float], reference: str, baseline: float = 0.0) -> None:
+    """Print times relative to the reference, after subtracting the baseline from both."""
     print(f"\n{title}")
     for name, seconds in times.items():
-        ratio = (seconds - above) / (times[reference] - above)
+        ratio = (seconds - baseline) / (times[reference] - baseline)
         print(f"  {name:<56} {ratio:8.2f} x")
 
 
 def main() -> None:
     """Measure and print."""
     warnings.simplefilter("ignore")
-    table("one recorded request (histogram and gauge)", measured(recorders(), TIMES), "ours")
-    whole = measured(middlewares(), 1)
-    bare = whole.pop("bare application")
-    table("one request through a middleware, what it adds to a bare application", whole, "ours, metrics alone", bare)
+    print_table("one recorded request (histogram and gauge)", measure(recorders(), CALLS), "connectsoft-obs")
+    times = measure(middlewares(), 1)
+    bare = times.pop("bare application")
+    print_table("one request: time added to a bare application", times, "connectsoft-obs, metrics only", bare)
 
 
 if __name__ == "__main__":

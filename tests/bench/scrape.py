@@ -1,9 +1,9 @@
-"""What a scrape costs, how large it is, and what it does to requests: run `python tests/bench/scrape.py [pages] [generations] [worst]`.
+"""Cost and size of a scrape, and its effect on requests: `python tests/bench/scrape.py [pages] [generations] [latency]`.
 
-Three tables, each from one run in which the variants take turns. The first: writing the page of 100, 2,000 and 20,000
-series (lines of samples, in histograms of the request duration) held by 1 or 4 workers, against prometheus_client's
-multi-process mode. The second: the same with 0 to 1,000 generations of workers ended before. The third: the slowest
-request of a service with 10,000 series while it is scraped without a break, against the same service unscraped.
+Three tables, in each of which the variants take turns. The first: rendering a page of 100, 2,000 and 20,000 series
+(samples of histograms of the request duration) of 1 or 4 workers, compared with prometheus_client's multi-process mode.
+The second: the same after 0 to 1,000 generations of workers. The third: the slowest request to a service with 10,000
+series while it is scraped continuously, compared with the same service without scrapes. The third needs curl.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-PLACE = Path(tempfile.mkdtemp(prefix="bench-scrape-"))
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(PLACE / "client")
-(PLACE / "client").mkdir()
+DIRECTORY = Path(tempfile.mkdtemp(prefix="bench-scrape-"))
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(DIRECTORY / "client")
+(DIRECTORY / "client").mkdir()
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import prometheus_client
@@ -36,85 +36,87 @@ from connectsoft_obs.signals.metrics import MetricRegistry
 from connectsoft_obs.signals.metrics.exposition import Exposition
 from connectsoft_obs.vocabulary import REQUEST_BUCKETS, REQUEST_DURATION, prometheus_name
 
-write_rich: Any = client_openmetrics.generate_latest
-LINES = len(REQUEST_BUCKETS) + 3
+generate_openmetrics: Any = client_openmetrics.generate_latest
+SAMPLES_PER_HISTOGRAM = len(REQUEST_BUCKETS) + 3
 ROUNDS = 9
 
 
-def never() -> None:
-    """No pause: nobody waits, and what is measured is work."""
+def no_pause() -> None:
+    """Do not yield to other threads, so that only the work is measured."""
 
 
-def record_ours(metrics: MetricRegistry, series: int) -> None:
-    """Histograms that make this many lines."""
+def record(metrics: MetricRegistry, series: int) -> None:
+    """Record histograms with this number of samples."""
     family = metrics.family(REQUEST_DURATION)
-    for number in range(max(1, series // LINES)):
-        one = family.histogram("GET", "http", "200", f"/orders/{number}/items", "", "1.1")
+    for number in range(max(1, series // SAMPLES_PER_HISTOGRAM)):
+        child = family.histogram("GET", "http", "200", f"/orders/{number}/items", "", "1.1")
         for value in (0.004, 0.02, 0.3):
-            one.exemplify(one.observe(value), value, number << 70 | 5, number + 1)
+            child.exemplify(child.observe(value), value, number << 70 | 5, number + 1)
 
 
-def record_theirs(histogram: Any, series: int) -> None:
-    """The same with prometheus_client."""
-    for number in range(max(1, series // LINES)):
-        one = histogram.labels("GET", "http", "200", f"/orders/{number}/items", "", "1.1")
+def record_with_client(histogram: Any, series: int) -> None:
+    """Record the same with prometheus_client."""
+    for number in range(max(1, series // SAMPLES_PER_HISTOGRAM)):
+        child = histogram.labels("GET", "http", "200", f"/orders/{number}/items", "", "1.1")
         for value in (0.004, 0.02, 0.3):
-            one.observe(value)
+            child.observe(value)
 
 
 @contextlib.contextmanager
-def others(number: int, work: Callable[[], object]) -> Iterator[None]:
-    """Processes that have done some work and stay."""
-    children = []
+def worker_processes(number: int, function: Callable[[], object]) -> Iterator[None]:
+    """Fork processes that run a function and stay alive while the block runs."""
+    pids = []
     for _ in range(number):
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            work()
-            os.write(writing, b"1")
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            function()
+            os.write(writer, b"1")
             signal.pause()
             os._exit(0)
-        os.read(reading, 1)
-        children.append(child)
+        os.read(reader, 1)
+        pids.append(pid)
     yield
-    for child in children:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
-def seconds(variants: dict[str, Callable[[], bytes]]) -> dict[str, tuple[float, int]]:
-    """Median time and size of each page."""
+def measure(variants: dict[str, Callable[[], bytes]]) -> dict[str, tuple[float, int]]:
+    """Median rendering time and size of each page."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     sizes = {}
     for _ in range(ROUNDS):
         for name, page in variants.items():
-            began = time.perf_counter()
+            started = time.perf_counter()
             sizes[name] = len(page())
-            times[name].append(time.perf_counter() - began)
-    return {name: (statistics.median(found[1:]), sizes[name]) for name, found in times.items()}
+            times[name].append(time.perf_counter() - started)
+    return {name: (statistics.median(values[1:]), sizes[name]) for name, values in times.items()}
 
 
-def page_of(metrics: MetricRegistry, exposition: Exposition, exemplars: bool = False) -> bytes:
-    """Our page."""
-    wanted = [
-        found for found in metrics.collect_all_workers(never, exemplars) if found.metric.name == REQUEST_DURATION.name
+def render(metrics: MetricRegistry, exposition: Exposition, exemplars: bool = False) -> bytes:
+    """Render the page of this package."""
+    families = [
+        family
+        for family in metrics.collect_all_workers(no_pause, exemplars)
+        if family.metric.name == REQUEST_DURATION.name
     ]
-    return "".join(exposition.families(wanted, never)).encode()
+    return "".join(exposition.families(families, no_pause)).encode()
 
 
 def pages() -> None:
-    """The first table."""
-    print("writing the page: times as multiples of ours in the same format, sizes in KB")
-    print(f"  {'series':>7} {'workers':>8}  {'text':>12}  {'OpenMetrics':>12}  {'size':>14}  {'us a series, ours':>18}")
+    """Print the first table."""
+    print("rendering the page with prometheus_client: time relative to connectsoft-obs, sizes of both in KB")
+    print(f"  {'series':>7} {'workers':>8}  {'text':>12}  {'OpenMetrics':>12}  {'size':>14}  {'us per series':>18}")
     for series in (100, 2000, 20_000):
         for workers in (1, 4):
             print(_row(series, workers), flush=True)
 
 
 def _row(series: int, workers: int) -> str:
-    shutil.rmtree(PLACE / "client")
-    (PLACE / "client").mkdir()
-    # As after a restart: nothing in its files.
+    shutil.rmtree(DIRECTORY / "client")
+    (DIRECTORY / "client").mkdir()
+    # As after a restart: no values from files of earlier rows.
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
     registry = prometheus_client.CollectorRegistry()
     names = [prometheus_name(label) for label in REQUEST_DURATION.labels]
@@ -124,69 +126,69 @@ def _row(series: int, workers: int) -> str:
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     metrics = MetricRegistry(100_000)
     if workers > 1:
-        metrics.join_workers("bench", os.getpid(), str(PLACE))
+        metrics.join_workers("bench", os.getpid(), str(DIRECTORY))
 
     def child() -> None:
         metrics.after_fork_in_child()
-        record_ours(metrics, series)
-        record_theirs(histogram, series)
+        record(metrics, series)
+        record_with_client(histogram, series)
 
-    text, rich = Exposition(False), Exposition(True)
-    with others(workers - 1, child):
-        record_ours(metrics, series)
-        record_theirs(histogram, series)
-        found = seconds(
+    text, openmetrics = Exposition(False), Exposition(True)
+    with worker_processes(workers - 1, child):
+        record(metrics, series)
+        record_with_client(histogram, series)
+        results = measure(
             {
-                "ours": lambda: page_of(metrics, text),
-                "theirs": lambda: prometheus_client.generate_latest(registry),
-                "ours rich": lambda: page_of(metrics, rich, exemplars=True),
-                "theirs rich": lambda: write_rich(registry),
+                "own text": lambda: render(metrics, text),
+                "client text": lambda: prometheus_client.generate_latest(registry),
+                "own openmetrics": lambda: render(metrics, openmetrics, exemplars=True),
+                "client openmetrics": lambda: generate_openmetrics(registry),
             }
         )
     metrics.leave()
-    ours, theirs, rich_ours, rich_theirs = (found[name] for name in ("ours", "theirs", "ours rich", "theirs rich"))
+    own_text, client_text, own_openmetrics, client_openmetrics = results.values()
     return (
-        f"  {series:>7} {workers:>8}  {theirs[0] / ours[0]:>10.1f} x  {rich_theirs[0] / rich_ours[0]:>10.1f} x"
-        f"  {ours[1] / 1000:>5.0f} : {theirs[1] / 1000:<5.0f}  {ours[0] / series * 1e6:>18.2f}"
+        f"  {series:>7} {workers:>8}  {client_text[0] / own_text[0]:>10.1f} x  {client_openmetrics[0] / own_openmetrics[0]:>10.1f} x"
+        f"  {own_text[1] / 1000:>5.0f} : {client_text[1] / 1000:<5.0f}  {own_text[0] / series * 1e6:>18.2f}"
     )
 
 
 def generations() -> None:
-    """The second table."""
-    print("\nafter generations of workers: time and files as multiples of those after none, 2,000 series")
-    first: dict[str, tuple[float, int]] = {}
+    """Print the second table."""
+    print("\nafter generations of workers: time relative to none, number of files; 2,000 series")
     metrics = MetricRegistry(100_000)
-    metrics.join_workers("bench", os.getpid(), str(PLACE))
-    record_ours(metrics, 2000)
-    exposition, done = Exposition(False), 0
+    metrics.join_workers("bench", os.getpid(), str(DIRECTORY))
+    record(metrics, 2000)
+    exposition, completed, first_time = Exposition(False), 0, 0.0
 
     def generation() -> None:
         metrics.after_fork_in_child()
-        record_ours(metrics, 2000)
+        record(metrics, 2000)
 
     for number in (0, 10, 100, 1000):
-        for _ in range(number - done):
-            with others(1, generation):
+        for _ in range(number - completed):
+            with worker_processes(1, generation):
                 pass
-        done = number
-        page_of(metrics, exposition)
-        directory = metrics.workers.directory if metrics.workers else PLACE
-        found = seconds({"ours": lambda: page_of(metrics, exposition)})["ours"][0], len(os.listdir(directory))
-        first.setdefault("none", found)
-        print(f"  {number:>6} generations: time {found[0] / first['none'][0]:.2f} x, {found[1]} files", flush=True)
+        completed = number
+        render(metrics, exposition)
+        directory = metrics.workers.directory if metrics.workers else DIRECTORY
+        [(seconds, _)] = measure({"page": lambda: render(metrics, exposition)}).values()
+        first_time = first_time or seconds
+        files = len(os.listdir(directory))
+        print(f"  {number:>6} generations: time {seconds / first_time:.2f} x, {files} files", flush=True)
     metrics.leave()
 
 
-def worst(seconds_each: float = 8.0) -> None:
-    """The third table."""
-    print("\nthe slowest of the requests of a service with 10,000 series, in milliseconds, in turns")
+def latency(seconds_per_variant: float = 8.0) -> None:
+    """Print the third table."""
+    print("\nresponse times of a service with 10,000 series, in milliseconds")
     paths = {
-        "unscraped": "",
-        "scraped without a break": "/metrics",
-        "the same by prometheus_client, on the loop": "/legacy",
+        "without scrapes": "",
+        "scraped continuously": "/metrics",
+        "scraped continuously, prometheus_client": "/legacy",
     }
     times: dict[str, list[float]] = {name: [] for name in paths}
-    windows: dict[str, list[float]] = {name: [] for name in paths}
+    slowest_per_window: dict[str, list[float]] = {name: [] for name in paths}
     env = {"CONNECTSOFT_OBS_ACCESS_LOG": "off", "CONNECTSOFT_OBS_CARDINALITY_LIMIT": "100000"}
     with uvicorn("many_series:app", env=env) as service:
         service.wait_until_ready()
@@ -194,33 +196,35 @@ def worst(seconds_each: float = 8.0) -> None:
         for _ in range(4):
             for name, path in paths.items():
                 with scraping(service.port, path):
-                    until = time.perf_counter() + seconds_each / 4
-                    while (window := time.perf_counter()) < until:
-                        found = []
-                        while (began := time.perf_counter()) < window + 0.25:
+                    end = time.perf_counter() + seconds_per_variant / 4
+                    while (window := time.perf_counter()) < end:
+                        durations = []
+                        while (started := time.perf_counter()) < window + 0.25:
                             client.request("GET", "/")
                             client.getresponse().read()
-                            found.append(time.perf_counter() - began)
+                            durations.append(time.perf_counter() - started)
                             time.sleep(0.001)
-                        times[name] += found
-                        windows[name].append(max(found))
-    for name, found in times.items():
+                        times[name] += durations
+                        slowest_per_window[name].append(max(durations))
+    for name, durations in times.items():
         print(
-            f"  {name:<45} median {statistics.median(found) * 1e3:6.2f}"
-            f"  99 % {sorted(found)[int(len(found) * 0.99)] * 1e3:6.2f}"
-            f"  worst of a quarter of a second, median {statistics.median(windows[name]) * 1e3:6.2f}"
-            f"  worst of all {max(found) * 1e3:6.2f}  ({len(found)} requests)"
+            f"  {name:<45} median {statistics.median(durations) * 1e3:6.2f}"
+            f"  p99 {sorted(durations)[int(len(durations) * 0.99)] * 1e3:6.2f}"
+            f"  slowest in 250 ms, median {statistics.median(slowest_per_window[name]) * 1e3:6.2f}"
+            f"  maximum {max(durations) * 1e3:6.2f}  ({len(durations)} requests)"
         )
 
 
 @contextlib.contextmanager
 def scraping(port: int, path: str) -> Iterator[None]:
-    """Scrapes one after the other from a process of their own, for as long as the context lasts; none without a path."""
+    """Scrape a path continuously from another process while the block runs; an empty path means no scrapes."""
     if not path:
         yield
         return
-    ask = f"curl -s -o /dev/null -H 'accept: application/openmetrics-text' --compressed http://127.0.0.1:{port}{path}"
-    process = subprocess.Popen(["sh", "-c", f"while {ask}; do :; done"], start_new_session=True)
+    scrape = (
+        f"curl -s -o /dev/null -H 'accept: application/openmetrics-text' --compressed http://127.0.0.1:{port}{path}"
+    )
+    process = subprocess.Popen(["sh", "-c", f"while {scrape}; do :; done"], start_new_session=True)
     time.sleep(0.2)
     try:
         yield
@@ -230,9 +234,9 @@ def scraping(port: int, path: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    wanted = sys.argv[1:] or ["pages", "generations", "worst"]
+    tables = {"pages": pages, "generations": generations, "latency": latency}
     try:
-        for name in wanted:
-            {"pages": pages, "generations": generations, "worst": worst}[name]()
+        for name in sys.argv[1:] or tables:
+            tables[name]()
     finally:
-        shutil.rmtree(PLACE, ignore_errors=True)
+        shutil.rmtree(DIRECTORY, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A span, its bytes, and what a handler calls, beside what one would use otherwise: in multiples of ours, interleaved.
+"""Cost of spans, their encoding, bindings and operation blocks, compared with structlog and the OpenTelemetry SDK.
 
 python tests/bench/span.py [rounds]
 """
@@ -23,89 +23,89 @@ from connectsoft_obs.context.current import context_with
 from connectsoft_obs.operations import Operation
 from connectsoft_obs.signals.tracing import otlp_encoder
 
-KIND: dict[str, Any] = {
+COMMON: dict[str, Any] = {
     "http.request.method": "GET", "url.scheme": "http", "http.route": "/items/{item_id}",
     "http.response.status_code": 200, "network.protocol.version": "1.1",
 }  # fmt: skip
-OWN: dict[str, Any] = {
+PER_REQUEST: dict[str, Any] = {
     "url.path": "/items/17",
     "http.response.body.size": 43,
 }
-AROUND: dict[str, Any] = {
+PER_CONNECTION: dict[str, Any] = {
     "server.address": "api.example", "server.port": 8000, "client.address": "10.1.2.3",
     "network.peer.address": "10.1.2.3", "network.peer.port": 50000, "user_agent.original": "python-httpx/0.28.1",
 }  # fmt: skip
 CALLS = 2000
-OTHERS = TracerProvider(shutdown_on_exit=False).get_tracer("bench")
+SDK_TRACER = TracerProvider(shutdown_on_exit=False).get_tracer("bench")
 
 
 def cases() -> dict[str, dict[str, Callable[[], Any]]]:
-    """What is compared: name of the comparison to name of the side to what it does once."""
+    """The comparisons: by title and library, a function that runs the operation once."""
     telemetry = obs.Telemetry(obs.Settings(), exports=False)
-    ours, theirs = telemetry.tracing.tracer, OTHERS
-    shared = otlp_encoder.encode_common_attributes(KIND, "GET /items/{item_id}", SpanKind.SERVER)
-    around = otlp_encoder.encode_common_attributes(AROUND)
+    tracer = telemetry.tracing.tracer
+    common = otlp_encoder.encode_common_attributes(COMMON, "GET /items/{item_id}", SpanKind.SERVER)
+    per_connection = otlp_encoder.encode_common_attributes(PER_CONNECTION)
 
-    def our_span() -> Any:
-        span: Any = ours.start_fast("GET", SpanKind.SERVER, None, time.time_ns())
-        span.finish("GET /items/{item_id}", shared, around, dict(OWN), False, time.time_ns())
+    def record_span() -> Any:
+        span: Any = tracer.start_fast("GET", SpanKind.SERVER, None, time.time_ns())
+        span.finish("GET /items/{item_id}", common, per_connection, dict(PER_REQUEST), False, time.time_ns())
         return span
 
-    def their_span() -> Any:
-        span = theirs.start_span("GET", kind=SpanKind.SERVER)
-        span.set_attributes({**KIND, **AROUND, **OWN})
+    def record_sdk_span() -> Any:
+        span = SDK_TRACER.start_span("GET", kind=SpanKind.SERVER)
+        span.set_attributes({**COMMON, **PER_CONNECTION, **PER_REQUEST})
         span.update_name("GET /items/{item_id}")
         span.end()
         return span
 
-    own, other = our_span(), their_span()
+    span, sdk_span = record_span(), record_sdk_span()
     attach(context_with(Operation("GET /items/{item_id}"), trace.INVALID_SPAN, Context()))
 
-    def named_work() -> None:
+    def run_operation() -> None:
         with obs.operation("resize"):
             pass
 
-    def named_span() -> None:
-        with OTHERS.start_as_current_span("resize"):
+    def run_sdk_span() -> None:
+        with SDK_TRACER.start_as_current_span("resize"):
             pass
 
     return {
         "bind(order_id=...) in a request": {
-            "ours": lambda: obs.bind(order_id="o-1"),
+            "connectsoft-obs": lambda: obs.bind(order_id="o-1"),
             "structlog.contextvars": lambda: structlog.contextvars.bind_contextvars(order_id="o-1"),
         },
-        "operation() against a span alone": {"ours": named_work, "OpenTelemetry SDK": named_span},
-        "a span, thirteen attributes": {"ours": our_span, "OpenTelemetry SDK": their_span},
-        "its bytes": {
-            "ours": lambda: otlp_encoder.encode_span(own),
-            "official encoder": lambda: encode_spans([other]).SerializeToString(),
+        "operation() compared with a span": {"connectsoft-obs": run_operation, "OpenTelemetry SDK": run_sdk_span},
+        "a span, thirteen attributes": {"connectsoft-obs": record_span, "OpenTelemetry SDK": record_sdk_span},
+        "encoding a span": {
+            "connectsoft-obs": lambda: otlp_encoder.encode_span(span),
+            "official encoder": lambda: encode_spans([sdk_span]).SerializeToString(),
         },
     }
 
 
-def seconds(call: Callable[[], Any]) -> float:
-    """Processor time of a number of calls."""
-    began = time.thread_time()
+def cpu_seconds(call: Callable[[], Any]) -> float:
+    """CPU time of a number of calls."""
+    started = time.thread_time()
     for _ in range(CALLS):
         call()
-    return time.thread_time() - began
+    return time.thread_time() - started
 
 
 def main() -> None:
     """Measure and print."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    for what, sides in cases().items():
-        taken = {name: [seconds(call) for _ in range(1)] for name, call in sides.items()}
-        for _ in range(rounds):
-            for name, call in sides.items():
-                taken[name].append(seconds(call))
+    for title, variants in cases().items():
+        times: dict[str, list[float]] = {name: [] for name in variants}
+        for _ in range(rounds + 1):
+            for name, call in variants.items():
+                times[name].append(cpu_seconds(call))
         ratios = {
-            name: statistics.median(other / own for other, own in zip(values, taken["ours"], strict=True))
-            for name, values in taken.items()
+            name: statistics.median(value / own for value, own in zip(values, times["connectsoft-obs"], strict=True))
+            for name, values in times.items()
         }
-        print(what)
+        print(title)
         for name, ratio in ratios.items():
-            print(f"  {name:<22}{ratio:>6.1f}x   {min(taken[name]) / CALLS * 1e6:.1f} us here")
+            print(f"  {name:<22}{ratio:>6.1f}x   {min(times[name]) / CALLS * 1e6:.1f} us on this machine")
 
 
 if __name__ == "__main__":

@@ -121,12 +121,7 @@ def test_a_collector_that_starts_late_gets_everything() -> None:
     service = Service(f"http://127.0.0.1:{port}")
     service.spans(30)
     wait_for(lambda: service.state == 1, 5)
-    late = FaultyCollector.__new__(FaultyCollector)
-    late.__dict__.update(
-        received=FaultyCollector().received, attempts=0, mode="ok", _listener=None, _open=set(), _port=port
-    )
-    late._listen()
-    with late:
+    with FaultyCollector(port=port) as late:
         wait_for(lambda: len(late.received.spans) == 30, 10)
         service.telemetry.shutdown(2)
 

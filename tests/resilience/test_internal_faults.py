@@ -46,22 +46,23 @@ ENTRY_POINTS = {
     "signals/logs/stdlib.py": "Handler.handle Handler.emit",
     "signals/tracing/global_provider.py": "ProxyTracerProvider.get_tracer ProxyTracer.__init__ ProxyTracer.start_span",
     "signals/tracing/current_span.py": "start_as_current_span",
-    "signals/tracing/provider.py": "Tracer.start_span Provider._to_all",
+    "signals/tracing/provider.py": "Tracer.start_span Provider._pass_to_all",
     "signals/tracing/tracing.py": "Tracing.export_to.<locals>.export",
-    "signals/tracing/span.py": "Span.set_attribute Span._attributes_of_user Span.add_event Span.record_exception Span.end",
+    "signals/tracing/span.py": "Span.set_attribute Span._get_user_attributes Span.add_event Span.record_exception Span.end",
     "signals/metrics/instruments.py": "Counter.add Histogram.record Gauge.set _Recorder._owner",
     "signals/metrics/gc_metrics.py": "GcMetrics.__call__",  # the garbage collector calls it at any point
     "context/current.py": "bind",
     "context/propagation.py": "inject extract",
+    "redaction/strings.py": "safe_str",
     "telemetry/global_state.py": "get_logger",
     "work/jobs.py": "operation Job.run",
-    "work/consumers.py": "Consumer.__call__.<locals>.run Consumer.span_name",
+    "work/consumers.py": "Consumer.__call__.<locals>.run Consumer.process",
     "work/producers.py": "producer Producer.__init__ Producer.__enter__ Producer.begin Producer.__exit__ Producer.end",
     "work/options.py": "validate_name",
-    "work/wrappers.py": "_plain.<locals>.call _coroutine.<locals>.call _limited_coroutine.<locals>.call "
-    "_generator.<locals>.call _steps _async_generator.<locals>.call "
+    "work/wrappers.py": "_wrap_function.<locals>.call _wrap_coroutine.<locals>.call _wrap_coroutine_with_deadline.<locals>.call "
+    "_wrap_generator.<locals>.call _iterate _wrap_async_generator.<locals>.call "
     # A timeout is a feature that the application requests, not telemetry.
-    "with_deadline _trio _task",
+    "with_deadline _current_trio _current_task",
     # A run consists of assignments; begin, end and pause are one OpenTelemetry call each.
     "operations.py": "Operation.__init__",
     "work/run.py": "Run.__init__ Run.__enter__ Run.begin Run.resume Run.pause Run.__exit__ Run.end Run.deadline_ns",
@@ -75,6 +76,7 @@ USED_FOR_REPORTING = (
     "telemetry/global_state.py",
     "telemetry/telemetry.py",
     "internal_telemetry.py",
+    "redaction/",
     "testing/",
 )
 """Modules that count and log internal errors, so that a fault in them may be neither counted nor logged."""

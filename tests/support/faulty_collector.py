@@ -21,13 +21,13 @@ class FaultyCollector:
     (responds with that status), `429:2` (the same with Retry-After), `slow:10` (responds after that many seconds).
     """
 
-    def __init__(self, mode: str = "ok") -> None:
+    def __init__(self, mode: str = "ok", port: int = 0) -> None:
         self.received = ReceivedTelemetry()
         self.request_count = 0
         self.mode = "ok"
         self._listener: socket.socket | None = None
         self._connections: set[socket.socket] = set()
-        self._port = 0
+        self._port = port
         self._listen()
         self.url = f"http://127.0.0.1:{self._port}"
         self.set_mode(mode)
