@@ -1,8 +1,8 @@
-"""arq: every job a run, every enqueuing a span, every worker with endpoints and health.
+"""arq: job metrics and spans for jobs, producer spans, and endpoints and health for workers.
 
-`install(WorkerSettings)` under the class that `arq` runs, and `install(pool)` where jobs are enqueued; the pool that arq
-gives to jobs is installed by itself. What the sender says travels in the job's data beside the arguments, under a key
-that workers without this integration do not read.
+Call `install(WorkerSettings)` below the class that `arq` runs, and `install(pool)` where jobs are enqueued; the pool
+that arq passes to jobs is instrumented automatically. The propagation headers are stored in the data of the job next to
+the arguments, under a key that workers without this integration ignore.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ from connectsoft_obs.work.worker_process import WorkerProcess
 
 SYSTEM = "redis"
 JOB_TIMEOUT = 300.0
-"""arq's own default for `job_timeout`, seconds."""
+"""Default of arq for `job_timeout`, in seconds."""
 
 _KEY = "connectsoft_obs"
 _MARK = "_connectsoft_obs"
-_sent: ContextVar[dict[str, str] | None] = ContextVar("connectsoft-obs-arq-sent", default=None)
-_received: ContextVar[dict[str, str] | None] = ContextVar("connectsoft-obs-arq-received", default=None)
+_sent_headers: ContextVar[dict[str, str] | None] = ContextVar("connectsoft-obs-arq-sent", default=None)
+_received_headers: ContextVar[dict[str, str] | None] = ContextVar("connectsoft-obs-arq-received", default=None)
 
 
 def install(target: Any, **settings: Any) -> None:
-    """Observe the jobs of a settings class, or what is enqueued through a pool. Again changes nothing.
+    """Instrument the worker of a settings class, or a pool that enqueues jobs. Later calls have no effect.
 
     Args:
-        target: the settings class (or dict) of a worker, or the `ArqRedis` pool of whoever enqueues.
+        target: the settings class (or dict) of a worker, or the `ArqRedis` pool that enqueues jobs.
         settings: fields of `Settings` for the worker (`service="reports"`), as `configure()` takes them.
     """
     if isinstance(target, ArqRedis):
         _install_pool(target)
         return
-    held = target if isinstance(target, dict) else vars(target)
-    if _MARK not in held:
+    attributes = target if isinstance(target, dict) else vars(target)
+    if _MARK not in attributes:
         _install_worker(_Options(target), settings)
 
 
 class _Options:
-    """The options of a worker, in a class or in a dict."""
+    """Worker settings in a class or in a dict."""
 
     def __init__(self, target: Any) -> None:
         self._target = target
         self.set(_MARK, True)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """An option."""
+        """Return an option."""
         if isinstance(self._target, dict):
             return self._target.get(name, default)
         return getattr(self._target, name, default)
@@ -82,19 +82,19 @@ def _install_pool(pool: Any) -> None:
     async def enqueue_job(function: str, *args: Any, **kwargs: Any) -> Any:
         queue = kwargs.get("_queue_name") or pool.default_queue_name or default_queue_name
         with Producer(resolve_or_none(), str(queue), SYSTEM) as headers:
-            token = _sent.set(headers)
+            token = _sent_headers.set(headers)
             try:
                 return await enqueue(function, *args, **kwargs)
             finally:
-                _sent.reset(token)
+                _sent_headers.reset(token)
 
-    def serializer(data: dict[str, Any]) -> bytes:
-        headers = _sent.get()
-        written: bytes = serialize({**data, _KEY: headers} if headers and "a" in data and "s" not in data else data)
-        return written
+    def serialize_with_headers(data: dict[str, Any]) -> bytes:
+        headers = _sent_headers.get()
+        content: bytes = serialize({**data, _KEY: headers} if headers and "a" in data and "s" not in data else data)
+        return content
 
     pool.enqueue_job = enqueue_job
-    pool.job_serializer = serializer
+    pool.job_serializer = serialize_with_headers
 
 
 # --- Running ----------------------------------------------------------------------------------------------------------
@@ -102,48 +102,48 @@ def _install_worker(options: _Options, settings: dict[str, Any]) -> None:
     timeout = _seconds(options.get("job_timeout", JOB_TIMEOUT))
     queue = str(options.get("queue_name") or default_queue_name)
     functions = [func(function) for function in options.get("functions") or ()]
-    options.set("functions", [_observed(one, queue, timeout, Trigger.QUEUE) for one in functions])
-    crons = list(options.get("cron_jobs") or ())
-    options.set("cron_jobs", [_observed(one, queue, timeout, Trigger.TIMER) for one in crons])
+    options.set("functions", [_instrument(function, queue, timeout, Trigger.QUEUE) for function in functions])
+    cron_jobs = list(options.get("cron_jobs") or ())
+    options.set("cron_jobs", [_instrument(cron_job, queue, timeout, Trigger.TIMER) for cron_job in cron_jobs])
     deserialize = options.get("job_deserializer") or pickle.loads
 
-    def deserializer(content: bytes) -> dict[str, Any]:
+    def deserialize_headers(content: bytes) -> dict[str, Any]:
         data: dict[str, Any] = deserialize(content)
-        _received.set(data.pop(_KEY, None) or None)
+        _received_headers.set(data.pop(_KEY, None) or None)
         return data
 
-    options.set("job_deserializer", deserializer)
-    _install_life(options, settings)
+    options.set("job_deserializer", deserialize_headers)
+    _install_lifecycle(options, settings)
 
 
-def _install_life(options: _Options, settings: dict[str, Any]) -> None:
-    started, stopped = options.get("on_startup"), options.get("on_shutdown")
-    serving: list[WorkerProcess] = []
+def _install_lifecycle(options: _Options, settings: dict[str, Any]) -> None:
+    startup_hook, shutdown_hook = options.get("on_startup"), options.get("on_shutdown")
+    worker_processes: list[WorkerProcess] = []
 
     async def on_startup(ctx: dict[Any, Any]) -> None:
-        one = WorkerProcess(resolve(**settings))
-        serving.append(one)
-        one.start()
+        worker_process = WorkerProcess(resolve(**settings))
+        worker_processes.append(worker_process)
+        worker_process.start()
         if isinstance(ctx.get("redis"), ArqRedis):
             _install_pool(ctx["redis"])
-        if started is not None:
-            await started(ctx)
+        if startup_hook is not None:
+            await startup_hook(ctx)
 
     async def on_shutdown(ctx: dict[Any, Any]) -> None:
-        for one in serving:
-            one.telemetry.health.drain()
-        if stopped is not None:
-            await stopped(ctx)
-        while serving:
-            serving.pop().stop()
+        for worker_process in worker_processes:
+            worker_process.telemetry.health.drain()
+        if shutdown_hook is not None:
+            await shutdown_hook(ctx)
+        while worker_processes:
+            worker_processes.pop().stop()
 
     options.set("on_startup", on_startup)
     options.set("on_shutdown", on_shutdown)
 
 
-def _observed(one: Any, queue: str, timeout: float, trigger: Trigger) -> Any:
-    """A function or cron job of arq's, whose calls are runs."""
-    coroutine, name, limit = one.coroutine, one.name, one.timeout_s or timeout
+def _instrument(function: Any, queue: str, timeout: float, trigger: Trigger) -> Any:
+    """Return a copy of a function or cron job of arq whose calls are recorded as runs."""
+    coroutine, name, limit = function.coroutine, function.name, function.timeout_s or timeout
 
     @functools.wraps(coroutine)
     async def call(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> Any:
@@ -152,7 +152,7 @@ def _observed(one: Any, queue: str, timeout: float, trigger: Trigger) -> Any:
             name,
             source=(SYSTEM, queue),
             identifier=identifier,
-            headers=_received.get(),
+            headers=_received_headers.get(),
             sent_at=ctx.get("enqueue_time"),
             attempt=int(ctx.get("job_try") or 1),
             trigger=trigger,
@@ -165,7 +165,7 @@ def _observed(one: Any, queue: str, timeout: float, trigger: Trigger) -> Any:
                 mark_retried(run, identifier)
                 raise
 
-    return replace(one, coroutine=call)
+    return replace(function, coroutine=call)
 
 
 def _seconds(value: Any) -> float:

@@ -1,7 +1,7 @@
-"""Celery: every task a run, every publishing a span, every worker and beat with endpoints, health and an orderly end.
+"""Celery: job metrics and spans for tasks, producer spans, and endpoints and health for workers and beat.
 
-`install(app)` where the app is made; the same line serves those who send tasks and those who run them. It uses
-Celery's signals, and wraps `app.send_task`, because no signal tells of a publishing that failed.
+Call `install(app)` where the app is created, in processes that send tasks and in processes that run them. It uses
+Celery's signals and wraps `app.send_task`, because no signal reports a failed publish.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from connectsoft_obs.work.worker_process import WorkerProcess
 
 SYSTEMS = {"amqp": "rabbitmq", "pyamqp": "rabbitmq", "amqps": "rabbitmq", "": "rabbitmq", "rediss": "redis",
            "sentinel": "redis", "sqs": "aws_sqs", "azureservicebus": "servicebus", "gcpubsub": "gcp_pubsub"}  # fmt: skip
-"""`messaging.system` of kombu's transports; others are called what kombu calls them."""
+"""`messaging.system` of kombu's transports; other transports keep their kombu name."""
 
 TRIGGER = "connectsoft-trigger"
 HEARTBEAT_TIMEOUT = 60.0
-"""Seconds that the main loop of a worker, which beats every two, may be silent."""
+"""Seconds without a heartbeat after which the main loop of a worker counts as stalled; it sends one every 2 s."""
 
 _MARK = "_connectsoft_obs"
 _sending: ContextVar[list[Producer] | None] = ContextVar("connectsoft-obs-celery-sending", default=None)
 
 
 def install(app: Any, **settings: Any) -> None:
-    """Observe a Celery app: what it sends, what it runs, and its workers. Again changes nothing.
+    """Instrument a Celery app: the tasks it sends and runs, and its workers. Later calls have no effect.
 
     Args:
         app: the Celery app.
@@ -56,42 +56,42 @@ def install(app: Any, **settings: Any) -> None:
 
 
 class CeleryInstrumentation:
-    """What is connected to one app. Lives as long as the app."""
+    """Signal receivers of one app."""
 
     def __init__(self, app: Any, settings: dict[str, Any]) -> None:
         self._app = app
         self._settings = settings
         self._runs: dict[str, Run] = {}
         self._requests: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-        self._serving: WorkerProcess | None = None
+        self._worker_process: WorkerProcess | None = None
         self._pid = os.getpid()
-        self._beats = self._watched = False
+        self._is_beat = self._has_heartbeat = False
         self._send_task = app.send_task
         app.send_task = self._send
         for signal, receiver in (
-            (signals.before_task_publish, self._publishing),
-            (signals.task_prerun, self._begins),
-            (signals.task_postrun, self._ends),
-            (signals.task_received, self._received),
+            (signals.before_task_publish, self._before_task_publish),
+            (signals.task_prerun, self._on_task_prerun),
+            (signals.task_postrun, self._on_task_postrun),
+            (signals.task_received, self._on_task_received),
             (signals.task_failure, self._on_worker_lost),
-            (signals.task_revoked, self._revoked),
-            (signals.setup_logging, self._logging),
-            (signals.celeryd_init, self._configured),
-            (signals.worker_ready, self._ready),
-            (signals.heartbeat_sent, self._alive),
-            (signals.worker_shutting_down, self._drains),
-            (signals.worker_shutdown, self._stopped),
-            (signals.worker_process_init, self._child_ready),
-            (signals.worker_process_shutdown, self._child_stopped),
-            (signals.beat_init, self._beat_ready),
+            (signals.task_revoked, self._on_task_revoked),
+            (signals.setup_logging, self._on_setup_logging),
+            (signals.celeryd_init, self._on_worker_init),
+            (signals.worker_ready, self._on_worker_ready),
+            (signals.heartbeat_sent, self._on_heartbeat_sent),
+            (signals.worker_shutting_down, self._on_worker_shutting_down),
+            (signals.worker_shutdown, self._on_worker_shutdown),
+            (signals.worker_process_init, self._on_child_init),
+            (signals.worker_process_shutdown, self._on_child_shutdown),
+            (signals.beat_init, self._on_beat_init),
         ):
             signal.connect(receiver, weak=False)
 
     # --- Sending -----------------------------------------------------------------------------------------------------
     def _send(self, *args: Any, **kwargs: Any) -> Any:
-        """`app.send_task`, with whatever it publishes ended when it is over."""
-        opened: list[Producer] = []
-        token = _sending.set(opened)
+        """Call `app.send_task` and end the producer spans of the messages that it published."""
+        producers: list[Producer] = []
+        token = _sending.set(producers)
         error: BaseException | None = None
         try:
             return self._send_task(*args, **kwargs)
@@ -100,20 +100,22 @@ class CeleryInstrumentation:
             raise
         finally:
             _sending.reset(token)
-            for producer in opened:
+            for producer in producers:
                 producer.end(error)
 
-    def _publishing(self, headers: Any = None, exchange: Any = None, routing_key: Any = None, **_: Any) -> None:
-        opened = _sending.get()
-        if not isinstance(headers, dict) or opened is None:
+    def _before_task_publish(
+        self, headers: Any = None, exchange: Any = None, routing_key: Any = None, **_: Any
+    ) -> None:
+        producers = _sending.get()
+        if not isinstance(headers, dict) or producers is None:
             return
         run = self._runs.get(str(headers.get("id")))
         if run is not None and headers.get("retries"):
             headers |= mark_retried(run, str(headers["id"]))
         producer = Producer(resolve_or_none(), str(routing_key or exchange or "celery"), self._system())
         headers |= producer.begin()
-        opened.append(producer)
-        if self._beats:
+        producers.append(producer)
+        if self._is_beat:
             headers[TRIGGER] = Trigger.TIMER.value
 
     def _system(self) -> str:
@@ -121,32 +123,32 @@ class CeleryInstrumentation:
         return SYSTEMS.get(scheme, scheme)
 
     # --- Running -----------------------------------------------------------------------------------------------------
-    def _begins(self, task_id: str = "", task: Any = None, **_: Any) -> None:
+    def _on_task_prerun(self, task_id: str = "", task: Any = None, **_: Any) -> None:
         request = task.request
-        given = {name: request.get(name) for name in (*PROPAGATED_HEADERS, TRIGGER)}
-        delivered = request.delivery_info or {}
+        headers = {name: request.get(name) for name in (*PROPAGATED_HEADERS, TRIGGER)}
+        delivery_info = request.delivery_info or {}
         eager = bool(request.is_eager or request.called_directly)
-        queue = str(delivered.get("routing_key") or delivered.get("exchange") or "celery")
+        queue = str(delivery_info.get("routing_key") or delivery_info.get("exchange") or "celery")
         run = task_run(
             task.name,
             source=None if eager else (self._system(), queue),
             identifier=task_id,
-            headers=given,
+            headers=headers,
             inline=eager,
-            redelivered=bool(delivered.get("redelivered")),
+            redelivered=bool(delivery_info.get("redelivered")),
             attempt=int(request.retries or 0) + 1,
-            trigger=_trigger(given[TRIGGER]),
+            trigger=_trigger(headers[TRIGGER]),
         )
         self._runs[task_id] = run.__enter__()
 
-    def _ends(self, task_id: str = "", state: str | None = None, retval: Any = None, **_: Any) -> None:
+    def _on_task_postrun(self, task_id: str = "", state: str | None = None, retval: Any = None, **_: Any) -> None:
         run = self._runs.pop(task_id, None)
         if run is None:
             return
         error = retval if isinstance(retval, BaseException) and state != "SUCCESS" else None
         if state is None:
-            error = sys.exc_info()[1]  # what ends the process, on its way through
-            if os.getpid() != self._pid:  # the process that has the pool is going to tell
+            error = sys.exc_info()[1]  # the exception that terminates the process, for example SystemExit
+            if os.getpid() != self._pid:  # the main process records the task, in _on_worker_lost
                 run.discard()
                 return
         if state == "RETRY" or (isinstance(error, Reject) and error.requeue):
@@ -157,82 +159,86 @@ class CeleryInstrumentation:
         run.timed_out = isinstance(error, SoftTimeLimitExceeded)
         run.__exit__(type(error) if error is not None else None, error, None)
 
-    def _received(self, request: Any = None, **_: Any) -> None:
-        """In the process that has a pool: what it gave to the pool, for as long as it keeps it itself."""
+    def _on_task_received(self, request: Any = None, **_: Any) -> None:
+        """Keep a weak reference to the request in the main process, which records tasks whose child process is lost."""
         self._requests[str(request.id)] = request
 
     def _on_worker_lost(self, sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
-        """A task whose process was killed: only the process that has the pool can tell."""
+        """Record a task whose child process was killed; only the main process can."""
         if type(exception).__name__ in ("TimeLimitExceeded", "WorkerLostError"):
             self._record_from_pool(str(sender.name), task_id, exception, isinstance(exception, TimeLimitExceeded))
 
-    def _revoked(self, sender: Any = None, request: Any = None, terminated: bool = False, **_: Any) -> None:
-        """A task that somebody had terminated."""
+    def _on_task_revoked(self, sender: Any = None, request: Any = None, terminated: bool = False, **_: Any) -> None:
+        """Record a task that was revoked with `terminate=True`."""
         if terminated:
             self._record_from_pool(str(sender.name), str(request.id), SystemExit(), False)
 
-    def _record_from_pool(self, task: str, task_id: str, error: BaseException, struck: bool) -> None:
+    def _record_from_pool(self, task: str, task_id: str, error: BaseException, timed_out: bool) -> None:
         request = self._requests.pop(task_id, None)
-        if request is None:  # told before: Celery tells of a hard time limit twice
+        if request is None:  # recorded already: Celery reports a hard time limit twice
             return
-        given = request.request_dict
+        message = request.request_dict
         run = task_run(
             task,
             identifier=task_id,
-            headers={name: given.get(name) for name in PROPAGATED_HEADERS},
-            attempt=int(given.get("retries") or 0) + 1,
-            trigger=_trigger(given.get(TRIGGER)),
+            headers={name: message.get(name) for name in PROPAGATED_HEADERS},
+            attempt=int(message.get("retries") or 0) + 1,
+            trigger=_trigger(message.get(TRIGGER)),
         )
-        run.timed_out = struck
+        run.timed_out = timed_out
         if run.begin():
             run.backdate_start(max(0.0, time.time() - request.time_start) if request.time_start else 0.0)
             run.end(error)
 
     # --- Workers -----------------------------------------------------------------------------------------------------
-    def _configured(self, **_: Any) -> None:
+    def _on_worker_init(self, **_: Any) -> None:
         self._pid = os.getpid()
         telemetry = self._telemetry()
         if telemetry is not None:
-            self._serving = WorkerProcess(telemetry)
-            self._serving.join_children()
-            self._declare()
+            self._worker_process = WorkerProcess(telemetry)
+            self._worker_process.join_children()
+            self._declare_schedules()
 
-    def _ready(self, sender: Any = None, **_: Any) -> None:
-        """The pool has been started, so threads may be too."""
-        if self._serving is None:
+    def _on_worker_ready(self, sender: Any = None, **_: Any) -> None:
+        """Start threads after the pool has forked its child processes."""
+        if self._worker_process is None:
             return
-        self._serving.start()
-        self._watched = "solo" not in type(getattr(sender, "pool", None)).__module__  # there the loop does the tasks
-        if self._watched:
-            loop = heartbeat("celery-worker", every=HEARTBEAT_TIMEOUT)
-            loop.is_excused = lambda: getattr(sender, "connection", None) is None  # busy with getting its broker back
+        self._worker_process.start()
+        self._has_heartbeat = (
+            "solo" not in type(getattr(sender, "pool", None)).__module__
+        )  # the solo pool runs tasks in the main loop
+        if self._has_heartbeat:
+            worker_heartbeat = heartbeat("celery-worker", every=HEARTBEAT_TIMEOUT)
+            worker_heartbeat.is_excused = lambda: (
+                getattr(sender, "connection", None) is None
+            )  # the loop is blocked while it reconnects to the broker
 
-    def _alive(self, **_: Any) -> None:
-        if self._serving is not None and self._watched:
+    def _on_heartbeat_sent(self, **_: Any) -> None:
+        if self._worker_process is not None and self._has_heartbeat:
             heartbeat("celery-worker", every=HEARTBEAT_TIMEOUT)
 
-    def _drains(self, **_: Any) -> None:
-        if self._serving is not None:
-            self._serving.telemetry.health.drain()
+    def _on_worker_shutting_down(self, **_: Any) -> None:
+        if self._worker_process is not None:
+            self._worker_process.telemetry.health.drain()
 
-    def _stopped(self, **_: Any) -> None:
-        serving, self._serving = self._serving, None
-        if serving is not None:
-            serving.stop()
+    def _on_worker_shutdown(self, **_: Any) -> None:
+        worker_process, self._worker_process = self._worker_process, None
+        if worker_process is not None:
+            worker_process.stop()
 
-    def _child_ready(self, **_: Any) -> None:
-        if os.getpid() == self._pid:  # a pool without processes of its own
+    def _on_child_init(self, **_: Any) -> None:
+        if os.getpid() == self._pid:  # a pool of threads or greenlets
             return
-        self._serving = None
+        self._worker_process = None
         if (telemetry := self._telemetry()) is not None:
             telemetry.serve()
 
-    def _child_stopped(self, **_: Any) -> None:
+    def _on_child_shutdown(self, **_: Any) -> None:
         if (telemetry := self._telemetry()) is not None:
             telemetry.flush(telemetry.settings.shutdown_timeout)
 
-    def _logging(self, loglevel: Any = None, **_: Any) -> None:
-        """That somebody listens here keeps Celery from putting handlers of its own beside our stream."""
+    def _on_setup_logging(self, loglevel: Any = None, **_: Any) -> None:
+        """Set the log level; a receiver of this signal keeps Celery from adding its own log handlers."""
         if self._telemetry() is not None and isinstance(loglevel, int):
             logging.getLogger().setLevel(loglevel)
 
@@ -243,47 +249,49 @@ class CeleryInstrumentation:
             return resolve_or_none()
 
     # --- Beat --------------------------------------------------------------------------------------------------------
-    def _beat_ready(self, sender: Any = None, **_: Any) -> None:
-        """Beat runs here: what it sends is on a timer, and its loop is vital."""
-        self._beats = True
+    def _on_beat_init(self, sender: Any = None, **_: Any) -> None:
+        """Mark tasks of this process as scheduled, and watch the loop of beat with a heartbeat."""
+        self._is_beat = True
         telemetry = self._telemetry()
         if telemetry is None:
             return
-        self._declare()
+        self._declare_schedules()
         WorkerProcess(telemetry).start()
         scheduler = sender.scheduler
-        tick, pause = scheduler.tick, float(getattr(scheduler, "max_interval", 300) or 300) + HEARTBEAT_TIMEOUT
+        tick, interval = scheduler.tick, float(getattr(scheduler, "max_interval", 300) or 300) + HEARTBEAT_TIMEOUT
 
-        def ticked(*args: Any, **kwargs: Any) -> Any:
-            heartbeat("celery-beat", every=pause)
+        def tick_with_heartbeat(*args: Any, **kwargs: Any) -> Any:
+            heartbeat("celery-beat", every=interval)
             return tick(*args, **kwargs)
 
-        scheduler.tick = ticked
+        scheduler.tick = tick_with_heartbeat
 
-    def _declare(self) -> None:
-        """What beat should send is expected to run: an entry that is the only one of its task."""
+    def _declare_schedules(self) -> None:
+        """Declare the schedules of beat; a task with more than one entry has no single schedule and is left out."""
         entries: dict[str, list[Any]] = {}
         for entry in dict(self._app.conf.beat_schedule or {}).values():
             entries.setdefault(str(entry.get("task")), []).append(entry.get("schedule"))
         for task, schedules in entries.items():
-            planned = (
+            schedule = (
                 _schedule_of_beat_entry(task, schedules[0], str(self._app.timezone)) if len(schedules) == 1 else None
             )
-            if planned is not None:
-                declare_schedule(planned)
+            if schedule is not None:
+                declare_schedule(schedule)
 
 
-def _trigger(word: Any) -> Trigger:
-    return Trigger.TIMER if word == Trigger.TIMER.value else Trigger.QUEUE
+def _trigger(value: Any) -> Trigger:
+    return Trigger.TIMER if value == Trigger.TIMER.value else Trigger.QUEUE
 
 
-def _schedule_of_beat_entry(task: str, when: Any, zone: str) -> JobSchedule | None:
-    """The schedule of a beat entry, where it is one of cron's or an interval."""
+def _schedule_of_beat_entry(task: str, schedule: Any, timezone: str) -> JobSchedule | None:
+    """Return the schedule of a beat entry; None if it is neither a crontab nor an interval."""
     try:
-        if isinstance(when, crontab):
+        if isinstance(schedule, crontab):
             fields = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
-            return JobSchedule(task, " ".join(str(getattr(when, f"_orig_{field}")) for field in fields), zone)
-        interval = every(when).run_every if isinstance(when, int | float) else getattr(when, "run_every", when)
+            return JobSchedule(task, " ".join(str(getattr(schedule, f"_orig_{field}")) for field in fields), timezone)
+        interval = (
+            every(schedule).run_every if isinstance(schedule, int | float) else getattr(schedule, "run_every", schedule)
+        )
         return JobSchedule(task, interval)
     except (ConfigurationError, AttributeError, TypeError):
         return None

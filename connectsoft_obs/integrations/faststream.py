@@ -1,7 +1,7 @@
-"""FastStream: every message a run, every publishing a span, every process with endpoints and health.
+"""FastStream: job metrics and spans for messages, producer spans, and endpoints and health for its processes.
 
-`install(broker)` where the broker is made, for RabbitMQ, Kafka, NATS and Redis brokers alike; `install(app)` for the
-FastStream application gives its process endpoints as well.
+Call `install(broker)` where a RabbitMQ, Kafka, NATS or Redis broker is created, or `install(app)` with the FastStream
+application, which also gives its process the endpoints.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from connectsoft_obs.work.registry import resolve_or_none
 from connectsoft_obs.work.worker_process import WorkerProcess
 
 SYSTEMS = {"rabbit": "rabbitmq", "confluent": "kafka"}
-"""`messaging.system` of FastStream's brokers; others are called what their package is called."""
+"""`messaging.system` of FastStream's brokers; other brokers keep the name of their package."""
 
 _REJECTED = (NackMessage, RejectMessage, SkipMessage)
 _MARK = "_connectsoft_obs"
 
 
 def install(target: Any, **settings: Any) -> None:
-    """Observe a broker, or an application and its broker. Again changes nothing.
+    """Instrument a broker, or an application and its broker. Later calls have no effect.
 
     Args:
         target: the broker, or the `FastStream` application.
@@ -37,34 +37,34 @@ def install(target: Any, **settings: Any) -> None:
         return
     setattr(target, _MARK, True)
     if hasattr(target, "insert_middleware"):
-        target.insert_middleware(_middleware(_system(target)))
+        target.insert_middleware(_middleware_factory(_system(target)))
         return
     if target.broker is not None:
         install(target.broker)
-    serving: list[WorkerProcess] = []
+    worker_processes: list[WorkerProcess] = []
 
-    async def begin() -> None:
-        serving.append(WorkerProcess(resolve(**settings)))
-        serving[-1].start()
+    async def start() -> None:
+        worker_processes.append(WorkerProcess(resolve(**settings)))
+        worker_processes[-1].start()
 
     async def drain() -> None:
-        for one in serving:
-            one.telemetry.health.drain()
+        for worker_process in worker_processes:
+            worker_process.telemetry.health.drain()
 
-    async def end() -> None:
-        while serving:
-            serving.pop().stop()
+    async def stop() -> None:
+        while worker_processes:
+            worker_processes.pop().stop()
 
-    target.after_startup(begin)
+    target.after_startup(start)
     target.on_shutdown(drain)
-    target.after_shutdown(end)
+    target.after_shutdown(stop)
 
 
-def _middleware(system: str) -> Callable[..., BaseMiddleware[Any, Any]]:
-    def make(message: Any, /, *, context: Any) -> BaseMiddleware[Any, Any]:
+def _middleware_factory(system: str) -> Callable[..., BaseMiddleware[Any, Any]]:
+    def create(message: Any, /, *, context: Any) -> BaseMiddleware[Any, Any]:
         return ObservabilityMiddleware(message, context=context, system=system)
 
-    return make
+    return create
 
 
 class ObservabilityMiddleware(BaseMiddleware[Any, Any]):
@@ -75,18 +75,18 @@ class ObservabilityMiddleware(BaseMiddleware[Any, Any]):
         self._system = system
 
     async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: Any) -> Any:
-        """Process a message, observed; what a handler raises to say what becomes of it is raised on."""
-        taken = consumer(self._subscribed(msg), system=self._system, rejects=_REJECTED)
-        acknowledged = None
-        with taken.process(_delivered(msg)):
+        """Process a message and record it; exceptions that acknowledge or reject the message are re-raised."""
+        message_consumer = consumer(self._subscription(msg), system=self._system, rejects=_REJECTED)
+        ack: AckMessage | None = None
+        with message_consumer.process(_to_messages(msg)):
             try:
                 return await call_next(msg)
-            except AckMessage as verdict:
-                acknowledged = verdict
-        raise acknowledged
+            except AckMessage as error:
+                ack = error
+        raise ack
 
     async def publish_scope(self, call_next: Callable[[Any], Awaitable[Any]], cmd: Any) -> Any:
-        """Publish a message, observed."""
+        """Publish a message within a producer span, with its headers."""
         exchange = str(getattr(getattr(cmd, "exchange", None), "name", "") or "")
         count = max(1, len(getattr(cmd, "batch_bodies", ()) or ()))
         with Producer(
@@ -95,19 +95,19 @@ class ObservabilityMiddleware(BaseMiddleware[Any, Any]):
             cmd.headers = {**(cmd.headers or {}), **headers}
             return await call_next(cmd)
 
-    def _subscribed(self, message: Any) -> str:
-        """What the handler subscribed to, which is static; a routing key need not be."""
+    def _subscription(self, message: Any) -> str:
+        """Return the subscription of the handler, which is static; a routing key may not be."""
         handler = self.context.get_local("handler_")
         for name in ("queue", "topics", "channel", "subject", "list", "stream"):
-            found_ = getattr(handler, name, None)
-            if found_:
-                first = found_[0] if isinstance(found_, list | tuple) else found_
+            subscription = getattr(handler, name, None)
+            if subscription:
+                first = subscription[0] if isinstance(subscription, list | tuple) else subscription
                 return str(getattr(first, "name", first))
         return str(getattr(message.raw_message, "routing_key", None) or "faststream")
 
 
-def _delivered(message: Any) -> Any:
-    """A message, or each of a batch, with what FastStream and the library below it know of it."""
+def _to_messages(message: Any) -> Any:
+    """Return a message, or the messages of a batch, with the metadata of FastStream and of its client library."""
     raw = message.raw_message
     if isinstance(raw, list | tuple):
         return [SimpleNamespace(headers=headers) for headers in message.batch_headers or [{}] * len(raw)]

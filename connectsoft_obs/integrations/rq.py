@@ -1,7 +1,7 @@
-"""RQ: every job a run, every enqueuing a span, every worker with endpoints and health.
+"""RQ: job metrics and spans for jobs, producer spans, and endpoints and health for workers.
 
-`install(worker)` before `worker.work()`, `install(queue)` where jobs are enqueued. With the command line:
-`rq worker --job-class connectsoft_obs.integrations.rq.ObservedJob`, which observes jobs and begins no endpoints.
+Call `install(worker)` before `worker.work()`, and `install(queue)` where jobs are enqueued. On the command line,
+`rq worker --job-class connectsoft_obs.integrations.rq.ObservedJob` instruments jobs without endpoints.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from connectsoft_obs.work.worker_process import WorkerProcess, flush_child
 
 SYSTEM = "redis"
 KEY = "connectsoft_obs"
-"""Where what the sender says is kept in a job's `meta`."""
+"""Key of the propagation headers in `Job.meta`."""
 
 ATTEMPT = "connectsoft-attempt"
 HEARTBEAT_TIMEOUT = 60.0
-"""Seconds that a worker may be silent beyond the time it waits for a job."""
+"""Seconds beyond `worker_ttl` without a heartbeat after which a worker counts as stalled."""
 
 _MARK = "_connectsoft_obs"
 
@@ -36,10 +36,10 @@ class WorkHorseKilled(Exception):
 
 
 class ObservedJob(Job):
-    """A job whose performing is a run."""
+    """A job that is recorded as a run."""
 
     def perform(self) -> Any:
-        """Perform it, observed."""
+        """Perform the job and record it."""
         headers = dict(self.meta.get(KEY) or {})
         attempt = int(headers.pop(ATTEMPT, 1))
         run = task_run(
@@ -57,25 +57,27 @@ class ObservedJob(Job):
                 except BaseException as error:
                     run.timed_out = isinstance(error, JobTimeoutException)
                     if self.should_retry:
-                        self._again(mark_retried(run, self.id), attempt)
+                        self._set_next_attempt(mark_retried(run, self.id), attempt)
                     raise
                 if isinstance(result, Retry):
-                    self._again(mark_retried(run, self.id), attempt)
+                    self._set_next_attempt(mark_retried(run, self.id), attempt)
                 return result
         finally:
             telemetry = resolve_or_none()
-            if telemetry is not None and not telemetry.serving:  # a work horse, which ends without saying goodbye
+            if (
+                telemetry is not None and not telemetry.serving
+            ):  # a work horse, which exits without running exit handlers
                 flush_child(telemetry)
 
-    def _again(self, headers: dict[str, str], attempt: int) -> None:
+    def _set_next_attempt(self, headers: dict[str, str], attempt: int) -> None:
         self.meta[KEY] = {**(self.meta.get(KEY) or {}), **headers, ATTEMPT: attempt + 1}
 
 
 def install(target: Any, **settings: Any) -> None:
-    """Observe the jobs of a worker, or what is enqueued into a queue. Again changes nothing.
+    """Instrument the jobs of a worker, or a queue into which jobs are enqueued. Later calls have no effect.
 
     Args:
-        target: a worker that has not begun to work, or a queue.
+        target: a worker that has not been started, or a queue.
         settings: fields of `Settings` for the worker (`service="reports"`), as `configure()` takes them.
     """
     if getattr(target, _MARK, False):
@@ -99,42 +101,46 @@ def _install_queue(queue: Any) -> None:
 
 
 def _install_worker(worker: Any, settings: dict[str, Any]) -> None:
-    serving = WorkerProcess(resolve(**settings))
-    serving.join_children()
-    owner = os.getpid()
+    worker_process = WorkerProcess(resolve(**settings))
+    worker_process.join_children()
+    worker_pid = os.getpid()
     worker.job_class = ObservedJob
     for queue in worker.queues:
         queue.job_class = ObservedJob
         install(queue)
-    beat, teardown, stop = worker.heartbeat, worker.teardown, worker.request_stop
-    killed = worker._work_horse_killed_handler  # noqa: SLF001  the constructor's argument, kept under this name
-    every = float(worker.worker_ttl) + HEARTBEAT_TIMEOUT
+    send_heartbeat, teardown, request_stop = worker.heartbeat, worker.teardown, worker.request_stop
+    killed_handler = worker._work_horse_killed_handler  # noqa: SLF001  set from the constructor argument
+    heartbeat_interval = float(worker.worker_ttl) + HEARTBEAT_TIMEOUT
 
-    def beating(*args: Any, **kwargs: Any) -> Any:
-        if os.getpid() == owner:
-            heartbeat("rq-worker", every=every)
-        return beat(*args, **kwargs)
+    def heartbeat_wrapper(*args: Any, **kwargs: Any) -> Any:
+        if os.getpid() == worker_pid:
+            heartbeat("rq-worker", every=heartbeat_interval)
+        return send_heartbeat(*args, **kwargs)
 
-    def stopping(*args: Any, **kwargs: Any) -> Any:
-        serving.telemetry.health.drain()
-        return stop(*args, **kwargs)
+    def request_stop_wrapper(*args: Any, **kwargs: Any) -> Any:
+        worker_process.telemetry.health.drain()
+        return request_stop(*args, **kwargs)
 
-    def ending(*args: Any, **kwargs: Any) -> Any:
+    def teardown_wrapper(*args: Any, **kwargs: Any) -> Any:
         result = teardown(*args, **kwargs)
-        if os.getpid() == owner:
-            serving.stop()
+        if os.getpid() == worker_pid:
+            worker_process.stop()
         return result
 
-    def horse_killed(job: Any, *rest: Any) -> None:
+    def record_killed_work_horse(job: Any, *rest: Any) -> None:
         headers = dict(job.meta.get(KEY) or {})
         attempt = int(headers.pop(ATTEMPT, 1))
         run = task_run(str(job.func_name), identifier=job.id, headers=headers, attempt=attempt)
         if run.begin():
             run.retried = bool(job.should_retry)
             run.end(WorkHorseKilled(f"the work horse of job {job.id} was killed"))
-        if killed is not None:
-            killed(job, *rest)
+        if killed_handler is not None:
+            killed_handler(job, *rest)
 
-    worker.heartbeat, worker.teardown, worker.request_stop = beating, ending, stopping
-    worker._work_horse_killed_handler = horse_killed  # noqa: SLF001
-    serving.start()
+    worker.heartbeat, worker.teardown, worker.request_stop = (
+        heartbeat_wrapper,
+        teardown_wrapper,
+        request_stop_wrapper,
+    )
+    worker._work_horse_killed_handler = record_killed_work_horse  # noqa: SLF001
+    worker_process.start()

@@ -1,7 +1,7 @@
-"""Azure Service Bus: a span and the headers around what a sender sends.
+"""Azure Service Bus: producer spans and propagation headers for senders.
 
-`install(sender)` after `client.get_queue_sender(...)` or `get_topic_sender(...)`, sync or async. What is received needs
-no installing: `@obs.consumer("audit-events", system="servicebus")` reads the library's messages as they are.
+Call `install(sender)` after `client.get_queue_sender(...)` or `get_topic_sender(...)`, sync or async. Receivers
+need no installation: `@obs.consumer("audit-events", system="servicebus")` reads the messages of the library.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ _MARK = "_connectsoft_obs"
 
 
 def install(sender: Any, **settings: Any) -> None:
-    """Observe what a sender sends: `send_messages` and `schedule_messages`. Again changes nothing.
+    """Instrument `send_messages` and `schedule_messages` of a sender. Later calls have no effect.
 
-    Each message gets the headers in its `application_properties`, unless it has a traceparent already.
+    Adds the headers to the `application_properties` of each message that has no traceparent yet.
 
     Args:
         sender: a `ServiceBusSender`, sync or async.
-        settings: nothing; what a process reports with is said to `configure()` or `worker()`.
+        settings: ignored; pass the settings of a process to `configure()` or `worker()`.
     """
     if getattr(sender, _MARK, False):
         return
     setattr(sender, _MARK, True)
     asynchronous = isinstance(sender, AsyncSender)
     for name in ("send_messages", "schedule_messages"):
-        setattr(sender, name, (_async if asynchronous else _sync)(sender, getattr(sender, name)))
+        setattr(sender, name, (_wrap_async if asynchronous else _wrap_sync)(sender, getattr(sender, name)))
 
 
-def _sync(sender: Any, send: Any) -> Any:
-    def sending(messages: Any, *args: Any, **kwargs: Any) -> Any:
+def _wrap_sync(sender: Any, send: Any) -> Any:
+    def send_with_span(messages: Any, *args: Any, **kwargs: Any) -> Any:
         with Producer(resolve_or_none(), str(sender.entity_name), SYSTEM, _count(messages)) as headers:
-            _carry(messages, headers)
+            _add_headers(messages, headers)
             return send(messages, *args, **kwargs)
 
-    return sending
+    return send_with_span
 
 
-def _async(sender: Any, send: Any) -> Any:
-    async def sending(messages: Any, *args: Any, **kwargs: Any) -> Any:
+def _wrap_async(sender: Any, send: Any) -> Any:
+    async def send_with_span(messages: Any, *args: Any, **kwargs: Any) -> Any:
         with Producer(resolve_or_none(), str(sender.entity_name), SYSTEM, _count(messages)) as headers:
-            _carry(messages, headers)
+            _add_headers(messages, headers)
             return await send(messages, *args, **kwargs)
 
-    return sending
+    return send_with_span
 
 
 def _count(messages: Any) -> int:
@@ -59,10 +59,10 @@ def _count(messages: Any) -> int:
     return 1
 
 
-def _carry(messages: Any, headers: dict[str, str]) -> None:
-    """Put the headers on messages that are still to be encoded; those of a finished batch are bytes already."""
+def _add_headers(messages: Any, headers: dict[str, str]) -> None:
+    """Add the headers to messages that are not encoded yet; a ServiceBusMessageBatch holds encoded messages."""
     for message in messages if isinstance(messages, list | tuple) else [messages]:
         if isinstance(message, ServiceBusMessage):
-            present: dict[Any, Any] = dict(message.application_properties or {})
-            if "traceparent" not in present and b"traceparent" not in present:
-                message.application_properties = {**dict[Any, Any](headers), **present}
+            properties: dict[Any, Any] = dict(message.application_properties or {})
+            if "traceparent" not in properties and b"traceparent" not in properties:
+                message.application_properties = {**dict[Any, Any](headers), **properties}

@@ -1,8 +1,8 @@
-"""Azure Storage Queue: a span around what is sent.
+"""Azure Storage Queue: producer spans for queue clients.
 
-`install(queue_client)`, sync or async. Storage queues have no headers, and what you send stays as it is: where the
-body is a ConnectSoft event envelope its ids are read on the other side, and `obs.inject(envelope)` puts the trace into
-it. What is received needs no installing: `@obs.consumer("reports", system="azure_storage_queue")`.
+Call `install(queue_client)`, sync or async. Storage queues have no headers, and message bodies are not changed: if the
+body is a ConnectSoft event envelope, consumers read its ids, and `obs.inject(envelope)` adds the trace context to it.
+Receivers need no installation: `@obs.consumer("reports", system="azure_storage_queue")`.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ _MARK = "_connectsoft_obs"
 
 
 def install(client: Any, **settings: Any) -> None:
-    """Observe what a queue client sends. Again changes nothing.
+    """Instrument `send_message` of a queue client. Later calls have no effect.
 
     Args:
         client: a `QueueClient`, sync or async.
-        settings: nothing; what a process reports with is said to `configure()` or `worker()`.
+        settings: ignored; pass the settings of a process to `configure()` or `worker()`.
     """
     if getattr(client, _MARK, False):
         return
     setattr(client, _MARK, True)
     send, name = client.send_message, str(client.queue_name)
 
-    def sending(*args: Any, **kwargs: Any) -> Any:
+    def send_with_span(*args: Any, **kwargs: Any) -> Any:
         with Producer(resolve_or_none(), name, SYSTEM):
             return send(*args, **kwargs)
 
-    async def sending_async(*args: Any, **kwargs: Any) -> Any:
+    async def send_with_span_async(*args: Any, **kwargs: Any) -> Any:
         with Producer(resolve_or_none(), name, SYSTEM):
             return await send(*args, **kwargs)
 
-    client.send_message = sending_async if isinstance(client, AsyncQueueClient) else sending
+    client.send_message = send_with_span_async if isinstance(client, AsyncQueueClient) else send_with_span

@@ -1,7 +1,7 @@
-"""taskiq: every task a run, every kick a span, every worker process with endpoints and health.
+"""taskiq: job metrics and spans for tasks, producer spans, and endpoints and health for worker processes.
 
-`install(broker)` where the broker is made. A middleware does it, and `broker.kick` is wrapped, because no middleware is
-told of a kick that failed.
+Call `install(broker)` where the broker is created. It adds a middleware and wraps `broker.kick`, because middlewares are
+not called for a kick that fails.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from connectsoft_obs.work.worker_process import WorkerProcess
 
 SYSTEMS = {"taskiq_redis": "redis", "taskiq_aio_pika": "rabbitmq", "taskiq_nats": "nats", "taskiq_aio_kafka": "kafka",
            "taskiq_aio_sqs": "aws_sqs"}  # fmt: skip
-"""`messaging.system` by the package that a broker comes from; others are called taskiq."""
+"""`messaging.system` by the package of the broker; `taskiq` for others."""
 
 RETRIES = "_retries"
-"""The label in which taskiq's retry middlewares count."""
+"""Label in which the retry middlewares of taskiq store the number of retries."""
 
 _MARK = "_connectsoft_obs"
 _sending: ContextVar[Producer | None] = ContextVar("connectsoft-obs-taskiq-sending", default=None)
 
 
 def install(broker: Any, **settings: Any) -> None:
-    """Observe a broker: what is kicked through it, and the tasks its workers run. Again changes nothing.
+    """Instrument a broker: the tasks it kicks, and the tasks its workers run. Later calls have no effect.
 
     Args:
         broker: the broker.
@@ -44,7 +44,7 @@ def install(broker: Any, **settings: Any) -> None:
     broker.add_middlewares(ObservabilityMiddleware(settings))
     kick = broker.kick
 
-    async def kicked(message: Any) -> None:
+    async def kick_with_span(message: Any) -> None:
         producer = _sending.get()
         _sending.set(None)
         error: BaseException | None = None
@@ -57,33 +57,33 @@ def install(broker: Any, **settings: Any) -> None:
             if producer is not None:
                 producer.end(error)
 
-    broker.kick = kicked
+    broker.kick = kick_with_span
 
 
 class ObservabilityMiddleware(TaskiqMiddleware):
-    """The middleware. Safe for any number of tasks at once."""
+    """Middleware that records tasks. Safe for concurrent tasks of one event loop."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__()
         self._settings = settings
         self._runs: dict[str, Run] = {}
         self._errors: dict[str, BaseException] = {}
-        self._serving: WorkerProcess | None = None
+        self._worker_process: WorkerProcess | None = None
 
     def startup(self) -> None:
-        """A worker begins; whoever only kicks tasks has no endpoints of ours."""
-        if self.broker.is_worker_process and self._serving is None:
-            self._serving = WorkerProcess(resolve(**self._settings))
-            self._serving.start()
+        """Start the endpoints of a worker process; processes that only kick tasks have none."""
+        if self.broker.is_worker_process and self._worker_process is None:
+            self._worker_process = WorkerProcess(resolve(**self._settings))
+            self._worker_process.start()
 
     def shutdown(self) -> None:
-        """The broker is closed."""
-        serving, self._serving = self._serving, None
-        if serving is not None:
-            serving.stop()
+        """Stop the endpoints and export what is left."""
+        worker_process, self._worker_process = self._worker_process, None
+        if worker_process is not None:
+            worker_process.stop()
 
     def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
-        """A task is about to be kicked: give it what to carry."""
+        """Start the producer span and add its headers to the labels of the task."""
         run = self._runs.get(message.task_id)
         headers = {} if run is None else mark_retried(run, message.task_id)
         producer = Producer(resolve_or_none(), self._queue(), self._system())
@@ -92,7 +92,7 @@ class ObservabilityMiddleware(TaskiqMiddleware):
         return message
 
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
-        """A task begins, in the asyncio task that runs it."""
+        """Start the run of a task, in the asyncio task that executes it."""
         labels = message.labels
         run = task_run(
             message.task_name,
@@ -107,11 +107,11 @@ class ObservabilityMiddleware(TaskiqMiddleware):
         return message
 
     def post_execute(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
-        """A task has ended."""
+        """End the run of a task."""
         self._end(message.task_id, result.error)
 
     def on_error(self, message: TaskiqMessage, result: TaskiqResult[Any], exception: BaseException) -> None:
-        """A task has failed; what a retry leaves of it in the result is not what it failed with."""
+        """Keep the exception of a failed task; a retry middleware replaces it in the result."""
         run = self._runs.get(message.task_id)
         if run is not None:
             self._errors[message.task_id] = exception
