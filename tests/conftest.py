@@ -1,4 +1,4 @@
-"""What every test has: an environment without settings of ours."""
+"""Fixtures for every test: an environment without settings, and no bound attributes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import pytest
 
 from connectsoft_obs.context import isolated_bindings
 
-hypothesis.settings.register_profile("shared", deadline=None)  # how long an example takes says who else runs
+hypothesis.settings.register_profile("shared", deadline=None)  # durations depend on the load of the machine
 hypothesis.settings.load_profile("shared")
 
 pytest_plugins = ["support.service_client"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts what runs in its background without Ctrl-C, and services of ours would inherit that.
+    # Background jobs of a shell ignore SIGINT, and the services that tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
-def _nothing_bound() -> Iterator[None]:
-    """What one test binds outside of any operation is not on the lines of the next."""
+def _isolated_bindings() -> Iterator[None]:
+    """Attributes that a test binds outside an operation do not appear in the next test."""
     with isolated_bindings():
         yield
 

@@ -64,12 +64,15 @@ class AccessLog:
         """Write the line of a finished request. It contains neither path parameters nor the query."""
         template = series.log_template or self._compile_template(series, request)
         level = series.log_level
-        bound = self._sampling_bound
         if self._slow_threshold is not None and seconds >= self._slow_threshold and not request.stream_kind:
             level = max(level, WARNING)
         elif not level:
             return
-        elif bound is not None and request.outcome is Outcome.SUCCESS and request.span.ids[8:16] >= bound:
+        elif (
+            self._sampling_bound is not None
+            and request.outcome is Outcome.SUCCESS
+            and request.span.ids[8:16] >= self._sampling_bound
+        ):
             self._internal_telemetry.count_dropped(Signal.LOGS, "sampled")
             return
         fields: dict[str, Any] | None = None

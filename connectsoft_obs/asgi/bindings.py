@@ -63,8 +63,9 @@ def encode_fixed_attributes(values: tuple[str, float, int]) -> bytes:
         encoded_path = _path_prefix[length] + raw
     else:
         encoded_path = protobuf.key_value(_ATTRIBUTES_FIELD, URL_PATH, path)
-    encoded_size = _encoded_sizes.get(size) or _encode_size(size)
-    return b"".join((encoded_path, _first_byte_prefix, _pack_double(first_byte), encoded_size))
+    return b"".join(
+        (encoded_path, _first_byte_prefix, _pack_double(first_byte), _encoded_sizes.get(size) or _encode_size(size))
+    )
 
 
 def _encode_size(size: int) -> bytes:
@@ -126,7 +127,7 @@ class BoundSeries:
         label_values = {name: str(value) for name, value in attributes.items()}
         label_values |= {STREAM_KIND: stream_kind, OUTCOME: outcome.value}
         labels = tuple(label_values.get(label, "") for label in family.metric.labels)
-        self.duration: Histogram = family.histogram(*labels)
+        self.duration: Histogram = family.histogram_series(*labels)
         self.has_own_series: bool = labels in family.children
         self.slo_counter: BoundCounter | None = telemetry.slo_counter(family.metric, label_values, outcome)
         self.log_template: LineTemplate | None = None
@@ -188,7 +189,7 @@ class RequestProtocolCache:
         self._by_attributes: dict[tuple[str, str, str, str], RequestProtocol] = {}
         self.by_scope: dict[tuple[Any, Any, Any], RequestProtocol] = {}
         """By method, scheme and version of the ASGI scope, for those that equal the attribute values."""
-        self._active_requests.number("GET", "http")  # the series exists with value 0 before the first request
+        self._active_requests.number_series("GET", "http")  # the series exists with value 0 before the first request
 
     def find(self, scope: Scope, scheme: str | None = None) -> RequestProtocol:
         """Return the protocol of a request; `scheme` is the one that a trusted proxy has reported, if any."""
@@ -204,9 +205,9 @@ class RequestProtocolCache:
         protocol = self._by_attributes.get(key)
         if protocol is None:
             if stream_kind:
-                active_series = self._active_streams.number(stream_kind)
+                active_series = self._active_streams.number_series(stream_kind)
             else:
-                active_series = self._active_requests.number(method, scheme)
+                active_series = self._active_requests.number_series(method, scheme)
             protocol = self._by_attributes[key] = RequestProtocol(method, scheme, version, active_series)
         if scope_key == key[1:] and not stream_kind:
             self.by_scope[scope_key] = protocol

@@ -190,8 +190,12 @@ class RequestInstrumentation:
         for name, value in headers:
             length = len(name)  # cheaper than the name in lower case
             if length == 12:
-                is_stream = value and value[0] in _LETTER_T and value[:17].lower() == EVENT_STREAM
-                if is_stream and name.lower() == b"content-type":
+                if (
+                    value
+                    and value[0] in _LETTER_T
+                    and value[:17].lower() == EVENT_STREAM
+                    and name.lower() == b"content-type"
+                ):
                     self._switch_to_event_stream(request)
             elif length == 16 and name.lower() == b"x-correlation-id":
                 has_correlation_id = True
@@ -207,8 +211,7 @@ class RequestInstrumentation:
             headers = message["headers"]
         if has_correlation_id:
             return message
-        correlation_id = request.correlation_id
-        value = correlation_id.encode("latin-1") if correlation_id else request.hex_ids[0]
+        value = request.correlation_id.encode("latin-1") if request.correlation_id else request.hex_ids[0]
         return {**message, "headers": [*headers, (b"x-correlation-id", value)]}
 
     def _sampling_attributes(self, request: HttpRequest) -> dict[str, Any]:
@@ -225,5 +228,5 @@ class RequestInstrumentation:
         if not request.stream_kind:
             request.stream_kind = "sse"
             request.active_series.add(-1)
-            request.active_series = self._active_streams.number("sse")
+            request.active_series = self._active_streams.number_series("sse")
             request.active_series.add(1)

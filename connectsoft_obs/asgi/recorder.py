@@ -79,8 +79,15 @@ class RequestRecorder:
                 if first_byte_ns and size:
                     fixed_values = (request.scope["path"], (first_byte_ns - request.start_ns) / 1e9, size)
                 own = self._own_attributes(request, series, fixed_values)
-            client = request.client.span_attributes
-            span.finish(series.span_name, series.span_attributes, client, own, series.is_error, now_ns, fixed_values)
+            span.finish(
+                series.span_name,
+                series.span_attributes,
+                request.client.span_attributes,
+                own,
+                series.is_error,
+                now_ns,
+                fixed_values,
+            )
         self._access_log.write(request, series, seconds, now_ns)
 
     def _find_series(self, request: HttpRequest, route: str) -> BoundSeries:

@@ -1,4 +1,4 @@
-"""The demo itself: start the service, let customers in, draw the picture, stop cleanly."""
+"""Starts the demo service, sends requests to it, and shows its health, metrics, logs and traces."""
 
 from __future__ import annotations
 
@@ -18,35 +18,42 @@ if TYPE_CHECKING:
     from connectsoft_obs.demo.collector import Collector
     from connectsoft_obs.demo.traffic import Traffic
 
-_BURST = 300
+_REQUEST_COUNT = 300
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the demo; exit code 0 when the service counted what the client sent."""
+    """Run the demo. The exit code is 0 if the service counted all requests of the client, 2 if a dependency is missing."""
     parser = argparse.ArgumentParser(prog="connectsoft-obs demo", description=__doc__)
-    parser.add_argument("--once", action="store_true", help=f"{_BURST} requests, a summary, and the end")
+    parser.add_argument("--once", action="store_true", help=f"send {_REQUEST_COUNT} requests, print a summary and exit")
     options = parser.parse_args(arguments)
     try:
-        import httpx  # noqa: F401  asked for before anything is started
+        import httpx  # noqa: F401  fail before any process is started
         import uvicorn  # noqa: F401
     except ImportError as error:
         print(f"the demo needs {error.name}: pip install 'connectsoft-obs[demo]'", file=sys.stderr)
         return 2
     with Demo(options.once) as demo:
-        return demo.once() if options.once else demo.watch()
+        return demo.run_once() if options.once else demo.run_until_interrupted()
 
 
 class Demo:
-    """A service process, a collector and a client, for as long as the context lasts."""
+    """A context manager that runs a service process, a collector and a client.
+
+    Args:
+        bounded: whether the client stops after a fixed number of requests.
+
+    Raises:
+        SystemExit: the service did not become ready.
+    """
 
     def __init__(self, bounded: bool) -> None:
         from connectsoft_obs.demo.collector import Collector
         from connectsoft_obs.demo.traffic import Traffic
 
         self._collector: Collector = Collector()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
         self.url: str = f"http://127.0.0.1:{port}"
         environment = {
             **os.environ,
@@ -58,7 +65,7 @@ class Demo:
             "PYTHONUNBUFFERED": "1",
         }
         command = [sys.executable, "-m", "uvicorn", "connectsoft_obs.demo.service:app", "--port", str(port)]
-        self._process = subprocess.Popen(  # noqa: S603  our own interpreter and our own module
+        self._process = subprocess.Popen(  # noqa: S603  runs a module of this package
             command,
             env=environment,
             stdout=subprocess.PIPE,
@@ -66,17 +73,17 @@ class Demo:
             text=True,
             start_new_session=True,
         )
-        self._said: list[str] = []
-        threading.Thread(target=self._listen, daemon=True).start()
-        self._await_ready()
-        self._began = time.monotonic()
-        self._traffic: Traffic = Traffic(self.url, 100 if bounded else 25, _BURST if bounded else None)
+        self._output_lines: list[str] = []
+        threading.Thread(target=self._read_output, daemon=True).start()
+        self._wait_until_ready()
+        self._start_time = time.monotonic()
+        self._traffic: Traffic = Traffic(self.url, 100 if bounded else 25, _REQUEST_COUNT if bounded else None)
 
     def __enter__(self) -> Demo:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop client, service and collector, in this order."""
+        """Stop the client, the service and the collector, in this order."""
         self._traffic.stop()
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
@@ -86,54 +93,54 @@ class Demo:
             self._process.kill()
         self._collector.close()
 
-    def once(self) -> int:
-        """A bounded burst and its summary."""
-        self._traffic.done.wait(60)
-        sent = self._traffic.sent.total()
+    def run_once(self) -> int:
+        """Wait for a fixed number of requests and print a summary; returns the exit code."""
+        self._traffic.finished.wait(60)
+        sent = self._traffic.responses.total()
         deadline = time.monotonic() + 10
-        while self._collector.spans < sent and time.monotonic() < deadline:
+        while self._collector.span_count < sent and time.monotonic() < deadline:
             time.sleep(0.05)
-        print("\n".join(self._picture(6)))
-        from connectsoft_obs.demo.render import routes
+        print("\n".join(self._render(6)))
+        from connectsoft_obs.demo.render import parse_routes
 
-        counted = sum(route.requests for route in routes(self._get("/metrics").decode()).values())
-        lines = sum('"logger":"connectsoft_obs.access"' in line for line in list(self._said))
+        counted = sum(route.requests for route in parse_routes(self._get("/metrics").decode()).values())
+        access_lines = sum('"logger":"connectsoft_obs.access"' in line for line in list(self._output_lines))
         print(
-            f"\nthe client sent {sent} requests; the service counted {counted:.0f}, wrote {lines} access lines "
-            f"and exported {self._collector.spans} spans and {len(self._collector.metrics)} metrics"
+            f"\nthe client sent {sent} requests; the service counted {counted:.0f}, wrote {access_lines} access log lines "
+            f"and exported {self._collector.span_count} spans and {len(self._collector.metric_names)} metrics"
         )
-        return 0 if sent == counted == lines else 1
+        return 0 if sent == counted == access_lines else 1
 
-    def watch(self) -> int:
-        """Draw the picture every second until Ctrl-C."""
+    def run_until_interrupted(self) -> int:
+        """Show the telemetry every second until Ctrl-C; returns the exit code."""
         with contextlib.suppress(KeyboardInterrupt):
             while self._process.poll() is None:
                 clear = "\x1b[2J\x1b[H" if sys.stdout.isatty() else "\n"
-                print(clear + "\n".join([*self._picture(8), "", "Ctrl-C stops it"]), flush=True)
+                print(clear + "\n".join([*self._render(8), "", "press Ctrl-C to stop"]), flush=True)
                 time.sleep(1)
         print("\nstopping")
         return 0
 
-    def _picture(self, lines: int) -> list[str]:
+    def _render(self, max_log_lines: int) -> list[str]:
         from connectsoft_obs.demo import render
 
         page = self._get("/metrics").decode()
         return [
             f"demo-shop on {self.url}",
             f"  health   {self.url}/health/ready   {self.url}/health/live   {self.url}/health/startup",
-            f"  metrics  {self.url}/metrics        what is running  {self.url}/info",
+            f"  metrics  {self.url}/metrics        info  {self.url}/info",
             "",
             "METRICS (scraped from /metrics)",
-            *render.table(render.routes(page), time.monotonic() - self._began),
+            *render.format_routes(render.parse_routes(page), time.monotonic() - self._start_time),
             "",
             "TRACES (received over OTLP)",
-            *render.tree(self._collector.last_trace()),
+            *render.format_trace(self._collector.largest_trace()),
             "",
-            "LOGS (standard output, one JSON object a line)",
-            *render.lines(self._said, lines),
+            "LOGS (standard output, one JSON object per line)",
+            *render.format_last_lines(self._output_lines, max_log_lines),
             "",
             "HEALTH (/health/ready)",
-            render.health(self._get("/health/ready")),
+            render.format_health(self._get("/health/ready")),
         ]
 
     def _get(self, path: str) -> bytes:
@@ -141,14 +148,14 @@ class Demo:
 
         return httpx.get(self.url + path, timeout=5).content
 
-    def _listen(self) -> None:
+    def _read_output(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._said.append(line)
-            if len(self._said) > 5000:
-                del self._said[:1000]
+            self._output_lines.append(line)
+            if len(self._output_lines) > 5000:
+                del self._output_lines[:1000]
 
-    def _await_ready(self) -> None:
+    def _wait_until_ready(self) -> None:
         import httpx
 
         deadline = time.monotonic() + 20
@@ -159,5 +166,5 @@ class Demo:
             time.sleep(0.05)
         self._collector.close()
         self._process.kill()
-        message = f"the demo service did not start: {''.join(self._said[-5:])}"
+        message = f"the demo service did not become ready: {''.join(self._output_lines[-5:])}"
         raise SystemExit(message)

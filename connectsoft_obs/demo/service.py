@@ -1,4 +1,4 @@
-"""The service of the demo: a small shop, as a developer would write it, with the one line of this package."""
+"""The service of the demo: a small shop that is instrumented with one line."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from connectsoft_obs.signals.logs import Logger
 
 log: Logger = obs.get_logger("shop")
 tracer: trace.Tracer = trace.get_tracer("shop")
-dice: random.Random = random.Random(7)  # noqa: S311  a demo
+generator: random.Random = random.Random(7)  # noqa: S311  not for cryptography
 
 
 @obs.readiness_check("warehouse", timeout=1.0)
 async def warehouse() -> None:
-    """The warehouse answers; in a real service this would be `await pool.fetchval("select 1")`."""
+    """Simulate a database query; a real check would be `await pool.fetchval("select 1")`."""
     await asyncio.sleep(0.001)
 
 
 async def order(request: Request) -> Response:
-    """Show an order: two steps, each a span."""
+    """Return an order; each of the two steps is a span."""
     number = int(request.path_params["id"])
     obs.bind(tenant_id=f"tenant-{number % 3}", order_id=number)
     with tracer.start_as_current_span("load order"):
-        await asyncio.sleep(dice.uniform(0.001, 0.004))
-    with tracer.start_as_current_span("price order"), tracer.start_as_current_span("ask tax service"):
-        await asyncio.sleep(dice.uniform(0.002, 0.01))
+        await asyncio.sleep(generator.uniform(0.001, 0.004))
+    with tracer.start_as_current_span("price order"), tracer.start_as_current_span("request tax rate"):
+        await asyncio.sleep(generator.uniform(0.002, 0.01))
     if number % 50 == 13:
         log.warning("order is on hold", reason="address")
         raise HTTPException(409)
@@ -41,18 +41,18 @@ async def order(request: Request) -> Response:
 
 
 async def checkout(_: Request) -> Response:
-    """Take an order; one in thirty fails, so that there is something to see."""
+    """Place an order; one request in thirty fails, to show errors."""
     with obs.operation("reserve-stock"):
-        await asyncio.sleep(dice.uniform(0.005, 0.03))
-    if dice.random() < 1 / 30:
-        message = "payment provider answered 502"
+        await asyncio.sleep(generator.uniform(0.005, 0.03))
+    if generator.random() < 1 / 30:
+        message = "payment provider returned 502"
         raise RuntimeError(message)
     log.info("order placed", total=99.5)
     return JSONResponse({"placed": True}, status_code=201)
 
 
 async def browse(_: Request) -> Response:
-    """List products."""
+    """Return the products."""
     return JSONResponse([{"sku": "A1"}, {"sku": "B2"}])
 
 

@@ -16,7 +16,7 @@ from connectsoft_obs.endpoints.messages import EndpointRequest, EndpointResponse
 from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.signals.metrics import CooperativePause, exposition, process_metrics
 from connectsoft_obs.signals.metrics.bridges import name_conflicts, prometheus_client
-from connectsoft_obs.signals.metrics.bridges.otel_sdk import warn_of_instruments
+from connectsoft_obs.signals.metrics.bridges.otel_sdk import warn_meter_api_not_aggregated
 from connectsoft_obs.signals.metrics.exposition import Exposition
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import SERVICE_INSTANCE_ID
@@ -55,9 +55,9 @@ class MetricsPage:
         with self._lock:
             parts = self._render(openmetrics)
         if names:
-            parts = [exposition.restricted(part, names) for part in parts]
+            parts = [exposition.filter_samples(part, names) for part in parts]
         body = "".join([*parts, "# EOF\n" if openmetrics else ""]).encode("utf-8", "replace")
-        content_type = exposition.OPENMETRICS if openmetrics else exposition.TEXT
+        content_type = exposition.OPENMETRICS_CONTENT_TYPE if openmetrics else exposition.TEXT_CONTENT_TYPE
         headers: tuple[tuple[bytes, bytes], ...] = ((b"vary", b"accept, accept-encoding"),)
         if len(body) > _MIN_GZIP_SIZE and accepts_gzip(request.headers.get(b"accept-encoding", b"").decode("latin-1")):
             # Level 1: half the time of the default for a page a tenth larger; zlib releases the GIL.
@@ -68,32 +68,32 @@ class MetricsPage:
 
     def _render(self, openmetrics: bool) -> list[str]:
         telemetry, pause = self._telemetry, CooperativePause()
-        workers = telemetry.metrics.workers
+        workers = telemetry.metrics.worker_group
         own_families = telemetry.metrics.collect_all_workers(pause, exemplars=openmetrics)
         own_families += (
-            process_metrics.threads()
+            process_metrics.thread_snapshots()
             if workers is None
-            else process_metrics.sum_over_processes(workers.supervisor, workers.pids())
+            else process_metrics.process_snapshots(workers.supervisor_pid, workers.pids())
         )
-        used_names, conflicts = name_conflicts.taken_by(own_families), telemetry.meters.twins
-        otel_families = conflicts.page(
-            telemetry.meters.snapshots(used_names), used_names, name_conflicts.of_snapshot, "the Meter API"
+        used_names, conflicts = name_conflicts.names_in_use(own_families), telemetry.meters.name_conflicts
+        otel_families = conflicts.filter_unique(
+            telemetry.meters.snapshots(used_names), used_names, name_conflicts.snapshot_names, "the Meter API"
         )
         if otel_families and workers is not None:
-            warn_of_instruments(telemetry.internal_telemetry)
-        client_families = prometheus_client.families(
-            self._record_collector_error, page=True, shared=workers is not None
+            warn_meter_api_not_aggregated(telemetry.internal_telemetry)
+        client_families = prometheus_client.collect_families(
+            self._record_collector_error, aggregate=True, exclude_per_process=workers is not None
         )
-        client = conflicts.page(client_families, used_names, name_conflicts.of_client, prometheus_client.SCOPE)
+        client = conflicts.filter_unique(client_families, used_names, name_conflicts.client_family_names, prometheus_client.SCOPE_NAME)
         attributes = telemetry.identity.attributes
         # The workers are one target. Attributes that differ between them would make it another target at each scrape.
         target = {
             name: str(value) for name, value in attributes.items() if workers is None or name not in _PROCESS_ATTRIBUTES
         }
         return [
-            exposition.info("target", "Target metadata", target, openmetrics),
-            *self._expositions[openmetrics].families(own_families, pause),
-            *Exposition(openmetrics).families(otel_families, pause),
+            exposition.format_info("target", "Target metadata", target, openmetrics),
+            *self._expositions[openmetrics].format_families(own_families, pause),
+            *Exposition(openmetrics).format_families(otel_families, pause),
             *_render_client_families(client, openmetrics, pause),
         ]
 

@@ -35,7 +35,7 @@ class SideListener:
     def __init__(self, telemetry: Telemetry, host: str, port: int) -> None:
         self._telemetry = telemetry
         self._address = (host, port)
-        self._has_warned = telemetry.metrics.workers is not None
+        self._has_warned = telemetry.metrics.worker_group is not None
         self._closed = threading.Event()
         self._server: EndpointServer | None = None
         self._thread: threading.Thread | None = None

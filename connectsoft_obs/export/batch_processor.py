@@ -34,18 +34,18 @@ class BatchProcessor(Generic[T]):
     Args:
         signal: the exported signal.
         transport: creates the transport, in the exporter thread.
-        gather: makes piles of items.
-        pack: makes a request of piles.
-        ledger: counts what is dropped.
-        limit: items that wait at most; further ones are dropped.
-        batch: items in one request at most.
-        delay: seconds an item waits at most before an attempt to send it.
+        encode: encodes items into chunks.
+        build_request: builds a request from chunks.
+        internal_telemetry: counts dropped items and internal errors.
+        max_queue_size: maximum number of queued items; further items are dropped.
+        max_batch_size: maximum number of items in one request.
+        schedule_delay: maximum seconds between two export attempts while items are queued.
         timeout: seconds for one request.
-        observe: told signal, outcome and seconds of each request.
-        changed: told when the breaker's state changes, with the reason.
-        refill: called before each batch, for signals that are collected rather than queued.
-        name: name of the thread and in health details; the signal by default.
-        accepted: told what has arrived.
+        record_export: called with signal, outcome and seconds of each request.
+        on_state_change: called with the new state of the circuit breaker and the reason.
+        collect: called before each batch, for signals that are collected instead of queued.
+        name: name in thread names and health details; the signal by default.
+        on_accepted: called with the items that the destination accepted.
     """
 
     def __init__(  # noqa: PLR0913  one parameter per collaborator

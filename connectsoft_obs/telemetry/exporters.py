@@ -34,7 +34,7 @@ from connectsoft_obs.signals.metrics import (
 )
 from connectsoft_obs.signals.metrics import otlp_encoder as metrics_encode
 from connectsoft_obs.signals.metrics.bridges import name_conflicts, prometheus_client
-from connectsoft_obs.signals.metrics.delta_temporality import DeltaTracker, Part
+from connectsoft_obs.signals.metrics.delta_temporality import DeltaTracker, DeltaBatch
 from connectsoft_obs.signals.tracing import Tracing
 from connectsoft_obs.vocabulary import (
     EXPORT_DURATION,
@@ -145,7 +145,7 @@ class Exporters:
                 1,
                 settings.metric_interval,
                 collect=self._collect_deltas,
-                on_accepted=lambda parts: self._deltas.arrived(chunks.iter_items(parts)),
+                on_accepted=lambda parts: self._deltas.mark_exported(chunks.iter_items(parts)),
             )
         if (destination := create_application_insights(settings, Signal.LOGS)) is not None:
             processor = self._add_queue_processor(
@@ -210,7 +210,7 @@ class Exporters:
         )
         self.processors.append(processor)
         self.addresses.append(f"{destination.signal.value} to {destination.address}")
-        self._metrics.family(EXPORTER_STATUS).number(destination.signal.value).set(_STATES.index(ExporterState.CLOSED))
+        self._metrics.family(EXPORTER_STATUS).number_series(destination.signal.value).set(_STATES.index(ExporterState.CLOSED))
         return processor
 
     def _collect_requests(self) -> list[bytes]:
@@ -219,44 +219,44 @@ class Exporters:
         own, external, names_in_use = self._collect_families(pause)
         return [
             *self._encode_requests(SCOPE, __version__, own),
-            *self._encode_requests(prometheus_client.SCOPE, "", external),
+            *self._encode_requests(prometheus_client.SCOPE_NAME, "", external),
             *self._meters.otlp_requests(names_in_use),
         ]
 
-    def _collect_deltas(self) -> list[Part]:
+    def _collect_deltas(self) -> list[DeltaBatch]:
         """Changes of the metrics of this process since the last accepted export."""
         pause = CooperativePause()
         own, external, names_in_use = self._collect_families(pause)
         scopes = [
             (SCOPE, __version__, own),
-            (prometheus_client.SCOPE, "", external),
+            (prometheus_client.SCOPE_NAME, "", external),
             ("", "", self._meters.snapshots(names_in_use)),
         ]
-        return self._deltas.parts(scopes, self._metrics.started_ns, time.time_ns(), pause)
+        return self._deltas.build_batches(scopes, self._metrics.started_ns, time.time_ns(), pause)
 
     def _collect_families(self, pause: CooperativePause) -> tuple[list[Snapshot], list[Snapshot], set[str]]:
         """Own families, those of prometheus_client, and the names that OTel API instruments cannot use."""
         own = self._metrics.snapshots(pause)
-        names_in_use = name_conflicts.taken_by(own)
-        collected = prometheus_client.families(
+        names_in_use = name_conflicts.names_in_use(own)
+        collected = prometheus_client.collect_families(
             lambda error: self._internal_telemetry.record_error("metrics.collector", error)
         )
-        external = self._meters.twins.without_conflicts(
-            collected, names_in_use, name_conflicts.of_client, prometheus_client.SCOPE
+        external = self._meters.name_conflicts.filter_conflicts(
+            collected, names_in_use, name_conflicts.client_family_names, prometheus_client.SCOPE_NAME
         )
-        return [*own, *process_metrics.threads()], prometheus_client.snapshots(external), names_in_use
+        return [*own, *process_metrics.thread_snapshots()], prometheus_client.snapshots(external), names_in_use
 
     def _encode_requests(self, scope: str, version: str, snapshots: Sequence[Snapshot]) -> list[bytes]:
         metrics = self._metrics
-        encoded = metrics_encode.metrics(snapshots, metrics.started_ns, time.time_ns(), CooperativePause())
+        encoded = metrics_encode.encode_metrics(snapshots, metrics.started_ns, time.time_ns(), CooperativePause())
         schema = SCHEMA_URL if version else None
         return [
             otlp_request.request(self._attributes(), SCHEMA_URL, otlp_request.scope(scope, version, schema, [part]))
-            for part in metrics_encode.parts(encoded)
+            for part in metrics_encode.split_requests(encoded)
         ]
 
     def _record_export(self, signal: Signal, outcome: str, seconds: float) -> None:
-        self._metrics.family(EXPORT_DURATION).histogram(signal.value, outcome).observe(seconds)
+        self._metrics.family(EXPORT_DURATION).histogram_series(signal.value, outcome).observe(seconds)
 
     def _on_state_change(
         self, destination: Destination | ApplicationInsightsDestination, state: ExporterState, reason: str
@@ -264,7 +264,7 @@ class Exporters:
         worst = max(
             _STATES.index(processor.state) for processor in self.processors if processor.signal is destination.signal
         )
-        self._metrics.family(EXPORTER_STATUS).number(destination.signal.value).set(worst)
+        self._metrics.family(EXPORTER_STATUS).number_series(destination.signal.value).set(worst)
         fields = {"signal": destination.signal.value, "endpoint": destination.address, "reason": reason}
         if state is ExporterState.OPEN:
             self._log(WARNING, "export failed; retrying (telemetry is buffered)", fields)

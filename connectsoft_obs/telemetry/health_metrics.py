@@ -18,8 +18,8 @@ class HealthMetrics:
 
     def set(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
         """Set a gauge, or a state by its position."""
-        self._metrics.family(metric).number(*labels).set(value)
+        self._metrics.family(metric).number_series(*labels).set(value)
 
     def observe(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
         """Observe a value in a histogram."""
-        self._metrics.family(metric).histogram(*labels).observe(value)
+        self._metrics.family(metric).histogram_series(*labels).observe(value)

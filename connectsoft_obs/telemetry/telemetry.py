@@ -21,9 +21,9 @@ from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs import LogPipeline, StdoutWriter
 from connectsoft_obs.signals.logs.levels import INFO, WARNING
 from connectsoft_obs.signals.logs.runtime_levels import RuntimeLevels
-from connectsoft_obs.signals.metrics import DEFINED, GcMetrics, MetricRegistry, OtelMeterBridge
-from connectsoft_obs.signals.metrics.bridges.otel_sdk import warn_of_instruments
-from connectsoft_obs.signals.metrics.bridges.prometheus_client import warn_of_plain_families
+from connectsoft_obs.signals.metrics import USER_METRICS, GcMetrics, MetricRegistry, OtelMeterBridge
+from connectsoft_obs.signals.metrics.bridges.otel_sdk import warn_meter_api_not_aggregated
+from connectsoft_obs.signals.metrics.bridges.prometheus_client import warn_client_families_not_aggregated
 from connectsoft_obs.signals.tracing import Tracing
 from connectsoft_obs.telemetry.exporters import Exporters
 from connectsoft_obs.telemetry.health_metrics import HealthMetrics
@@ -67,12 +67,12 @@ class Telemetry:
         bucket_bounds, create_slo_events = _load_slos(settings)
         self.metrics: MetricRegistry = MetricRegistry(
             settings.cardinality_limit,
-            thresholds=bucket_bounds,
-            defined=DEFINED,
-            once=self.internal_telemetry.warn_once,
+            extra_buckets=bucket_bounds,
+            user_metrics=USER_METRICS,
+            warn_once=self.internal_telemetry.warn_once,
         )
         self.slo_events: EventCounter | None = (
-            None if create_slo_events is None else create_slo_events(self.metrics.family(SLO_EVENTS).number)
+            None if create_slo_events is None else create_slo_events(self.metrics.family(SLO_EVENTS).number_series)
         )
         self.meters: OtelMeterBridge = OtelMeterBridge(
             self._attributes,
@@ -198,7 +198,7 @@ class Telemetry:
         if self.runtime_levels is not None:
             self.runtime_levels.stop()
         self.serving = False
-        self.metrics.leave()
+        self.metrics.leave_workers()
         return self.logs.stop(min(seconds, 1.0)) and sent
 
     def hand_over_to(self, successor: Telemetry) -> None:
@@ -219,7 +219,7 @@ class Telemetry:
         return [] if self.exporters is None else list(self.exporters.processors)
 
     def _counter(self, metric: Metric, labels: tuple[str, ...]) -> Callable[[float], None]:
-        return self.metrics.family(metric).number(*labels).add
+        return self.metrics.family(metric).number_series(*labels).add
 
     def _attributes(self) -> Mapping[str, Any]:
         return self.identity.attributes
@@ -235,14 +235,14 @@ class Telemetry:
 
     def _join_workers(self) -> None:
         if self.metrics.join_workers(self.identity.service, directory=self.settings.metrics_multiprocess_dir):
-            warn_of_plain_families(self.internal_telemetry)
-            if self.meters.used():
-                warn_of_instruments(self.internal_telemetry)
+            warn_client_families_not_aggregated(self.internal_telemetry)
+            if self.meters.has_instruments():
+                warn_meter_api_not_aggregated(self.internal_telemetry)
 
     def _set_build_info(self) -> None:
         attributes = self.identity.attributes
         labels = tuple(str(attributes.get(label, "")) for label in BUILD_INFO.labels)
-        self.metrics.family(BUILD_INFO).number(*labels).set(1)
+        self.metrics.family(BUILD_INFO).number_series(*labels).set(1)
 
     def after_fork_in_child(self) -> None:
         """In a forked child: a new process that does not serve yet."""

@@ -1,4 +1,4 @@
-"""For tests of services: see what they report, without a network. Names are resolved when they are first used."""
+"""Test utilities for instrumented services: capture telemetry without a network. Names are imported on first use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from connectsoft_obs.testing.probe_contract import assert_probe_contract as assert_probe_contract
     from connectsoft_obs.testing.telemetry_capture import capture as capture
 
-_PLACES = {
+_MODULE_BY_NAME = {
     "Captured": "captured_telemetry",
     "Clock": "clock",
     "Finding": "conventions",
@@ -45,10 +45,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used."""
-    if name not in _PLACES:
+    """Import a public name on first use."""
+    if name not in _MODULE_BY_NAME:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULE_BY_NAME[name]}"), name)
     globals()[name] = value
     return value

@@ -1,4 +1,4 @@
-"""What a test saw: finished spans, log lines, metrics; and failures that print what was there instead."""
+"""Spans, log lines and metrics that a test captured. A failed lookup lists what was captured instead."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class MetricValue:
-    """The series of one metric that matched, added up.
+    """The matching series of one metric, aggregated.
 
     Args:
-        value: sum of counters and gauges.
+        value: sum of the values of counters and gauges.
         count: number of measurements of a histogram.
-        sum: total of a histogram.
-        series: label values of each series that matched, by label.
+        sum: sum of the measurements of a histogram.
+        series: labels of each matching series.
         exemplars: exemplars of a histogram.
     """
 
@@ -35,7 +35,7 @@ class MetricValue:
 
 
 class Captured:
-    """Filled while `capture()` is open, and readable after it."""
+    """Telemetry recorded by `capture()`; also readable after the block has ended."""
 
     def __init__(self) -> None:
         self.spans: list[ReadableSpan] = []
@@ -43,57 +43,79 @@ class Captured:
         self.telemetry: Telemetry | None = None
 
     def span(self, name: str | None = None, **attributes: Any) -> ReadableSpan:
-        """The one finished span with this name and these attributes (dots written as underscores)."""
-        found = [span for span in self.spans if name in (None, span.name) and _has(span.attributes or {}, attributes)]
-        return _one("span", found, [f"{span.name} {dict(span.attributes or {})}" for span in self.spans])
+        """Return the only ended span with this name and these attributes.
 
-    def log(self, message: str | None = None, **fields: Any) -> dict[str, Any]:
-        """The one line with this message and these fields (dots written as underscores)."""
-        found = [line for line in self.logs if message in (None, line.get("message")) and _has(line, fields)]
-        return _one("log line", found, [str(line) for line in self.logs])
-
-    def metric(self, name: str, **labels: Any) -> MetricValue:
-        """The series of a metric, by its OpenTelemetry name, that have these labels (dots written as underscores).
+        Args:
+            name: span name; any by default.
+            attributes: attribute names with underscores instead of dots, and values.
 
         Raises:
-            AssertionError: there is no such metric.
+            AssertionError: no span or several spans match; the message lists all captured spans.
+        """
+        matches = [
+            span for span in self.spans if name in (None, span.name) and _has_items(span.attributes or {}, attributes)
+        ]
+        return _single_match("span", matches, [f"{span.name} {dict(span.attributes or {})}" for span in self.spans])
+
+    def log(self, message: str | None = None, **fields: Any) -> dict[str, Any]:
+        """Return the only log line with this message and these fields.
+
+        Args:
+            message: log message; any by default.
+            fields: field names with underscores instead of dots, and values.
+
+        Raises:
+            AssertionError: no line or several lines match; the message lists all captured lines.
+        """
+        matches = [line for line in self.logs if message in (None, line.get("message")) and _has_items(line, fields)]
+        return _single_match("log line", matches, [str(line) for line in self.logs])
+
+    def metric(self, name: str, **labels: Any) -> MetricValue:
+        """Aggregate the series of a metric that have these labels.
+
+        Args:
+            name: OpenTelemetry name of the metric.
+            labels: label names with underscores instead of dots, and values.
+
+        Raises:
+            AssertionError: the metric does not exist; the message lists the metrics that have series.
         """
         snapshots = [] if self.telemetry is None else self.telemetry.metrics.snapshots()
         by_name = {snapshot.metric.name: snapshot for snapshot in snapshots}
         if name not in by_name:
-            with_series = sorted(known for known, snapshot in by_name.items() if snapshot.series)
+            with_series = sorted(metric for metric, snapshot in by_name.items() if snapshot.series)
             message = f"no metric {name!r}; there are: {', '.join(with_series) or 'none'}"
             raise AssertionError(message)
-        return _measured(by_name[name], {key: str(value) for key, value in labels.items()})
+        return _aggregate(by_name[name], {key: str(value) for key, value in labels.items()})
 
 
-def _measured(snapshot: Snapshot, wanted: Mapping[str, str]) -> MetricValue:
+def _aggregate(snapshot: Snapshot, required_labels: Mapping[str, str]) -> MetricValue:
     names = [prometheus_name(label) for label in snapshot.metric.labels]
     value, count, total = 0.0, 0, 0.0
     series: list[Mapping[str, str]] = []
     exemplars: list[Exemplar] = []
     for values, content in snapshot.series.items():
-        labels = {name: given for name, given in zip(names, values, strict=False) if given}
-        if any(labels.get(key, "") != expected for key, expected in wanted.items()):
+        labels = {name: label_value for name, label_value in zip(names, values, strict=False) if label_value}
+        if any(labels.get(key, "") != expected for key, expected in required_labels.items()):
             continue
         series.append(labels)
         if isinstance(content, HistogramData):
             count += content.count
-            total += content.total
+            total += content.sum
             exemplars += [exemplar for exemplar in content.exemplars if exemplar is not None]
         else:
             value += content
     return MetricValue(value, count, total, tuple(series), tuple(exemplars))
 
 
-def _has(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    by_name = {prometheus_name(key): value for key, value in found.items()}
-    return all(by_name.get(key) == value for key, value in wanted.items())
+def _has_items(attributes: Mapping[str, Any], required: Mapping[str, Any]) -> bool:
+    by_name = {prometheus_name(key): value for key, value in attributes.items()}
+    return all(by_name.get(key) == value for key, value in required.items())
 
 
-def _one(kind: str, found: list[T], all_of_them: Iterable[str]) -> T:
-    if len(found) == 1:
-        return found[0]
-    seen = "\n  ".join(all_of_them) or "nothing"
-    message = f"expected one {kind}, found {len(found)}; seen:\n  {seen}"
+def _single_match(kind: str, matches: list[T], descriptions: Iterable[str]) -> T:
+    if len(matches) == 1:
+        return matches[0]
+    captured = "\n  ".join(descriptions) or "nothing"
+    message = f"expected one {kind}, found {len(matches)}; captured:\n  {captured}"
     raise AssertionError(message)

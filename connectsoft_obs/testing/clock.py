@@ -1,4 +1,4 @@
-"""A clock that a test stops and moves on, for tests that keep what was reported in a file or compare durations."""
+"""A clock that stands still and is advanced by the test, for comparisons of timestamps and durations."""
 
 from __future__ import annotations
 
@@ -11,88 +11,92 @@ from typing import Final
 
 from connectsoft_obs.errors import ConfigurationError
 
-_MODULES: Final = (
+_PATCHED_MODULES: Final = (
     "asgi.instrumentation", "asgi.request", "asgi.websocket",
     "signals.logs.pipeline", "signals.metrics.series", "signals.tracing.provider", "signals.tracing.span",
     "work.genai", "work.heartbeats", "work.message", "work.producers", "work.run", "work.schedule_metrics", "work.wrappers",
 )  # fmt: skip
-"""Where what is reported takes its time from: by names of their own, so that asking the clock costs nothing more."""
+"""Modules that read the time of telemetry. They import the functions of `time` by name, so no indirection is needed."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_DEFAULT_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Clock:
-    """The time that telemetry has inside `frozen_clock()`. Thread-safe as long as one thread moves it.
+    """The clock of telemetry inside `frozen_clock()`. Thread-safe if only one thread advances it.
 
     Args:
-        at: when it begins to stand.
+        start: initial time, with a time zone.
     """
 
-    def __init__(self, at: datetime) -> None:
-        # Whole microseconds, because a float of seconds does not hold the nanoseconds of our days.
-        self._wall_ns = (at - _EPOCH) // timedelta(microseconds=1) * 1000
-        self._running_ns = perf_counter_ns()  # what began before the block is not in the future
+    def __init__(self, start: datetime) -> None:
+        # Full microseconds, because a float of seconds since 1970 cannot represent nanoseconds.
+        self._wall_ns = (start - _EPOCH) // timedelta(microseconds=1) * 1000
+        self._monotonic_ns = perf_counter_ns()  # not before the start of operations that were started outside the block
 
     @property
     def now(self) -> datetime:
-        """The time it shows, in UTC, in whole microseconds."""
+        """The current time of the clock, in UTC, in full microseconds."""
         return _EPOCH + timedelta(microseconds=self._wall_ns // 1000)
 
     def advance(self, seconds: float) -> None:
-        """Move it on.
+        """Advance the clock.
 
         Args:
-            seconds: by how much; fractions down to nanoseconds count.
+            seconds: time to add, with a resolution of one nanosecond.
 
         Raises:
-            ConfigurationError: less than nothing; durations would be negative.
+            ConfigurationError: the value is negative; durations would be negative.
         """
         if seconds < 0:
-            raise ConfigurationError(f"advance({seconds!r})", "time does not go backwards", "Give seconds from now on.")
-        passed = round(seconds * 1e9)
-        self._wall_ns += passed
-        self._running_ns += passed
+            raise ConfigurationError(
+                f"advance({seconds!r})", "the clock cannot go backwards", "Pass zero or a positive number of seconds."
+            )
+        nanoseconds = round(seconds * 1e9)
+        self._wall_ns += nanoseconds
+        self._monotonic_ns += nanoseconds
 
-    # --- As the functions of the module `time` -----------------------------------------------------------------------
+    # --- Replacements of the functions of the module `time` -----------------------------------------------------------
     def time(self) -> float:
         """Seconds since 1970."""
-        return self._wall_ns / 1_000_000_000  # of two ints: rounded once
+        return self._wall_ns / 1_000_000_000  # a division of two integers is rounded only once
 
     def time_ns(self) -> int:
         """Nanoseconds since 1970."""
         return self._wall_ns
 
     def perf_counter_ns(self) -> int:
-        """Nanoseconds since some moment, for durations."""
-        return self._running_ns
+        """Nanoseconds since an undefined reference point, for durations."""
+        return self._monotonic_ns
 
 
 @contextmanager
-def frozen_clock(at: datetime = _START) -> Iterator[Clock]:
-    """Stop the clock of what is reported: times of spans, lines and samples, and durations, until the test moves it on.
+def frozen_clock(start: datetime = _DEFAULT_START) -> Iterator[Clock]:
+    """Freeze the clock of telemetry: timestamps of spans, log lines and samples, and durations.
 
-    The application's own `time` and `datetime` go on, and so does what must really happen after a while: time limits,
-    intervals of health checks, limits for floods, draining. For the whole process, so for one test at a time in it;
-    pytest-xdist's workers are processes of their own. Blocks nest; the innermost is in force.
+    The test advances the clock. The application's `time` and `datetime`, timeouts, intervals of health checks, rate
+    limits and draining use the real clock. The clock is frozen for all threads of the process, so only one test at a
+    time can use it; workers of pytest-xdist are separate processes. Blocks can be nested; the innermost one applies.
 
     Args:
-        at: the time it stands at, with a time zone; 2026-01-01T00:00:00Z by default.
+        start: initial time, with a time zone; 2026-01-01T00:00:00Z by default.
 
     Raises:
-        ConfigurationError: a datetime without a time zone.
+        ConfigurationError: the datetime has no time zone.
     """
-    if at.tzinfo is None:
-        problem = "it has no time zone, so the run's machine would decide when it is"
-        raise ConfigurationError(f"frozen_clock({at!r})", problem, "Add tzinfo=datetime.UTC.")
-    clock = Clock(at)
-    places = [vars(import_module(f"connectsoft_obs.{name}")) for name in _MODULES]
+    if start.tzinfo is None:
+        reason = "the datetime has no time zone, so it would depend on the local time zone"
+        raise ConfigurationError(f"frozen_clock({start!r})", reason, "Add tzinfo=datetime.UTC.")
+    clock = Clock(start)
+    namespaces = [vars(import_module(f"connectsoft_obs.{name}")) for name in _PATCHED_MODULES]
     names = ("time", "time_ns", "perf_counter_ns")
-    before = [(place, {name: place[name] for name in names if name in place}) for place in places]
+    originals = [
+        (namespace, {name: namespace[name] for name in names if name in namespace}) for namespace in namespaces
+    ]
     try:
-        for place, real in before:
-            place.update({name: getattr(clock, name) for name in real})
+        for namespace, functions in originals:
+            namespace.update({name: getattr(clock, name) for name in functions})
         yield clock
     finally:
-        for place, real in before:
-            place.update(real)
+        for namespace, functions in originals:
+            namespace.update(functions)

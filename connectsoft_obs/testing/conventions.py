@@ -1,6 +1,6 @@
-"""Are the names right? Checks what a test saw against OpenTelemetry's registry and our vocabulary.
+"""Checks captured telemetry against the OpenTelemetry semantic conventions and the vocabulary of this package.
 
-Findings have the names that OpenTelemetry's own live check uses (weaver 0.25), and one of ours: `identifier_as_label`.
+Finding codes are those of the live check of OpenTelemetry Weaver 0.25, and `identifier_as_label` of this package.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from opentelemetry.trace import SpanKind
 
 from connectsoft_obs.context.otel_private import INCUBATING_ATTRIBUTES
 from connectsoft_obs.testing.captured_telemetry import Captured
-from connectsoft_obs.vocabulary import DIMENSIONS, ERROR_TYPE, HTTP_METHOD, URL_PATH, URL_SCHEME, attributes
+from connectsoft_obs.vocabulary import DIMENSIONS, ERROR_TYPE, HTTP_METHOD, URL_PATH, URL_SCHEME
+from connectsoft_obs.vocabulary import attributes as vocabulary_attributes
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([._][a-z0-9]+)*")
 _IDENTIFIER = re.compile(
@@ -41,106 +42,117 @@ _METHODS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as the conventions have it.
+    """One violation of the naming conventions.
 
     Args:
-        what: name of the finding, as OpenTelemetry's live check calls it.
-        where: span, metric or line.
-        detail: the name or value, and what is wrong with it.
+        code: identifier of the rule, as in the live check of OpenTelemetry Weaver.
+        subject: the span or metric.
+        message: the name or value, and what is wrong with it.
     """
 
-    what: str
-    where: str
-    detail: str
+    code: str
+    subject: str
+    message: str
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.where}: {self.detail}"
+        return f"{self.code}: {self.subject}: {self.message}"
 
 
-def assert_conventions(seen: Captured, *, own: tuple[str, ...] = ()) -> None:
-    """Fail with every finding when a name, type or required attribute is not as the conventions have it.
+def assert_conventions(captured: Captured, *, namespaces: tuple[str, ...] = ()) -> None:
+    """Assert that names, types and required attributes follow the conventions.
 
     Args:
-        seen: what `capture()` saw.
-        own: more namespaces that are the application's (`"orders"` allows `orders.placed`).
+        captured: telemetry recorded by `capture()`.
+        namespaces: attribute namespaces of the application (`"orders"` allows `orders.placed`).
 
     Raises:
-        AssertionError: one finding a line.
+        AssertionError: telemetry violates the conventions; the message has one line for each finding.
     """
-    found = findings(seen, own=own)
-    assert not found, "\n".join(["the conventions are not kept:", *(f"  {finding}" for finding in found)])
+    violations = findings(captured, namespaces=namespaces)
+    assert not violations, "\n".join(
+        ["telemetry violates the naming conventions:", *(f"  {finding}" for finding in violations)]
+    )
 
 
-def findings(seen: Captured, *, own: tuple[str, ...] = ()) -> list[Finding]:
-    """What is not as the conventions have it; empty when all is."""
-    found = [finding for span in seen.spans for finding in _span(span, own)]
-    snapshots = [] if seen.telemetry is None else seen.telemetry.metrics.snapshots()
+def findings(captured: Captured, *, namespaces: tuple[str, ...] = ()) -> list[Finding]:
+    """Return the violations of the conventions, without duplicates; the arguments are those of `assert_conventions`."""
+    violations = [finding for span in captured.spans for finding in _check_span(span, namespaces)]
+    snapshots = [] if captured.telemetry is None else captured.telemetry.metrics.snapshots()
     for snapshot in snapshots:
         metric = snapshot.metric
         if not _NAME.fullmatch(metric.name):
-            found.append(
-                Finding("invalid_format", f"metric {metric.name}", "names are lower case words joined by dots")
+            violations.append(
+                Finding("invalid_format", f"metric {metric.name}", "names are lower-case words joined by dots")
             )
         for values in snapshot.series:
             for label, value in zip(metric.labels, values, strict=False):
                 if label in DIMENSIONS.values() or (value and _IDENTIFIER.fullmatch(value)):
-                    detail = f"{label}={value!r} looks like an id; ids belong on spans and lines"
-                    found.append(Finding("identifier_as_label", f"metric {metric.name}", detail))
-    return list(dict.fromkeys(found))
+                    message = f"{label}={value!r} looks like an identifier; record it on spans and log lines"
+                    violations.append(Finding("identifier_as_label", f"metric {metric.name}", message))
+    return list(dict.fromkeys(violations))
 
 
-def _span(span: ReadableSpan, own: tuple[str, ...]) -> Iterator[Finding]:
-    where = f"span {span.name}"
-    given: Mapping[str, Any] = span.attributes or {}
-    for name, value in given.items():
-        yield from _attribute(where, name, value, own)
-    if HTTP_METHOD in given:
+def _check_span(span: ReadableSpan, own_namespaces: tuple[str, ...]) -> Iterator[Finding]:
+    subject = f"span {span.name}"
+    attributes: Mapping[str, Any] = span.attributes or {}
+    for name, value in attributes.items():
+        yield from _check_attribute(subject, name, value, own_namespaces)
+    if HTTP_METHOD in attributes:
         for name in _REQUIRED.get(span.kind, ()):
-            if name not in given:
-                yield Finding("required_attribute_not_present", where, name)
-    if span.status.status_code.name == "ERROR" and ERROR_TYPE not in given:
-        yield Finding("conditionally_required_attribute_not_present", where, f"{ERROR_TYPE} on a span that failed")
+            if name not in attributes:
+                yield Finding("required_attribute_not_present", subject, name)
+    if span.status.status_code.name == "ERROR" and ERROR_TYPE not in attributes:
+        yield Finding("conditionally_required_attribute_not_present", subject, f"{ERROR_TYPE} on a failed span")
     if any(event.name == "exception" for event in span.events):
-        yield Finding("deprecated", where, "exception events are log records now")
+        yield Finding("deprecated", subject, "record exceptions as log records instead of span events")
 
 
-def _attribute(where: str, name: str, value: Any, own: tuple[str, ...]) -> Iterator[Finding]:
+def _check_attribute(subject: str, name: str, value: Any, own_namespaces: tuple[str, ...]) -> Iterator[Finding]:
     root = name.partition(".")[0]
     if name in _DEPRECATED:
-        yield Finding("deprecated", where, name)
+        yield Finding("deprecated", subject, name)
     elif not _NAME.fullmatch(re.sub(r"^(http\.(request|response)\.header\.).*", r"\1x", name)):
-        yield Finding("invalid_format", where, f"{name!r}: names are lower case words joined by dots")
-    elif "." in name and name not in _known() and root in _namespaces() and ".header." not in name:
-        yield Finding("extends_namespace", where, f"{name}: {root}.* belongs to OpenTelemetry")
-    elif "." in name and root not in _namespaces() and root not in ("connectsoft", *own):
-        yield Finding("illegal_namespace", where, f"{name}: neither standard nor connectsoft.* nor the application's")
-    elif root == "connectsoft" and name not in _ours():
-        yield Finding("missing_attribute", where, f"{name} is not in the vocabulary")
-    wanted = _TYPES.get(name)
-    if wanted is not None and type(value) is not wanted:
-        yield Finding("type_mismatch", where, f"{name} is {type(value).__name__}, not {wanted.__name__}")
+        yield Finding("invalid_format", subject, f"{name!r}: names are lower-case words joined by dots")
+    elif (
+        "." in name
+        and name not in _semantic_convention_names()
+        and root in _semantic_convention_namespaces()
+        and ".header." not in name
+    ):
+        yield Finding("extends_namespace", subject, f"{name}: the namespace {root}.* is reserved for OpenTelemetry")
+    elif "." in name and root not in _semantic_convention_namespaces() and root not in ("connectsoft", *own_namespaces):
+        yield Finding(
+            "illegal_namespace",
+            subject,
+            f"{name}: the namespace is neither standard, nor connectsoft.*, nor declared by the application",
+        )
+    elif root == "connectsoft" and name not in _vocabulary_names():
+        yield Finding("missing_attribute", subject, f"{name} is not in the vocabulary")
+    expected_type = _TYPES.get(name)
+    if expected_type is not None and type(value) is not expected_type:
+        yield Finding("type_mismatch", subject, f"{name} is {type(value).__name__}, not {expected_type.__name__}")
     if name == HTTP_METHOD and value not in _METHODS:
-        yield Finding("undefined_enum_variant", where, f"{name}={value!r}")
+        yield Finding("undefined_enum_variant", subject, f"{name}={value!r}")
 
 
 @cache
-def _known() -> frozenset[str]:
-    """Every attribute name of the installed OpenTelemetry semantic conventions."""
+def _semantic_convention_names() -> frozenset[str]:
+    """Return all attribute names of the installed OpenTelemetry semantic conventions."""
     names: set[str] = set()
     for package in ("opentelemetry.semconv.attributes", INCUBATING_ATTRIBUTES):
         module = importlib.import_module(package)
         for info in pkgutil.iter_modules(module.__path__, f"{package}."):
-            part = importlib.import_module(info.name)
-            names |= {value for value in vars(part).values() if isinstance(value, str) and "." in value}
+            submodule = importlib.import_module(info.name)
+            names |= {value for value in vars(submodule).values() if isinstance(value, str) and "." in value}
     return frozenset(names)
 
 
 @cache
-def _namespaces() -> frozenset[str]:
-    return frozenset(name.partition(".")[0] for name in _known())
+def _semantic_convention_namespaces() -> frozenset[str]:
+    return frozenset(name.partition(".")[0] for name in _semantic_convention_names())
 
 
 @cache
-def _ours() -> frozenset[str]:
-    names = {value for value in vars(attributes).values() if isinstance(value, str)}
+def _vocabulary_names() -> frozenset[str]:
+    names = {value for value in vars(vocabulary_attributes).values() if isinstance(value, str)}
     return frozenset(names | set(DIMENSIONS.values()))

@@ -1,4 +1,4 @@
-"""Ids that are the same in each run, for tests that keep what was reported in a file."""
+"""Reproducible trace and span ids, for tests that compare telemetry with a stored file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from connectsoft_obs.signals.tracing import id_generator
 
 @contextmanager
 def fixed_ids(seed: int = 0) -> Iterator[None]:
-    """Draw the same trace and span ids each time the block is run with this seed, in the order in which they are drawn.
+    """Generate the same sequence of trace and span ids in each block with the same seed.
 
-    For the whole process, so for one test at a time in it; pytest-xdist's workers are processes of their own. After the
-    block ids are unpredictable again. The application's `random` module is not touched.
+    Applies to all threads of the process, so only one test at a time can use it; workers of pytest-xdist are separate
+    processes. After the block, ids are random again. The `random` module is not affected.
 
     Args:
-        seed: which ids.
+        seed: seed of the sequence.
     """
     id_generator.seed(seed)
     try:

@@ -1,6 +1,6 @@
-"""The pytest plugin: the fixture `obs_capture`, and no exports from a test run.
+"""The pytest plugin: provides the fixture `obs_capture` and disables exports in test runs.
 
-Loaded by pytest wherever the package is installed, so it imports nothing until the fixture is used.
+pytest loads it wherever the package is installed, so it imports no dependencies until the fixture is used.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`obs_exports = true` in the ini file lets a test run send telemetry."""
-    parser.addini("obs_exports", "whether this test run may send telemetry", type="bool", default=False)
+    """Register the option `obs_exports`: `true` allows a test run to export telemetry."""
+    parser.addini("obs_exports", "whether test runs may export telemetry", type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """No telemetry leaves a test run unless it says so."""
+    """Disable exports unless the configuration contains `obs_exports = true`."""
     export_switch.exports_allowed = bool(config.getini("obs_exports"))
 
 
 @pytest.fixture
 def obs_capture() -> Iterator[Captured]:
-    """What the test reports: spans, lines, metrics; isolated from other tests and from the network."""
+    """Capture the spans, log lines and metrics of a test, isolated from other tests and from the network."""
     from connectsoft_obs.testing.telemetry_capture import capture
 
-    with capture() as seen:
-        yield seen
+    with capture() as captured:
+        yield captured

@@ -1,4 +1,4 @@
-"""Isolation for tests: a fresh Telemetry that exports nowhere, and what it was told."""
+"""Capture of telemetry in tests: a separate Telemetry that exports nothing and stores what it records."""
 
 from __future__ import annotations
 
@@ -17,62 +17,62 @@ from connectsoft_obs.telemetry import Telemetry, TelemetryHolder, pop_capture, p
 from connectsoft_obs.testing.captured_telemetry import Captured
 
 
-class _Kept(StdoutWriter):
-    """Log lines, kept instead of written."""
+class CapturingLogWriter(StdoutWriter):
+    """Stores log lines instead of writing them."""
 
-    def __init__(self, seen: Captured) -> None:
+    def __init__(self, captured: Captured) -> None:
         super().__init__(InternalTelemetry())
-        self._seen = seen
+        self._captured = captured
 
     @property
     def is_terminal(self) -> bool:
-        """Nobody looks."""
+        """Always false."""
         return False
 
     def start(self) -> None:
-        """Nothing to start."""
+        """Do nothing."""
 
     def write(self, line: Line, urgent: bool) -> None:
-        """Keep a line as a dictionary."""
-        self._seen.logs.append(orjson.loads(line if isinstance(line, bytes) else line()))
+        """Store a line as a dictionary."""
+        self._captured.logs.append(orjson.loads(line if isinstance(line, bytes) else line()))
 
     def flush(self, timeout: float) -> bool:
-        """Nothing waits."""
+        """Return True; no lines are buffered."""
         return True
 
     def stop(self, timeout: float) -> bool:
-        """Nothing to stop."""
+        """Return True; no thread is running."""
         return True
 
 
 @contextmanager
 def capture(**arguments: Any) -> Iterator[Captured]:
-    """See what is reported inside the block, which is isolated from the process and the network.
+    """Capture the telemetry of a block, isolated from the rest of the process and from the network.
 
-    Inside, everything that resolves the process's Telemetry (middlewares, decorators, checks, loggers, OpenTelemetry
-    tracers) gets a fresh one that exports nowhere, and nothing is bound. Captures nest; the innermost is in force, in all threads. Health
-    checks and start-up tasks that were declared before take part; those declared inside are forgotten at the end, and
-    may take the name of one from outside to stand in for it.
+    In the block, middlewares, decorators, checks, loggers and OpenTelemetry tracers use a new Telemetry that exports
+    nothing, and no attributes are bound. Captures can be nested; the innermost one applies, in all threads. Health checks
+    and startup tasks that were declared before the block are active; those declared in the block are removed at its end,
+    and replace existing ones of the same name until then.
 
     Args:
-        arguments: fields of `Settings`, as `configure()` takes them.
+        arguments: fields of `Settings`, as for `configure()`.
     """
-    seen = Captured()
+    captured = Captured()
 
-    def make(settings: Settings) -> Telemetry:
-        telemetry = Telemetry(settings, exports=False, output=_Kept(seen))
-        telemetry.tracing.export_to(lambda span: seen.spans.append(span.to_readable()))
-        seen.telemetry = telemetry
+    def create_telemetry(settings: Settings) -> Telemetry:
+        telemetry = Telemetry(settings, exports=False, output=CapturingLogWriter(captured))
+        telemetry.tracing.export_to(lambda span: captured.spans.append(span.to_readable()))
+        captured.telemetry = telemetry
         return telemetry
 
-    inner = TelemetryHolder(make)
+    holder = TelemetryHolder(create_telemetry)
     with nested_registry(), isolated_bindings():
         if arguments:
-            inner.configure(**arguments)
-        push_capture(inner)
+            holder.configure(**arguments)
+        push_capture(holder)
         try:
-            yield seen
+            yield captured
         finally:
-            pop_capture(inner)
-            if inner.telemetry is not None:
-                inner.telemetry.health.stop("the capture ends")
+            pop_capture(holder)
+            if holder.telemetry is not None:
+                holder.telemetry.health.stop("the capture has ended")

@@ -1,7 +1,7 @@
-"""What is told of the processes themselves: the names of prometheus_client's process collector, which dashboards know.
+"""Process metrics, with the names of the process collector of prometheus_client, which existing dashboards use.
 
-That one does not count threads. The standard `process.thread.count` would be `process_thread_count`, and `_count` at the
-end belongs to histograms (`promtool check metrics` says so); hence `process_threads`.
+That collector does not count threads. The OpenTelemetry name `process.thread.count` would become `process_thread_count`,
+which `promtool check metrics` rejects because the suffix `_count` is reserved for histograms; hence `process_threads`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 from .metrics import Instrument, Metric, MultiprocessMode
 
 PER_PROCESS: Final = ("process_", "python_gc_")
-"""How the families of one process begin that say nothing of the workers beside it."""
+"""Prefixes of metric families that describe only the process that is scraped, not other workers."""
 
 
 def _gauge(name: str, unit: str, help_: str, merge: MultiprocessMode = MultiprocessMode.SUM) -> Metric:
@@ -37,4 +37,4 @@ PROCESS_METRICS: Final = (
     PROCESS_MAX_FDS,
     PROCESS_THREADS,
 )
-"""What is told of processes, in the order of the documentation."""
+"""All process metrics, in the order of the documentation."""

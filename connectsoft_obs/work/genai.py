@@ -145,8 +145,8 @@ class GenAiCall:
         for kind, attribute in ((INPUT, GEN_AI_INPUT_TOKENS), (OUTPUT, GEN_AI_OUTPUT_TOKENS)):
             if (number := self._usage.get(kind)) is not None:
                 span.set_attribute(attribute, number)
-                telemetry.metrics.family(MODEL_TOKENS).histogram(*self._labels, kind).observe(number)
-        telemetry.metrics.family(MODEL_DURATION).histogram(*self._labels, name).observe(seconds)
+                telemetry.metrics.family(MODEL_TOKENS).histogram_series(*self._labels, kind).observe(number)
+        telemetry.metrics.family(MODEL_DURATION).histogram_series(*self._labels, name).observe(seconds)
         span.end()
 
     def _record_error(self, failure: Exception) -> None:

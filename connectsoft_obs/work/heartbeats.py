@@ -28,7 +28,7 @@ class Heartbeat:
         self.runs: set[ActiveRun] = set()
         self.is_excused: Callable[[], bool] | None = None
         self._health = telemetry.health
-        self._timestamp = telemetry.metrics.family(JOB_HEARTBEAT).number(name)
+        self._timestamp = telemetry.metrics.family(JOB_HEARTBEAT).number_series(name)
         self._last_beat_ns: int | None = perf_counter_ns()
 
     def beat(self) -> Heartbeat:

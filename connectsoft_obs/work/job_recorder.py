@@ -63,8 +63,8 @@ class JobRecorder(RunRecorder):
         )
         metrics = telemetry.metrics
         self._label_prefix = (job, trigger.value)
-        self._active = metrics.family(JOB_ACTIVE).number(*self._label_prefix)
-        self._retries = metrics.family(JOB_RETRIES).number(*self._label_prefix)
+        self._active = metrics.family(JOB_ACTIVE).number_series(*self._label_prefix)
+        self._retries = metrics.family(JOB_RETRIES).number_series(*self._label_prefix)
         self._job = job
         self._last_run: NumberSeries | None = None  # created with the first run, so that alerts can detect its absence
         self._last_success: NumberSeries | None = None
@@ -96,11 +96,11 @@ class JobRecorder(RunRecorder):
         """Record the end of a run."""
         timestamp, success = now / 1_000_000_000, outcome is Outcome.SUCCESS
         if self._last_run is None:
-            self._last_run = self.telemetry.metrics.family(JOB_LAST_RUN).number(self._job)
+            self._last_run = self.telemetry.metrics.family(JOB_LAST_RUN).number_series(self._job)
         self._last_run.cells[0] = timestamp
         if success:
             if self._last_success is None:
-                self._last_success = self.telemetry.metrics.family(JOB_LAST_SUCCESS).number(self._job)
+                self._last_success = self.telemetry.metrics.family(JOB_LAST_SUCCESS).number_series(self._job)
             self._last_success.cells[0] = timestamp
         if self._schedule is not None and self._schedule_metrics is not None:
             self._schedule_metrics.on_finish(self._schedule, success)

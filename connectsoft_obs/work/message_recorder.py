@@ -36,8 +36,8 @@ class ReceivedMessage:
 
     def __init__(self, telemetry: Telemetry, system: str, destination: str) -> None:
         metrics = telemetry.metrics
-        self._consumed = metrics.family(CONSUMED_MESSAGES).number(system, PROCESS, destination, "")
-        self._wait = metrics.family(MESSAGE_WAIT).histogram(system, destination)
+        self._consumed = metrics.family(CONSUMED_MESSAGES).number_series(system, PROCESS, destination, "")
+        self._wait = metrics.family(MESSAGE_WAIT).histogram_series(system, destination)
 
     def count(self, inbound: InboundContext) -> None:
         """Record the messages of one run."""
@@ -94,7 +94,7 @@ class MessageRecorder(RunRecorder):
         series = self._outcomes.get(outcome)
         if series is None:
             family = self.telemetry.metrics.family(MESSAGE_OUTCOMES)
-            series = self._outcomes[outcome] = family.number(self.system, self._destination, outcome.value)
+            series = self._outcomes[outcome] = family.number_series(self.system, self._destination, outcome.value)
         return series
 
 

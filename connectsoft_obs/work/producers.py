@@ -163,7 +163,7 @@ class Producer:
     def _finish_span(self, telemetry: Telemetry, span: Span | NonRecordingSpan, error: BaseException | None) -> None:
         name = "" if error is None else exception_outcome(error)[1]
         sent = telemetry.metrics.family(SENT_MESSAGES)
-        sent.number(self._system, SEND, self._destination, name).add(self._count)
+        sent.number_series(self._system, SEND, self._destination, name).add(self._count)
         if isinstance(span, Span):
             attributes: dict[str, Any] = {ERROR_TYPE: name} if name else {}
             if self._count != 1:

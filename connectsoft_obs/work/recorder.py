@@ -43,7 +43,7 @@ class BoundOutcome:
         self.is_cacheable: bool = True
         if not retried:
             labels = recorder.labels(outcome, error)
-            self.duration = recorder.durations.histogram(*labels)
+            self.duration = recorder.durations.histogram_series(*labels)
             self.is_cacheable = labels in recorder.durations.children
             metric = recorder.durations.metric
             self.count_slo_event = recorder.telemetry.slo_counter(

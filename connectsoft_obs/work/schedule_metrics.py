@@ -151,15 +151,15 @@ class ScheduleMetrics:
         family = self._telemetry.metrics.family
         for metric, name in ((JOB_LAST_RUN, "last_run"), (JOB_LAST_SUCCESS, "last_success")):
             if name in timestamps:
-                family(metric).number(schedule.job).set(timestamps[name])
+                family(metric).number_series(schedule.job).set(timestamps[name])
         began = timestamps.get("began")
         expected = schedule.due_after(time()) + schedule.grace if began is None else schedule.expected_after(began)
-        family(JOB_NEXT_EXPECTED).number(schedule.job).set(expected)
+        family(JOB_NEXT_EXPECTED).number_series(schedule.job).set(expected)
 
     def on_start(self, schedule: JobSchedule) -> None:
         """Record the start of a run, and expect the next one."""
         now = time()
-        self._telemetry.metrics.family(JOB_NEXT_EXPECTED).number(schedule.job).set(schedule.expected_after(now))
+        self._telemetry.metrics.family(JOB_NEXT_EXPECTED).number_series(schedule.job).set(schedule.expected_after(now))
         if self.state_file is not None:
             self.state_file.record(schedule.job, began=now)
 

@@ -1,5 +1,5 @@
-// A web service on App Service. Without these settings any answer, even a 404, counts as started and as warmed up, the
-// health check is off, and a stop is cut after 5 s.
+// A web service on App Service. Without these settings, App Service accepts any response, even a 404, as a successful
+// start and warm-up, does not check health, and kills the container 5 s after a stop request.
 param name string = 'orders-api'
 param planId string
 param image string

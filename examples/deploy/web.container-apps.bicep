@@ -1,5 +1,5 @@
-// A web service on Azure Container Apps. Probes go to the container and not through the ingress; values of 10 and below
-// are accepted by every version of the API.
+// A web service on Azure Container Apps. Probes are sent to the container directly, not through the ingress. Every version
+// of the API accepts probe values of at most 10.
 param name string = 'orders-api'
 param image string
 param environmentId string

@@ -1,5 +1,5 @@
-// A worker on Azure Container Apps: no ingress, its endpoints on port 9464. Values of 10 and below are
-// accepted by every version of the API.
+// A worker on Azure Container Apps: it has no ingress; its endpoints are on port 9464. Every version of the API
+// accepts probe values of at most 10.
 param name string = 'audit-ingest'
 param image string
 param environmentId string

@@ -72,8 +72,8 @@ def main() -> int:
     print(
         "\n".join(f"  {outcome:<12}{count:.0f}   expected {EXPECTED[outcome]}" for outcome, count in outcomes.items())
     )
-    print("\nTRACE (over OTLP, from both services)\n" + "\n".join(render.tree(collector.last_trace())))
-    print("\nLOGS OF THE MAILER\n" + "\n".join(render.lines(mailer_output.splitlines(), 6)))
+    print("\nTRACE (over OTLP, from both services)\n" + "\n".join(render.format_trace(collector.largest_trace())))
+    print("\nLOGS OF THE MAILER\n" + "\n".join(render.format_last_lines(mailer_output.splitlines(), 6)))
     return 0 if outcomes == EXPECTED else 1
 
 

@@ -1,4 +1,4 @@
-"""What the application sees and does is what it would see and do without us; clocks stop where they should."""
+"""Request duration, context, lifespan and endpoints of the middleware, in-process."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
@@ -22,55 +23,61 @@ from starlette.testclient import TestClient
 from support.process import uvicorn, wait_for
 
 import connectsoft_obs as obs
-from connectsoft_obs.testing import capture
+from connectsoft_obs.testing import Captured, capture
 
-mark: contextvars.ContextVar[str] = contextvars.ContextVar("mark", default="unset")
-
-
-def app(*routes: Any, **options: Any) -> Starlette:
-    made = Starlette(routes=list(routes), lifespan=options.pop("lifespan", None))
-    made.add_middleware(obs.ObservabilityMiddleware, service="behaviour", **options)
-    return made
+server_variable: contextvars.ContextVar[str] = contextvars.ContextVar("server_variable", default="unset")
 
 
-def test_the_clock_stops_at_the_last_byte_and_not_after_background_work() -> None:
-    ran = []
+def create_app(*routes: Any, **options: Any) -> Starlette:
+    app = Starlette(routes=list(routes), lifespan=options.pop("lifespan", None))
+    app.add_middleware(obs.ObservabilityMiddleware, service="behaviour", **options)
+    return app
+
+
+def server_span(captured: Captured) -> ReadableSpan:
+    """Return the server span; instrumented HTTP clients may have added other spans."""
+    [span] = [span for span in captured.spans if span.kind is trace.SpanKind.SERVER]
+    return span
+
+
+def test_duration_excludes_background_tasks() -> None:
+    trace_ids = []
 
     async def handler(_: Request) -> PlainTextResponse:
-        async def later() -> None:
+        async def background() -> None:
             await asyncio.sleep(0.3)
-            ran.append(trace.get_current_span().get_span_context().trace_id)
+            trace_ids.append(trace.get_current_span().get_span_context().trace_id)
 
-        return PlainTextResponse("now", background=BackgroundTask(later))
+        return PlainTextResponse("now", background=BackgroundTask(background))
 
-    with capture() as seen:
-        TestClient(app(Route("/", handler))).get("/")
-        [span] = [one for one in seen.spans if one.kind is trace.SpanKind.SERVER]  # client libraries may trace too
+    with capture() as captured:
+        TestClient(create_app(Route("/", handler))).get("/")
+        span = server_span(captured)
     context = span.get_span_context()
     assert context is not None
     assert span.end_time is not None
     assert span.start_time is not None
     assert (span.end_time - span.start_time) / 1e9 < 0.2
-    assert seen.metric("http.server.request.duration").sum < 0.2
-    assert ran == [context.trace_id], "background work still sees the request's span"
+    assert captured.metric("http.server.request.duration").sum < 0.2
+    assert trace_ids == [context.trace_id], "background tasks run with the span of the request"
 
 
-def test_a_failing_background_task_does_not_change_what_was_answered() -> None:
+def test_failing_background_task_does_not_change_the_outcome() -> None:
     async def handler(_: Request) -> PlainTextResponse:
-        def later() -> None:
-            message = "too late"
+        def background() -> None:
+            message = "background failure"
             raise RuntimeError(message)
 
-        return PlainTextResponse("now", background=BackgroundTask(later))
+        return PlainTextResponse("now", background=BackgroundTask(background))
 
-    with capture() as seen, pytest.raises(RuntimeError, match="too late"):
-        TestClient(app(Route("/", handler))).get("/")
-    assert seen.metric("http.server.request.duration", http_response_status_code=200).count == 1
-    assert seen.metric("http.server.request.duration").count == 1
-    assert seen.log("GET / 200")["connectsoft.outcome"] == "success"
+    with capture() as captured, pytest.raises(RuntimeError, match="background failure"):
+        TestClient(create_app(Route("/", handler))).get("/")
+    assert captured.metric("http.server.request.duration", http_response_status_code=200).count == 1
+    assert captured.metric("http.server.request.duration").count == 1
+    assert captured.log("GET / 200")["connectsoft.outcome"] == "success"
 
 
-def test_a_response_of_a_thousand_chunks_is_one_span_and_all_its_bytes() -> None:
+def test_chunked_response_is_one_span_with_the_total_size() -> None:
     async def handler(_: Request) -> StreamingResponse:
         async def body() -> Any:
             for _ in range(1000):
@@ -78,16 +85,16 @@ def test_a_response_of_a_thousand_chunks_is_one_span_and_all_its_bytes() -> None
 
         return StreamingResponse(body())
 
-    with capture() as seen:
-        answer = TestClient(app(Route("/", handler))).get("/")
-    assert len(answer.content) == 100_000
-    [span] = [one for one in seen.spans if one.kind is trace.SpanKind.SERVER]  # client libraries may trace too
+    with capture() as captured:
+        response = TestClient(create_app(Route("/", handler))).get("/")
+    assert len(response.content) == 100_000
+    span = server_span(captured)
     attributes: dict[str, Any] = dict(span.attributes or {})
     assert attributes["http.response.body.size"] == 100_000
-    assert 0 < attributes["connectsoft.http.time_to_first_byte"] <= seen.metric("http.server.request.duration").sum
+    assert 0 < attributes["connectsoft.http.time_to_first_byte"] <= captured.metric("http.server.request.duration").sum
 
 
-def test_an_event_stream_has_its_own_instruments_and_one_span() -> None:
+def test_event_stream_has_its_own_metrics_and_one_span() -> None:
     async def handler(_: Request) -> StreamingResponse:
         async def body() -> Any:
             for number in range(5):
@@ -95,19 +102,19 @@ def test_an_event_stream_has_its_own_instruments_and_one_span() -> None:
 
         return StreamingResponse(body(), media_type="text/event-stream")
 
-    with capture() as seen:
-        TestClient(app(Route("/events", handler))).get("/events")
-    assert seen.metric("http.server.request.duration").count == 0
-    stream = seen.metric("connectsoft.http.stream.duration", connectsoft_http_stream_kind="sse")
-    assert (stream.count, len(seen.spans)) == (1, 1)
-    assert seen.metric("connectsoft.http.stream.active").value == 0
-    assert seen.metric("http.server.active_requests").value == 0
-    line = seen.log("GET /events 200")
+    with capture() as captured:
+        TestClient(create_app(Route("/events", handler))).get("/events")
+    assert captured.metric("http.server.request.duration").count == 0
+    stream = captured.metric("connectsoft.http.stream.duration", connectsoft_http_stream_kind="sse")
+    assert (stream.count, len(captured.spans)) == (1, 1)
+    assert captured.metric("connectsoft.http.stream.active").value == 0
+    assert captured.metric("http.server.active_requests").value == 0
+    line = captured.log("GET /events 200")
     assert line["connectsoft.http.stream.kind"] == "sse"
     assert "connectsoft.http.stream.duration" in line
 
 
-def test_trailers_and_files_by_path_end_the_response() -> None:
+def test_trailers_and_pathsend_end_the_response() -> None:
     async def raw(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/trailers":
             await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
@@ -129,7 +136,7 @@ def test_trailers_and_files_by_path_end_the_response() -> None:
             scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b""}
             await observed(scope, None, send)  # type: ignore[arg-type]
 
-    with capture() as seen:
+    with capture() as captured:
         asyncio.run(main())
     assert [message["type"].rpartition(".")[2] for message in sent] == [
         "start",
@@ -138,56 +145,56 @@ def test_trailers_and_files_by_path_end_the_response() -> None:
         "start",
         "pathsend",
     ]
-    assert seen.metric("http.server.request.duration", http_route="/trailers").sum >= 0.05
-    assert {line["connectsoft.outcome"] for line in seen.logs if line["logger"] == "connectsoft_obs.access"} == {
+    assert captured.metric("http.server.request.duration", http_route="/trailers").sum >= 0.05
+    assert {line["connectsoft.outcome"] for line in captured.logs if line["logger"] == "connectsoft_obs.access"} == {
         "success"
     }
 
 
-def test_the_application_runs_in_the_servers_task_and_context() -> None:
-    found: dict[str, Any] = {}
+def test_application_runs_in_the_task_and_context_of_the_server() -> None:
+    observed: dict[str, Any] = {}
 
     async def raw(scope: Any, receive: Any, send: Any) -> None:
-        found.update(task=asyncio.current_task(), before=mark.get(), scope=scope)
-        mark.set("by the application")
+        observed.update(task=asyncio.current_task(), before=server_variable.get(), scope=scope)
+        server_variable.set("by the application")
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
 
     async def main() -> None:
-        mark.set("by the server")
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "mine": 1}
+        server_variable.set("by the server")
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "custom": 1}
 
         async def send(_: Any) -> None:
             return None
 
         before = trace.get_current_span()
         await obs.ObservabilityMiddleware(raw, service="a")(scope, None, send)  # type: ignore[arg-type]
-        assert found["task"] is asyncio.current_task()
-        assert found["before"] == "by the server"
-        assert mark.get() == "by the application"
-        assert found["scope"] is scope
-        assert scope["mine"] == 1
-        assert trace.get_current_span() is before, "nothing leaks to the next request on the connection"
+        assert observed["task"] is asyncio.current_task()
+        assert observed["before"] == "by the server"
+        assert server_variable.get() == "by the application"
+        assert observed["scope"] is scope
+        assert scope["custom"] == 1
+        assert trace.get_current_span() is before, "the span is not current after the request"
 
     with capture():
         asyncio.run(main())
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_hundred_requests_at_once_keep_their_facts_apart(backend: str) -> None:
+def test_concurrent_requests_have_separate_bindings(backend: str) -> None:
     log = obs.get_logger("app")
 
     async def handler(request: Request) -> PlainTextResponse:
         name = request.path_params["name"]
         obs.bind(order_id=name)
         await anyio.sleep(0.01)
-        await anyio.to_thread.run_sync(lambda: log.info("in a thread", mine=name))
+        await anyio.to_thread.run_sync(lambda: log.info("thread", expected=name))
         async with anyio.create_task_group() as group:
             group.start_soon(anyio.sleep, 0.001)
-        log.info("done", mine=name)
+        log.info("done", expected=name)
         return PlainTextResponse(name)
 
-    observed = app(Route("/{name}", handler))
+    observed = create_app(Route("/{name}", handler))
 
     async def main() -> None:
         transport = httpx.ASGITransport(observed)
@@ -198,18 +205,18 @@ def test_a_hundred_requests_at_once_keep_their_facts_apart(backend: str) -> None
             for number in range(100):
                 group.start_soon(client.get, f"/n{number}")
 
-    with capture() as seen:
+    with capture() as captured:
         anyio.run(main, backend=backend)
-    lines = [line for line in seen.logs if "mine" in line]
+    lines = [line for line in captured.logs if "expected" in line]
     assert len(lines) == 200
-    assert all(line["order_id"] == line["mine"] for line in lines)
-    by_request = {line["order_id"]: line["trace_id"] for line in lines}
-    assert len(set(by_request.values())) == 100
-    assert all(by_request[line["order_id"]] == line["trace_id"] for line in lines)
-    assert seen.metric("http.server.active_requests").value == 0
+    assert all(line["order_id"] == line["expected"] for line in lines)
+    trace_ids = {line["order_id"]: line["trace_id"] for line in lines}
+    assert len(set(trace_ids.values())) == 100
+    assert all(trace_ids[line["order_id"]] == line["trace_id"] for line in lines)
+    assert captured.metric("http.server.active_requests").value == 0
 
 
-def test_sync_endpoints_see_their_request() -> None:
+def test_sync_endpoint_has_the_request_context() -> None:
     api = FastAPI()
     api.add_middleware(obs.ObservabilityMiddleware, service="sync")
     log = obs.get_logger("sync")
@@ -220,55 +227,55 @@ def test_sync_endpoints_see_their_request() -> None:
         log.info("sync")
         return name
 
-    with capture() as seen, TestClient(api) as client:
+    with capture() as captured, TestClient(api) as client:
         client.get("/acme")
-    line = seen.log("sync")
+    line = captured.log("sync")
     assert line["connectsoft.tenant.id"] == "acme"
-    [span] = [one for one in seen.spans if one.kind is trace.SpanKind.SERVER]  # client libraries may trace too
+    span = server_span(captured)
     context = span.get_span_context()
     assert context is not None
     assert line["trace_id"] == f"{context.trace_id:032x}"
     assert dict(span.attributes or {})["connectsoft.tenant.id"] == "acme"
 
 
-def test_lifespan_state_and_its_errors_pass_through() -> None:
+def test_lifespan_state_and_errors_are_passed_through() -> None:
     from contextlib import asynccontextmanager
 
     @asynccontextmanager
     async def lifespan(_: Any) -> Any:
-        yield {"pool": "mine"}
+        yield {"pool": "connections"}
 
     async def handler(request: Request) -> PlainTextResponse:
         return PlainTextResponse(request.state.pool)
 
-    with capture(), TestClient(app(Route("/", handler), lifespan=lifespan)) as client:
-        assert client.get("/").text == "mine"
+    with capture(), TestClient(create_app(Route("/", handler), lifespan=lifespan)) as client:
+        assert client.get("/").text == "connections"
 
     @asynccontextmanager
-    async def broken(_: Any) -> Any:
+    async def failing_lifespan(_: Any) -> Any:
         message = "no database"
         raise RuntimeError(message)
         yield  # type: ignore[unreachable]
 
-    with capture(), pytest.raises(RuntimeError, match="no database"), TestClient(app(lifespan=broken)):
+    with capture(), pytest.raises(RuntimeError, match="no database"), TestClient(create_app(lifespan=failing_lifespan)):
         pass
 
 
-def test_an_application_that_routes_our_paths_keeps_them_except_the_probes() -> None:
-    async def own(_: Request) -> PlainTextResponse:
-        return PlainTextResponse("own")
+def test_application_routes_take_precedence_over_endpoints_except_probes() -> None:
+    async def app_page(_: Request) -> PlainTextResponse:
+        return PlainTextResponse("application")
 
-    observed = app(
-        Route("/health", own),
-        Route("/info", own),
-        Mount("/metrics", routes=[Route("/", own)]),
-        Route("/health/live", own),
+    observed = create_app(
+        Route("/health", app_page),
+        Route("/info", app_page),
+        Mount("/metrics", routes=[Route("/", app_page)]),
+        Route("/health/live", app_page),
     )
-    with capture() as seen, TestClient(observed) as client:
-        answers = {path: client.get(path).text for path in ("/health", "/info", "/metrics/", "/health/live")}
-    assert answers["/health"] == answers["/info"] == answers["/metrics/"] == "own"
-    assert "Healthy" in answers["/health/live"]
-    warnings = [line for line in seen.logs if line["severity"] == "WARN"]
+    with capture() as captured, TestClient(observed) as client:
+        bodies = {path: client.get(path).text for path in ("/health", "/info", "/metrics/", "/health/live")}
+    assert bodies["/health"] == bodies["/info"] == bodies["/metrics/"] == "application"
+    assert "Healthy" in bodies["/health/live"]
+    warnings = [line for line in captured.logs if line["severity"] == "WARN"]
     assert {(line["path"], line["setting"]) for line in warnings} == {
         ("/health", "CONNECTSOFT_OBS_HEALTH_PATH"),
         ("/info", "CONNECTSOFT_OBS_INFO_PATH"),
@@ -276,94 +283,96 @@ def test_an_application_that_routes_our_paths_keeps_them_except_the_probes() -> 
     }
 
 
-def test_a_catch_all_route_does_not_take_our_paths_away() -> None:
+def test_catch_all_route_does_not_disable_endpoints() -> None:
     async def page(_: Request) -> PlainTextResponse:
         return PlainTextResponse("single page application")
 
-    with capture(), TestClient(app(Route("/{path:path}", page))) as client:
+    with capture(), TestClient(create_app(Route("/{path:path}", page))) as client:
         assert "Healthy" in client.get("/health").text
         assert client.get("/anything").text == "single page application"
-        assert client.post("/health").status_code == 405, "only GET and HEAD are ours"
+        assert client.post("/health").status_code == 405, "only GET and HEAD are served by the endpoints"
 
 
-def test_a_mounted_application_does_not_answer_a_second_time() -> None:
-    inner = app()
-    with capture(), TestClient(app(Mount("/sub", app=inner))) as client:
+def test_mounted_application_does_not_serve_endpoints() -> None:
+    inner = create_app()
+    with capture(), TestClient(create_app(Mount("/sub", app=inner))) as client:
         assert client.get("/health").status_code == 200
         assert client.get("/sub/health").status_code == 404
 
 
-def test_paths_move_and_aliases_are_switched_off() -> None:
-    with capture(), TestClient(app(liveness_path="/livez", liveness_path_alias="", metrics_path="")) as client:
+def test_endpoint_paths_are_configurable_and_can_be_disabled() -> None:
+    with capture(), TestClient(create_app(liveness_path="/livez", liveness_path_alias="", metrics_path="")) as client:
         assert client.get("/livez").status_code == 200
         assert [client.get(path).status_code for path in ("/health/live", "/alive", "/metrics")] == [404, 404, 404]
 
 
-def test_disabled_means_endpoints_and_nothing_else() -> None:
+def test_disabled_middleware_serves_only_the_endpoints() -> None:
     async def handler(_: Request) -> PlainTextResponse:
         return PlainTextResponse(str(trace.get_current_span().is_recording()))
 
-    with capture(disabled=True) as seen, TestClient(app(Route("/", handler))) as client:
-        answer = client.get("/")
+    with capture(disabled=True) as captured, TestClient(create_app(Route("/", handler))) as client:
+        response = client.get("/")
         assert client.get("/health/ready").status_code == 200
-    assert answer.text == "False"
-    assert "x-correlation-id" not in answer.headers
-    assert seen.spans == []
-    assert seen.logs == []
-    assert seen.metric("http.server.request.duration").count == 0
+    assert response.text == "False"
+    assert "x-correlation-id" not in response.headers
+    assert captured.spans == []
+    assert captured.logs == []
+    assert captured.metric("http.server.request.duration").count == 0
 
 
-def test_another_middleware_further_out_sees_what_it_would() -> None:
-    order: list[str] = []
+def test_other_middlewares_run_once_per_request() -> None:
+    calls: list[str] = []
 
-    class Outer:
+    class OtherMiddleware:
         def __init__(self, inner: Any) -> None:
             self.app = inner
 
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http":
-                order.append("in")
+                calls.append("call")
             await self.app(scope, receive, send)
 
     async def handler(_: Request) -> PlainTextResponse:
         return PlainTextResponse("x")
 
-    made = Starlette(routes=[Route("/", handler)], middleware=[Middleware(Outer)])
-    made.add_middleware(obs.ObservabilityMiddleware, service="a")
-    made.add_middleware(Outer)
+    app = Starlette(routes=[Route("/", handler)], middleware=[Middleware(OtherMiddleware)])
+    app.add_middleware(obs.ObservabilityMiddleware, service="a")
+    app.add_middleware(OtherMiddleware)
     with capture():
-        client = TestClient(made)
+        client = TestClient(app)
         for _ in range(3):
             client.get("/")
-    assert order == ["in"] * 6, "each of the two once a request, the first one included"
+    assert calls == ["call"] * 6, "both instances are called once per request, including the first request"
 
 
-def test_two_services_in_one_process_need_two_telemetries() -> None:
-    with capture() as seen:
-        first = TestClient(app(), raise_server_exceptions=True)
+def test_second_service_in_a_process_is_rejected() -> None:
+    with capture() as captured:
+        first = TestClient(create_app(), raise_server_exceptions=True)
         first.get("/")
         second = Starlette()
         second.add_middleware(obs.ObservabilityMiddleware, service="another")
         with pytest.raises(obs.ConfigurationError, match="this process already reports with service='behaviour'"):
             TestClient(second).__enter__()
-        assert TestClient(second).get("/").status_code == 404, "without a lifespan it serves untouched"
-    assert len(seen.spans) == 1
+        assert TestClient(second).get("/").status_code == 404, (
+            "without a lifespan, requests are passed through unchanged"
+        )
+    assert len(captured.spans) == 1
 
 
-def test_a_telemetry_can_be_passed_explicitly() -> None:
+def test_explicit_telemetry_is_used() -> None:
     from connectsoft_obs.settings import load_settings
 
-    with capture() as seen:
-        own = obs.Telemetry(load_settings({}, service="mine"), exports=False)
-        made = Starlette()
-        made.add_middleware(obs.ObservabilityMiddleware, telemetry=own)
-        TestClient(made).get("/")
-    assert seen.spans == []
-    counted = {snapshot.metric.name: snapshot.series for snapshot in own.metrics.snapshots()}
-    assert counted["http.server.request.duration"]
+    with capture() as captured:
+        telemetry = obs.Telemetry(load_settings({}, service="explicit"), exports=False)
+        app = Starlette()
+        app.add_middleware(obs.ObservabilityMiddleware, telemetry=telemetry)
+        TestClient(app).get("/")
+    assert captured.spans == []
+    series = {snapshot.metric.name: snapshot.series for snapshot in telemetry.metrics.snapshots()}
+    assert series["http.server.request.duration"]
 
 
-def test_a_flush_at_the_end_of_the_lifespan_sends_what_a_signal_would_lose() -> None:
+def test_lifespan_shutdown_flushes_pending_telemetry() -> None:
     from support.otlp import HttpSink
 
     with HttpSink() as sink:
@@ -372,15 +381,15 @@ def test_a_flush_at_the_end_of_the_lifespan_sends_what_a_signal_would_lose() -> 
             service.wait_until_ready()
             for number in range(20):
                 httpx.get(f"{service.url}/items/{number}")
-            began = time.monotonic()
+            start = time.monotonic()
             service.stop()
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - start < 5
         wait_for(lambda: len(sink.received.spans) == 20, 5)
         assert sink.received.metric("http.server.request.duration") is not None
 
 
-def test_headers_of_any_iterable_and_a_body_of_none_pass_as_they_are() -> None:
-    """ASGI: "headers (Iterable[[byte string, byte string]])"; what we have read the server must be able to read too."""
+def test_iterable_headers_and_empty_body_are_passed_on() -> None:
+    """ASGI: "headers (Iterable[[byte string, byte string]])". A generator can be iterated only once."""
 
     async def raw(scope: Any, receive: Any, send: Any) -> None:
         pairs = ((name, b"1") for name in (b"a", b"content-type"))
@@ -393,9 +402,9 @@ def test_headers_of_any_iterable_and_a_body_of_none_pass_as_they_are() -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
-    with capture() as seen:
+    with capture() as captured:
         observed = obs.ObservabilityMiddleware(raw, service="a")
         asyncio.run(observed(scope, None, send))  # type: ignore[arg-type]
-        assert seen.metric("connectsoft.obs.errors").series == ()
+        assert captured.metric("connectsoft.obs.errors").series == ()
     assert [name for name, _ in sent[0]["headers"]] == [b"a", b"content-type", b"x-correlation-id"]
     assert sent[1] == {"type": "http.response.body", "body": None}

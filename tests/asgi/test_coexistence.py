@@ -1,4 +1,4 @@
-"""Exactly one server span, one sample, one in-flight count and one line, whoever else observes requests."""
+"""Each request has one server span, one sample and one log line if other instrumentation is installed as well."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as Contrib
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as ContribMiddleware
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 from starlette.applications import Starlette
-from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as StarletteOwn
+from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as StarletteMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
@@ -25,11 +25,11 @@ async def hello(_: Any) -> PlainTextResponse:
     return PlainTextResponse("hello")
 
 
-def starlette() -> Starlette:
+def starlette_app() -> Starlette:
     return Starlette(routes=[Route("/hello/{name}", hello)])
 
 
-def fastapi(**options: Any) -> FastAPI:
+def fastapi_app(**options: Any) -> FastAPI:
     app = FastAPI(**options)
 
     @app.get("/hello/{name}")
@@ -45,99 +45,122 @@ def trace_id(span: ReadableSpan) -> int:
     return context.trace_id
 
 
-def inside(app: Any) -> Any:
+def with_inner_middleware(app: Any) -> Any:
     app.add_middleware(obs.ObservabilityMiddleware, service="one")
     return app
 
 
-def outside(app: Any) -> Any:
+def with_outer_middleware(app: Any) -> Any:
     return obs.ObservabilityMiddleware(app, service="one")
 
 
-def contrib_instrumented() -> Any:
-    app = fastapi()
+def contrib_instrumented_app() -> Any:
+    app = fastapi_app()
     FastAPIInstrumentor.instrument_app(app)
     return app
 
 
-def with_starlettes_own() -> Any:
-    app = starlette()
-    app.add_middleware(StarletteOwn)
-    return inside(app)
+def starlette_instrumented_app() -> Any:
+    app = starlette_app()
+    app.add_middleware(StarletteMiddleware)
+    return with_inner_middleware(app)
 
 
-def mounted() -> Any:
-    return inside(Starlette(routes=[Mount("/", app=inside(starlette()))]))
+def mounted_app() -> Any:
+    return with_inner_middleware(Starlette(routes=[Mount("/", app=with_inner_middleware(starlette_app()))]))
 
 
-def mounted_fastapi() -> Any:
-    app = inside(fastapi())
-    app.mount("/sub", inside(fastapi()))
+def mounted_fastapi_app() -> Any:
+    app = with_inner_middleware(fastapi_app())
+    app.mount("/sub", with_inner_middleware(fastapi_app()))
     return app
 
 
-# Each: how the application is put together, the path to ask, and whether the server span is somebody else's.
+# Function that creates the application, path of the request, whether another instrumentation creates the server span.
 COMBINATIONS: dict[str, tuple[Callable[[], Any], str, bool]] = {
-    "starlette, inside": (lambda: inside(starlette()), "/hello/a", False),
-    "starlette, outside": (lambda: outside(starlette()), "/hello/a", False),
-    "starlette, inside twice": (lambda: inside(inside(starlette())), "/hello/a", False),
-    "starlette, inside and outside": (lambda: outside(inside(starlette())), "/hello/a", False),
-    "starlette, parent and mounted": (mounted, "/hello/a", False),
-    "fastapi's own, inside": (lambda: inside(fastapi()), "/hello/a", False),
-    "fastapi's own, outside": (lambda: outside(fastapi()), "/hello/a", False),
-    "fastapi's own, parent and mounted": (mounted_fastapi, "/sub/hello/a", False),
-    "starlette's own, inside ours": (with_starlettes_own, "/hello/a", False),
-    "starlette's own, around": (lambda: StarletteOwn(inside(starlette())), "/hello/a", True),
-    "contrib, around": (lambda: Contrib(inside(starlette())), "/hello/a", True),
-    "contrib, between": (lambda: outside(Contrib(starlette())), "/hello/a", False),
-    "contrib instrument_app, inside": (lambda: inside(contrib_instrumented()), "/hello/a", False),
-    "contrib instrument_app, outside": (lambda: outside(contrib_instrumented()), "/hello/a", False),
+    "starlette, inner": (lambda: with_inner_middleware(starlette_app()), "/hello/a", False),
+    "starlette, outer": (lambda: with_outer_middleware(starlette_app()), "/hello/a", False),
+    "starlette, inner twice": (
+        lambda: with_inner_middleware(with_inner_middleware(starlette_app())),
+        "/hello/a",
+        False,
+    ),
+    "starlette, inner and outer": (
+        lambda: with_outer_middleware(with_inner_middleware(starlette_app())),
+        "/hello/a",
+        False,
+    ),
+    "starlette, parent and mounted": (mounted_app, "/hello/a", False),
+    "fastapi telemetry, inner": (lambda: with_inner_middleware(fastapi_app()), "/hello/a", False),
+    "fastapi telemetry, outer": (lambda: with_outer_middleware(fastapi_app()), "/hello/a", False),
+    "fastapi telemetry, parent and mounted": (mounted_fastapi_app, "/sub/hello/a", False),
+    "starlette middleware, innermost": (starlette_instrumented_app, "/hello/a", False),
+    "starlette middleware, outermost": (
+        lambda: StarletteMiddleware(with_inner_middleware(starlette_app())),
+        "/hello/a",
+        True,
+    ),
+    "contrib middleware, outermost": (
+        lambda: ContribMiddleware(with_inner_middleware(starlette_app())),
+        "/hello/a",
+        True,
+    ),
+    "contrib middleware, innermost": (
+        lambda: with_outer_middleware(ContribMiddleware(starlette_app())),
+        "/hello/a",
+        False,
+    ),
+    "contrib instrument_app, inner": (lambda: with_inner_middleware(contrib_instrumented_app()), "/hello/a", False),
+    "contrib instrument_app, outer": (lambda: with_outer_middleware(contrib_instrumented_app()), "/hello/a", False),
 }
 
 
 @pytest.mark.parametrize("lifespan", [True, False], ids=["lifespan", "no lifespan"])
 @pytest.mark.parametrize("name", COMBINATIONS)
-def test_one_span_one_sample_one_line(name: str, lifespan: bool) -> None:
-    build, path, adopted = COMBINATIONS[name]
-    with capture() as seen:
-        client = TestClient(build())
+def test_request_has_one_server_span_one_sample_and_one_log_line(name: str, lifespan: bool) -> None:
+    create_app, path, is_adopted = COMBINATIONS[name]
+    with capture() as captured:
+        client = TestClient(create_app())
         if lifespan:
             client.__enter__()
         for _ in range(3):
             assert client.get(path).status_code == 200
         if lifespan:
             client.__exit__(None, None, None)
-    servers: list[Any] = [span for span in seen.spans if span.kind is SpanKind.SERVER]
-    lines = [line for line in seen.logs if line["logger"] == "connectsoft_obs.access"]
-    duration = seen.metric("http.server.request.duration")
-    assert len(servers) == duration.count == len(lines) == 3
-    assert seen.metric("http.server.active_requests").value == 0
-    assert {line["http.route"] for line in lines} == {f"{path.removesuffix('a')}{{name}}"}
-    assert [line["trace_id"] for line in lines] == [f"{trace_id(span):032x}" for span in servers]
-    if not adopted:
-        # Who stands outside us observes the first request of a server without lifespan before we can switch it off;
-        # that span is adopted. Who stands inside adds its inner spans to that one request at the most.
-        first_is_theirs = not lifespan and name in ("fastapi's own, inside", "fastapi's own, parent and mounted",
-                                                    "contrib instrument_app, inside")  # fmt: skip
-        ours = servers[1:] if first_is_theirs else servers
-        assert {span.instrumentation_scope.name for span in ours} == {"connectsoft_obs"}
-        after_the_first = {trace_id(span) for span in servers[1:]}
-        assert len([span for span in seen.spans if trace_id(span) in after_the_first]) == 2
+    server_spans: list[Any] = [span for span in captured.spans if span.kind is SpanKind.SERVER]
+    access_lines = [line for line in captured.logs if line["logger"] == "connectsoft_obs.access"]
+    duration = captured.metric("http.server.request.duration")
+    assert len(server_spans) == duration.count == len(access_lines) == 3
+    assert captured.metric("http.server.active_requests").value == 0
+    assert {line["http.route"] for line in access_lines} == {f"{path.removesuffix('a')}{{name}}"}
+    assert [line["trace_id"] for line in access_lines] == [f"{trace_id(span):032x}" for span in server_spans]
+    if not is_adopted:
+        # Without a lifespan, an outer instrumentation observes the first request before it can be disabled, and its
+        # span is adopted. An inner instrumentation adds spans to that request only.
+        first_is_adopted = not lifespan and name in (
+            "fastapi telemetry, inner",
+            "fastapi telemetry, parent and mounted",
+            "contrib instrument_app, inner",
+        )
+        own_spans = server_spans[1:] if first_is_adopted else server_spans
+        assert {span.instrumentation_scope.name for span in own_spans} == {"connectsoft_obs"}
+        later_traces = {trace_id(span) for span in server_spans[1:]}
+        assert len([span for span in captured.spans if trace_id(span) in later_traces]) == 2
         if lifespan:
-            assert len(seen.spans) == 3
-    for span in servers:
+            assert len(captured.spans) == 3
+    for span in server_spans:
         assert span.attributes["client.address"] == "testclient"
 
 
-def test_an_adopted_span_is_enriched_and_correlates() -> None:
-    with capture() as seen:
-        answer = TestClient(Contrib(inside(starlette()))).get("/hello/a")
-    [span] = [span for span in seen.spans if span.kind is SpanKind.SERVER]
-    assert answer.headers["x-correlation-id"] == f"{trace_id(span):032x}"
+def test_trace_id_of_an_adopted_span_is_the_correlation_id() -> None:
+    with capture() as captured:
+        response = TestClient(ContribMiddleware(with_inner_middleware(starlette_app()))).get("/hello/a")
+    [span] = [span for span in captured.spans if span.kind is SpanKind.SERVER]
+    assert response.headers["x-correlation-id"] == f"{trace_id(span):032x}"
 
 
-def test_an_application_called_from_inside_a_request_is_a_request_of_its_own() -> None:
-    inner = inside(starlette())
+def test_application_called_in_process_is_a_separate_request() -> None:
+    inner = with_inner_middleware(starlette_app())
 
     async def call(_: Any) -> PlainTextResponse:
         sent: list[Any] = []
@@ -152,7 +175,7 @@ def test_an_application_called_from_inside_a_request_is_a_request_of_its_own() -
         await inner(scope, receive, send)
         return PlainTextResponse(str(sent[0]["status"]))
 
-    with capture() as seen:
-        assert TestClient(inside(Starlette(routes=[Route("/call", call)]))).get("/call").text == "200"
-    assert sorted(span.name for span in seen.spans) == ["GET /call", "GET /hello/{name}"]
-    assert seen.metric("http.server.request.duration").count == 2
+    with capture() as captured:
+        assert TestClient(with_inner_middleware(Starlette(routes=[Route("/call", call)]))).get("/call").text == "200"
+    assert sorted(span.name for span in captured.spans) == ["GET /call", "GET /hello/{name}"]
+    assert captured.metric("http.server.request.duration").count == 2

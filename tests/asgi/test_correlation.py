@@ -1,4 +1,4 @@
-"""Identity on the wire: trace context, baggage and correlation ids, in and out."""
+"""Propagation of trace context, baggage and correlation ids, inbound and outbound."""
 
 from __future__ import annotations
 
@@ -22,46 +22,48 @@ from connectsoft_obs.testing import Captured, capture
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-async def onward(request: Request) -> JSONResponse:
+async def injected_headers(request: Request) -> JSONResponse:
     headers: dict[str, str] = {}
     obs.inject(headers)
     return JSONResponse(headers)
 
 
-async def boom(request: Request) -> JSONResponse:
-    message = "it broke"
+async def failing(request: Request) -> JSONResponse:
+    message = "failed"
     raise RuntimeError(message)
 
 
-async def own_id(request: Request) -> PlainTextResponse:
-    return PlainTextResponse("", headers={"X-Correlation-ID": "mine"})
+async def app_correlation_id(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("", headers={"X-Correlation-ID": "app-id"})
 
 
-def ask(headers: Any = None, path: str = "/onward", **options: Any) -> tuple[Any, Captured]:
-    app = Starlette(routes=[Route("/onward", onward), Route("/boom", boom), Route("/own", own_id)])
+def send_request(headers: Any = None, path: str = "/injected", **options: Any) -> tuple[Any, Captured]:
+    app = Starlette(
+        routes=[Route("/injected", injected_headers), Route("/failing", failing), Route("/own-id", app_correlation_id)]
+    )
     app.add_middleware(obs.ObservabilityMiddleware, service="correlation", **options)
-    with capture() as seen:
-        return TestClient(app, raise_server_exceptions=False).get(path, headers=headers), seen
+    with capture() as captured:
+        return TestClient(app, raise_server_exceptions=False).get(path, headers=headers), captured
 
 
-def parent(seen: Captured) -> tuple[str, str | None]:
-    [span] = [one for one in seen.spans if one.kind is trace.SpanKind.SERVER]  # client libraries may trace too
+def trace_and_parent(captured: Captured) -> tuple[str, str | None]:
+    [span] = [span for span in captured.spans if span.kind is trace.SpanKind.SERVER]  # clients may add spans
     context = span.get_span_context()
     assert context is not None
     return f"{context.trace_id:032x}", f"{span.parent.span_id:016x}" if span.parent else None
 
 
 @pytest.mark.parametrize("flags", ["00", "01", "02", "03"])
-def test_a_trace_is_continued_with_its_flags(flags: str) -> None:
-    answer, seen = ask({"traceparent": f"00-{TRACE}-{PARENT}-{flags}"})
-    sent_on = answer.json()["traceparent"]
-    assert sent_on.startswith(f"00-{TRACE}-")
-    assert sent_on.endswith(f"-{flags}")
+def test_inbound_trace_is_continued_with_its_flags(flags: str) -> None:
+    response, captured = send_request({"traceparent": f"00-{TRACE}-{PARENT}-{flags}"})
+    traceparent = response.json()["traceparent"]
+    assert traceparent.startswith(f"00-{TRACE}-")
+    assert traceparent.endswith(f"-{flags}")
     if int(flags) & 1:
-        assert parent(seen) == (TRACE, PARENT)
+        assert trace_and_parent(captured) == (TRACE, PARENT)
     else:
-        assert seen.spans == []
-        assert seen.log("GET /onward 200")["trace_id"] == TRACE
+        assert captured.spans == []
+        assert captured.log("GET /injected 200")["trace_id"] == TRACE
 
 
 @pytest.mark.parametrize(
@@ -72,62 +74,66 @@ def test_a_trace_is_continued_with_its_flags(flags: str) -> None:
         f"0-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-1", f"00-{TRACE}-{PARENT}-zz", "x" * 10_000,
     ],
 )  # fmt: skip
-def test_an_invalid_traceparent_starts_a_new_trace_and_is_no_log_line(value: str) -> None:
-    _, seen = ask({"traceparent": value})
-    trace_id, above = parent(seen)
+def test_invalid_traceparent_starts_a_new_trace_without_a_log_line(value: str) -> None:
+    _, captured = send_request({"traceparent": value})
+    trace_id, parent_id = trace_and_parent(captured)
     assert trace_id != TRACE
-    assert above is None
-    assert [line["logger"] for line in seen.logs if line["message"] != "readiness is unhealthy"] == [ACCESS_LOGGER]
+    assert parent_id is None
+    assert [line["logger"] for line in captured.logs if line["message"] != "readiness is unhealthy"] == [ACCESS_LOGGER]
 
 
-def test_a_later_version_may_have_more_fields() -> None:
-    _, seen = ask({"traceparent": f"cc-{TRACE}-{PARENT}-01-what-the-future-brings"})
-    assert parent(seen) == (TRACE, PARENT)
+def test_traceparent_of_a_later_version_may_have_more_fields() -> None:
+    _, captured = send_request({"traceparent": f"cc-{TRACE}-{PARENT}-01-more-fields"})
+    assert trace_and_parent(captured) == (TRACE, PARENT)
 
 
-def test_two_traceparents_are_as_good_as_none() -> None:
-    _, seen = ask([("traceparent", f"00-{TRACE}-{PARENT}-01"), ("traceparent", f"00-{TRACE}-{PARENT}-01")])
-    assert parent(seen)[1] is None
+def test_duplicate_traceparent_headers_are_ignored() -> None:
+    _, captured = send_request([("traceparent", f"00-{TRACE}-{PARENT}-01"), ("traceparent", f"00-{TRACE}-{PARENT}-01")])
+    assert trace_and_parent(captured)[1] is None
 
 
-def test_tracestate_of_several_headers_is_one_list_and_goes_on() -> None:
-    answer, _ = ask([("traceparent", f"00-{TRACE}-{PARENT}-01"), ("tracestate", "a=1"), ("tracestate", "b@v=2 , c=3")])
-    assert answer.json()["tracestate"] == "a=1,b@v=2,c=3"
+def test_several_tracestate_headers_are_joined_and_propagated() -> None:
+    response, _ = send_request(
+        [("traceparent", f"00-{TRACE}-{PARENT}-01"), ("tracestate", "a=1"), ("tracestate", "b@v=2 , c=3")]
+    )
+    assert response.json()["tracestate"] == "a=1,b@v=2,c=3"
 
 
 @pytest.mark.parametrize(
     "state", ["a=1,a=2", "A=1", ",".join(f"k{n}=1" for n in range(33)), "a=\x01", "nokey", "a" * 20_000]
 )
-def test_an_invalid_tracestate_is_dropped_and_the_trace_is_not(state: str) -> None:
-    answer, seen = ask([("traceparent", f"00-{TRACE}-{PARENT}-01"), ("tracestate", state)])
-    assert "tracestate" not in answer.json()
-    assert parent(seen) == (TRACE, PARENT)
-    assert [line["logger"] for line in seen.logs if line["message"] != "readiness is unhealthy"] == [ACCESS_LOGGER]
+def test_invalid_tracestate_is_dropped_and_the_trace_continues(state: str) -> None:
+    response, captured = send_request([("traceparent", f"00-{TRACE}-{PARENT}-01"), ("tracestate", state)])
+    assert "tracestate" not in response.json()
+    assert trace_and_parent(captured) == (TRACE, PARENT)
+    assert [line["logger"] for line in captured.logs if line["message"] != "readiness is unhealthy"] == [ACCESS_LOGGER]
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_without_an_error(noise: bytes) -> None:
-    w3c.parse_traceparent(noise)
-    w3c.parse_tracestate(noise.decode("latin-1"))
-    found = w3c.parse_baggage(noise.decode("latin-1"))
-    assert len(found) <= w3c.MAX_BAGGAGE_MEMBERS
+def test_w3c_parsers_accept_any_bytes(value: bytes) -> None:
+    w3c.parse_traceparent(value)
+    w3c.parse_tracestate(value.decode("latin-1"))
+    members = w3c.parse_baggage(value.decode("latin-1"))
+    assert len(members) <= w3c.MAX_BAGGAGE_MEMBERS
 
 
-def test_only_listed_baggage_reaches_spans_and_lines() -> None:
-    _, seen = ask({"baggage": "connectsoft.tenant.id=acme;p=1,secret=x, connectsoft.execution.id = run%207 "})
-    attributes = dict(seen.spans[0].attributes or {})
-    assert attributes["connectsoft.tenant.id"] == seen.logs[0]["connectsoft.tenant.id"] == "acme"
+def test_only_allowlisted_baggage_is_on_spans_and_log_lines() -> None:
+    _, captured = send_request(
+        {"baggage": "connectsoft.tenant.id=acme;p=1,secret=x, connectsoft.execution.id = run%207 "}
+    )
+    attributes = dict(captured.spans[0].attributes or {})
+    assert attributes["connectsoft.tenant.id"] == captured.logs[0]["connectsoft.tenant.id"] == "acme"
     assert attributes["connectsoft.execution.id"] == "run 7"
-    assert "secret" not in str(attributes) + str(seen.logs)
+    assert "secret" not in str(attributes) + str(captured.logs)
 
 
 @pytest.mark.parametrize(
     "value", ["a=" + "x" * 9000, ",".join(f"k{n}=v" for n in range(5000)), "=;,=;", "a=%ff%zz", "é=ü"]
 )
-def test_oversized_or_odd_baggage_is_no_failure(value: str) -> None:
-    answer, seen = ask({"baggage": value.encode("utf-8")})
-    assert answer.status_code == 200
-    assert len(seen.spans) == 1
+def test_oversized_or_malformed_baggage_is_ignored(value: str) -> None:
+    response, captured = send_request({"baggage": value.encode("utf-8")})
+    assert response.status_code == 200
+    assert len(captured.spans) == 1
 
 
 @pytest.mark.parametrize(
@@ -144,64 +150,64 @@ def test_oversized_or_odd_baggage_is_no_failure(value: str) -> None:
         ({}, None),
     ],
 )
-def test_a_correlation_id_is_validated_and_returned(headers: dict[str, str], expected: str | None) -> None:
-    answer, seen = ask(headers)
-    expected = expected or parent(seen)[0]
-    assert answer.headers["x-correlation-id"] == expected
-    assert answer.json()["X-Correlation-Id"] == expected
-    assert seen.logs[0]["connectsoft.correlation.id"] == expected
+def test_correlation_id_is_validated_and_returned(headers: dict[str, str], expected: str | None) -> None:
+    response, captured = send_request(headers)
+    expected = expected or trace_and_parent(captured)[0]
+    assert response.headers["x-correlation-id"] == expected
+    assert response.json()["X-Correlation-Id"] == expected
+    assert captured.logs[0]["connectsoft.correlation.id"] == expected
 
 
 @pytest.mark.parametrize("lifespan", [True, False])
-def test_the_frameworks_own_500_carries_it_from_the_first_request_on(lifespan: bool) -> None:
-    app = Starlette(routes=[Route("/boom", boom)])
+def test_framework_500_has_the_correlation_id(lifespan: bool) -> None:
+    app = Starlette(routes=[Route("/failing", failing)])
     app.add_middleware(obs.ObservabilityMiddleware, service="correlation")
     with capture():
         client = TestClient(app, raise_server_exceptions=False)
         if lifespan:
             with client:
-                answers = [client.get("/boom", headers={"x-correlation-id": "c1"}) for _ in range(3)]
+                responses = [client.get("/failing", headers={"x-correlation-id": "c1"}) for _ in range(3)]
         else:
-            answers = [client.get("/boom", headers={"x-correlation-id": "c1"}) for _ in range(3)]
-    assert [answer.headers.get_list("x-correlation-id") for answer in answers] == [["c1"]] * 3
-    assert [answer.text for answer in answers] == ["Internal Server Error"] * 3
+            responses = [client.get("/failing", headers={"x-correlation-id": "c1"}) for _ in range(3)]
+    assert [response.headers.get_list("x-correlation-id") for response in responses] == [["c1"]] * 3
+    assert [response.text for response in responses] == ["Internal Server Error"] * 3
 
 
-def test_an_error_handler_of_the_applications_runs_once_and_its_answer_carries_it() -> None:
+def test_error_handler_runs_once_and_its_response_has_the_correlation_id() -> None:
     calls: list[str] = []
 
     async def handler(request: Request, error: Exception) -> PlainTextResponse:
         calls.append(str(error))
-        return PlainTextResponse("sorry", 500)
+        return PlainTextResponse("custom error", 500)
 
-    app = Starlette(routes=[Route("/boom", boom)], exception_handlers={Exception: handler})
+    app = Starlette(routes=[Route("/failing", failing)], exception_handlers={Exception: handler})
     app.add_middleware(obs.ObservabilityMiddleware, service="correlation")
     with capture():
-        answer = TestClient(app, raise_server_exceptions=False).get("/boom")
-    assert (answer.text, calls) == ("sorry", ["it broke"])
-    assert answer.headers["x-correlation-id"]
+        response = TestClient(app, raise_server_exceptions=False).get("/failing")
+    assert (response.text, calls) == ("custom error", ["failed"])
+    assert response.headers["x-correlation-id"]
 
 
-def test_it_is_never_there_twice() -> None:
-    answer, _ = ask({"x-correlation-id": "theirs"}, "/own")
-    assert answer.headers.get_list("x-correlation-id") == ["mine"]
+def test_correlation_id_of_the_application_is_not_replaced() -> None:
+    response, _ = send_request({"x-correlation-id": "caller-id"}, "/own-id")
+    assert response.headers.get_list("x-correlation-id") == ["app-id"]
 
 
-def test_a_public_edge_starts_a_new_trace_with_a_link_and_drops_baggage() -> None:
+def test_untrusted_inbound_trace_is_linked_and_baggage_dropped() -> None:
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "baggage": "connectsoft.tenant.id=acme"}
-    answer, seen = ask(headers, trust_inbound=False)
-    trace_id, above = parent(seen)
+    response, captured = send_request(headers, trust_inbound=False)
+    trace_id, parent_id = trace_and_parent(captured)
     assert trace_id != TRACE
-    assert above is None
-    [link] = seen.spans[0].links
+    assert parent_id is None
+    [link] = captured.spans[0].links
     assert f"{link.context.trace_id:032x}" == TRACE
-    assert "baggage" not in answer.json()
-    assert "connectsoft.tenant.id" not in (seen.spans[0].attributes or {})
+    assert "baggage" not in response.json()
+    assert "connectsoft.tenant.id" not in (captured.spans[0].attributes or {})
 
 
-def test_a_cached_list_of_response_headers_is_never_written_to() -> None:
-    cached = [(b"content-type", b"text/plain")]
-    message = {"type": "http.response.start", "status": 200, "headers": cached}
+def test_response_headers_of_the_application_are_not_modified() -> None:
+    header_list = [(b"content-type", b"text/plain")]
+    message = {"type": "http.response.start", "status": 200, "headers": header_list}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(message)
@@ -209,21 +215,21 @@ def test_a_cached_list_of_response_headers_is_never_written_to() -> None:
 
     with capture():
         client = TestClient(obs.ObservabilityMiddleware(app, service="a"))
-        answers = [client.get("/") for _ in range(3)]
-    assert cached == [(b"content-type", b"text/plain")]
-    assert message["headers"] is cached
-    assert all(len(answer.headers.get_list("x-correlation-id")) == 1 for answer in answers)
+        responses = [client.get("/") for _ in range(3)]
+    assert header_list == [(b"content-type", b"text/plain")]
+    assert message["headers"] is header_list
+    assert all(len(response.headers.get_list("x-correlation-id")) == 1 for response in responses)
 
 
-def test_extract_is_the_counterpart_of_inject() -> None:
-    with capture() as seen:
+def test_extract_restores_the_injected_context() -> None:
+    with capture() as captured:
         with obs.operation("sender"):
             headers: dict[str, str] = {}
             obs.inject(headers)
-        carried = obs.extract({key.encode(): value for key, value in headers.items()} | {"n": 7})
-        with obs.operation("receiver", parent=carried):
+        context = obs.extract({key.encode(): value for key, value in headers.items()} | {"n": 7})
+        with obs.operation("receiver", parent=context):
             pass
-    sender, receiver = seen.spans
+    sender, receiver = captured.spans
     sent = sender.get_span_context()
     assert receiver.parent is not None
     assert sent is not None
@@ -231,7 +237,7 @@ def test_extract_is_the_counterpart_of_inject() -> None:
     assert receiver.parent.is_remote
 
 
-def test_an_instrumented_client_sends_the_correlation_id_too() -> None:
+def test_instrumented_client_sends_the_correlation_id() -> None:
     with capture(), obs.operation("caller") as run:
         run.correlation_id = "business-7"
         carrier: dict[str, str] = {}

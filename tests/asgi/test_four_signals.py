@@ -1,4 +1,4 @@
-"""One request on a real server: span, sample, line and OTLP metric say the same, under the standard names."""
+"""Span, metric, log line and OTLP metric of a request on a real server are consistent and have standard names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Observed = tuple[Service, ReceivedTelemetry, httpx.Response, str]
 
 @pytest.fixture(scope="module", params=["inside", "outside"])
 def observed(request: pytest.FixtureRequest) -> Iterator[Observed]:
-    """A service that exports to a sink, after one request for /items/42; the middleware added inside, or around."""
+    """A service that exports to a sink, after one request for /items/42, with the middleware inside and outside."""
     with HttpSink() as sink:
         env = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
@@ -29,19 +29,19 @@ def observed(request: pytest.FixtureRequest) -> Iterator[Observed]:
         }
         with uvicorn("orders:app", env=env) as service:
             service.wait_until_ready()
-            answer = httpx.get(f"{service.url}/items/42?page=2&sig=SECRET", headers={"user-agent": AGENT})
-            assert answer.status_code == 200
+            response = httpx.get(f"{service.url}/items/42?page=2&sig=SECRET", headers={"user-agent": AGENT})
+            assert response.status_code == 200
             wait_for(lambda: sink.received.spans, 10, "a span at the sink")
             wait_for(lambda: sink.received.metric("http.server.request.duration"), 10, "a metric at the sink")
             page = httpx.get(f"{service.url}/metrics", headers={"accept": "application/openmetrics-text"}).text
             service.stop()
-            yield service, sink.received, answer, page
+            yield service, sink.received, response, page
 
 
-def test_span_has_the_standard_name_kind_and_attributes(observed: Observed) -> None:
+def test_span_has_standard_name_kind_and_attributes(observed: Observed) -> None:
     service, received, _, _ = observed
     [span] = received.spans
-    found = decode_attributes(span.attributes)
+    attributes = decode_attributes(span.attributes)
     assert (span.name, span.kind) == ("GET /items/{id}", 2)
     assert span.status.code == 0
     assert {
@@ -57,14 +57,14 @@ def test_span_has_the_standard_name_kind_and_attributes(observed: Observed) -> N
         "client.address": "127.0.0.1",
         "network.peer.address": "127.0.0.1",
         "user_agent.original": AGENT,
-    }.items() <= found.items()
-    assert "network.protocol.name" not in found
-    assert "error.type" not in found
+    }.items() <= attributes.items()
+    assert "network.protocol.name" not in attributes
+    assert "error.type" not in attributes
     assert not span.events
-    assert type(found["network.peer.port"]) is int
+    assert type(attributes["network.peer.port"]) is int
 
 
-def test_metric_arrives_over_otlp_under_its_opentelemetry_name(observed: Observed) -> None:
+def test_otlp_metric_has_its_opentelemetry_name(observed: Observed) -> None:
     _, received, _, _ = observed
     metric = received.metric("http.server.request.duration")
     assert (metric.unit, metric.description) == ("s", "Duration of HTTP server requests.")
@@ -85,11 +85,11 @@ def test_metric_arrives_over_otlp_under_its_opentelemetry_name(observed: Observe
     assert [point.as_int for point in active.sum.data_points] == [0]
 
 
-def test_log_line_is_one_json_object_in_the_documented_order(observed: Observed) -> None:
+def test_log_line_has_the_documented_field_order(observed: Observed) -> None:
     service, _, _, _ = observed
     [line] = [line for line in service.json_lines if line["logger"] == "connectsoft_obs.access"]
-    fixed = ["timestamp", "severity", "message", "logger", "trace_id", "span_id", "trace_flags", "service.name"]
-    assert list(line)[:8] == fixed
+    expected = ["timestamp", "severity", "message", "logger", "trace_id", "span_id", "trace_flags", "service.name"]
+    assert list(line)[:8] == expected
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
     assert line["severity"] == "INFO"
     assert line["message"] == "GET /items/{id} 200"
@@ -98,21 +98,21 @@ def test_log_line_is_one_json_object_in_the_documented_order(observed: Observed)
     assert "page" not in str(line)
 
 
-def test_the_trace_id_is_the_same_in_span_line_exemplar_and_header(observed: Observed) -> None:
-    service, received, answer, page = observed
+def test_trace_id_is_equal_in_span_log_line_exemplar_and_header(observed: Observed) -> None:
+    service, received, response, page = observed
     trace_id = received.spans[0].trace_id.hex()
     [line] = [line for line in service.json_lines if line["logger"] == "connectsoft_obs.access"]
     assert line["trace_id"] == trace_id
     assert int(line["trace_flags"], 16) & 1
     assert line["span_id"] == received.spans[0].span_id.hex()
-    assert answer.headers["x-correlation-id"] == trace_id
+    assert response.headers["x-correlation-id"] == trace_id
     families = parse_openmetrics(page)  # type: ignore[no-untyped-call]
-    [family] = [f for f in families if f.name == "http_server_request_duration_seconds"]
+    [family] = [family for family in families if family.name == "http_server_request_duration_seconds"]
     [exemplar] = [sample.exemplar for sample in family.samples if sample.exemplar]
     assert exemplar.labels["trace_id"] == trace_id
 
 
-def test_duration_is_the_same_in_span_sample_and_line(observed: Observed) -> None:
+def test_duration_is_equal_in_span_metric_and_log_line(observed: Observed) -> None:
     service, received, _, page = observed
     [span] = received.spans
     nanoseconds = span.end_time_unix_nano - span.start_time_unix_nano
@@ -127,7 +127,7 @@ def test_duration_is_the_same_in_span_sample_and_line(observed: Observed) -> Non
     assert total == pytest.approx(nanoseconds / 1e9, abs=1e-9)
 
 
-def test_probes_and_scrapes_are_in_no_signal(observed: Observed) -> None:
+def test_probes_and_scrapes_are_not_observed(observed: Observed) -> None:
     service, received, _, page = observed
     assert len(received.spans) == 1
     assert not [line for line in service.json_lines if "/health" in line["message"] or "/metrics" in line["message"]]
@@ -135,7 +135,7 @@ def test_probes_and_scrapes_are_in_no_signal(observed: Observed) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_every_span_arrives_once_through_a_real_collector(protocol: str) -> None:
+def test_each_span_is_exported_once_through_a_collector(protocol: str) -> None:
     with HttpSink() as sink, rotel(sink.url) as collector:
         env = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.grpc if protocol == "grpc" else collector.http,
@@ -153,17 +153,17 @@ def test_every_span_arrives_once_through_a_real_collector(protocol: str) -> None
             assert sorted(paths) == sorted(f"/items/{number}" for number in range(200))
             assert len({span.span_id for span in sink.received.spans}) == 200
 
-            def counted() -> list[int]:
+            def request_counts() -> list[int]:
                 metric = sink.received.metric("http.server.request.duration")
                 return [point.count for point in metric.histogram.data_points] if metric else []
 
-            wait_for(lambda: counted() == [200], 10, "one series of 200 requests")
+            wait_for(lambda: request_counts() == [200], 10, "one series of 200 requests")
             assert sink.received.metric("http.server.request.duration").unit == "s"
             assert {resource["service.name"] for resource in sink.received.resources} == {"orders-api"}
             assert len({resource["service.instance.id"] for resource in sink.received.resources}) == 1
 
 
-def test_grpc_without_a_collector_between() -> None:
+def test_otlp_grpc_export() -> None:
     with GrpcSink() as sink:
         env = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
@@ -179,26 +179,26 @@ def test_grpc_without_a_collector_between() -> None:
         assert sink.received.headers[0]["api-key"] == "abc def"
 
 
-def test_text_page_reads_back_with_prometheus_own_parser() -> None:
+def test_prometheus_client_parses_the_text_format() -> None:
     with uvicorn("orders:app") as service:
         service.wait_until_ready()
         httpx.get(f"{service.url}/items/1")
-        answer = httpx.get(f"{service.url}/metrics")
-        families = {family.name: family for family in parse_text(answer.text)}
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        response = httpx.get(f"{service.url}/metrics")
+        families = {family.name: family for family in parse_text(response.text)}
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "http_server_request_duration_seconds" in families
     assert "process_cpu_seconds" in families
     assert "target_info" in families or "target" in families
-    assert "# {" not in answer.text
+    assert "# {" not in response.text
 
 
-def test_without_an_endpoint_nothing_is_sent_and_no_thread_waits_to() -> None:
+def test_without_endpoint_nothing_is_exported_and_no_thread_runs() -> None:
     with uvicorn("orders:app", env={"LOG_LEVEL": "debug"}) as service:
         service.wait_until_ready()
         httpx.get(f"{service.url}/items/1")
-        names = [line for line in service.json_lines if "export" in line["message"]]
+        export_lines = [line for line in service.json_lines if "export" in line["message"]]
         threads = httpx.get(f"{service.url}/threads").json()
         service.stop()
-    assert names == []
+    assert export_lines == []
     assert "MainThread" in threads
     assert not [name for name in threads if name in ("obs-traces", "obs-metrics", "obs-logs")]

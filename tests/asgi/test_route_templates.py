@@ -1,4 +1,4 @@
-"""The route template of a request, never a concrete path."""
+"""`http.route` is the route template of a request, never a concrete path."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
 
 import connectsoft_obs as obs
+from connectsoft_obs.asgi import route_template
 from connectsoft_obs.testing import capture
 
 
@@ -24,39 +25,39 @@ async def hello(_: Any) -> PlainTextResponse:
     return PlainTextResponse("hello")
 
 
-async def opaque(scope: Any, receive: Any, send: Any) -> None:
-    """An application that is no Starlette."""
-    await PlainTextResponse("opaque")(scope, receive, send)
+async def plain_app(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI application without routes."""
+    await PlainTextResponse("plain")(scope, receive, send)
 
 
-leaf = [Route("/items/{id:int}", hello, methods=["GET"]), Route("/slash/", hello)]
-shared_leaf = Starlette(routes=[Route("/shared/{x}", hello)])
+leaf_routes = [Route("/items/{id:int}", hello, methods=["GET"]), Route("/slash/", hello)]
+shared_app = Starlette(routes=[Route("/shared/{x}", hello)])
 
 
-def starlette(folder: str) -> Starlette:
-    route_template = [
-        *leaf,
-        Mount("/api/{version}", routes=[*leaf, Mount("/deep/{more}", routes=leaf)]),
-        Mount("/app", app=Starlette(routes=leaf)),
-        Mount("/one/{a}", app=shared_leaf),
-        Mount("/two", app=shared_leaf),
-        Mount("/opaque/{tenant}", app=opaque),
+def starlette_app(folder: str) -> Starlette:
+    routes = [
+        *leaf_routes,
+        Mount("/api/{version}", routes=[*leaf_routes, Mount("/deep/{more}", routes=leaf_routes)]),
+        Mount("/app", app=Starlette(routes=leaf_routes)),
+        Mount("/one/{a}", app=shared_app),
+        Mount("/two", app=shared_app),
+        Mount("/plain/{tenant}", app=plain_app),
         Mount("/static", app=StaticFiles(directory=folder)),
         Host("{sub}.example.org", app=Router(routes=[Route("/hosted/{y}", hello)])),
     ]
-    app = Starlette(routes=route_template)
+    app = Starlette(routes=routes)
     app.add_middleware(obs.ObservabilityMiddleware, service="routes")
     return app
 
 
-STARLETTE = {
+STARLETTE_TEMPLATES = {
     "/items/42": "/items/{id}",
     "/api/v7/items/42": "/api/{version}/items/{id}",
     "/api/v7/deep/x/items/42": "/api/{version}/deep/{more}/items/{id}",
     "/app/items/42": "/app/items/{id}",
     "/one/zzz/shared/42": "/one/{a}/shared/{x}",
     "/two/shared/42": "/two/shared/{x}",
-    "/opaque/acme/anything/at/all": "/opaque/{tenant}/{path}",
+    "/plain/acme/any/path": "/plain/{tenant}/{path}",
     "/static/file.txt": "/static/{path}",
     "/static/nothing.txt": "/static/{path}",
     "/nothing": "",
@@ -67,42 +68,42 @@ STARLETTE = {
 }
 
 
-def seen_routes(client: TestClient, method: str, path: str) -> list[str]:
-    with capture() as seen:
+def recorded_route(client: TestClient, method: str, path: str) -> str:
+    with capture() as captured:
         client.request(method, path, follow_redirects=False)
-    [span] = [one for one in seen.spans if one.kind is trace.SpanKind.SERVER]  # client libraries may trace too
+    [span] = [span for span in captured.spans if span.kind is trace.SpanKind.SERVER]  # clients may add spans
     route = dict(span.attributes or {}).get("http.route", "")
     assert span.name == (f"{method} {route}" if route else method)
-    [series] = seen.metric("http.server.request.duration").series
+    [series] = captured.metric("http.server.request.duration").series
     assert series.get("http_route", "") == route
-    return [str(route)]
+    return str(route)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    place = tmp_path_factory.mktemp("static")
-    (place / "file.txt").write_text("static")
-    return str(place)
+    directory = tmp_path_factory.mktemp("static")
+    (directory / "file.txt").write_text("static")
+    return str(directory)
 
 
 @pytest.mark.parametrize("root", ["", "/pre"])
-@pytest.mark.parametrize("path", STARLETTE)
-def test_starlette(path: str, root: str, folder: str) -> None:
-    client = TestClient(starlette(folder), root_path=root)
-    expected = STARLETTE[path]
-    assert seen_routes(client, "GET", root + path) == [f"{root}{expected}" if expected else ""]
+@pytest.mark.parametrize("path", STARLETTE_TEMPLATES)
+def test_starlette_route_template(path: str, root: str, folder: str) -> None:
+    client = TestClient(starlette_app(folder), root_path=root)
+    expected = STARLETTE_TEMPLATES[path]
+    assert recorded_route(client, "GET", root + path) == (f"{root}{expected}" if expected else "")
 
 
-def test_a_known_route_asked_with_another_method_keeps_its_template(folder: str) -> None:
-    assert seen_routes(TestClient(starlette(folder)), "DELETE", "/items/42") == ["/items/{id}"]
+def test_method_that_is_not_allowed_has_a_route_template(folder: str) -> None:
+    assert recorded_route(TestClient(starlette_app(folder)), "DELETE", "/items/42") == "/items/{id}"
 
 
-def test_host_routes(folder: str) -> None:
-    client = TestClient(starlette(folder), base_url="http://acme.example.org")
-    assert seen_routes(client, "GET", "/hosted/42") == ["/hosted/{y}"]
+def test_host_route_template(folder: str) -> None:
+    client = TestClient(starlette_app(folder), base_url="http://acme.example.org")
+    assert recorded_route(client, "GET", "/hosted/42") == "/hosted/{y}"
 
 
-def fastapi() -> FastAPI:
+def fastapi_app() -> FastAPI:
     inner, outer, app = APIRouter(), APIRouter(), FastAPI()
 
     @inner.get("/x/{k}")
@@ -129,7 +130,7 @@ def fastapi() -> FastAPI:
     return app
 
 
-FASTAPI = {
+FASTAPI_TEMPLATES = {
     "/a/1/y/2": "/a/{t}/y/{i}",
     "/b/y/3": "/b/y/{i}",
     "/a/1/in/zz/x/9": "/a/{t}/in/{z}/x/{k}",
@@ -144,55 +145,54 @@ FASTAPI = {
 }
 
 
-@pytest.mark.parametrize("path", FASTAPI)
-def test_fastapi(path: str) -> None:
-    app = fastapi()
-    with capture(), TestClient(app):  # its own telemetry is off from here on
+@pytest.mark.parametrize("path", FASTAPI_TEMPLATES)
+def test_fastapi_route_template(path: str) -> None:
+    app = fastapi_app()
+    with capture(), TestClient(app):  # the lifespan disables FastAPI's own telemetry
         pass
-    assert seen_routes(TestClient(app), "GET", path) == [FASTAPI[path]]
+    assert recorded_route(TestClient(app), "GET", path) == FASTAPI_TEMPLATES[path]
 
 
-def test_a_second_request_for_the_same_route_is_not_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    app, found = fastapi(), list[Any]()
-    from connectsoft_obs.asgi import route_template
+def test_route_template_is_looked_up_once_per_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = fastapi_app()
+    find_chains = route_template._find_route_chains
+    look_ups: list[Any] = []
 
-    walk = route_template._find_route_chains
+    def count_look_ups(*arguments: Any) -> Any:
+        look_ups.append(arguments)
+        return find_chains(*arguments)
 
-    def counted(*arguments: Any) -> Any:
-        found.append(arguments)
-        return walk(*arguments)
-
-    monkeypatch.setattr(route_template, "_find_route_chains", counted)
-    with capture() as seen, TestClient(app) as client:
+    monkeypatch.setattr(route_template, "_find_route_chains", count_look_ups)
+    with capture() as captured, TestClient(app) as client:
         client.get("/m/7/s/2")
-        before = len(found)
+        count = len(look_ups)
         for number in range(20):
             client.get(f"/m/{number}/s/{number}")
-        assert len(found) == before
-    assert len(seen.metric("http.server.request.duration").series) == 1
+        assert len(look_ups) == count
+    assert len(captured.metric("http.server.request.duration").series) == 1
 
 
-def test_other_frameworks_give_their_route() -> None:
+def test_route_function_of_other_frameworks_is_used() -> None:
     @litestar_get("/orders/{order_id:int}")
     async def order(order_id: FromPath[int]) -> str:
         return str(order_id)
 
-    theirs: Any = Litestar([order])  # its scopes are typed dictionaries of its own
-    app = obs.ObservabilityMiddleware(theirs, service="routes", route=lambda scope: scope.get("path_template"))
-    assert seen_routes(TestClient(app), "GET", "/orders/42") == ["/orders/{order_id}"]
-    bare = obs.ObservabilityMiddleware(opaque, service="routes", route=lambda scope: "/everything")
-    assert seen_routes(TestClient(bare), "GET", "/what/ever") == ["/everything"]
-    silent = obs.ObservabilityMiddleware(opaque, service="routes")
-    assert seen_routes(TestClient(silent), "GET", "/what/ever") == [""]
+    litestar: Any = Litestar([order])  # its scopes are typed dictionaries
+    app = obs.ObservabilityMiddleware(litestar, service="routes", route=lambda scope: scope.get("path_template"))
+    assert recorded_route(TestClient(app), "GET", "/orders/42") == "/orders/{order_id}"
+    with_route = obs.ObservabilityMiddleware(plain_app, service="routes", route=lambda scope: "/fallback")
+    assert recorded_route(TestClient(with_route), "GET", "/any/path") == "/fallback"
+    without_route = obs.ObservabilityMiddleware(plain_app, service="routes")
+    assert recorded_route(TestClient(without_route), "GET", "/any/path") == ""
 
 
-def test_a_route_function_that_fails_costs_the_route_and_nothing_else() -> None:
-    def broken(_: Any) -> str:
-        message = "mine"
+def test_failing_route_function_is_recorded_and_the_request_succeeds() -> None:
+    def failing_route(_: Any) -> str:
+        message = "route function failed"
         raise RuntimeError(message)
 
-    app = obs.ObservabilityMiddleware(opaque, service="routes", route=broken)
-    with capture() as seen:
-        assert TestClient(app).get("/").text == "opaque"
-    assert seen.metric("connectsoft.obs.errors", connectsoft_obs_where="asgi.route").value == 1
-    assert seen.metric("http.server.request.duration").count == 1
+    app = obs.ObservabilityMiddleware(plain_app, service="routes", route=failing_route)
+    with capture() as captured:
+        assert TestClient(app).get("/").text == "plain"
+    assert captured.metric("connectsoft.obs.errors", connectsoft_obs_where="asgi.route").value == 1
+    assert captured.metric("http.server.request.duration").count == 1

@@ -1,4 +1,4 @@
-"""The application answers what it answers without us, whatever strangers send."""
+"""For any input, an application has the same response and exception with and without the middleware."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ NAMES = [
 ]  # fmt: skip
 
 
-async def answer(app: Any, scope: dict[str, Any]) -> tuple[Any, ...]:
-    """What an application sends, and what it raises."""
+async def call_app(app: Any, scope: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the messages that an application sends, and the exception that it raises."""
     sent: list[Any] = []
     body = [{"type": "http.request", "body": b"x", "more_body": False}]
 
@@ -44,13 +44,13 @@ async def answer(app: Any, scope: dict[str, Any]) -> tuple[Any, ...]:
         await app(scope, receive, send)
     except Exception as error:
         raised = (type(error), str(error))
-    shown = [
+    messages = [
         {**message, "headers": [pair for pair in message["headers"] if pair[0] != b"x-correlation-id"]}
         if message["type"] == "http.response.start"
         else message
         for message in sent
     ]
-    return shown, raised
+    return messages, raised
 
 
 SCOPES = st.fixed_dictionaries(
@@ -71,86 +71,94 @@ SCOPES = st.fixed_dictionaries(
 )
 
 
-def test_any_scope_gets_the_answer_of_the_bare_application() -> None:
-    with capture() as seen, asyncio.Runner() as runner:
+def test_response_to_any_scope_is_the_same_without_the_middleware() -> None:
+    with capture() as captured, asyncio.Runner() as runner:
 
         @settings(max_examples=6000, deadline=None, suppress_health_check=list(HealthCheck))
         @given(SCOPES)
-        def same(given: dict[str, Any]) -> None:
+        def check_response(values: dict[str, Any]) -> None:
             def scope() -> dict[str, Any]:
                 return {
-                    **{key: given[key] for key in ("method", "path", "scheme", "client")},
+                    **{key: values[key] for key in ("method", "path", "scheme", "client")},
                     "type": "http",
                     "asgi": {"version": "3.0"},
-                    "raw_path": given["path"].encode("utf-8", "replace"),
-                    "query_string": given["query"],
-                    "headers": list(given["headers"]),
-                    "http_version": given["version"],
+                    "raw_path": values["path"].encode("utf-8", "replace"),
+                    "query_string": values["query"],
+                    "headers": list(values["headers"]),
+                    "http_version": values["version"],
                     "root_path": "",
                     "server": ("127.0.0.1", 80),
                 }
 
-            ours = runner.run(answer(observed, scope()))
-            assert ours == runner.run(answer(bare, scope()))
-            assert seen.metric("connectsoft.obs.errors").series == (), seen.logs
+            response = runner.run(call_app(observed, scope()))
+            assert response == runner.run(call_app(bare, scope()))
+            assert captured.metric("connectsoft.obs.errors").series == (), captured.logs
 
-        same()
-    assert seen.telemetry is not None
+        check_response()
+    assert captured.telemetry is not None
 
 
-def _request(source: random.Random) -> bytes:
+def _random_request(random_source: random.Random) -> bytes:
     """A request with random bytes in method, path, query and headers."""
 
-    def noise(most: int, alphabet: bytes | None = None) -> bytes:
-        size = source.randrange(most)
-        return bytes(source.choice(alphabet) for _ in range(size)) if alphabet else source.randbytes(size)
+    def random_bytes(max_size: int, alphabet: bytes | None = None) -> bytes:
+        size = random_source.randrange(max_size)
+        return bytes(random_source.choice(alphabet) for _ in range(size)) if alphabet else random_source.randbytes(size)
 
     token = b"ABCDEFGHIJabcdefghij0123456789!#$%&'*+-.^_`|~"
-    method = source.choice([b"GET", b"GET", b"HEAD", b"POST", noise(10, token) or b"X"])
-    path = source.choice([b"/items/1", b"/boom", b"/status/503", b"/api/v2/items/9", b"/" + noise(30, token)])
-    query = b"?" + noise(30, token + b"=&%;") if source.random() < 0.5 else b""
+    method = random_source.choice([b"GET", b"GET", b"HEAD", b"POST", random_bytes(10, token) or b"X"])
+    path = random_source.choice(
+        [b"/items/1", b"/boom", b"/status/503", b"/api/v2/items/9", b"/" + random_bytes(30, token)]
+    )
+    query = b"?" + random_bytes(30, token + b"=&%;") if random_source.random() < 0.5 else b""
     lines = [
         method + b" " + path + query + b" HTTP/1.1",
-        b"host: " + noise(20, token + b":[]") if source.random() < 0.3 else b"host: a",
+        b"host: " + random_bytes(20, token + b":[]") if random_source.random() < 0.3 else b"host: a",
     ]
-    for _ in range(source.randrange(5)):
-        value = bytes(byte for byte in noise(60) if byte not in b"\r\n\0")
-        lines.append(source.choice([*NAMES[:5], NAMES[6], NAMES[7]]) + b": " + value)
+    for _ in range(random_source.randrange(5)):
+        value = bytes(byte for byte in random_bytes(60) if byte not in b"\r\n\0")
+        lines.append(random_source.choice([*NAMES[:5], NAMES[6], NAMES[7]]) + b": " + value)
     return b"\r\n".join([*lines, b"connection: close", b"", b""])
 
 
-def _exchange(port: int, request: bytes) -> tuple[bytes, list[bytes], bytes]:
+def _send_to_socket(port: int, request: bytes) -> tuple[bytes, list[bytes], bytes]:
     with socket.create_connection(("127.0.0.1", port), 10) as connection:
         connection.settimeout(10)
         connection.sendall(request)
-        answer = b""
+        response = b""
         try:
             while part := connection.recv(65536):
-                answer += part
+                response += part
         except ConnectionResetError:
             pass
-    head, _, body = answer.partition(b"\r\n\r\n")
+    head, _, body = response.partition(b"\r\n\r\n")
     status, *headers = head.split(b"\r\n")
-    apart = (b"date:", b"x-correlation-id:")
-    return status, sorted(line for line in headers if not line.lower().startswith(apart)), body
+    ignored = (b"date:", b"x-correlation-id:")
+    return status, sorted(line for line in headers if not line.lower().startswith(ignored)), body
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
-def test_random_bytes_on_sockets_get_the_answer_of_the_bare_application(http: str) -> None:
-    source = random.Random(20261123)
-    with uvicorn("orders:app", "--http", http) as ours, uvicorn("orders:bare", "--http", http) as theirs:
-        ours.wait_until_ready()
-        theirs.wait_until_ready("/items/1")
+def test_response_to_random_bytes_is_the_same_without_the_middleware(http: str) -> None:
+    random_source = random.Random(20261123)
+    with (
+        uvicorn("orders:app", "--http", http) as observed_service,
+        uvicorn("orders:bare", "--http", http) as bare_service,
+    ):
+        observed_service.wait_until_ready()
+        bare_service.wait_until_ready("/items/1")
         for number in range(2000):
-            request = _request(source)
-            assert _exchange(ours.port, request) == _exchange(theirs.port, request), (number, request)
+            request = _random_request(random_source)
+            assert _send_to_socket(observed_service.port, request) == _send_to_socket(bare_service.port, request), (
+                number,
+                request,
+            )
 
 
-def test_an_exception_passes_through_unchanged() -> None:
-    class Own(Exception):
+def test_exception_is_passed_through_unchanged() -> None:
+    class AppError(Exception):
         pass
 
-    error = Own("mine")
+    error = AppError("failed")
 
     async def handler(_: Any) -> Any:
         raise error
@@ -158,7 +166,7 @@ def test_an_exception_passes_through_unchanged() -> None:
     app = Starlette()
     app.add_route("/", handler)
     app.add_middleware(obs.ObservabilityMiddleware, service="a")
-    with capture(), pytest.raises(Own) as raised:
+    with capture(), pytest.raises(AppError) as raised:
         TestClient(app).get("/")
     assert raised.value is error
     assert traceback.extract_tb(error.__traceback__)[-1].name == "handler"

@@ -52,11 +52,11 @@ def recorders() -> Variants:
     """One recording, by library."""
     metrics = MetricRegistry(2000)
     duration, active = metrics.family(REQUEST_DURATION), metrics.family(ACTIVE_REQUESTS)
-    own_histogram, own_gauge = duration.histogram(*LABELS), active.number("GET", "http")
+    own_histogram, own_gauge = duration.histogram_series(*LABELS), active.number_series("GET", "http")
     shared = MetricRegistry(2000)
     shared.join_workers("bench", os.getpid(), tempfile.mkdtemp())
-    shared_histogram = shared.family(REQUEST_DURATION).histogram(*LABELS)
-    shared_gauge = shared.family(ACTIVE_REQUESTS).number("GET", "http")
+    shared_histogram = shared.family(REQUEST_DURATION).histogram_series(*LABELS)
+    shared_gauge = shared.family(ACTIVE_REQUESTS).number_series("GET", "http")
     registry = prometheus_client.CollectorRegistry()
     histogram = prometheus_client.Histogram("d", "D.", LABEL_NAMES, buckets=REQUEST_BUCKETS, registry=registry)
     in_flight = prometheus_client.Gauge("a", "A.", LABEL_NAMES[:2], registry=registry)
@@ -75,18 +75,18 @@ def recorders() -> Variants:
     def record_with_exemplar() -> None:
         own_gauge.add(1)
         own_gauge.add(-1)
-        own_histogram.exemplify(own_histogram.observe(0.02), 0.02, 1 << 100, 1 << 50)
+        own_histogram.add_exemplar(own_histogram.observe(0.02), 0.02, 1 << 100, 1 << 50)
 
     def record_shared_with_exemplar() -> None:
         shared_gauge.add(1)
         shared_gauge.add(-1)
-        shared_histogram.exemplify(shared_histogram.observe(0.02), 0.02, 1 << 100, 1 << 50)
+        shared_histogram.add_exemplar(shared_histogram.observe(0.02), 0.02, 1 << 100, 1 << 50)
 
     def record_with_lookup() -> None:
-        child = active.number("GET", "http")
+        child = active.number_series("GET", "http")
         child.add(1)
         child.add(-1)
-        duration.histogram(*LABELS).observe(0.02)
+        duration.histogram_series(*LABELS).observe(0.02)
 
     def record_with_labels() -> None:
         child = in_flight.labels("GET", "http")

@@ -49,9 +49,9 @@ def record(metrics: MetricRegistry, series: int) -> None:
     """Record histograms with this number of samples."""
     family = metrics.family(REQUEST_DURATION)
     for number in range(max(1, series // SAMPLES_PER_HISTOGRAM)):
-        child = family.histogram("GET", "http", "200", f"/orders/{number}/items", "", "1.1")
+        child = family.histogram_series("GET", "http", "200", f"/orders/{number}/items", "", "1.1")
         for value in (0.004, 0.02, 0.3):
-            child.exemplify(child.observe(value), value, number << 70 | 5, number + 1)
+            child.add_exemplar(child.observe(value), value, number << 70 | 5, number + 1)
 
 
 def record_with_client(histogram: Any, series: int) -> None:
@@ -101,7 +101,7 @@ def render(metrics: MetricRegistry, exposition: Exposition, exemplars: bool = Fa
         for family in metrics.collect_all_workers(no_pause, exemplars)
         if family.metric.name == REQUEST_DURATION.name
     ]
-    return "".join(exposition.families(families, no_pause)).encode()
+    return "".join(exposition.format_families(families, no_pause)).encode()
 
 
 def pages() -> None:
@@ -145,7 +145,7 @@ def _row(series: int, workers: int) -> str:
                 "client openmetrics": lambda: generate_openmetrics(registry),
             }
         )
-    metrics.leave()
+    metrics.leave_workers()
     own_text, client_text, own_openmetrics, client_openmetrics = results.values()
     return (
         f"  {series:>7} {workers:>8}  {client_text[0] / own_text[0]:>10.1f} x  {client_openmetrics[0] / own_openmetrics[0]:>10.1f} x"
@@ -171,12 +171,12 @@ def generations() -> None:
                 pass
         completed = number
         render(metrics, exposition)
-        directory = metrics.workers.directory if metrics.workers else DIRECTORY
+        directory = metrics.worker_group.directory if metrics.worker_group else DIRECTORY
         [(seconds, _)] = measure({"page": lambda: render(metrics, exposition)}).values()
         first_time = first_time or seconds
         files = len(os.listdir(directory))
         print(f"  {number:>6} generations: time {seconds / first_time:.2f} x, {files} files", flush=True)
-    metrics.leave()
+    metrics.leave_workers()
 
 
 def latency(seconds_per_variant: float = 8.0) -> None:

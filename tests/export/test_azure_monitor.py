@@ -1,4 +1,4 @@
-"""Azure Application Insights: what arrives there, and what its absence does not do to a service."""
+"""Export to Azure Application Insights: content of the envelopes, failures of the ingestion, and configuration errors."""
 
 from __future__ import annotations
 
@@ -22,71 +22,73 @@ from connectsoft_obs.settings import load_settings
 from connectsoft_obs.signals.metrics import PausingList
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.testing.captured_telemetry import Captured
-from connectsoft_obs.testing.telemetry_capture import _Kept
+from connectsoft_obs.testing.telemetry_capture import CapturingLogWriter
 from connectsoft_obs.vocabulary import DROPPED, EXPORT_DURATION, EXPORTER_STATUS
 
-VARIABLE = "APPLICATIONINSIGHTS_CONNECTION_STRING"
-ON = "observability configured"
-DOWN = "export failed; retrying (telemetry is buffered)"
-UP = "export recovered"
+CONNECTION_STRING_VARIABLE = "APPLICATIONINSIGHTS_CONNECTION_STRING"
+CONFIGURED = "observability configured"
+EXPORT_FAILED = "export failed; retrying (telemetry is buffered)"
+EXPORT_RECOVERED = "export recovered"
 
 
 @pytest.fixture
 def azure() -> Iterator[AppInsightsServer]:
-    with AppInsightsServer() as found:
-        yield found
+    with AppInsightsServer() as server:
+        yield server
 
 
 @pytest.fixture
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff, "FIRST_PAUSE", 0.05)
 
 
-def environment(azure: AppInsightsServer, **more: str) -> dict[str, str]:
+def environment(azure: AppInsightsServer, **variables: str) -> dict[str, str]:
     return {
-        VARIABLE: azure.connection_string,
+        CONNECTION_STRING_VARIABLE: azure.connection_string,
         "OTEL_BSP_SCHEDULE_DELAY": "50",
         "OTEL_BLRP_SCHEDULE_DELAY": "50",
         "OTEL_METRIC_EXPORT_INTERVAL": "200",
         "CONNECTSOFT_OBS_NAMESPACE": "saas-shop",
         "CONNECTSOFT_OBS_VERSION": "1.4.0",
-        **more,
+        **variables,
     }
 
 
-class Observed:
-    """A Telemetry that sends one signal, or those that are asked for, to Application Insights; and what it logs."""
+class ExportingTelemetry:
+    """A Telemetry that exports some signals (traces by default) to Application Insights and captures its log lines."""
 
     def __init__(self, azure: AppInsightsServer, *signals: str, **options: Any) -> None:
-        self.seen = Captured()
-        off = {f"{signal}_exporter": "none" for signal in {"traces", "logs", "metrics"} - set(signals or ["traces"])}
+        self.captured = Captured()
+        disabled = {
+            f"{signal}_exporter": "none" for signal in {"traces", "logs", "metrics"} - set(signals or ["traces"])
+        }
         settings = load_settings(
             {}, service="faults", azure_connection_string=azure.connection_string, span_schedule_delay=0.02, log_schedule_delay=0.02,
-            **{"otlp_timeout": 0.5, **off, **options},
+            **{"otlp_timeout": 0.5, **disabled, **options},
         )  # fmt: skip
-        self.telemetry = Telemetry(settings, output=_Kept(self.seen), exports=True)
+        self.telemetry = Telemetry(settings, output=CapturingLogWriter(self.captured), exports=True)
 
-    def spans(self, count: int, prefix: str = "span") -> None:
+    def create_spans(self, count: int, prefix: str = "span") -> None:
         for number in range(count):
             self.telemetry.tracing.tracer.start_span(f"{prefix}-{number}").end()
 
     def dropped(self, signal: str = "traces") -> dict[str, float]:
         series = self.telemetry.metrics.family(DROPPED).children
-        return {reason: child.cells[0] for (of, reason), child in series.items() if of == signal}
+        return {reason: child.cells[0] for (child_signal, reason), child in series.items() if child_signal == signal}
 
-    def state(self, signal: str = "traces") -> float:
-        return self.telemetry.metrics.family(EXPORTER_STATUS).number(signal).cells[0]
+    def exporter_state(self, signal: str = "traces") -> float:
+        return self.telemetry.metrics.family(EXPORTER_STATUS).number_series(signal).cells[0]
 
-    def lines(self) -> list[str]:
-        return [line["message"] for line in self.seen.logs]
+    def log_messages(self) -> list[str]:
+        return [line["message"] for line in self.captured.logs]
 
 
-def names(azure: AppInsightsServer) -> list[str]:
+def dependency_names(azure: AppInsightsServer) -> list[str]:
     return sorted(item["data"]["baseData"]["name"] for item in azure.envelopes_of("RemoteDependencyData"))
 
 
-# --- What arrives -----------------------------------------------------------------------------------------------------
-def test_requests_lines_exceptions_and_metrics_of_a_service_arrive_as_what_the_portal_knows(
+# --- Content of the envelopes -----------------------------------------------------------------------------------------
+def test_signals_are_exported_as_application_insights_types(
     azure: AppInsightsServer,
 ) -> None:
     with uvicorn("orders:app", env=environment(azure)) as service:
@@ -110,31 +112,35 @@ def test_requests_lines_exceptions_and_metrics_of_a_service_arrive_as_what_the_p
     access = next(line for line in service.json_lines if line["message"] == "GET /items/{id} 200")
     assert (item["tags"]["ai.operation.id"], data["id"]) == (access["trace_id"], access["span_id"])
 
-    [line] = [one for one in azure.envelopes_of("MessageData") if one["data"]["baseData"]["message"] == "order placed"]
-    [logged] = azure.envelopes_named("RequestData", "GET /logged")
-    assert line["tags"]["ai.operation.id"] == logged["tags"]["ai.operation.id"]
-    assert line["tags"]["ai.operation.parentId"] == logged["data"]["baseData"]["id"]
-    said = line["data"]["baseData"]
-    assert said["severityLevel"] == 1
-    assert said["properties"]["connectsoft.tenant.id"] == "acme"
-    assert (said["properties"]["total"], said["properties"]["logger_name"]) == ("99.5", "orders")
+    [line] = [
+        item for item in azure.envelopes_of("MessageData") if item["data"]["baseData"]["message"] == "order placed"
+    ]
+    [logged_request] = azure.envelopes_named("RequestData", "GET /logged")
+    assert line["tags"]["ai.operation.id"] == logged_request["tags"]["ai.operation.id"]
+    assert line["tags"]["ai.operation.parentId"] == logged_request["data"]["baseData"]["id"]
+    message_data = line["data"]["baseData"]
+    assert message_data["severityLevel"] == 1
+    assert message_data["properties"]["connectsoft.tenant.id"] == "acme"
+    assert (message_data["properties"]["total"], message_data["properties"]["logger_name"]) == ("99.5", "orders")
 
-    [raised] = azure.envelopes_of("ExceptionData")
-    [boom] = azure.envelopes_named("RequestData", "GET /boom")
-    assert not boom["data"]["baseData"]["success"]
-    assert raised["tags"]["ai.operation.id"] == boom["tags"]["ai.operation.id"]
-    [exception] = raised["data"]["baseData"]["exceptions"]
+    [exception_envelope] = azure.envelopes_of("ExceptionData")
+    [failed_request] = azure.envelopes_named("RequestData", "GET /boom")
+    assert not failed_request["data"]["baseData"]["success"]
+    assert exception_envelope["tags"]["ai.operation.id"] == failed_request["tags"]["ai.operation.id"]
+    [exception] = exception_envelope["data"]["baseData"]["exceptions"]
     assert (exception["typeName"], exception["message"]) == ("ValueError", "it broke")
     assert "raise ValueError(msg)" in exception["stack"]
-    assert raised["data"]["baseData"]["properties"]["message"] == "unhandled exception in a request"
+    assert exception_envelope["data"]["baseData"]["properties"]["message"] == "unhandled exception in a request"
 
     durations = azure.metric_points("http.server.request.duration")
     assert {point["properties"]["http.route"] for point in durations} == {"/items/{id}", "/logged", "/boom"}
-    assert all(point["count"] == 1 and 0 < point["value"] < 1 for point in durations), "seconds, each once"
-    assert azure.metric_points("http.server.active_requests"), "which the exporter itself leaves out"
+    assert all(point["count"] == 1 and 0 < point["value"] < 1 for point in durations), (
+        "each duration is exported once, in seconds"
+    )
+    assert azure.metric_points("http.server.active_requests"), "the Azure exporter alone does not export this metric"
 
 
-def test_an_outgoing_call_arrives_as_a_dependency_of_its_request(azure: AppInsightsServer) -> None:
+def test_outgoing_call_is_exported_as_dependency_of_its_request(azure: AppInsightsServer) -> None:
     with uvicorn("outgoing_calls:app", env=environment(azure)) as service:
         service.wait_until_ready()
         httpx.get(service.url + "/httpx")
@@ -148,10 +154,10 @@ def test_an_outgoing_call_arrives_as_a_dependency_of_its_request(azure: AppInsig
     assert call["tags"]["ai.operation.parentId"] == outer["data"]["baseData"]["id"]
     assert inner["tags"]["ai.operation.parentId"] == call["data"]["baseData"]["id"]
     assert len({item["tags"]["ai.operation.id"] for item in (outer, inner, call)}) == 1
-    assert len(azure.envelopes_of("RemoteDependencyData")) == 1, "our own exports are nobody's dependency"
+    assert len(azure.envelopes_of("RemoteDependencyData")) == 1, "export requests are not exported as dependencies"
 
 
-def test_with_a_collector_too_both_get_everything_and_neither_waits_for_the_other(azure: AppInsightsServer) -> None:
+def test_collector_and_azure_exports_are_independent(azure: AppInsightsServer) -> None:
     azure.set_mode("hang")
     with HttpSink() as sink:
         env = environment(azure, OTEL_EXPORTER_OTLP_ENDPOINT=sink.url)
@@ -162,55 +168,55 @@ def test_with_a_collector_too_both_get_everything_and_neither_waits_for_the_othe
             azure.set_mode("ok")
             wait_for(lambda: len(azure.envelopes_of("RequestData")) == 1, 20)
             service.stop()
-        [on] = [line for line in service.json_lines if line["message"] == ON]
-    insights = f"{azure.url}/v2.1/track"
-    assert sorted(on["exports"]) == sorted(
+        [configured] = [line for line in service.json_lines if line["message"] == CONFIGURED]
+    ingestion_url = f"{azure.url}/v2.1/track"
+    assert sorted(configured["exports"]) == sorted(
         [
             f"traces to {sink.url}/v1/traces", f"metrics to {sink.url}/v1/metrics",
-            f"traces to {insights}", f"metrics to {insights}", f"logs to {insights}",
+            f"traces to {ingestion_url}", f"metrics to {ingestion_url}", f"logs to {ingestion_url}",
         ]
     )  # fmt: skip
     assert sink.received.spans[0].trace_id.hex() == azure.envelopes_of("RequestData")[0]["tags"]["ai.operation.id"]
 
 
-def test_the_exporter_lists_choose_among_destinations(azure: AppInsightsServer) -> None:
-    chosen = Observed(azure, "traces", "logs", traces_exporter="azuremonitor", logs_exporter="otlp")
-    assert [line.name for line in chosen.telemetry.export_processors()] == ["logs", "traces-azure"]
-    assert not Observed(azure, "traces", traces_exporter="none").telemetry.export_processors()
-    assert not Observed(azure, "traces", "logs", "metrics", disabled=True).telemetry.export_processors()
+def test_exporter_settings_select_destinations(azure: AppInsightsServer) -> None:
+    service = ExportingTelemetry(azure, "traces", "logs", traces_exporter="azuremonitor", logs_exporter="otlp")
+    assert [processor.name for processor in service.telemetry.export_processors()] == ["logs", "traces-azure"]
+    assert not ExportingTelemetry(azure, "traces", traces_exporter="none").telemetry.export_processors()
+    assert not ExportingTelemetry(azure, "traces", "logs", "metrics", disabled=True).telemetry.export_processors()
 
 
-def test_counters_and_histograms_arrive_as_what_was_added_and_a_lost_interval_is_in_the_next(
+def test_metrics_are_exported_as_deltas_that_include_failed_intervals(
     azure: AppInsightsServer,
 ) -> None:
-    service = Observed(azure, "metrics", metric_interval=600.0)
-    placed = service.telemetry.metrics.family(DROPPED).number("traces", "for_a_test")
+    service = ExportingTelemetry(azure, "metrics", metric_interval=600.0)
+    counter = service.telemetry.metrics.family(DROPPED).number_series("traces", "test_reason")
 
-    def sent() -> list[float]:
+    def exported_values() -> list[float]:
         return [
             point["value"]
             for point in azure.metric_points("connectsoft.obs.dropped")
-            if point["properties"]["connectsoft.obs.reason"] == "for_a_test"
+            if point["properties"]["connectsoft.obs.reason"] == "test_reason"
         ]
 
-    placed.add(3)
+    counter.add(3)
     assert service.telemetry.flush(10)
-    assert sent() == [3]
-    placed.add(2)
+    assert exported_values() == [3]
+    counter.add(2)
     azure.set_mode("503")
     assert not service.telemetry.flush(10)
-    placed.add(5)
+    counter.add(5)
     azure.set_mode("ok")
     assert service.telemetry.flush(10)
-    assert sum(sent()) == 10
-    points = sent()
+    assert sum(exported_values()) == 10
+    values_before = exported_values()
     assert service.telemetry.flush(10)
-    assert sent() == points, "nothing was added"
+    assert exported_values() == values_before, "nothing was added"
     service.telemetry.shutdown(2)
 
 
-def test_nested_values_of_a_line_are_json_text(azure: AppInsightsServer) -> None:
-    service = Observed(azure, "logs")
+def test_nested_fields_of_a_log_line_are_json_text(azure: AppInsightsServer) -> None:
+    service = ExportingTelemetry(azure, "logs")
     service.telemetry.logs.emit(30, "basket", {"items": [{"sku": "a", "count": 2}], "empty": None}, "shop")
     assert service.telemetry.flush(10)
     [line] = azure.envelopes_of("MessageData")
@@ -219,7 +225,7 @@ def test_nested_values_of_a_line_are_json_text(azure: AppInsightsServer) -> None
     service.telemetry.shutdown(2)
 
 
-# --- When it is not to be had -----------------------------------------------------------------------------------------
+# --- Failures of the ingestion ----------------------------------------------------------------------------------------
 FAULTS = [
     "refuse",
     "hang",
@@ -239,198 +245,204 @@ FAULTS = [
 ]
 
 
-@pytest.mark.usefixtures("_quick")
+@pytest.mark.usefixtures("_short_backoff")
 @pytest.mark.parametrize("mode", FAULTS)
-def test_what_was_queued_is_delivered_once_it_is_back(
+def test_queued_spans_are_delivered_after_recovery(
     azure: AppInsightsServer, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     azure.set_mode(mode)
-    service = Observed(azure)
-    service.spans(50)
-    wait_for(lambda: service.state() == 1, 10, "the breaker opens")
+    service = ExportingTelemetry(azure)
+    service.create_spans(50)
+    wait_for(lambda: service.exporter_state() == 1, 10, "the breaker opens")
     azure.set_mode("ok")
-    wait_for(lambda: len(names(azure)) >= 50, 10, "50 spans")
-    wait_for(lambda: service.state() == 0, 5, "the breaker closes")
+    wait_for(lambda: len(dependency_names(azure)) >= 50, 10, "50 spans")
+    wait_for(lambda: service.exporter_state() == 0, 5, "the breaker closes")
     assert service.telemetry.shutdown(2)
-    assert names(azure) == sorted(f"span-{number}" for number in range(50))
+    assert dependency_names(azure) == sorted(f"span-{number}" for number in range(50))
     assert service.dropped() == {}
-    assert service.lines() == [DOWN, UP]
-    assert not [record.name for record in caplog.records if record.name.startswith("azure")], "one line a change"
+    assert service.log_messages() == [EXPORT_FAILED, EXPORT_RECOVERED]
+    assert not [record.name for record in caplog.records if record.name.startswith("azure")], (
+        "only one log line per state change, from this package"
+    )
 
 
-@pytest.mark.usefixtures("_quick")
+@pytest.mark.usefixtures("_short_backoff")
 @pytest.mark.parametrize("mode", ["503", "500", "429:1"])
-def test_every_attempt_is_one_of_the_pipeline(azure: AppInsightsServer, mode: str) -> None:
+def test_every_attempt_is_made_and_counted_by_the_batch_processor(azure: AppInsightsServer, mode: str) -> None:
     azure.set_mode(mode)
-    service = Observed(azure)
-    service.spans(5)
+    service = ExportingTelemetry(azure)
+    service.create_spans(5)
     wait_for(lambda: azure.request_count >= 2, 10)
     service.telemetry.shutdown(1.0)
-    cells = service.telemetry.metrics.family(EXPORT_DURATION).histogram("traces", "failure").cells
+    cells = service.telemetry.metrics.family(EXPORT_DURATION).histogram_series("traces", "failure").cells
     assert azure.request_count == sum(cells[position] for position in range(1, len(cells)))
 
 
-@pytest.mark.usefixtures("_quick")
+@pytest.mark.usefixtures("_short_backoff")
 @pytest.mark.parametrize("mode", ["400", "402", "404", "439", "308"])
-def test_what_is_refused_for_good_is_dropped_counted_and_not_tried_again(azure: AppInsightsServer, mode: str) -> None:
+def test_permanent_failures_are_dropped_and_counted_without_retry(azure: AppInsightsServer, mode: str) -> None:
     azure.set_mode(mode)
-    service = Observed(azure)
-    service.spans(20)
+    service = ExportingTelemetry(azure)
+    service.create_spans(20)
     wait_for(lambda: service.dropped() == {f"http_{mode}": 20}, 10)
     attempts = azure.request_count
     azure.set_mode("ok")
-    service.spans(5, "later")
-    wait_for(lambda: len(names(azure)) == 5, 5)
+    service.create_spans(5, "later")
+    wait_for(lambda: len(dependency_names(azure)) == 5, 5)
     service.telemetry.shutdown(2)
     assert attempts < 20
 
 
-@pytest.mark.usefixtures("_quick")
-def test_items_that_are_refused_out_of_a_batch_are_counted(azure: AppInsightsServer) -> None:
+@pytest.mark.usefixtures("_short_backoff")
+def test_items_rejected_from_a_batch_are_counted(azure: AppInsightsServer) -> None:
     azure.set_mode("partial")
-    service = Observed(azure)
-    service.spans(10)
+    service = ExportingTelemetry(azure)
+    service.create_spans(10)
     wait_for(lambda: service.dropped().get("rejected"), 10)
     assert service.telemetry.shutdown(2)
-    assert service.state() == 0
+    assert service.exporter_state() == 0
     assert set(service.dropped()) == {"rejected"}
 
 
-@pytest.mark.usefixtures("_quick")
-def test_too_large_a_batch_is_halved_until_it_fits(azure: AppInsightsServer) -> None:
+@pytest.mark.usefixtures("_short_backoff")
+def test_batch_that_is_too_large_is_split(azure: AppInsightsServer) -> None:
     original = azure._respond
 
-    def limited(connection: Any, path: str, body: bytes, headers: dict[str, str]) -> bool:
+    def respond_with_size_limit(connection: Any, path: str, body: bytes, headers: dict[str, str]) -> bool:
         azure.mode = "413" if len(body) > 9000 else "ok"
         return original(connection, path, body, headers)
 
-    azure._respond = limited  # type: ignore[method-assign]
-    service = Observed(azure)
-    service.spans(100)
+    azure._respond = respond_with_size_limit  # type: ignore[method-assign]
+    service = ExportingTelemetry(azure)
+    service.create_spans(100)
     assert service.telemetry.shutdown(10)
-    assert len(names(azure)) == len(set(names(azure))) == 100
+    assert len(dependency_names(azure)) == len(set(dependency_names(azure))) == 100
     assert service.dropped() == {}
 
 
-@pytest.mark.usefixtures("_quick")
-def test_one_span_that_cannot_be_an_envelope_costs_no_other(azure: AppInsightsServer) -> None:
-    service = Observed(azure)
-    service.spans(7, "before")
-    span = service.telemetry.tracing.tracer.start_span("odd")
-    span.end(10**30)  # a moment that no calendar has
-    service.telemetry.tracing.tracer.start_span("never", start_time=10**30).end()
-    service.spans(7, "after")
+@pytest.mark.usefixtures("_short_backoff")
+def test_span_that_cannot_be_encoded_does_not_affect_others(azure: AppInsightsServer) -> None:
+    service = ExportingTelemetry(azure)
+    service.create_spans(7, "before")
+    span = service.telemetry.tracing.tracer.start_span("invalid end")
+    span.end(10**30)  # outside the range of datetime
+    service.telemetry.tracing.tracer.start_span("invalid start", start_time=10**30).end()
+    service.create_spans(7, "after")
     service.telemetry.shutdown(10)
-    assert {name for name in names(azure) if not name.startswith("odd")} == {
+    assert {name for name in dependency_names(azure) if not name.startswith("invalid end")} == {
         *(f"before-{number}" for number in range(7)), *(f"after-{number}" for number in range(7)),
     }  # fmt: skip
     assert service.dropped()["internal_error"] >= 1
 
 
-def test_a_move_of_the_resource_is_followed_within_its_host_and_never_beyond(azure: AppInsightsServer) -> None:
-    with AppInsightsServer() as stranger:
-        azure.set_mode(f"redirect:{stranger.url.replace('127.0.0.1', 'localhost')}")
-        service = Observed(azure)
-        service.spans(3)
+def test_redirects_are_followed_only_within_the_same_host(azure: AppInsightsServer) -> None:
+    with AppInsightsServer() as other_server:
+        azure.set_mode(f"redirect:{other_server.url.replace('127.0.0.1', 'localhost')}")
+        service = ExportingTelemetry(azure)
+        service.create_spans(3)
         wait_for(lambda: service.dropped() == {"http_308": 3}, 10)
-        azure.set_mode(f"redirect:{stranger.url}")
-        service.spans(2, "moved")
-        wait_for(lambda: names(stranger) == ["moved-0", "moved-1"], 10)
+        azure.set_mode(f"redirect:{other_server.url}")
+        service.create_spans(2, "redirected")
+        wait_for(lambda: dependency_names(other_server) == ["redirected-0", "redirected-1"], 10)
         service.telemetry.shutdown(2)
 
 
-def test_the_queue_is_bounded_and_every_span_accounted_for(azure: AppInsightsServer) -> None:
+def test_queue_is_bounded_and_every_dropped_span_is_counted(azure: AppInsightsServer) -> None:
     azure.set_mode("hang")
-    service = Observed(azure, span_max_queue_size=100, span_max_export_batch_size=10, otlp_timeout=10.0)
-    service.spans(500)
-    kept = service.telemetry.export_processors()[0].pending
-    assert kept <= 110, "the queue, and a batch that is being sent"
-    assert service.dropped() == {"queue_full": 500 - kept}
-    began = time.monotonic()
+    service = ExportingTelemetry(azure, span_max_queue_size=100, span_max_export_batch_size=10, otlp_timeout=10.0)
+    service.create_spans(500)
+    pending = service.telemetry.export_processors()[0].pending
+    assert pending <= 110, "the queue and the batch that is being sent"
+    assert service.dropped() == {"queue_full": 500 - pending}
+    start = time.monotonic()
     assert not service.telemetry.shutdown(0.5)
-    assert time.monotonic() - began < 1.5
-    assert service.dropped() == {"queue_full": 500 - kept, "shutdown": kept}
+    assert time.monotonic() - start < 1.5
+    assert service.dropped() == {"queue_full": 500 - pending, "shutdown": pending}
 
 
 @pytest.mark.parametrize("mode", [*FAULTS, "slow:10"])
-def test_a_shutdown_ends_in_time_and_accounts_for_every_span(azure: AppInsightsServer, mode: str) -> None:
+def test_shutdown_meets_its_timeout_and_counts_every_span(azure: AppInsightsServer, mode: str) -> None:
     azure.set_mode(mode)
-    service = Observed(azure, otlp_timeout=10.0)
-    service.spans(40)
-    began = time.monotonic()
+    service = ExportingTelemetry(azure, otlp_timeout=10.0)
+    service.create_spans(40)
+    start = time.monotonic()
     service.telemetry.shutdown(1.0)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - start < 2.0
     assert sum(service.dropped().values()) == 40
-    service.spans(3, "after")
+    service.create_spans(3, "after")
     assert sum(service.dropped().values()) == 43
 
 
 @pytest.mark.parametrize("mode", ["hang", "500", "429", "refuse"])
-def test_requests_are_not_disturbed_and_the_service_stops_in_time(azure: AppInsightsServer, mode: str) -> None:
+def test_ingestion_failures_do_not_delay_requests_or_shutdown(azure: AppInsightsServer, mode: str) -> None:
     azure.set_mode(mode)
     env = environment(azure, CONNECTSOFT_OBS_SHUTDOWN_TIMEOUT="1")
     with uvicorn("orders:app", env=env) as service:
         service.wait_until_ready()
         with httpx.Client() as client:
             client.get(service.url + "/items/0")
-            took = []
+            durations = []
             for number in range(100):
-                began = time.perf_counter()
+                start = time.perf_counter()
                 assert client.get(f"{service.url}/items/{number}").json() == {"id": number}
-                took.append(time.perf_counter() - began)
-        assert sorted(took)[50] < 0.1, "milliseconds, whatever the ingestion does"
+                durations.append(time.perf_counter() - start)
+        assert sorted(durations)[50] < 0.1, "requests do not wait for the ingestion"
         if mode != "refuse":
             wait_for(lambda: azure.request_count, 10)
-        began = time.monotonic()
+        start = time.monotonic()
         assert service.stop() in (0, -15)
-        assert time.monotonic() - began < 5
-    said = [line["message"] for line in service.json_lines]
-    assert "stopping with unsent telemetry" in said
-    assert said.count(DOWN) <= 3, "one for each signal"
+        assert time.monotonic() - start < 5
+    messages = [line["message"] for line in service.json_lines]
+    assert "stopping with unsent telemetry" in messages
+    assert messages.count(EXPORT_FAILED) <= 3, "one for each signal"
     loggers = {line["logger"] for line in service.json_lines}
     assert not {name for name in loggers if name.startswith(("azure", "urllib3", "requests"))}, service.output
 
 
-def test_metrics_say_what_was_dropped_and_how_the_exporter_is(azure: AppInsightsServer) -> None:
+def test_metrics_report_dropped_items_and_exporter_state(azure: AppInsightsServer) -> None:
     azure.set_mode("400")
     with uvicorn("orders:app", env=environment(azure)) as service:
         service.wait_until_ready()
         httpx.get(service.url + "/items/1")
-        wait_for(lambda: 'connectsoft_obs_reason="http_400",connectsoft_obs_signal="traces"' in _page(service), 15)
+        wait_for(
+            lambda: 'connectsoft_obs_reason="http_400",connectsoft_obs_signal="traces"' in _metrics_page(service), 15
+        )
         azure.set_mode("503")
-        wait_for(lambda: 'state="open",connectsoft_obs_signal="traces"} 1' in _ended(service), 15)
+        wait_for(lambda: 'state="open",connectsoft_obs_signal="traces"} 1' in _metrics_after_request(service), 15)
         azure.set_mode("ok")
-        wait_for(lambda: 'state="closed",connectsoft_obs_signal="traces"} 1' in _ended(service), 15)
+        wait_for(lambda: 'state="closed",connectsoft_obs_signal="traces"} 1' in _metrics_after_request(service), 15)
 
 
-def _ended(service: Service) -> str:
+def _metrics_after_request(service: Service) -> str:
     httpx.get(service.url + "/items/1")
-    return _page(service)
+    return _metrics_page(service)
 
 
-def _page(service: Service) -> str:
-    """The page with the labels of each series in alphabetical order, as tests compare them."""
+def _metrics_page(service: Service) -> str:
+    """Return the metrics page with the labels of each series in alphabetical order."""
     lines = []
     for line in httpx.get(service.url + "/metrics").text.splitlines():
-        name, brace, rest = line.partition("{")
-        labels, _, value = rest.rpartition("}")
+        name, brace, labels_and_value = line.partition("{")
+        labels, _, value = labels_and_value.rpartition("}")
         lines.append(f"{name}{{{','.join(sorted(labels.split(',')))}}}{value}" if brace else line)
     return "\n".join(lines)
 
 
-def test_a_batch_is_gone_through_with_rests() -> None:
-    rests: list[int] = []
-    assert list(PausingList("abc", lambda: rests.append(1))) == ["a", "b", "c"]
-    assert len(rests) == 3
-    service = Telemetry(load_settings({VARIABLE: f"InstrumentationKey={INSTRUMENTATION_KEY}"}), exports=True)
-    packed = {line.name: line._build_request for line in service.export_processors()}
-    assert isinstance(packed["traces-azure"]([]), PausingList)
-    assert isinstance(packed["logs-azure"]([]), PausingList)
+def test_batches_are_iterated_with_pauses() -> None:
+    pauses: list[int] = []
+    assert list(PausingList("abc", lambda: pauses.append(1))) == ["a", "b", "c"]
+    assert len(pauses) == 3
+    service = Telemetry(
+        load_settings({CONNECTION_STRING_VARIABLE: f"InstrumentationKey={INSTRUMENTATION_KEY}"}), exports=True
+    )
+    builders = {processor.name: processor._build_request for processor in service.export_processors()}
+    assert isinstance(builders["traces-azure"]([]), PausingList)
+    assert isinstance(builders["logs-azure"]([]), PausingList)
 
 
-# --- What it does not do ----------------------------------------------------------------------------------------------
-def test_nothing_of_azure_is_imported_before_something_is_sent_and_then_in_its_own_thread(
+# --- Imports, threads and forks ---------------------------------------------------------------------------------------
+def test_azure_packages_are_imported_on_first_export_only(
     azure: AppInsightsServer,
 ) -> None:
     script = """
@@ -450,46 +462,46 @@ import os
 assert not [name for name in os.environ if name.startswith("APPLICATIONINSIGHTS")]
 """
     command = [sys.executable, "-W", "error", "-c", script, azure.connection_string]
-    done = subprocess.run(command, env={"PATH": os.environ["PATH"]}, capture_output=True, timeout=60)
-    assert done.returncode == 0, done.stderr.decode()
-    assert names(azure) == ["first"]
+    completed = subprocess.run(command, env={"PATH": os.environ["PATH"]}, capture_output=True, timeout=60)
+    assert completed.returncode == 0, completed.stderr.decode()
+    assert dependency_names(azure) == ["first"]
 
 
-def test_a_service_without_a_connection_string_imports_nothing_of_it() -> None:
+def test_azure_packages_are_not_imported_without_connection_string() -> None:
     script = (
         "import sys, connectsoft_obs as obs; from connectsoft_obs.settings import load_settings; "
         "t = obs.Telemetry(load_settings({}), exports=True); t.tracing.tracer.start_span('x').end(); t.flush(1); "
         "print([n for n in sys.modules if n.startswith('azure')])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=True)
-    assert done.stdout.strip() == b"[]"
+    completed = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=True)
+    assert completed.stdout.strip() == b"[]"
 
 
-def test_a_forked_child_sends_its_own_and_the_parent_its_own(azure: AppInsightsServer) -> None:
-    service = Observed(azure)
-    service.spans(2, "parent")
+def test_forked_child_and_parent_export_their_own_spans(azure: AppInsightsServer) -> None:
+    service = ExportingTelemetry(azure)
+    service.create_spans(2, "parent")
     assert service.telemetry.flush(10)
     child = os.fork()
     if child == 0:
         try:
-            service.spans(3, "child")
+            service.create_spans(3, "child")
             os._exit(0 if service.telemetry.shutdown(5) else 1)
         finally:
             os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
     service.telemetry.shutdown(2)
-    assert names(azure) == ["child-0", "child-1", "child-2", "parent-0", "parent-1"]
+    assert dependency_names(azure) == ["child-0", "child-1", "child-2", "parent-0", "parent-1"]
     assert len({item["tags"]["ai.cloud.roleInstance"] for item in azure.envelopes_of("RemoteDependencyData")}) == 2
 
 
-def test_a_telemetry_that_was_never_used_starts_no_thread() -> None:
+def test_unused_telemetry_starts_no_thread() -> None:
     before = set(threading.enumerate())
     obs.Telemetry(load_settings({}, azure_connection_string=f"InstrumentationKey={INSTRUMENTATION_KEY}"), exports=True)
     assert set(threading.enumerate()) <= before
 
 
-# --- What cannot work -------------------------------------------------------------------------------------------------
-IMPOSSIBLE = {
+# --- Configuration errors ---------------------------------------------------------------------------------------------
+INVALID_CONNECTION_STRINGS = {
     "nonsense": "key=value pairs",
     f"InstrumentationKey={INSTRUMENTATION_KEY};": "key=value pairs",
     "IngestionEndpoint=https://westeurope-1.in.applicationinsights.azure.com/": "InstrumentationKey is missing",
@@ -501,17 +513,17 @@ IMPOSSIBLE = {
 }
 
 
-@pytest.mark.parametrize("given", IMPOSSIBLE)
-def test_a_connection_string_that_cannot_work_is_refused_at_the_start_without_showing_it(given: str) -> None:
-    with pytest.raises(obs.ConfigurationError, match=IMPOSSIBLE[given]) as refused:
-        Telemetry(load_settings({VARIABLE: given}), exports=True)
-    assert VARIABLE in str(refused.value)
-    assert given not in str(refused.value)
-    assert INSTRUMENTATION_KEY not in str(refused.value)
+@pytest.mark.parametrize("connection_string", INVALID_CONNECTION_STRINGS)
+def test_invalid_connection_string_is_rejected_without_showing_it(connection_string: str) -> None:
+    with pytest.raises(obs.ConfigurationError, match=INVALID_CONNECTION_STRINGS[connection_string]) as raised:
+        Telemetry(load_settings({CONNECTION_STRING_VARIABLE: connection_string}), exports=True)
+    assert CONNECTION_STRING_VARIABLE in str(raised.value)
+    assert connection_string not in str(raised.value)
+    assert INSTRUMENTATION_KEY not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("given", "address"),
+    ("connection_string", "address"),
     [
         (f"InstrumentationKey={INSTRUMENTATION_KEY}", "https://dc.services.visualstudio.com/v2.1/track"),
         (
@@ -520,37 +532,35 @@ def test_a_connection_string_that_cannot_work_is_refused_at_the_start_without_sh
         ),
     ],
 )
-def test_the_address_is_what_the_connection_string_says(given: str, address: str) -> None:
-    telemetry = Telemetry(load_settings({VARIABLE: given}), exports=True)
+def test_ingestion_address_follows_the_connection_string(connection_string: str, address: str) -> None:
+    telemetry = Telemetry(load_settings({CONNECTION_STRING_VARIABLE: connection_string}), exports=True)
     assert telemetry.exporters is not None
     assert telemetry.exporters.addresses == [f"{signal} to {address}" for signal in ("traces", "metrics", "logs")]
 
 
-def test_a_list_that_names_it_needs_a_connection_string() -> None:
+def test_azuremonitor_exporter_requires_a_connection_string() -> None:
     with pytest.raises(obs.ConfigurationError, match="no connection string"):
         Telemetry(load_settings({"OTEL_TRACES_EXPORTER": "azuremonitor"}), exports=True)
 
 
-@pytest.mark.parametrize("named", [False, True])
-def test_without_the_extra_a_list_that_names_it_is_refused_and_the_variable_alone_is_warned_of(
-    tmp_path: Any, named: bool
-) -> None:
-    folder = tmp_path / "hiding"
+@pytest.mark.parametrize("is_selected", [False, True])
+def test_missing_azure_extra_fails_only_if_the_exporter_is_selected(tmp_path: Any, is_selected: bool) -> None:
+    folder = tmp_path / "import_blocker"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
         "import sys\n"
-        "class Hide:\n"
+        "class ImportBlocker:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name.startswith('azure.monitor'):\n"
         "            raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Hide())\n"
+        "sys.meta_path.insert(0, ImportBlocker())\n"
     )
     paths = os.pathsep.join([str(folder), os.path.join(os.path.dirname(os.path.dirname(__file__)), "apps")])
-    env = {VARIABLE: f"InstrumentationKey={INSTRUMENTATION_KEY}", "PYTHONPATH": paths}
-    if named:
+    env = {CONNECTION_STRING_VARIABLE: f"InstrumentationKey={INSTRUMENTATION_KEY}", "PYTHONPATH": paths}
+    if is_selected:
         env["OTEL_TRACES_EXPORTER"] = "azuremonitor"
     with uvicorn("orders:app", "--lifespan", "on", env=env) as service:
-        if named:
+        if is_selected:
             assert service.process.wait(20) != 0
             for reader in service._readers:
                 reader.join(5)
@@ -558,6 +568,6 @@ def test_without_the_extra_a_list_that_names_it_is_refused_and_the_variable_alon
             service.wait_until_ready()
             assert httpx.get(f"{service.url}/items/1").status_code == 200
             [warning] = [line for line in service.json_lines if line["severity"] == "WARN"]
-            assert VARIABLE in warning["message"]
+            assert CONNECTION_STRING_VARIABLE in warning["message"]
     assert "connectsoft-obs[azure]" in service.output
     assert INSTRUMENTATION_KEY not in service.output

@@ -1,4 +1,4 @@
-"""Real brokers, one of each for the whole run."""
+"""Message brokers, one of each per test session."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from support.brokers import Broker
 
 @pytest.fixture(scope="session")
 def redis() -> Iterator[Broker]:
-    """A Redis; tests use queues of their own names."""
+    """A Redis server; each test uses its own queue."""
     with brokers.redis() as broker:
         yield broker
 
 
 @pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[Broker]:
-    """A RabbitMQ; tests use queues of their own names."""
+    """A RabbitMQ server; each test uses its own queue."""
     with brokers.rabbitmq() as broker:
         yield broker

@@ -1,4 +1,4 @@
-"""arq with a real Redis: one run a job, one trace from whoever enqueues, retries linked."""
+"""arq with a real Redis: one run per job, one trace from the producer to the job, and linked retries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from connectsoft_obs.integrations import arq
 from connectsoft_obs.testing import capture
 
 
-def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(redis: Broker) -> None:
+def test_metrics_match_the_sent_jobs_and_traces_are_complete(redis: Broker) -> None:
     queue, port = f"arq-{uuid.uuid4().hex[:8]}", free_port()
 
     async def send() -> None:
@@ -45,17 +45,17 @@ def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(redis: Bro
         }
         with Service([sys.executable, "-m", "arq", "arq_jobs.WorkerSettings"], port, env) as service:
             service.wait_until_ready(seconds=20)
-            with capture() as seen:
+            with capture() as captured:
                 asyncio.run(send())
 
-            def counted() -> bool:
-                found = scrape(service.url).job_runs()
-                return sum(number for (name, _, _), number in found.items() if name != "cron:tick") == 8
+            def all_runs_counted() -> bool:
+                runs = scrape(service.url).job_runs()
+                return sum(count for (name, _, _), count in runs.items() if name != "cron:tick") == 8
 
-            wait_for(counted, 20, "8 runs")
+            wait_for(all_runs_counted, 20, "8 runs")
             page = scrape(service.url)
-            endings = {key: number for key, number in page.job_runs().items() if key[0] != "cron:tick"}
-            assert endings == {
+            outcomes = {key: count for key, count in page.job_runs().items() if key[0] != "cron:tick"}
+            assert outcomes == {
                 ("add", "success", ""): 4,
                 ("fail", "failure", "ValueError"): 1,
                 ("flaky", "success", ""): 1,
@@ -64,16 +64,16 @@ def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(redis: Bro
             }
             assert page.values_by("connectsoft_job_retries_total", "connectsoft_job_name") == {("flaky",): 2}
             assert page.sum("connectsoft_job_active") == 0
-            assert page.sum("messaging_client_sent_messages_total") >= 1, "cron jobs are enqueued by arq itself"
-            assert seen.metric("messaging.client.sent.messages", messaging_destination_name=queue).value == 7
+            assert page.sum("messaging_client_sent_messages_total") >= 1, "arq enqueues its cron jobs itself"
+            assert captured.metric("messaging.client.sent.messages", messaging_destination_name=queue).value == 7
             assert page.sum("connectsoft_message_wait_duration_seconds_count") >= 10
             assert page.sum("connectsoft_job_duration_seconds_count", connectsoft_job_trigger="timer") >= 1
             assert httpx.get(f"{service.url}/health/live").status_code == 200
             assert service.stop() == 0, service.output[-2000:]
         spans = sink.received.spans
-    web = seen.span("run web")
-    of_web = [span for span in spans if span.trace_id == web.context.trace_id.to_bytes(16, "big")]
-    assert Counter(span.name for span in of_web) == {
+    web = captured.span("run web")
+    web_trace_spans = [span for span in spans if span.trace_id == web.context.trace_id.to_bytes(16, "big")]
+    assert Counter(span.name for span in web_trace_spans) == {
         "run add": 4, "run fail": 1, "run flaky": 3, "run slow": 1, "run parent": 1, f"send {queue}": 1,
     }  # fmt: skip
     first, second, third = sorted(
@@ -84,8 +84,8 @@ def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(redis: Bro
     assert second.span_id in {link.span_id for link in third.links}
 
 
-def test_a_job_that_is_cut_off_by_a_stop_is_aborted_and_tried_again_later(redis: Broker) -> None:
-    """Arq cancels what runs when it is told to stop, and runs it again elsewhere."""
+def test_job_cancelled_by_a_shutdown_is_aborted(redis: Broker) -> None:
+    """On shutdown, arq cancels running jobs and leaves them in the queue for another worker."""
     queue, port = f"arq-{uuid.uuid4().hex[:8]}", free_port()
 
     async def send() -> None:
@@ -113,26 +113,26 @@ def test_a_job_that_is_cut_off_by_a_stop_is_aborted_and_tried_again_later(redis:
     assert [(line["message"], line["error.type"]) for line in lines] == [("run endless aborted", "cancelled")]
 
 
-def test_an_enqueuing_that_fails_ends_its_span(redis: Broker) -> None:
+def test_failed_enqueue_ends_its_span(redis: Broker) -> None:
     async def send() -> None:
         pool = await create_pool(RedisSettings.from_dsn(redis.url))
         arq.install(pool)
         try:
-            await pool.enqueue_job("add", lambda: None)  # what pickle refuses
+            await pool.enqueue_job("add", lambda: None)  # pickle cannot serialize a lambda
         finally:
             await pool.aclose(close_connection_pool=True)
 
-    with capture() as seen, pytest.raises(Exception, match="unable to serialize"):
+    with capture() as captured, pytest.raises(Exception, match="unable to serialize"):
         asyncio.run(send())
-    assert seen.span("send arq:queue").status.status_code.name == "ERROR"
-    assert seen.metric("messaging.client.sent.messages", error_type="arq.jobs.SerializationError").value == 1
+    assert captured.span("send arq:queue").status.status_code.name == "ERROR"
+    assert captured.metric("messaging.client.sent.messages", error_type="arq.jobs.SerializationError").value == 1
 
 
-@pytest.mark.filterwarnings("ignore:Call to deprecated close")  # arq's own call of redis
-def test_a_worker_without_the_integration_reads_what_one_with_it_has_sent(redis: Broker) -> None:
+@pytest.mark.filterwarnings("ignore:Call to deprecated close")  # arq calls it
+def test_worker_without_the_integration_runs_jobs_of_an_instrumented_client(redis: Broker) -> None:
     from arq.worker import Worker, func
 
-    async def plain(ctx: dict[str, object], number: int) -> int:
+    async def echo(ctx: dict[str, object], number: int) -> int:
         return number
 
     async def main() -> object:
@@ -140,9 +140,9 @@ def test_a_worker_without_the_integration_reads_what_one_with_it_has_sent(redis:
         queue = f"arq-{uuid.uuid4().hex[:8]}"
         pool = await create_pool(settings, default_queue_name=queue)
         arq.install(pool)
-        job = await pool.enqueue_job("plain", 5)
+        job = await pool.enqueue_job("echo", 5)
         assert job is not None
-        worker = Worker([func(plain, name="plain")], queue_name=queue, redis_settings=settings, burst=True,
+        worker = Worker([func(echo, name="echo")], queue_name=queue, redis_settings=settings, burst=True,
                         handle_signals=False, poll_delay=0.01)  # fmt: skip
         await worker.async_run()
         await worker.close()

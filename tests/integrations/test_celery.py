@@ -1,4 +1,4 @@
-"""Celery with real brokers: one run a task, one trace from sender to task, and numbers that a client's count confirms."""
+"""Celery with real brokers: one run per task, one trace from producer to task, and metrics that match the sent tasks."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ sys.path.append(str(APPS))
 
 
 @contextlib.contextmanager
-def celery(broker: str, *options: str, env: dict[str, str] | None = None, ready: bool = True) -> Iterator[Service]:
-    """A worker (or what `options` say) and the tasks bound to the same broker in this process."""
+def run_celery(broker: str, *options: str, env: dict[str, str] | None = None, ready: bool = True) -> Iterator[Service]:
+    """Run the celery command with a subcommand and its options."""
     port = free_port()
     environment = {"BROKER": broker, "OTEL_EXPORTER_PROMETHEUS_PORT": str(port), "OTEL_BSP_SCHEDULE_DELAY": "50"}
     command = [sys.executable, "-m", "celery", "-A", "celery_tasks", *options, "--loglevel", "INFO"]
@@ -38,8 +38,8 @@ def celery(broker: str, *options: str, env: dict[str, str] | None = None, ready:
         yield service
 
 
-def tasks(broker: str, queue: str) -> Any:
-    """The same tasks in this process, to send them."""
+def tasks_for(broker: str, queue: str) -> Any:
+    """The module celery_tasks in this process, with a broker and a queue to send its tasks to."""
     import celery_tasks
 
     app = celery_tasks.app
@@ -53,23 +53,22 @@ def tasks(broker: str, queue: str) -> Any:
     return celery_tasks
 
 
-def lines_of(service: Service, logger: str) -> list[str]:
+def log_messages(service: Service, logger: str) -> list[str]:
     return [line["message"] for line in service.json_lines if line["logger"] == logger]
 
 
-def wait_for_lines(service: Service, expected: Counter[str], seconds: float = 30) -> None:
-    def there() -> bool:
-        found = Counter(lines_of(service, "connectsoft_obs.job"))
-        return not expected - found
+def wait_for_messages(service: Service, expected: Counter[str], seconds: float = 30) -> None:
+    def all_logged() -> bool:
+        return not expected - Counter(log_messages(service, "connectsoft_obs.job"))
 
-    wait_for(there, seconds, f"{expected}")
+    wait_for(all_logged, seconds, f"{expected}")
 
 
-def spans_of(received: ReceivedTelemetry, name: str) -> list[Any]:
+def spans_named(received: ReceivedTelemetry, name: str) -> list[Any]:
     return [span for span in received.spans if span.name == name]
 
 
-def send_everything(module: Any) -> None:
+def send_all_tasks(module: Any) -> None:
     for _ in range(3):
         module.add.delay(1, 2)
     module.fail.delay()
@@ -81,7 +80,7 @@ def send_everything(module: Any) -> None:
     module.parent.delay()
 
 
-EVERYTHING = Counter(
+EXPECTED_MESSAGES = Counter(
     {
         "run add success": 4,
         "run fail failure": 1,
@@ -98,19 +97,19 @@ EVERYTHING = Counter(
 
 
 @pytest.mark.parametrize("system", ["redis", pytest.param("rabbitmq", marks=pytest.mark.full)])
-def test_in_a_pool_of_threads_the_numbers_are_those_of_the_client(system: str, request: pytest.FixtureRequest) -> None:
+def test_thread_pool_metrics_match_the_sent_tasks(system: str, request: pytest.FixtureRequest) -> None:
     broker: Broker = request.getfixturevalue(system)
     queue = f"threads-{uuid.uuid4().hex[:8]}"
     with (
         HttpSink() as sink,
-        celery(broker.url, "worker", "-P", "threads", "-c", "4", "-Q", queue, env={
+        run_celery(broker.url, "worker", "-P", "threads", "-c", "4", "-Q", queue, env={
             "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "QUEUE": queue,
         }) as service,
     ):  # fmt: skip
-        module = tasks(broker.url, queue)
-        with capture() as seen:
-            send_everything(module)
-        wait_for_lines(service, EVERYTHING)
+        module = tasks_for(broker.url, queue)
+        with capture() as captured:
+            send_all_tasks(module)
+        wait_for_messages(service, EXPECTED_MESSAGES)
         page = scrape(service.url)
         assert page.job_runs() == {
             ("add", "success", ""): 4,
@@ -128,64 +127,66 @@ def test_in_a_pool_of_threads_the_numbers_are_those_of_the_client(system: str, r
         }
         assert page.sum("connectsoft_job_active") == 0
         labels = {"messaging_system": system, "messaging_destination_name": queue}
-        # 10 from here, 1 from a task, 4 retries; each was sent once and delivered once.
+        # 10 tasks from the test, 1 from a task and 4 retries; each is sent once and delivered once.
         assert page.sum("messaging_client_consumed_messages_total", **labels) == 15
         assert page.sum("messaging_client_sent_messages_total", **labels) == 5
-        assert seen.metric("messaging.client.sent.messages", **labels).value == 10
+        assert captured.metric("messaging.client.sent.messages", **labels).value == 10
         assert page.sum("connectsoft_message_wait_duration_seconds_count", **labels) == 15
         assert page.sum("connectsoft_obs_errors_total") == 0
         assert service.stop(seconds=30) == 0, service.output[-3000:]
         received = sink.received
 
-    by_id = {span.span_id: span for span in received.spans}
-    sent_here = {span.context.span_id.to_bytes(8, "big"): span for span in seen.spans}
-    # A task continues the trace of whoever sent it, and links to it.
-    for span in spans_of(received, "run add"):
+    spans_by_id = {span.span_id: span for span in received.spans}
+    sent_spans_by_id = {span.context.span_id.to_bytes(8, "big"): span for span in captured.spans}
+    # A task continues the trace of its producer and links to the producer's span.
+    for span in spans_named(received, "run add"):
         assert span.parent_span_id in {link.span_id for link in span.links}
-        assert span.parent_span_id in sent_here or by_id[span.parent_span_id].name == f"send {queue}"
+        assert span.parent_span_id in sent_spans_by_id or spans_by_id[span.parent_span_id].name == f"send {queue}"
         assert decode_attributes(span.attributes)["connectsoft.job.trigger"] == "queue"
         assert decode_attributes(span.attributes)["messaging.system"] == system
-    # The retries of a task are one trace, and each links to the attempt before.
+    # The attempts of a task share one trace, and each links to the previous attempt.
     for name in ("run flaky", "run hopeless"):
         first, second, third = sorted(
-            spans_of(received, name), key=lambda span: decode_attributes(span.attributes)["connectsoft.job.attempt"]
+            spans_named(received, name), key=lambda span: decode_attributes(span.attributes)["connectsoft.job.attempt"]
         )
         assert first.trace_id == second.trace_id == third.trace_id
         assert first.span_id in {link.span_id for link in second.links}
         assert second.span_id in {link.span_id for link in third.links}
-    # What a task sends is sent inside it.
-    [parent] = spans_of(received, "run parent")
+    # The span of a send inside a task is a child of the task's span.
+    [parent] = spans_named(received, "run parent")
     assert [span.name for span in received.spans if span.parent_span_id == parent.span_id] == [f"send {queue}"]
-    # What a task binds is on its lines and its span.
-    adding = [line for line in service.json_lines if line["message"] == "adding"]
-    assert {line["order_id"] for line in adding} == {1}
-    assert {line["trace_id"] for line in adding} == {span.trace_id.hex() for span in spans_of(received, "run add")}
+    # Context bound inside a task is on its log lines.
+    task_lines = [line for line in service.json_lines if line["message"] == "adding"]
+    assert {line["order_id"] for line in task_lines} == {1}
+    assert {line["trace_id"] for line in task_lines} == {
+        span.trace_id.hex() for span in spans_named(received, "run add")
+    }
 
 
 @pytest.mark.parametrize("system", ["redis", pytest.param("rabbitmq", marks=pytest.mark.full)])
-def test_in_a_pool_of_processes_every_span_and_line_arrives(system: str, request: pytest.FixtureRequest) -> None:
+def test_process_pool_exports_every_span_and_log_line(system: str, request: pytest.FixtureRequest) -> None:
     broker: Broker = request.getfixturevalue(system)
     queue = f"prefork-{uuid.uuid4().hex[:8]}"
     with (
         HttpSink() as sink,
-        celery(broker.url, "worker", "-P", "prefork", "-c", "2", "-Q", queue, env={
+        run_celery(broker.url, "worker", "-P", "prefork", "-c", "2", "-Q", queue, env={
             "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "QUEUE": queue,
         }) as service,
     ):  # fmt: skip
-        module = tasks(broker.url, queue)
+        module = tasks_for(broker.url, queue)
         with capture():
-            send_everything(module)
+            send_all_tasks(module)
             module.soft.delay()
             module.soft_caught.delay()
-        expected = EVERYTHING + Counter({"run soft timeout": 1, "run soft-caught success": 1})
-        wait_for_lines(service, expected)
+        expected = EXPECTED_MESSAGES + Counter({"run soft timeout": 1, "run soft-caught success": 1})
+        wait_for_messages(service, expected)
         for path in ("/health/live", "/health/ready"):
             assert httpx.get(service.url + path).status_code == 200
         page = scrape(service.url)
-        endings = {f"run {job} {outcome}": int(count) for (job, outcome, _), count in page.job_runs().items()}
-        assert sum(endings.values()) == 13, "attempts that were not the last are no endings"
-        assert {title: endings[title] for title in endings if title in expected} == {
-            title: expected[title] for title in endings if title in expected
+        runs = {f"run {job} {outcome}": int(count) for (job, outcome, _), count in page.job_runs().items()}
+        assert sum(runs.values()) == 13, "attempts that will be retried are not counted as runs"
+        assert {message: runs[message] for message in runs if message in expected} == {
+            message: expected[message] for message in runs if message in expected
         }
         assert page.sum("connectsoft_job_active") == 0
         assert page.sum("connectsoft_message_wait_duration_seconds_count") == 17
@@ -195,25 +196,25 @@ def test_in_a_pool_of_processes_every_span_and_line_arrives(system: str, request
         "run add": 4, "run fail": 1, "run flaky": 3, "run hopeless": 3, "run poison": 1, "run ignored": 1,
         "run skipped": 1, "run parent": 1, "run soft": 1, "run soft-caught": 1, f"send {queue}": 5,
     }  # fmt: skip
-    assert Counter(lines_of(service, "connectsoft_obs.job")) == expected, "one line a run, and no other"
+    assert Counter(log_messages(service, "connectsoft_obs.job")) == expected, "one log line per attempt and no other"
     instances = {resource["service.instance.id"] for resource in sink.received.resources}
-    assert len(instances) >= 2, "each process is itself"
+    assert len(instances) >= 2, "each process has its own instance id"
 
 
 @pytest.mark.full
-def test_a_task_that_takes_its_process_along_is_counted_once_by_the_process_that_has_the_pool(redis: Broker) -> None:
+def test_task_that_ends_its_process_is_recorded_once_by_the_main_process(redis: Broker) -> None:
     queue = f"lost-{uuid.uuid4().hex[:8]}"
     with (
         HttpSink() as sink,
-        celery(redis.url, "worker", "-c", "1", "-Q", queue, env={
+        run_celery(redis.url, "worker", "-c", "1", "-Q", queue, env={
             "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "QUEUE": queue,
         }) as service,
     ):  # fmt: skip
-        module = tasks(redis.url, queue)
-        with capture() as seen:
+        module = tasks_for(redis.url, queue)
+        with capture() as captured:
             for task in (module.lost, module.hard, module.exits):
                 task.delay()
-        wait_for_lines(service, Counter({"run lost failure": 1, "run hard timeout": 1, "run exits failure": 1}), 30)
+        wait_for_messages(service, Counter({"run lost failure": 1, "run hard timeout": 1, "run exits failure": 1}), 30)
         page = scrape(service.url)
         assert page.job_runs() == {
             ("lost", "failure", "billiard.exceptions.WorkerLostError"): 1,
@@ -223,63 +224,63 @@ def test_a_task_that_takes_its_process_along_is_counted_once_by_the_process_that
         assert page.sum("connectsoft_job_active") == 0
         assert page.sum("connectsoft_job_duration_seconds_sum", connectsoft_job_name="hard") >= 1
         assert httpx.get(f"{service.url}/health/live").status_code == 200
-        wait_for(lambda: len(spans_of(sink.received, "run exits")) == 1, 10)
+        wait_for(lambda: len(spans_named(sink.received, "run exits")) == 1, 10)
         assert service.stop(seconds=30) == 0, service.output[-3000:]
         for name in ("run lost", "run hard", "run exits"):
-            [span] = spans_of(sink.received, name)
-            assert span.trace_id.hex() in {f"{sent.context.trace_id:032x}" for sent in seen.spans}
-    assert Counter(lines_of(service, "connectsoft_obs.job")).total() == 3
+            [span] = spans_named(sink.received, name)
+            assert span.trace_id.hex() in {f"{sent.context.trace_id:032x}" for sent in captured.spans}
+    assert Counter(log_messages(service, "connectsoft_obs.job")).total() == 3
 
 
-def test_a_killed_task_is_counted_when_its_broker_delivers_it_again(redis: Broker, tmp_path: Path) -> None:
-    queue, notes = f"killed-{uuid.uuid4().hex[:8]}", tmp_path / "pids"
+def test_killed_task_is_recorded_once_after_its_redelivery(redis: Broker, tmp_path: Path) -> None:
+    queue, pid_file = f"killed-{uuid.uuid4().hex[:8]}", tmp_path / "pids"
     with (
         HttpSink() as sink,
-        celery(redis.url, "worker", "-c", "1", "-Q", queue, env={
+        run_celery(redis.url, "worker", "-c", "1", "-Q", queue, env={
             "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "QUEUE": queue,
         }) as service,
     ):  # fmt: skip
-        module = tasks(redis.url, queue)
+        module = tasks_for(redis.url, queue)
         with capture():
-            module.pid.delay(str(notes), 60)
-        wait_for(lambda: notes.exists() and notes.read_text().strip(), 10)
-        os.kill(int(notes.read_text().split()[0]), signal.SIGKILL)
-        wait_for_lines(service, Counter({"run pid success": 1}), 30)
-        assert len(notes.read_text().split()) == 2, "it ran twice"
+            module.pid.delay(str(pid_file), 60)
+        wait_for(lambda: pid_file.exists() and pid_file.read_text().strip(), 10)
+        os.kill(int(pid_file.read_text().split()[0]), signal.SIGKILL)
+        wait_for_messages(service, Counter({"run pid success": 1}), 30)
+        assert len(pid_file.read_text().split()) == 2, "the task ran twice"
         page = scrape(service.url)
-        assert page.job_runs() == {("pid", "success", ""): 1}, "the killed run is the one its broker delivered again"
-        assert page.sum("connectsoft_job_active") == 0, "what the killed process had in flight went with it"
+        assert page.job_runs() == {("pid", "success", ""): 1}, "the killed attempt is not counted as a run of its own"
+        assert page.sum("connectsoft_job_active") == 0, "the killed process no longer counts as active"
         assert httpx.get(f"{service.url}/health/live").status_code == 200
         assert service.stop(seconds=30) == 0, service.output[-3000:]
-        [span] = spans_of(sink.received, "run pid")
+        [span] = spans_named(sink.received, "run pid")
         assert decode_attributes(span.attributes)["connectsoft.outcome"] == "success"
-    assert Counter(lines_of(service, "connectsoft_obs.job")) == {"run pid success": 1}
+    assert Counter(log_messages(service, "connectsoft_obs.job")) == {"run pid success": 1}
 
 
 @pytest.mark.full
-def test_sigterm_lets_a_running_task_finish_with_readiness_red(redis: Broker, tmp_path: Path) -> None:
-    queue, notes = f"term-{uuid.uuid4().hex[:8]}", tmp_path / "pids"
-    with celery(redis.url, "worker", "-P", "threads", "-c", "1", "-Q", queue, env={"QUEUE": queue}) as service:
-        module = tasks(redis.url, queue)
+def test_sigterm_fails_readiness_and_lets_a_running_task_finish(redis: Broker, tmp_path: Path) -> None:
+    queue, pid_file = f"term-{uuid.uuid4().hex[:8]}", tmp_path / "pids"
+    with run_celery(redis.url, "worker", "-P", "threads", "-c", "1", "-Q", queue, env={"QUEUE": queue}) as service:
+        module = tasks_for(redis.url, queue)
         with capture():
-            module.pid.delay(str(notes), 2)
-        wait_for(notes.exists, 10)
+            module.pid.delay(str(pid_file), 2)
+        wait_for(pid_file.exists, 10)
         service.process.send_signal(signal.SIGTERM)
         wait_for(lambda: httpx.get(f"{service.url}/health/ready").status_code == 503, 2)
         assert httpx.get(f"{service.url}/health/live").status_code == 200
         assert service.process.wait(20) == 0
-        wait_for_lines(service, Counter({"run pid success": 1}), 5)
+        wait_for_messages(service, Counter({"run pid success": 1}), 5)
 
 
 @pytest.mark.full
-def test_beat_says_that_it_is_a_timer_and_when_runs_are_due(redis: Broker) -> None:
+def test_beat_sets_the_timer_trigger_and_expected_times(redis: Broker) -> None:
     queue = f"beat-{uuid.uuid4().hex[:8]}"
     env = {"QUEUE": queue}
-    with celery(redis.url, "worker", "-P", "solo", "-Q", queue, env=env) as service:
+    with run_celery(redis.url, "worker", "-P", "solo", "-Q", queue, env=env) as service:
         due = scrape(service.url).sum("connectsoft_job_next_expected_timestamp_seconds", connectsoft_job_name="tick")
-        assert due > 0, "beat's entries are expected before they have ever run"
-        with celery(redis.url, "beat", "-s", f"/tmp/{queue}", env=env) as beat:
-            wait_for_lines(service, Counter({"run tick success": 2}), 20)
+        assert due > 0, "beat entries have an expected time before their first run"
+        with run_celery(redis.url, "beat", "-s", f"/tmp/{queue}", env=env) as beat:
+            wait_for_messages(service, Counter({"run tick success": 2}), 20)
             assert httpx.get(f"{beat.url}/health/live").status_code == 200
             assert "celery-beat" in scrape(beat.url).text
             beat.stop(seconds=20)
@@ -292,39 +293,42 @@ def test_beat_says_that_it_is_a_timer_and_when_runs_are_due(redis: Broker) -> No
 
 
 @pytest.mark.full
-def test_a_publishing_that_fails_ends_its_span_and_leaks_nothing() -> None:
-    """The contributed integration leaves the span open and current for the rest of the thread."""
-    module = tasks(f"redis://127.0.0.1:{free_port()}/0", "nowhere")
-    with capture() as seen:
+def test_failed_publish_ends_its_span_and_restores_the_context() -> None:
+    """OpenTelemetry's Celery instrumentation leaves the span open and current for the rest of the thread."""
+    module = tasks_for(f"redis://127.0.0.1:{free_port()}/0", "unreachable")
+    with capture() as captured:
         with pytest.raises(module.add.OperationalError):
             module.add.apply_async((1, 2), retry=False)
         assert not trace.get_current_span().get_span_context().is_valid
-        [span] = seen.spans
-        assert (span.name, span.status.status_code.name) == ("send nowhere", "ERROR")
-        assert seen.metric("messaging.client.sent.messages", error_type="kombu.exceptions.OperationalError").value == 1
+        [span] = captured.spans
+        assert (span.name, span.status.status_code.name) == ("send unreachable", "ERROR")
+        assert (
+            captured.metric("messaging.client.sent.messages", error_type="kombu.exceptions.OperationalError").value == 1
+        )
 
 
-def test_eager_tasks_run_inside_whoever_calls_them() -> None:
-    module = tasks("memory://", "eager")
-    with capture() as seen, obs.operation("web"):
+def test_eager_task_is_a_child_of_its_caller() -> None:
+    module = tasks_for("memory://", "eager")
+    with capture() as captured, obs.operation("web"):
         assert module.add.apply(args=(1, 2)).get() == 3
         module.fail.apply()
-    add, fail, web = seen.spans
+    add, fail, web = captured.spans
     assert add.parent == fail.parent == web.context
     assert (
-        seen.metric("connectsoft.job.duration", connectsoft_job_name="fail", connectsoft_outcome="failure").count == 1
+        captured.metric("connectsoft.job.duration", connectsoft_job_name="fail", connectsoft_outcome="failure").count
+        == 1
     )
-    assert seen.metric("messaging.client.consumed.messages").value == 0
-    assert seen.metric("connectsoft.job.active").value == 0
+    assert captured.metric("messaging.client.consumed.messages").value == 0
+    assert captured.metric("connectsoft.job.active").value == 0
 
 
-def test_installing_twice_changes_nothing() -> None:
-    from connectsoft_obs.integrations import celery as integration
+def test_second_installation_has_no_effect() -> None:
+    from connectsoft_obs.integrations import run_celery as integration
 
-    module = tasks("memory://", "eager")
-    before = module.app.send_task
+    module = tasks_for("memory://", "eager")
+    send_task = module.app.send_task
     integration.install(module.app)
-    assert module.app.send_task == before
-    with capture() as seen:
+    assert module.app.send_task == send_task
+    with capture() as captured:
         module.add.apply(args=(1, 2))
-    assert len(seen.spans) == 1
+    assert len(captured.spans) == 1

@@ -1,4 +1,4 @@
-"""RabbitMQ: FastStream by its integration, aio-pika by the decorator alone, both with a real broker."""
+"""RabbitMQ: FastStream with its integration, and aio-pika with the decorators, both with a real broker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from connectsoft_obs.integrations import faststream
 from connectsoft_obs.testing import capture
 
 
-def test_faststream_tells_of_each_message_once(rabbitmq: Broker) -> None:
+def test_faststream_records_each_message_once(rabbitmq: Broker) -> None:
     queue, port = f"faststream-{uuid.uuid4().hex[:8]}", free_port()
 
     async def send() -> None:
@@ -46,7 +46,7 @@ def test_faststream_tells_of_each_message_once(rabbitmq: Broker) -> None:
         }
         with Service([sys.executable, "-m", "faststream", "run", "faststream_app:app"], port, env) as service:
             service.wait_until_ready(seconds=20)
-            with capture() as seen:
+            with capture() as captured:
                 asyncio.run(send())
             expected = {
                 (queue, "success"): 3,
@@ -67,12 +67,12 @@ def test_faststream_tells_of_each_message_once(rabbitmq: Broker) -> None:
             assert page.sum("messaging_client_consumed_messages_total") == 8
             assert page.sum("messaging_client_sent_messages_total") == 1
             assert page.sum("connectsoft_message_wait_duration_seconds_count") == 8
-            assert seen.metric("messaging.client.sent.messages", messaging_destination_name=queue).value == 7
+            assert captured.metric("messaging.client.sent.messages", messaging_destination_name=queue).value == 7
             assert httpx.get(f"{service.url}/health/live").status_code == 200
             assert service.stop(seconds=20) == 0, service.output[-2000:]
         spans = sink.received.spans
         lines = [line for line in service.json_lines if line["logger"] == "connectsoft_obs.message"]
-    web = seen.span("run web")
+    web = captured.span("run web")
     assert {span.trace_id for span in spans} == {web.context.trace_id.to_bytes(16, "big")}
     assert Counter(span.name for span in spans) == {
         f"process {queue}": 7, f"process {queue}-next": 1, f"send {queue}-next": 1,
@@ -80,8 +80,8 @@ def test_faststream_tells_of_each_message_once(rabbitmq: Broker) -> None:
     assert {line["connectsoft.tenant.id"] for line in lines} == {"acme"}
 
 
-def test_a_cancelled_message_is_aborted_and_not_acknowledged_as_well() -> None:
-    """FastStream's own Prometheus middleware counts it as acked."""
+def test_cancelled_message_is_aborted_and_not_counted_as_success() -> None:
+    """FastStream's Prometheus middleware counts such a message as acknowledged."""
     broker = RabbitBroker()
     faststream.install(broker)
 
@@ -96,30 +96,30 @@ def test_a_cancelled_message_is_aborted_and_not_acknowledged_as_well() -> None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    with capture() as seen:
+    with capture() as captured:
         asyncio.run(main())
-    seen.span("process orders", connectsoft_outcome="aborted", error_type="cancelled")
-    assert seen.metric("connectsoft.message.outcomes", connectsoft_outcome="aborted").value == 1
-    assert seen.metric("connectsoft.message.outcomes", connectsoft_outcome="success").value == 0
+    captured.span("process orders", connectsoft_outcome="aborted", error_type="cancelled")
+    assert captured.metric("connectsoft.message.outcomes", connectsoft_outcome="aborted").value == 1
+    assert captured.metric("connectsoft.message.outcomes", connectsoft_outcome="success").value == 0
 
 
 @obs.consumer("aio-pika", system="rabbitmq", rejects=UnicodeDecodeError)
 async def consume(message: aio_pika.abc.AbstractIncomingMessage) -> str:
     async with message.process(requeue=not message.redelivered):
         text = message.body.decode()
-        if text == "again" and not message.redelivered:
+        if text == "retry" and not message.redelivered:
             raise ConnectionError("not yet")
         return text
 
 
-def test_aio_pika_needs_no_integration(rabbitmq: Broker) -> None:
+def test_aio_pika_works_with_the_decorators(rabbitmq: Broker) -> None:
     name = f"aio-pika-{uuid.uuid4().hex[:8]}"
 
     async def main() -> list[str]:
         connection = await aio_pika.connect(rabbitmq.url)
         async with connection, connection.channel() as channel:
             queue = await channel.declare_queue(name)
-            bodies = [b"hello", b"again", b"\xff"]
+            bodies = [b"hello", b"retry", b"\xff"]
             with obs.operation("web"):
                 obs.bind(tenant_id="acme")
                 for body in bodies:
@@ -127,45 +127,45 @@ def test_aio_pika_needs_no_integration(rabbitmq: Broker) -> None:
                         await channel.default_exchange.publish(
                             aio_pika.Message(body, headers=dict(headers)), routing_key=name
                         )
-            said = []
+            results = []
             async with queue.iterator() as messages:
                 async for message in messages:
                     try:
-                        said.append(await consume(message))
+                        results.append(await consume(message))
                     except (ConnectionError, UnicodeDecodeError) as error:
-                        said.append(type(error).__name__)
-                    if len(said) == 5:
+                        results.append(type(error).__name__)
+                    if len(results) == 5:
                         break
             await queue.delete()
-            return said
+            return results
 
-    with capture() as seen:
-        said = asyncio.run(asyncio.wait_for(main(), 30))
-    assert Counter(said) == {"hello": 1, "ConnectionError": 1, "again": 1, "UnicodeDecodeError": 2}
-    web = seen.span("run web").context.trace_id
-    processed = [span for span in seen.spans if span.name == "process aio-pika"]
-    fresh = [span for span in processed if span.context.trace_id == web]
-    again = [span for span in processed if span.context.trace_id != web]
-    assert (len(fresh), len(again)) == (3, 2), "what was delivered before is linked, in a trace of its own"
-    for span in again:
+    with capture() as captured:
+        results = asyncio.run(asyncio.wait_for(main(), 30))
+    assert Counter(results) == {"hello": 1, "ConnectionError": 1, "retry": 1, "UnicodeDecodeError": 2}
+    web_trace_id = captured.span("run web").context.trace_id
+    processed = [span for span in captured.spans if span.name == "process aio-pika"]
+    first_deliveries = [span for span in processed if span.context.trace_id == web_trace_id]
+    redeliveries = [span for span in processed if span.context.trace_id != web_trace_id]
+    assert (len(first_deliveries), len(redeliveries)) == (3, 2), "a redelivered message has its own trace with a link"
+    for span in redeliveries:
         assert span.parent is None
-        assert [link.context.trace_id for link in span.links] == [web]
+        assert [link.context.trace_id for link in span.links] == [web_trace_id]
         assert (span.attributes or {})["connectsoft.message.delivery_count"] == 2
     assert {(span.attributes or {})["connectsoft.tenant.id"] for span in processed} == {"acme"}
-    assert seen.metric("messaging.client.consumed.messages").value == 5
-    assert seen.metric("connectsoft.message.outcomes", connectsoft_outcome="rejected").value == 2
-    assert seen.metric("connectsoft.message.outcomes", connectsoft_outcome="failure").value == 1
+    assert captured.metric("messaging.client.consumed.messages").value == 5
+    assert captured.metric("connectsoft.message.outcomes", connectsoft_outcome="rejected").value == 2
+    assert captured.metric("connectsoft.message.outcomes", connectsoft_outcome="failure").value == 1
 
 
-def test_a_publishing_to_nowhere_ends_its_span() -> None:
+def test_publish_without_a_broker_ends_its_span() -> None:
     async def main() -> None:
         broker = RabbitBroker(f"amqp://guest:guest@127.0.0.1:{free_port()}//", fail_fast=True)
         faststream.install(broker)
         await broker.publish("hello", "orders")
 
-    with capture() as seen:
+    with capture() as captured:
         with pytest.raises(Exception, match=r".+"):
             asyncio.run(main())
         assert not trace.get_current_span().get_span_context().is_valid
-    spans: list[Any] = seen.spans
+    spans: list[Any] = captured.spans
     assert [(span.name, span.status.status_code.name) for span in spans] == [("send orders", "ERROR")]

@@ -1,4 +1,4 @@
-"""RQ with a real Redis: one run a job, with and without a process of its own."""
+"""RQ with a real Redis: one run per job, with and without a forked work horse."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from connectsoft_obs.integrations import rq
 from connectsoft_obs.testing import capture
 
 
-def queue_of(broker: Broker) -> Queue:
+def instrumented_queue(broker: Broker) -> Queue:
     queue = Queue(f"rq-{uuid.uuid4().hex[:8]}", connection=Redis.from_url(broker.url))
     rq.install(queue)
     return queue
 
 
-def send(queue: Queue, notes: Path) -> None:
+def enqueue_all(queue: Queue, attempts_file: Path) -> None:
     with obs.operation("web"):
         for _ in range(3):
             queue.enqueue(rq_jobs.add, 1, 2)
         queue.enqueue(rq_jobs.fail)
-        queue.enqueue(rq_jobs.flaky, str(notes), 2, retry=Retry(max=3))
+        queue.enqueue(rq_jobs.flaky, str(attempts_file), 2, retry=Retry(max=3))
         queue.enqueue(rq_jobs.slow, job_timeout=1)
 
 
-EXPECTED = Counter(
+EXPECTED_MESSAGES = Counter(
     {
         "run rq_jobs.add success": 3,
         "run rq_jobs.fail failure": 1,
@@ -50,13 +50,13 @@ EXPECTED = Counter(
 )
 
 
-def lines_of(service: Service) -> Counter[str]:
+def job_messages(service: Service) -> Counter[str]:
     return Counter(line["message"] for line in service.json_lines if line["logger"] == "connectsoft_obs.job")
 
 
-@pytest.mark.parametrize("kind", [pytest.param("simple", marks=pytest.mark.full), "fork"])
-def test_a_worker_tells_of_each_job_once(kind: str, redis: Broker, tmp_path: Path) -> None:
-    queue, port = queue_of(redis), free_port()
+@pytest.mark.parametrize("worker_type", [pytest.param("simple", marks=pytest.mark.full), "fork"])
+def test_worker_records_each_job_once(worker_type: str, redis: Broker, tmp_path: Path) -> None:
+    queue, port = instrumented_queue(redis), free_port()
     with HttpSink() as sink:
         env = {
             "BROKER": redis.url,
@@ -65,11 +65,11 @@ def test_a_worker_tells_of_each_job_once(kind: str, redis: Broker, tmp_path: Pat
             "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
             "OTEL_BSP_SCHEDULE_DELAY": "50",
         }
-        with Service([sys.executable, str(APPS / "rq_jobs.py"), kind], port, env) as service:
+        with Service([sys.executable, str(APPS / "rq_jobs.py"), worker_type], port, env) as service:
             service.wait_until_ready(seconds=20)
-            with capture() as seen:
-                send(queue, tmp_path / "notes")
-            wait_for(lambda: not EXPECTED - lines_of(service), 30, f"{EXPECTED}")
+            with capture() as captured:
+                enqueue_all(queue, tmp_path / "attempts")
+            wait_for(lambda: not EXPECTED_MESSAGES - job_messages(service), 30, f"{EXPECTED_MESSAGES}")
             assert httpx.get(f"{service.url}/health/live").status_code == 200
             page = scrape(service.url)
             assert page.job_runs() == {
@@ -81,11 +81,11 @@ def test_a_worker_tells_of_each_job_once(kind: str, redis: Broker, tmp_path: Pat
             assert page.sum("connectsoft_job_retries_total") == 2
             assert page.sum("connectsoft_message_wait_duration_seconds_count") == 8
             assert page.sum("connectsoft_job_active") == 0
-            assert seen.metric("messaging.client.sent.messages").value == 6
+            assert captured.metric("messaging.client.sent.messages").value == 6
             assert service.stop(seconds=20) == 0, service.output[-2000:]
         spans = sink.received.spans
-    assert lines_of(service) == EXPECTED
-    web = seen.span("run web")
+    assert job_messages(service) == EXPECTED_MESSAGES
+    web = captured.span("run web")
     assert {span.trace_id for span in spans} == {web.context.trace_id.to_bytes(16, "big")}
     assert len(spans) == 8
     first, second, third = sorted(
@@ -96,8 +96,8 @@ def test_a_worker_tells_of_each_job_once(kind: str, redis: Broker, tmp_path: Pat
     assert second.span_id in {link.span_id for link in third.links}
 
 
-def test_a_work_horse_that_is_killed_is_counted_by_the_worker(redis: Broker) -> None:
-    queue, port = queue_of(redis), free_port()
+def test_killed_work_horse_is_recorded_by_the_worker(redis: Broker) -> None:
+    queue, port = instrumented_queue(redis), free_port()
     env = {"BROKER": redis.url, "QUEUE": queue.name, "OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}
     with Service([sys.executable, str(APPS / "rq_jobs.py"), "fork"], port, env) as service:
         service.wait_until_ready(seconds=20)
@@ -109,23 +109,23 @@ def test_a_work_horse_that_is_killed_is_counted_by_the_worker(redis: Broker) -> 
         assert scrape(service.url).sum("connectsoft_job_active") == 0
 
 
-def test_the_tenant_of_whoever_enqueues_is_that_of_the_job(redis: Broker) -> None:
-    queue = queue_of(redis)
-    with capture() as seen:
+def test_job_has_the_tenant_and_correlation_id_of_its_producer(redis: Broker) -> None:
+    queue = instrumented_queue(redis)
+    with capture() as captured:
         with obs.operation("web"):
             obs.bind(tenant_id="acme", correlation_id="corr-1")
             queue.enqueue(rq_jobs.add, 1, 2)
         worker: Any = SimpleWorker([queue], connection=queue.connection, job_class=rq.ObservedJob)
         worker.work(burst=True, logging_level="WARNING")
-    job = seen.span("run rq_jobs.add")
-    assert (job.attributes or {})["connectsoft.tenant.id"] == "acme"
-    assert (job.attributes or {})["connectsoft.correlation.id"] == "corr-1"
+    job_span = captured.span("run rq_jobs.add")
+    assert (job_span.attributes or {})["connectsoft.tenant.id"] == "acme"
+    assert (job_span.attributes or {})["connectsoft.correlation.id"] == "corr-1"
 
 
 @pytest.mark.full
-def test_an_enqueuing_that_fails_ends_its_span() -> None:
+def test_failed_enqueue_ends_its_span() -> None:
     queue = Queue("nowhere", connection=Redis(port=free_port()))
     rq.install(queue)
-    with capture() as seen, pytest.raises(redis_errors.ConnectionError, match="refused"):
+    with capture() as captured, pytest.raises(redis_errors.ConnectionError, match="refused"):
         queue.enqueue(rq_jobs.add, 1, 2)
-    assert seen.span("send nowhere").status.status_code.name == "ERROR"
+    assert captured.span("send nowhere").status.status_code.name == "ERROR"

@@ -1,4 +1,4 @@
-"""taskiq with a real Redis: one run a task, one trace from whoever kicks it, retries linked."""
+"""taskiq with a real Redis: one run per task, one trace from the producer to the task, and linked retries."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ from connectsoft_obs.integrations import taskiq
 from connectsoft_obs.testing import capture
 
 
-def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(
-    redis: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_metrics_match_the_sent_tasks_and_traces_are_complete(redis: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     queue, port = f"taskiq-{uuid.uuid4().hex[:8]}", free_port()
     monkeypatch.setenv("BROKER", redis.url)
     monkeypatch.setenv("QUEUE", queue)
@@ -54,7 +52,7 @@ def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(
         command = [sys.executable, "-m", "taskiq", "worker", "taskiq_tasks:broker", "--workers", "1"]
         with Service(command, port, env) as service:
             service.wait_until_ready(seconds=20)
-            with capture() as seen:
+            with capture() as captured:
                 asyncio.run(send())
             expected = {
                 ("add", "success", ""): 4,
@@ -69,12 +67,12 @@ def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(
             assert page.values_by("connectsoft_job_retries_total", "connectsoft_job_name") == {("flaky",): 2}
             assert page.sum("connectsoft_job_active") == 0
             assert page.sum("messaging_client_sent_messages_total") == 3
-            assert seen.metric("messaging.client.sent.messages", messaging_destination_name=queue).value == 8
+            assert captured.metric("messaging.client.sent.messages", messaging_destination_name=queue).value == 8
             assert page.sum("connectsoft_message_wait_duration_seconds_count") == 11
             assert httpx.get(f"{service.url}/health/live").status_code == 200
             assert service.stop(seconds=30) == 0, service.output[-2000:]
         spans = sink.received.spans
-    web = seen.span("run web")
+    web = captured.span("run web")
     assert {span.trace_id for span in spans} == {web.context.trace_id.to_bytes(16, "big")}
     assert Counter(span.name for span in spans) == {
         "run add": 4, "run add-sync": 1, "run fail": 1, "run flaky": 3, "run slow": 1, "run parent": 1,
@@ -86,12 +84,12 @@ def test_the_numbers_are_those_of_the_client_and_the_traces_are_whole(
     )
     assert first.span_id in {link.span_id for link in second.links}
     assert second.span_id in {link.span_id for link in third.links}
-    [in_thread] = [span for span in spans if span.name == "run add-sync"]
-    assert decode_attributes(in_thread.attributes)["order_id"] == 1, "bound in the thread of a sync task"
+    [sync_task_span] = [span for span in spans if span.name == "run add-sync"]
+    assert decode_attributes(sync_task_span.attributes)["order_id"] == 1, "context bound in the thread of a sync task"
 
 
-def test_a_kick_that_fails_ends_its_span_and_leaks_nothing() -> None:
-    """Taskiq's own OpenTelemetry middleware leaves it open."""
+def test_failed_kick_ends_its_span_and_restores_the_context() -> None:
+    """The OpenTelemetry middleware of taskiq leaves the span open."""
     broker = ListQueueBroker(f"redis://127.0.0.1:{free_port()}", queue_name="nowhere")
     taskiq.install(broker)
     taskiq.install(broker)
@@ -106,8 +104,8 @@ def test_a_kick_that_fails_ends_its_span_and_leaks_nothing() -> None:
         assert not trace.get_current_span().get_span_context().is_valid
         await broker.shutdown()
 
-    with capture() as seen:
+    with capture() as captured:
         asyncio.run(main())
-    [span] = seen.spans
+    [span] = captured.spans
     assert (span.name, span.status.status_code.name) == ("send nowhere", "ERROR")
-    assert seen.metric("messaging.client.sent.messages").value == 1
+    assert captured.metric("messaging.client.sent.messages").value == 1

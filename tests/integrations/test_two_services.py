@@ -1,4 +1,4 @@
-"""The example with two services, as users would run it: HTTP, a real RabbitMQ, a consumer, a job, and each way to end."""
+"""The example with two services: HTTP, a real RabbitMQ, a consumer, a job, and every outcome."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ ORDERS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def trees(spans: list[Any]) -> dict[bytes, list[str]]:
-    """The names of the spans of each trace, from the root down."""
+def span_names_by_trace(spans: list[Any]) -> dict[bytes, list[str]]:
+    """The span names of each trace in the order of their start times."""
     by_trace: dict[bytes, list[Any]] = defaultdict(list)
     for span in spans:
         by_trace[span.trace_id].append(span)
     return {
-        trace: [span.name for span in sorted(found, key=lambda one: one.start_time_unix_nano)]
-        for trace, found in by_trace.items()
+        trace_id: [span.name for span in sorted(trace, key=lambda span: span.start_time_unix_nano)]
+        for trace_id, trace in by_trace.items()
     }
 
 
-def test_from_the_request_to_the_job_every_ending_is_told_once_and_in_one_trace(rabbitmq: Broker) -> None:
+def test_request_message_and_job_share_a_trace_and_are_counted_once(rabbitmq: Broker) -> None:
     web_port, port = free_port(), free_port()
     with HttpSink() as sink:
         env = {
@@ -52,56 +52,56 @@ def test_from_the_request_to_the_job_every_ending_is_told_once_and_in_one_trace(
         with Service(mailer, port, env) as worker, Service(shop, web_port, web_env) as web:
             worker.wait_until_ready(seconds=20)
             web.wait_until_ready(seconds=20)
-            sent = 0
+            sent_count = 0
             for order in (order for orders in ORDERS.values() for order in orders):
                 if "cancel" in order:
                     wait_for(lambda: scrape(worker.url).sum("connectsoft_job_active") >= 1, 5)
                 assert httpx.post(f"{web.url}/orders", json=order).status_code == 202
-                sent += 1
+                sent_count += 1
             assert httpx.post(f"{web.url}/orders", content=b"no json").status_code == 202
-            sent += 1
-            # Of the 8 sent, three are delivered twice: the failing, the retried and the one that takes too long.
+            sent_count += 1
+            # Of the 8 messages, three are delivered twice: the failing one, the retried one and the one that times out.
             expected = {"success": 4, "failure": 3, "timeout": 2, "aborted": 1, "rejected": 1}
 
             def outcomes() -> dict[str, float]:
-                found = scrape(worker.url).values_by("connectsoft_message_outcomes_total", "connectsoft_outcome")
-                return {outcome: number for (outcome,), number in found.items()}
+                counts = scrape(worker.url).values_by("connectsoft_message_outcomes_total", "connectsoft_outcome")
+                return {outcome: count for (outcome,), count in counts.items()}
 
             wait_for(lambda: outcomes() == expected, 15, f"{expected}")
-            page, front = scrape(worker.url), scrape(web.url)
-            assert front.sum("messaging_client_sent_messages_total") == sent == 8
-            assert front.sum("http_server_request_duration_seconds_count", http_route="/orders") == sent
-            assert page.sum("messaging_client_consumed_messages_total") == sent + 3
-            assert page.sum("messaging_process_duration_seconds_count") == sent + 3
-            assert page.sum("connectsoft_message_wait_duration_seconds_count") == sent + 3
-            assert page.job_runs() == {
+            worker_metrics, web_metrics = scrape(worker.url), scrape(web.url)
+            assert web_metrics.sum("messaging_client_sent_messages_total") == sent_count == 8
+            assert web_metrics.sum("http_server_request_duration_seconds_count", http_route="/orders") == sent_count
+            assert worker_metrics.sum("messaging_client_consumed_messages_total") == sent_count + 3
+            assert worker_metrics.sum("messaging_process_duration_seconds_count") == sent_count + 3
+            assert worker_metrics.sum("connectsoft_message_wait_duration_seconds_count") == sent_count + 3
+            assert worker_metrics.job_runs() == {
                 ("send-mail", "success", ""): 3,
                 ("send-mail", "failure", "ConnectionError"): 3,
                 ("send-mail", "aborted", "cancelled"): 3,
             }
-            assert page.sum("connectsoft_job_active") == 0
+            assert worker_metrics.sum("connectsoft_job_active") == 0
             assert worker.stop() == 0, worker.output[-2000:]
             assert web.stop() in (0, -15), web.output[-2000:]
         spans = sink.received.spans
-    found = list(trees(spans).values())
-    assert found.count(["POST /orders", "send orders", "process orders", "run send-mail"]) == 6
-    assert found.count(["POST /orders", "send orders", "process orders"]) == 2, "the withdrawal, and what is no JSON"
-    assert found.count(["process orders", "run send-mail"]) == 3, "what is delivered again has a trace of its own"
-    by_id = {span.span_id: span for span in spans}
-    again = [span for span in spans if span.name == "process orders" and not span.parent_span_id]
-    for span in again:
+    traces = list(span_names_by_trace(spans).values())
+    assert traces.count(["POST /orders", "send orders", "process orders", "run send-mail"]) == 6
+    assert traces.count(["POST /orders", "send orders", "process orders"]) == 2, "the cancellation and the invalid JSON"
+    assert traces.count(["process orders", "run send-mail"]) == 3, "a redelivery has its own trace"
+    spans_by_id = {span.span_id: span for span in spans}
+    redeliveries = [span for span in spans if span.name == "process orders" and not span.parent_span_id]
+    for span in redeliveries:
         [link] = span.links
-        assert by_id[link.span_id].name == "send orders"
+        assert spans_by_id[link.span_id].name == "send orders"
         assert decode_attributes(span.attributes)["connectsoft.message.delivery_count"] == 2
 
 
-def test_the_example_shows_itself(rabbitmq: Broker) -> None:
+def test_show_script_prints_the_complete_trace(rabbitmq: Broker) -> None:
     env = {**os.environ, "BROKER": rabbitmq.url}
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(EXAMPLE / "show.py")], env=env, capture_output=True, text=True, timeout=90
     )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    trace = ran.stdout.partition("TRACE")[2].partition("LOGS")[0]
+    assert result.returncode == 0, result.stdout + result.stderr
+    trace = result.stdout.partition("TRACE")[2].partition("LOGS")[0]
     assert [
         name for name in ("POST /orders", "send orders", "process orders", "run send-mail") if name not in trace
     ] == []

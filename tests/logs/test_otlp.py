@@ -19,9 +19,9 @@ NUMBERS = {"DEBUG": 5, "INFO": 9, "WARN": 13, "ERROR": 17, "FATAL": 21}
 
 def as_line(record: Any, logger: str, resource: dict[str, Any]) -> dict[str, Any]:
     """The JSON line that corresponds to an OTLP record by the documented mapping."""
-    moment = datetime.datetime.fromtimestamp(record.time_unix_nano // 10**9, datetime.UTC)
+    time = datetime.datetime.fromtimestamp(record.time_unix_nano // 10**9, datetime.UTC)
     line: dict[str, Any] = {
-        "timestamp": f"{moment:%Y-%m-%dT%H:%M:%S}.{record.time_unix_nano % 10**9 // 1000:06d}Z",
+        "timestamp": f"{time:%Y-%m-%dT%H:%M:%S}.{record.time_unix_nano % 10**9 // 1000:06d}Z",
         "severity": record.severity_text,
         "message": record.body.string_value,
         **({"logger": logger} if logger else {}),

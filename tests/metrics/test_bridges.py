@@ -1,4 +1,4 @@
-"""Metrics that others made, with prometheus_client or with OpenTelemetry's Meter API, go the same ways out, once."""
+"""Metrics created with prometheus_client or the OpenTelemetry Meter API are scraped and exported exactly once."""
 
 from __future__ import annotations
 
@@ -24,102 +24,102 @@ from connectsoft_obs.signals.metrics import otlp_encoder
 from connectsoft_obs.signals.metrics.bridges import prometheus_client
 from connectsoft_obs.testing import capture
 
-meter = metrics.get_meter("tests.before")
-"""Taken before anything of ours was set up, as libraries do at import."""
+meter = metrics.get_meter("tests.import")
+"""Created before `configure()`, as libraries do at import."""
 
-early = meter.create_counter("early.birds", unit="{bird}", description="Made at import.")
+import_counter = meter.create_counter("early.birds", unit="{bird}", description="Created at import.")
 
 
-def written(seen: Any, openmetrics: bool = True) -> MetricsPage:
+def render_page(seen: Any, openmetrics: bool = True) -> MetricsPage:
     headers = {b"accept": b"application/openmetrics-text"} if openmetrics else {}
-    answered = EndpointRouter(seen.telemetry).pages["/metrics"](EndpointRequest("GET", b"", headers, None))
-    assert answered.status == 200
-    return parse_page(answered.body.decode(), openmetrics)
+    response = EndpointRouter(seen.telemetry).pages["/metrics"](EndpointRequest("GET", b"", headers, None))
+    assert response.status == 200
+    return parse_page(response.body.decode(), openmetrics)
 
 
 # --- OpenTelemetry's Meter API ----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("openmetrics", [False, True])
-def test_every_instrument_of_the_meter_api_is_on_the_page(openmetrics: bool) -> None:
+def test_meter_api_instruments_are_on_the_metrics_page(openmetrics: bool) -> None:
     with capture(service="shop") as seen:
         obs.get_logger().info("begin")
-        own = metrics.get_meter("tests.all", "2.0")
-        early.add(3, {"kind": "robin", "ringed": True})
-        own.create_up_down_counter("nests.open", "{nest}").add(-2)
-        own.create_histogram("flight.duration", "ms", explicit_bucket_boundaries_advisory=[10, 100]).record(
+        all_meter = metrics.get_meter("tests.all", "2.0")
+        import_counter.add(3, {"kind": "robin", "ringed": True})
+        all_meter.create_up_down_counter("nests.open", "{nest}").add(-2)
+        all_meter.create_histogram("flight.duration", "ms", explicit_bucket_boundaries_advisory=[10, 100]).record(
             50, {"n": 1}
         )
-        own.create_gauge("feeder.weight", "g").set(12.5)
-        found = written(seen, openmetrics)
-    assert found.value("early_birds_total", kind="robin", ringed="true") == 3
-    assert found.value("nests_open") == -2
-    assert found.value("flight_duration_milliseconds_bucket", le="100.0", n="1") == 1
-    assert found.value("flight_duration_milliseconds_sum") == 50
-    assert found.value("feeder_weight_grams") == 12.5
-    assert found.families["early_birds"].documentation == "Made at import."
+        all_meter.create_gauge("feeder.weight", "g").set(12.5)
+        page = render_page(seen, openmetrics)
+    assert page.value("early_birds_total", kind="robin", ringed="true") == 3
+    assert page.value("nests_open") == -2
+    assert page.value("flight_duration_milliseconds_bucket", le="100.0", n="1") == 1
+    assert page.value("flight_duration_milliseconds_sum") == 50
+    assert page.value("feeder_weight_grams") == 12.5
+    assert page.families["early_birds"].documentation == "Created at import."
 
 
-def test_observable_instruments_are_asked_at_each_scrape_of_each_telemetry() -> None:
-    asked = 0
+def test_observable_callbacks_run_at_each_scrape_of_each_telemetry() -> None:
+    calls = 0
 
     def callback(_: Any) -> Iterator[metrics.Observation]:
-        nonlocal asked
-        asked += 1
-        yield metrics.Observation(asked, {"hall": "a"})
+        nonlocal calls
+        calls += 1
+        yield metrics.Observation(calls, {"hall": "a"})
 
     with capture(service="shop") as seen:
         obs.get_logger().info("begin")
         meter.create_observable_gauge("hall.load", [callback])
         meter.create_observable_counter("hall.visits", [lambda _: [metrics.Observation(9)]])
         meter.create_observable_up_down_counter("hall.seats", [lambda _: [metrics.Observation(-4)]])
-        first, second = written(seen), written(seen)
+        first, second = render_page(seen), render_page(seen)
         assert (first.value("hall_load"), second.value("hall_load")) == (1, 2)
         assert (first.value("hall_visits_total"), first.value("hall_seats")) == (9, -4)
     with capture(service="shop") as seen:
         obs.get_logger().info("begin")
-        assert written(seen).value("hall_load") == 3, "another Telemetry observes it too"
+        assert render_page(seen).value("hall_load") == 3, "another Telemetry observes the instrument too"
 
 
-def test_instruments_follow_captures_and_begin_at_zero() -> None:
+def test_instruments_record_into_the_current_capture_from_zero() -> None:
     for _ in range(2):
         with capture(service="shop") as seen:
             obs.get_logger().info("begin")
-            early.add(1)
-            assert written(seen).value("early_birds_total") == 1
+            import_counter.add(1)
+            assert render_page(seen).value("early_birds_total") == 1
 
 
-def test_an_instrument_that_the_sdk_refuses_does_not_stop_who_records() -> None:
+def test_invalid_instrument_name_does_not_raise_when_recording() -> None:
     with capture(service="shop") as seen:
         obs.get_logger().info("begin")
         meter.create_counter("no spaces allowed").add(1)
         meter.create_counter("no spaces allowed").add(1)
-        assert written(seen).value("connectsoft_obs_errors_total", connectsoft_obs_where="metrics.meter") == 2
+        assert render_page(seen).value("connectsoft_obs_errors_total", connectsoft_obs_where="metrics.meter") == 2
 
 
-def test_a_histogram_of_theirs_has_exemplars_too() -> None:
+def test_meter_api_histogram_has_exemplars() -> None:
     with capture(service="shop") as seen:
         with obs.operation("work"):
             meter.create_histogram("nest.size", "{egg}").record(3)
-            here = trace.get_current_span().get_span_context()
-        [exemplar] = written(seen).exemplars("nest_size_bucket")
-    assert exemplar.labels["trace_id"] == f"{here.trace_id:032x}"
+            span_context = trace.get_current_span().get_span_context()
+        [exemplar] = render_page(seen).exemplars("nest_size_bucket")
+    assert exemplar.labels["trace_id"] == f"{span_context.trace_id:032x}"
 
 
-def test_a_provider_that_somebody_set_before_us_is_kept() -> None:
+def test_existing_meter_provider_is_not_replaced() -> None:
     code = (
         "from opentelemetry import metrics\n"
         "from opentelemetry.sdk.metrics import MeterProvider\n"
         "from opentelemetry.sdk.metrics.export import InMemoryMetricReader\n"
-        "reader = InMemoryMetricReader(); theirs = MeterProvider([reader]); metrics.set_meter_provider(theirs)\n"
+        "reader = InMemoryMetricReader(); provider = MeterProvider([reader]); metrics.set_meter_provider(provider)\n"
         "import connectsoft_obs as obs\n"
         "telemetry = obs.configure(service='shop')\n"
-        "assert metrics.get_meter_provider() is theirs\n"
+        "assert metrics.get_meter_provider() is provider\n"
         "metrics.get_meter('x').create_counter('a.b').add(1)\n"
         "print(telemetry.meters.used(), bool(reader.get_metrics_data()))\n"
     )
-    assert _run(code).split() == ["False", "True"]
+    assert _run_python(code).split() == ["False", "True"]
 
 
-def test_nothing_of_the_sdk_is_imported_before_something_is_recorded() -> None:
+def test_sdk_is_not_imported_before_the_first_measurement() -> None:
     code = (
         "import sys, connectsoft_obs as obs\n"
         "obs.configure(service='shop', instrumentations='none').serve()\n"
@@ -129,123 +129,128 @@ def test_nothing_of_the_sdk_is_imported_before_something_is_recorded() -> None:
         "counter.add(1)\n"
         "assert 'opentelemetry.sdk.metrics' in sys.modules\n"
     )
-    _run(code)
+    _run_python(code)
 
 
-def _run(code: str) -> str:
+def _run_python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 # --- prometheus_client ------------------------------------------------------------------------------------------------
 @pytest.fixture
 def registry() -> CollectorRegistry:
-    made = CollectorRegistry()
-    Counter("c", "Counter.", ["a"], registry=made, unit="seconds").labels("x").inc(2.5)
-    Gauge("g", "Gauge.", registry=made).set(-3)
-    histogram = Histogram("h", "Histogram.", ["a"], registry=made, buckets=(1, 2))
+    registry = CollectorRegistry()
+    Counter("c", "Counter.", ["a"], registry=registry, unit="seconds").labels("x").inc(2.5)
+    Gauge("g", "Gauge.", registry=registry).set(-3)
+    histogram = Histogram("h", "Histogram.", ["a"], registry=registry, buckets=(1, 2))
     for value in (0.5, 1.5, 1.5, 9):
         histogram.labels("y").observe(value)
-    summary = Summary("s", "Summary.", registry=made)
+    summary = Summary("s", "Summary.", registry=registry)
     summary.observe(2)
     summary.observe(3)
-    Info("i", "Info.", registry=made).info({"version": "1"})
-    Enum("e", "Enum.", states=["on", "off"], registry=made).state("off")
-    return made
+    Info("i", "Info.", registry=registry).info({"version": "1"})
+    Enum("e", "Enum.", states=["on", "off"], registry=registry).state("off")
+    return registry
 
 
-def test_each_kind_of_a_plain_family_is_bridged_under_its_own_name(registry: CollectorRegistry) -> None:
+def test_client_family_types_are_converted_with_their_names(registry: CollectorRegistry) -> None:
     from opentelemetry.proto.metrics.v1.metrics_pb2 import ScopeMetrics
 
-    encoded = b"".join(otlp_encoder.metrics(prometheus_client.snapshots(registry.collect()), 1, 2))
-    found = {metric.name: metric for metric in ScopeMetrics.FromString(encoded).metrics}
-    kinds = {name: decode_attributes(metric.metadata)["prometheus.type"] for name, metric in found.items()}
+    encoded = b"".join(otlp_encoder.encode_metrics(prometheus_client.snapshots(registry.collect()), 1, 2))
+    exported = {metric.name: metric for metric in ScopeMetrics.FromString(encoded).metrics}
+    kinds = {name: decode_attributes(metric.metadata)["prometheus.type"] for name, metric in exported.items()}
     assert kinds == {
         "c_seconds": "counter", "g": "gauge", "h": "histogram", "s": "summary", "i_info": "info", "e": "stateset",
     }  # fmt: skip
-    assert (found["c_seconds"].unit, found["c_seconds"].sum.is_monotonic) == ("s", True)
-    assert found["c_seconds"].sum.data_points[0].as_double == 2.5
-    assert decode_attributes(found["c_seconds"].sum.data_points[0].attributes) == {"a": "x"}
-    assert found["g"].gauge.data_points[0].as_int == -3
-    [point] = found["h"].histogram.data_points
+    assert (exported["c_seconds"].unit, exported["c_seconds"].sum.is_monotonic) == ("s", True)
+    assert exported["c_seconds"].sum.data_points[0].as_double == 2.5
+    assert decode_attributes(exported["c_seconds"].sum.data_points[0].attributes) == {"a": "x"}
+    assert exported["g"].gauge.data_points[0].as_int == -3
+    [point] = exported["h"].histogram.data_points
     assert (point.count, point.sum, list(point.bucket_counts), list(point.explicit_bounds)) == (
         4,
         12.5,
         [1, 2, 1],
         [1, 2],
     )
-    [total] = found["s"].histogram.data_points
+    [total] = exported["s"].histogram.data_points
     assert (total.count, total.sum) == (2, 5)
-    assert [(decode_attributes(p.attributes), p.as_int) for p in found["i_info"].sum.data_points] == [
+    assert [(decode_attributes(point.attributes), point.as_int) for point in exported["i_info"].sum.data_points] == [
         ({"version": "1"}, 1)
     ]
-    assert {decode_attributes(p.attributes)["e"]: p.as_int for p in found["e"].sum.data_points} == {"on": 0, "off": 1}
+    assert {decode_attributes(point.attributes)["e"]: point.as_int for point in exported["e"].sum.data_points} == {
+        "on": 0,
+        "off": 1,
+    }
 
 
-def test_plain_families_are_on_the_page_and_sent_over_otlp() -> None:
+def test_client_families_are_scraped_and_exported() -> None:
     with HttpSink() as sink:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_METRIC_EXPORT_INTERVAL": "200"}
         with uvicorn("shop:app", env=env) as service:
             service.wait_until_ready()
             for _ in range(3):
                 httpx.get(f"{service.url}/order")
-            found = scrape(service.url)
-            assert found.value("legacy_sales_total", shop="north") == 3
-            assert found.value("parcels_shipped_total", carrier="dhl") == 6
-            assert found.value("warehouse_load", hall="a") == 7
-            assert found.has("process_cpu_seconds_total")
+            page = scrape(service.url)
+            assert page.value("legacy_sales_total", shop="north") == 3
+            assert page.value("parcels_shipped_total", carrier="dhl") == 6
+            assert page.value("warehouse_load", hall="a") == 7
+            assert page.has("process_cpu_seconds_total")
 
-            def sent(name: str) -> float:
+            def exported_value(name: str) -> float:
                 metric = sink.received.metric(name)
-                return sum(p.as_int or p.as_double for p in metric.sum.data_points) if metric else -1
+                return sum(point.as_int or point.as_double for point in metric.sum.data_points) if metric else -1
 
-            wait_for(lambda: sent("legacy_sales") == 3, 10, "the plain counter")
-            wait_for(lambda: sent("parcels.shipped") == 6, 10, "the counter of the Meter API")
-            assert sent("process_cpu_seconds") > 0
+            wait_for(lambda: exported_value("legacy_sales") == 3, 10, "the prometheus_client counter is exported")
+            wait_for(lambda: exported_value("parcels.shipped") == 6, 10, "the Meter API counter is exported")
+            assert exported_value("process_cpu_seconds") > 0
             assert sink.received.metric("warehouse.load").gauge.data_points[0].as_int == 7
-            resources = {tuple(sorted(r.items())) for r in sink.received.resources}
-            assert len(resources) == 1, "all of them are reported by the same process of the same service"
+            resources = {tuple(sorted(resource.items())) for resource in sink.received.resources}
+            assert len(resources) == 1, "all exports have the same resource"
 
 
-class Breaking:
+class FailingCollector:
     """A collector that raises after its first family."""
 
     def describe(self) -> list[Any]:
         return []
 
     def collect(self) -> Iterator[Any]:
-        yield GaugeMetricFamily("before_it_broke", "Fine.", 1)
+        yield GaugeMetricFamily("before_error", "Before the error.", 1)
         raise RuntimeError("no database")
 
 
-def test_a_collector_that_raises_costs_itself_and_not_the_page() -> None:
-    broken = Breaking()
-    REGISTRY.register(broken)
+def test_failing_collector_does_not_fail_the_page() -> None:
+    collector = FailingCollector()
+    REGISTRY.register(collector)
     try:
         with capture(service="shop") as seen:
             obs.get_logger().info("begin")
-            found = written(seen)
-            assert found.value("before_it_broke") == 1
-            assert found.has("target_info")
-            assert written(seen).value("connectsoft_obs_errors_total", connectsoft_obs_where="metrics.collector") >= 1
+            page = render_page(seen)
+            assert page.value("before_error") == 1
+            assert page.has("target_info")
+            assert (
+                render_page(seen).value("connectsoft_obs_errors_total", connectsoft_obs_where="metrics.collector") >= 1
+            )
     finally:
-        REGISTRY.unregister(broken)
+        REGISTRY.unregister(collector)
 
 
-def test_plain_families_add_up_where_their_directory_is_set(tmp_path: Path) -> None:
+def test_client_families_are_aggregated_in_multiprocess_mode(tmp_path: Path) -> None:
     env = {
         "PROMETHEUS_MULTIPROC_DIR": str(tmp_path),
-        "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path / "ours"),
+        "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path / "connectsoft_obs"),
     }
-    (tmp_path / "ours").mkdir()
+    (tmp_path / "connectsoft_obs").mkdir()
     with gunicorn("shop:app", workers=3, env=env) as service:
         service.wait_until_ready()
         pids = {httpx.get(f"{service.url}/order").json()["pid"] for _ in range(60)}
         assert len(pids) > 1
         for _ in range(5):
-            found = scrape(service.url)
-            assert found.value("legacy_sales_total", shop="north") == 60
-            assert found.value("orders_placed_total") == 60
-            assert not found.has("python_gc_collections_total"), "of one process alone"
-            assert found.value("process_threads") > 3
-        assert "made with prometheus_client itself" not in service.output
+            page = scrape(service.url)
+            assert page.value("legacy_sales_total", shop="north") == 60
+            assert page.value("orders_placed_total") == 60
+            assert not page.has("python_gc_collections_total"), "describes one process only"
+            assert page.value("process_threads") > 3
+        assert "prometheus_client metrics of one worker only" not in service.output
         assert os.listdir(tmp_path)

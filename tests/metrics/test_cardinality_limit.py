@@ -1,4 +1,4 @@
-"""No client and no mistake can make series without end, and what is capped still adds up."""
+"""The cardinality limit: the number of series is bounded, and totals stay exact beyond the limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as some
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -16,115 +16,115 @@ from starlette.routing import Route
 
 import connectsoft_obs as obs
 from connectsoft_obs.signals.metrics import MetricRegistry
-from connectsoft_obs.signals.metrics.cardinality_limit import ERROR_TYPES, LONGEST
+from connectsoft_obs.signals.metrics.cardinality_limit import MAX_ERROR_TYPES, MAX_LABEL_VALUE_LENGTH
 from connectsoft_obs.testing import capture
 from connectsoft_obs.vocabulary import LOG_RECORDS, REQUEST_DURATION
 
 
 def series_of(metrics: MetricRegistry, name: str = REQUEST_DURATION.name) -> dict[tuple[str, ...], Any]:
-    [found] = [snapshot.series for snapshot in metrics.snapshots() if snapshot.metric.name == name]
-    return found
+    [series] = [snapshot.series for snapshot in metrics.snapshots() if snapshot.metric.name == name]
+    return series
 
 
-def request(metrics: MetricRegistry, route: str, status: str = "200", error: str = "", method: str = "GET") -> None:
-    metrics.family(REQUEST_DURATION).histogram(method, "http", status, route, error, "1.1").observe(0.1)
+def record_request(
+    metrics: MetricRegistry, route: str, status: str = "200", error: str = "", method: str = "GET"
+) -> None:
+    metrics.family(REQUEST_DURATION).histogram_series(method, "http", status, route, error, "1.1").observe(0.1)
 
 
-def test_b06_beyond_the_cap_the_open_labels_are_blank_and_the_closed_ones_stay() -> None:
-    told: list[str] = []
-    metrics = MetricRegistry(100, once=lambda kind, message, facts: told.append(message))
+def test_series_beyond_the_limit_lose_unbounded_labels_only() -> None:
+    warnings: list[str] = []
+    metrics = MetricRegistry(100, warn_once=lambda kind, message, facts: warnings.append(message))
     for number in range(1000):
-        request(metrics, f"/r{number}", "500" if number % 10 == 0 else "200", "500" if number % 10 == 0 else "")
+        record_request(metrics, f"/r{number}", "500" if number % 10 == 0 else "200", "500" if number % 10 == 0 else "")
     series = series_of(metrics)
     assert len(series) == 102
     assert sum(content.count for content in series.values()) == 1000
     errors = sum(content.count for labels, content in series.items() if labels[2] == "500" and labels[4] == "500")
-    assert errors == 100, "an objective over errors counts right with every route"
+    assert errors == 100, "an SLO over all routes counts every error"
     assert series[("GET", "http", "200", "", "", "1.1")].count == 810
     assert series_of(metrics, "connectsoft.obs.overflow") == {("http.server.request.duration",): 900}
 
 
-def test_an_overflow_is_told_of_once_a_family() -> None:
+def test_overflow_is_logged_once_per_metric() -> None:
     with capture(cardinality_limit=5) as seen:
-        counter = obs.counter("firewall.told", labels=("route",))
-        other = obs.counter("firewall.told.too", labels=("route",))
+        counter = obs.counter("overflowing", labels=("route",))
+        other = obs.counter("overflowing.too", labels=("route",))
         for number in range(50):
             counter.add(1, route=f"/r{number}")
             other.add(1, route=f"/r{number}")
     lines = [line for line in seen.logs if "too many series" in line["message"]]
     assert [(line["severity"], line["metric"], line["limit"]) for line in lines] == [
-        ("WARN", "firewall.told", 5),
-        ("WARN", "firewall.told.too", 5),
+        ("WARN", "overflowing", 5),
+        ("WARN", "overflowing.too", 5),
     ]
-    assert seen.metric("connectsoft.obs.overflow", connectsoft_obs_metric="firewall.told").value == 45
-    assert seen.metric("firewall.told").value == 50
-    assert len(seen.metric("firewall.told").series) == 6
+    assert seen.metric("connectsoft.obs.overflow", connectsoft_obs_metric="overflowing").value == 45
+    assert seen.metric("overflowing").value == 50
+    assert len(seen.metric("overflowing").series) == 6
 
 
-def test_error_types_are_bounded_and_still_errors() -> None:
+def test_number_of_error_types_is_bounded() -> None:
     metrics = MetricRegistry(2000)
     for number in range(200):
-        request(metrics, "/r", "500", f"module.Error{number}")
+        record_request(metrics, "/r", "500", f"module.Error{number}")
     series = series_of(metrics)
-    assert len(series) == ERROR_TYPES + 1
+    assert len(series) == MAX_ERROR_TYPES + 1
     assert series[("GET", "http", "500", "/r", "_OTHER", "1.1")].count == 150
-    request(metrics, "/other", "500", "module.Error3")
+    record_request(metrics, "/other", "500", "module.Error3")
     assert ("GET", "http", "500", "/other", "module.Error3", "1.1") in series_of(metrics)
 
 
-def test_even_closed_labels_are_bounded_in_the_end() -> None:
+def test_bounded_labels_are_limited_too() -> None:
     metrics = MetricRegistry(50)
     for number in range(5000):
-        request(metrics, "/r", str(number), method=f"M{number}")
+        record_request(metrics, "/r", str(number), method=f"M{number}")
     series = series_of(metrics)
     assert len(series) <= 101
     assert sum(content.count for content in series.values()) == 5000
 
 
-def test_a_label_value_has_a_longest_length() -> None:
+def test_label_values_have_a_maximum_length() -> None:
     metrics = MetricRegistry(50)
-    request(metrics, "/" + "x" * 100_000)
+    record_request(metrics, "/" + "x" * 100_000)
     [labels] = series_of(metrics)
-    assert len(labels[3]) == LONGEST
+    assert len(labels[3]) == MAX_LABEL_VALUE_LENGTH
 
 
-@given(some.lists(some.tuples(*[some.text(max_size=3)] * 6), max_size=200), some.integers(1, 20))
-def test_whatever_comes_the_total_is_right_and_the_number_of_series_bounded(
-    measured: list[tuple[str, ...]], limit: int
-) -> None:
+@given(st.lists(st.tuples(*[st.text(max_size=3)] * 6), max_size=200), st.integers(1, 20))
+def test_total_is_exact_and_series_are_bounded_for_any_labels(measurements: list[tuple[str, ...]], limit: int) -> None:
     metrics = MetricRegistry(limit)
-    for labels in measured:
-        metrics.family(REQUEST_DURATION).histogram(*labels).observe(1)
+    for labels in measurements:
+        metrics.family(REQUEST_DURATION).histogram_series(*labels).observe(1)
     series = series_of(metrics)
-    assert sum(content.count for content in series.values()) == len(measured)
+    assert sum(content.count for content in series.values()) == len(measurements)
     assert len(series) <= limit * 2 + 1
 
 
-def test_the_firewall_never_counts_its_own_families_as_overflowing() -> None:
-    metrics = MetricRegistry(3, once=lambda kind, message, facts: pytest.fail(message))
+def test_metrics_of_the_package_are_not_counted_as_overflow() -> None:
+    metrics = MetricRegistry(3, warn_once=lambda kind, message, facts: pytest.fail(message))
     for number in range(50):
         metrics.add(LOG_RECORDS, (f"level{number}",))
     assert series_of(metrics, "connectsoft.obs.overflow") == {}
 
 
-def test_m05_a_hostile_client_adds_no_series() -> None:
+def test_hostile_requests_add_no_series() -> None:
     async def item(_: Request) -> Response:
         return PlainTextResponse("ok")
 
     random.seed(7)
     app = obs.ObservabilityMiddleware(Starlette(routes=[Route("/items/{id}", item)]))
 
-    def noise(length: int = 12) -> bytes:
+    def random_bytes(length: int = 12) -> bytes:
         return bytes(random.randrange(256) for _ in range(random.randrange(length)))
 
-    async def one(hostile: bool) -> None:
+    async def send_request(hostile: bool) -> None:
         scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "query_string": noise(30) if hostile else b"",
-            "method": noise().decode("latin-1") or "X" if hostile else "GET",
-            "path": "/" + noise().decode("latin-1") if hostile and random.random() < 0.7 else f"/items/{random.random()}",
-            "scheme": random.choice(["http", "https", noise().decode("latin-1")]) if hostile else "http",
-            "http_version": random.choice(["1.1", noise().decode("latin-1")]) if hostile else "1.1",
-            "headers": [(b"host", noise(40)), (b"user-agent", noise(40)), (noise(), noise())] if hostile else [],
+            "type": "http", "asgi": {"version": "3.0"}, "query_string": random_bytes(30) if hostile else b"",
+            "method": random_bytes().decode("latin-1") or "X" if hostile else "GET",
+            "path": "/" + random_bytes().decode("latin-1") if hostile and random.random() < 0.7 else f"/items/{random.random()}",
+            "scheme": random.choice(["http", "https", random_bytes().decode("latin-1")]) if hostile else "http",
+            "http_version": random.choice(["1.1", random_bytes().decode("latin-1")]) if hostile else "1.1",
+            "headers": [(b"host", random_bytes(40)), (b"user-agent", random_bytes(40)), (random_bytes(), random_bytes())] if hostile else [],
             "client": ("10.0.0.1", 1), "server": ("a", 80), "root_path": "",
         }  # fmt: skip
 
@@ -136,14 +136,14 @@ def test_m05_a_hostile_client_adds_no_series() -> None:
 
         await app(scope, receive, send)
 
-    async def many(number: int) -> None:
+    async def send_requests(number: int) -> None:
         for _ in range(number):
-            await one(hostile=True)
+            await send_request(hostile=True)
 
     with capture(access_log="off") as seen:
-        asyncio.run(many(2000))
+        asyncio.run(send_requests(2000))
         before = {name: len(seen.metric(name).series) for name in NAMES}
-        asyncio.run(many(8000))
+        asyncio.run(send_requests(8000))
         after = {name: len(seen.metric(name).series) for name in NAMES}
         assert after == before
         assert sum(after.values()) < 200

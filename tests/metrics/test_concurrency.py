@@ -1,4 +1,4 @@
-"""Threads record at once, and nothing is lost, though nothing is locked."""
+"""Concurrent recording loses no measurement, although series have no locks."""
 
 from __future__ import annotations
 
@@ -12,136 +12,139 @@ import pytest
 
 from connectsoft_obs.signals.metrics import Exemplar, Histogram, MetricRegistry, NumberSeries
 from connectsoft_obs.signals.metrics.multiprocess.writer import WorkerFile
-from connectsoft_obs.signals.metrics.series import read
-from connectsoft_obs.signals.metrics.storage import Memory, Storage
+from connectsoft_obs.signals.metrics.series import read_series
+from connectsoft_obs.signals.metrics.storage import MemoryStorage, Storage
 from connectsoft_obs.vocabulary import ACTIVE_REQUESTS, LOG_REDACTIONS, LOOP_LAG
 
-THREADS, TIMES = 8, 20_000
+THREADS, REPETITIONS = 8, 20_000
 
 
 @pytest.fixture(autouse=True)
-def _switching_all_the_time() -> Iterator[None]:
-    before = sys.getswitchinterval()
+def _frequent_thread_switches() -> Iterator[None]:
+    original_interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
-    sys.setswitchinterval(before)
+    sys.setswitchinterval(original_interval)
 
 
-def hammer(*work: Callable[[], None]) -> None:
-    """Run each function in THREADS threads at once."""
-    start = threading.Barrier(THREADS * len(work))
+def run_concurrently(*functions: Callable[[], None]) -> None:
+    """Run each function in THREADS threads concurrently."""
+    start = threading.Barrier(THREADS * len(functions))
 
     def run(function: Callable[[], None]) -> None:
         start.wait()
         function()
 
-    threads = [threading.Thread(target=run, args=(function,)) for function in work for _ in range(THREADS)]
+    threads = [threading.Thread(target=run, args=(function,)) for function in functions for _ in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def test_no_addition_is_lost_however_often_threads_switch() -> None:
+def test_concurrent_additions_are_exact() -> None:
     metrics = MetricRegistry(2000)
-    lag, redactions = metrics.family(LOOP_LAG).histogram(), metrics.family(LOG_REDACTIONS).number()
-    active = metrics.family(ACTIVE_REQUESTS).number("GET", "http")
+    lag, redactions = metrics.family(LOOP_LAG).histogram_series(), metrics.family(LOG_REDACTIONS).number_series()
+    active = metrics.family(ACTIVE_REQUESTS).number_series("GET", "http")
 
     def record() -> None:
-        for _, value in zip(range(TIMES), cycle((0.001, 0.25, 60.0)), strict=False):
+        for _, value in zip(range(REPETITIONS), cycle((0.001, 0.25, 60.0)), strict=False):
             active.add(1)
             lag.observe(value)
             redactions.add(2)
             active.add(-1)
 
-    hammer(record)
-    total = THREADS * TIMES
+    run_concurrently(record)
+    total = THREADS * REPETITIONS
     assert redactions.cells[0] == 2 * total
     assert active.cells[0] == 0
     assert sum(lag.cells.tolist()[1:]) == total
     assert sum(1 for count in lag.cells.tolist()[1:] if count) == 3
-    expected = THREADS * sum(value for _, value in zip(range(TIMES), cycle((0.001, 0.25, 60.0)), strict=False))
+    expected = THREADS * sum(value for _, value in zip(range(REPETITIONS), cycle((0.001, 0.25, 60.0)), strict=False))
     assert lag.cells[0] == pytest.approx(expected, rel=1e-9)
 
 
-def test_no_addition_is_lost_while_series_move_to_another_store(tmp_path: Path) -> None:
+def test_additions_are_exact_while_series_migrate_to_another_storage(tmp_path: Path) -> None:
     metrics = MetricRegistry(2000)
     family = metrics.family(LOOP_LAG)
-    lag = family.histogram()
+    lag = family.histogram_series()
     done = threading.Event()
-    moves = 0
+    migrations = 0
 
-    def move() -> None:
-        nonlocal moves
-        stores: list[Storage] = [Memory(), WorkerFile(tmp_path, lambda error: pytest.fail(str(error)))]
+    def migrate() -> None:
+        nonlocal migrations
+        storages: list[Storage] = [MemoryStorage(), WorkerFile(tmp_path, lambda error: pytest.fail(str(error)))]
         while not done.is_set():
-            for store in stores:
-                family.migrate(store)
-                moves += 1
+            for storage in storages:
+                family.migrate(storage)
+                migrations += 1
 
-    mover = threading.Thread(target=move)
-    mover.start()
+    migration_thread = threading.Thread(target=migrate)
+    migration_thread.start()
 
     def record() -> None:
-        for _ in range(TIMES):
-            lag.exemplify(lag.observe(0.002), 0.002, 1, 1)
+        for _ in range(REPETITIONS):
+            lag.add_exemplar(lag.observe(0.002), 0.002, 1, 1)
 
-    hammer(record)
+    run_concurrently(record)
     done.set()
-    mover.join()
-    assert moves > 10
-    assert sum(lag.cells.tolist()[1:]) == THREADS * TIMES
+    migration_thread.join()
+    assert migrations > 10
+    assert sum(lag.cells.tolist()[1:]) == THREADS * REPETITIONS
 
 
-def test_threads_that_meet_a_new_series_at_once_share_it() -> None:
+def test_series_created_concurrently_is_shared() -> None:
     metrics = MetricRegistry(50)
     family = metrics.family(ACTIVE_REQUESTS)
-    found: list[set[int]] = []
+    ids_by_thread: list[set[int]] = []
 
-    def bind() -> None:
-        found.append({id(family.number(f"M{number}", "http")) for number in range(40)})
+    def create_series() -> None:
+        ids_by_thread.append({id(family.number_series(f"M{number}", "http")) for number in range(40)})
 
-    hammer(bind)
-    assert all(ids == found[0] for ids in found)
+    run_concurrently(create_series)
+    assert all(ids == ids_by_thread[0] for ids in ids_by_thread)
     assert len(family.children) == 40
 
 
-def test_an_exemplar_is_one_measurement_and_never_a_mixture() -> None:
-    series: Histogram = MetricRegistry(2000).family(LOOP_LAG).histogram()
-    mixed: list[Exemplar] = []
+def test_exemplars_are_consistent_while_they_are_written() -> None:
+    series: Histogram = MetricRegistry(2000).family(LOOP_LAG).histogram_series()
+    inconsistent: list[Exemplar] = []
     done = threading.Event()
 
-    def look() -> None:
+    def read_exemplars() -> None:
         while not done.is_set():
-            found = series_exemplars(series)
-            mixed.extend(one for one in found if not one.value == one.trace_id == one.span_id)
+            inconsistent.extend(
+                exemplar
+                for exemplar in series_exemplars(series)
+                if not exemplar.value == exemplar.trace_id == exemplar.span_id
+            )
 
-    reader = threading.Thread(target=look)
+    reader = threading.Thread(target=read_exemplars)
     reader.start()
 
     def record() -> None:
         for number in range(1, 5000):
-            series.exemplify(series.observe(number), float(number), number, number)
+            series.add_exemplar(series.observe(number), float(number), number, number)
 
-    hammer(record)
+    run_concurrently(record)
     done.set()
     reader.join()
-    assert mixed == []
+    assert inconsistent == []
     assert series_exemplars(series)
 
 
 def series_exemplars(series: Histogram) -> list[Exemplar]:
-    content = read(series)
+    content = read_series(series)
     assert not isinstance(content, float)
-    return [found for found in content.exemplars if found is not None]
+    return [exemplar for exemplar in content.exemplars if exemplar is not None]
 
 
-def test_recording_holds_no_lock_that_a_fork_could_leave_taken() -> None:
-    """A child forked while another thread is inside a family must still be able to record and to admit."""
+def test_forked_child_records_although_the_parent_held_a_lock() -> None:
+    """A child that is forked while another thread holds the lock of a family can record and create series."""
     metrics = MetricRegistry(2000)
     family = metrics.family(ACTIVE_REQUESTS)
     with family._lock:
         metrics.after_fork_in_child()
-        number: NumberSeries = family.number("GET", "http")
+        number: NumberSeries = family.number_series("GET", "http")
         number.add(1)
     assert number.cells[0] == 1

@@ -1,4 +1,4 @@
-"""Where workers meet: found by each alone, mixed up with nobody, cleaned up after the last start."""
+"""The shared directory of a worker group: selection, isolation of services and starts, and removal."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from support.process import APPS, Service, free_port, gunicorn, uvicorn
 
 from connectsoft_obs.process.identity import process_start_time
 from connectsoft_obs.signals.metrics import MetricRegistry
-from connectsoft_obs.signals.metrics.multiprocess import candidate_dirs, find_or_create
+from connectsoft_obs.signals.metrics.multiprocess import candidate_directories, find_or_create_directory
 
-CODE = "import signal; print('up', flush=True); signal.pause()"
+WAIT_FOR_SIGNAL = "import signal; print('up', flush=True); signal.pause()"
 
 
 class Supervisor:
-    """A process that does nothing but be there."""
+    """A process that only waits."""
 
     def __enter__(self) -> int:
-        self._process = subprocess.Popen([sys.executable, "-c", CODE], stdout=subprocess.PIPE)
+        self._process = subprocess.Popen([sys.executable, "-c", WAIT_FOR_SIGNAL], stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         self._process.stdout.readline()
         return self._process.pid
@@ -36,146 +36,148 @@ class Supervisor:
         self._process.communicate()
 
 
-def test_workers_of_one_start_come_to_the_same_place_and_others_do_not(tmp_path: Path) -> None:
-    with Supervisor() as one, Supervisor() as two:
-        place = find_or_create("shop", one, [tmp_path])
-        assert place is not None
-        assert find_or_create("shop", one, [tmp_path]) == place
+def test_directory_is_specific_to_service_and_supervisor(tmp_path: Path) -> None:
+    with Supervisor() as pid, Supervisor() as other_pid:
+        directory = find_or_create_directory("shop", pid, [tmp_path])
+        assert directory is not None
+        assert find_or_create_directory("shop", pid, [tmp_path]) == directory
         others = {
-            find_or_create("bank", one, [tmp_path]),
-            find_or_create("shop", two, [tmp_path]),
-            find_or_create("Shop", one, [tmp_path]),
+            find_or_create_directory("bank", pid, [tmp_path]),
+            find_or_create_directory("shop", other_pid, [tmp_path]),
+            find_or_create_directory("Shop", pid, [tmp_path]),
         }
-        assert len({place, *others} - {None}) == 4
-        assert json.loads((place / "supervisor.json").read_text())["pid"] == one
+        assert len({directory, *others} - {None}) == 4
+        assert json.loads((directory / "supervisor.json").read_text())["pid"] == pid
 
 
-def test_a_pid_that_is_used_again_is_another_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from connectsoft_obs.signals.metrics.multiprocess import directory
+def test_reused_pid_gets_another_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from connectsoft_obs.signals.metrics.multiprocess import directory as directory_module
 
     with Supervisor() as pid:
-        first = find_or_create("shop", pid, [tmp_path])
-        real = process_start_time(pid)
+        first = find_or_create_directory("shop", pid, [tmp_path])
+        start_time = process_start_time(pid)
         monkeypatch.setattr(
-            directory, "process_start_time", lambda asked: f"{real}1" if asked == pid else process_start_time(asked)
+            directory_module,
+            "process_start_time",
+            lambda value: f"{start_time}1" if value == pid else process_start_time(value),
         )
-        second = find_or_create("shop", pid, [tmp_path])
+        second = find_or_create_directory("shop", pid, [tmp_path])
     assert first is not None
     assert second is not None
     assert first != second
-    assert not first.exists(), "and the first start is over"
+    assert not first.exists(), "the first start has ended"
 
 
-def test_a_start_that_is_over_is_removed_by_the_next(tmp_path: Path) -> None:
-    with Supervisor() as gone:
-        over = find_or_create("shop", gone, [tmp_path])
-        assert over is not None
-        (over / "1-dead.cells").write_bytes(b"")
-    with Supervisor() as living:
-        busy = find_or_create("bank", living, [tmp_path])
+def test_directory_of_an_ended_start_is_removed_by_the_next_start(tmp_path: Path) -> None:
+    with Supervisor() as ended_pid:
+        ended = find_or_create_directory("shop", ended_pid, [tmp_path])
+        assert ended is not None
+        (ended / "1-dead.cells").write_bytes(b"")
+    with Supervisor() as running_pid:
+        running = find_or_create_directory("bank", running_pid, [tmp_path])
         with Supervisor() as pid:
-            assert find_or_create("shop", pid, [tmp_path])
-    assert not over.exists()
-    assert busy is not None
-    assert busy.exists(), "its supervisor was there"
+            assert find_or_create_directory("shop", pid, [tmp_path])
+    assert not ended.exists()
+    assert running is not None
+    assert running.exists(), "its supervisor was running"
 
 
-def test_a_worker_that_outlives_its_supervisor_keeps_its_place(tmp_path: Path) -> None:
+def test_directory_is_kept_while_a_worker_outlives_its_supervisor(tmp_path: Path) -> None:
     metrics = MetricRegistry(2000)
     with Supervisor() as pid:
         assert metrics.join_workers("shop", pid, str(tmp_path))
-    assert metrics.workers is not None
-    with Supervisor() as another:
-        find_or_create("shop", another, [tmp_path])
-    assert metrics.workers.directory.exists()
-    metrics.leave()
-    with Supervisor() as another:
-        find_or_create("shop", another, [tmp_path])
-    assert not metrics.workers.directory.exists()
+    assert metrics.worker_group is not None
+    with Supervisor() as other_pid:
+        find_or_create_directory("shop", other_pid, [tmp_path])
+    assert metrics.worker_group.directory.exists()
+    metrics.leave_workers()
+    with Supervisor() as other_pid:
+        find_or_create_directory("shop", other_pid, [tmp_path])
+    assert not metrics.worker_group.directory.exists()
 
 
-def test_another_namespace_is_left_alone_for_a_day(tmp_path: Path) -> None:
-    """Containers of one pod share /dev/shm but not their pids: a supervisor that cannot be seen is not a dead one."""
+def test_directory_of_another_pid_namespace_is_kept_for_a_day(tmp_path: Path) -> None:
+    """Containers of a pod can share /dev/shm but not pids; a supervisor in another container may be running."""
     with Supervisor() as pid:
-        place = find_or_create("shop", pid, [tmp_path])
-        assert place is not None
-        who = json.loads((place / "supervisor.json").read_text())
-        (place / "supervisor.json").write_text(json.dumps({**who, "machine": "another boot pid:[1]"}))
+        directory = find_or_create_directory("shop", pid, [tmp_path])
+        assert directory is not None
+        identity = json.loads((directory / "supervisor.json").read_text())
+        (directory / "supervisor.json").write_text(json.dumps({**identity, "boot_id": "another boot pid:[1]"}))
     with Supervisor() as pid:
-        find_or_create("bank", pid, [tmp_path])
-        assert place.exists()
-        os.utime(place, (1, 1))
-        find_or_create("bank", pid, [tmp_path])
-        assert not place.exists()
+        find_or_create_directory("bank", pid, [tmp_path])
+        assert directory.exists()
+        os.utime(directory, (1, 1))
+        find_or_create_directory("bank", pid, [tmp_path])
+        assert not directory.exists()
 
 
-def test_a_folder_that_somebody_else_could_write_to_is_not_used(tmp_path: Path) -> None:
-    open_to_all, link, file = tmp_path / "open", tmp_path / "link", tmp_path / "file"
+def test_directory_that_other_users_can_write_to_is_not_used(tmp_path: Path) -> None:
+    writable, link, file = tmp_path / "writable", tmp_path / "link", tmp_path / "file"
     name = f"connectsoft-obs-{os.geteuid()}"
-    for place in (open_to_all, link, file):
-        place.mkdir()
-    (open_to_all / name).mkdir()
-    (open_to_all / name).chmod(0o777)
+    for directory in (writable, link, file):
+        directory.mkdir()
+    (writable / name).mkdir()
+    (writable / name).chmod(0o777)
     (link / name).symlink_to(tmp_path)
     (file / name).write_text("")
     with Supervisor() as pid:
-        assert find_or_create("shop", pid, [open_to_all, link, file]) is None
-        good = tmp_path / "good"
-        good.mkdir()
-        found = find_or_create("shop", pid, [open_to_all, link, file, good])
-        assert found is not None
-        assert found.is_relative_to(good)
-        assert stat.S_IMODE(found.stat().st_mode) == 0o700
+        assert find_or_create_directory("shop", pid, [writable, link, file]) is None
+        private = tmp_path / "private"
+        private.mkdir()
+        selected = find_or_create_directory("shop", pid, [writable, link, file, private])
+        assert selected is not None
+        assert selected.is_relative_to(private)
+        assert stat.S_IMODE(selected.stat().st_mode) == 0o700
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_folder_of_somebody_else_is_not_used(tmp_path: Path) -> None:
-    place = tmp_path / f"connectsoft-obs-{os.geteuid()}"
-    place.mkdir(0o700)
-    os.chown(place, 12345, 12345)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner")
+def test_directory_of_another_user_is_not_used(tmp_path: Path) -> None:
+    directory = tmp_path / f"connectsoft-obs-{os.geteuid()}"
+    directory.mkdir(0o700)
+    os.chown(directory, 12345, 12345)
     with Supervisor() as pid:
-        assert find_or_create("shop", pid, [tmp_path]) is None
+        assert find_or_create_directory("shop", pid, [tmp_path]) is None
 
 
-def test_the_next_place_is_taken_where_the_first_cannot_be_written_to(tmp_path: Path) -> None:
-    read_only = Path("/proc")  # writable by nobody, root included
+def test_next_candidate_is_used_if_the_first_is_not_writable(tmp_path: Path) -> None:
+    read_only = Path("/proc")  # not writable, even by root
     with Supervisor() as pid:
-        found = find_or_create("shop", pid, [read_only, tmp_path])
-        assert found is not None
-        assert found.is_relative_to(tmp_path)
-        assert find_or_create("shop", pid, [read_only]) is None
+        selected = find_or_create_directory("shop", pid, [read_only, tmp_path])
+        assert selected is not None
+        assert selected.is_relative_to(tmp_path)
+        assert find_or_create_directory("shop", pid, [read_only]) is None
 
 
-def test_workers_agree_even_when_a_better_place_turns_up_later(tmp_path: Path) -> None:
-    better, worse = tmp_path / "better", tmp_path / "worse"
-    worse.mkdir()
+def test_existing_directory_is_preferred_to_a_better_candidate(tmp_path: Path) -> None:
+    first_choice, second_choice = tmp_path / "first", tmp_path / "second"
+    second_choice.mkdir()
     with Supervisor() as pid:
-        first = find_or_create("shop", pid, [better, worse])
-        better.mkdir()
-        assert find_or_create("shop", pid, [better, worse]) == first
+        first = find_or_create_directory("shop", pid, [first_choice, second_choice])
+        first_choice.mkdir()
+        assert find_or_create_directory("shop", pid, [first_choice, second_choice]) == first
 
 
-def test_memory_is_preferred_to_a_disk() -> None:
-    found = candidate_dirs()
-    assert found[-1] == Path(os.environ.get("TMPDIR", "/tmp"))
+def test_shared_memory_is_preferred_to_a_disk() -> None:
+    candidates = candidate_directories()
+    assert candidates[-1] == Path(os.environ.get("TMPDIR", "/tmp"))
     if Path("/dev/shm").is_dir():
-        assert found[0] == Path("/dev/shm")
+        assert candidates[0] == Path("/dev/shm")
 
 
-def test_a_process_that_is_gone_supervises_nobody(tmp_path: Path) -> None:
-    child = ForkedProcess(lambda: None)
-    assert process_start_time(child.pid) is None
-    assert find_or_create("shop", child.pid, [tmp_path]) is None
+def test_ended_supervisor_has_no_directory(tmp_path: Path) -> None:
+    process = ForkedProcess(lambda: None)
+    assert process_start_time(process.pid) is None
+    assert find_or_create_directory("shop", process.pid, [tmp_path]) is None
 
 
-def test_a_single_process_shares_nothing(tmp_path: Path) -> None:
+def test_single_process_creates_no_directory(tmp_path: Path) -> None:
     with uvicorn("shop:app", env={"CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path)}) as service:
         service.wait_until_ready()
         scrape(service.url)
         assert list(tmp_path.iterdir()) == []
 
 
-def test_two_services_started_from_one_shell_do_not_mix(tmp_path: Path) -> None:
+def test_two_services_started_from_one_shell_are_separate(tmp_path: Path) -> None:
     env = {"CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path)}
     with gunicorn("shop:app", env=env) as shop, gunicorn("orders:app", "--preload", env=env) as orders:
         shop.wait_until_ready()
@@ -189,41 +191,41 @@ def test_two_services_started_from_one_shell_do_not_mix(tmp_path: Path) -> None:
         assert scrape(orders.url).value(total) == 20
         [root] = tmp_path.iterdir()
         assert len(list(root.iterdir())) == 2
-        # The next start begins anew, and removes what the one before has left.
+        # The next start begins at zero and removes the directory of the previous start.
         shop.stop()
-        with gunicorn("shop:app", env=env) as again:
-            again.wait_until_ready()
-            assert scrape(again.url).value(total) == 0
+        with gunicorn("shop:app", env=env) as restarted:
+            restarted.wait_until_ready()
+            assert scrape(restarted.url).value(total) == 0
             assert len(list(root.iterdir())) == 2
 
 
-def test_without_a_place_each_worker_shows_its_own_and_says_so_once() -> None:
+def test_workers_without_a_directory_warn_once() -> None:
     with gunicorn("shop:app", env={"CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": "/proc"}) as service:
         service.wait_until_ready()
         scrape(service.url)
         scrape(service.url)
-        warnings = [line for line in service.json_lines if "cannot be added up" in line["message"]]
+        warnings = [line for line in service.json_lines if "worker metrics cannot be aggregated" in line["message"]]
         service.stop()
-    assert 1 <= len(warnings) <= 2, "one a worker"
+    assert 1 <= len(warnings) <= 2, "one warning per worker"
     assert warnings[0]["severity"] == "WARN"
     assert warnings[0]["setting"] == "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR"
     assert service.process.returncode == 0
 
 
-def test_on_a_read_only_root_file_system_workers_meet_in_shared_memory() -> None:
-    """What a container with readOnlyRootFilesystem sees: nothing can be written to but /dev/shm."""
-    contained = ["unshare", "--mount", "bash", "-c"]
+def test_shared_memory_is_used_on_a_read_only_root_file_system() -> None:
+    """As in a container with readOnlyRootFilesystem: only /dev/shm is writable."""
+    unshare = ["unshare", "--mount", "bash", "-c"]
     read_only = "mount --make-rprivate / && mount -o remount,ro,bind / /"
-    if subprocess.run([*contained, read_only], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody make a mount namespace")
+    if subprocess.run([*unshare, read_only], capture_output=True, check=False).returncode:
+        pytest.skip("mount namespaces are not permitted")
     port = free_port()
     server = [sys.executable, "-m", "uvicorn", "shop:app", "--app-dir", str(APPS), "--port", str(port)]
     script = f'{read_only} && ! touch /tmp/probe && exec "$@"'
-    with Service([*contained, script, "--", *server, "--workers", "2"], port) as service:
+    with Service([*unshare, script, "--", *server, "--workers", "2"], port) as service:
         service.wait_until_ready()
         pids = {httpx.get(f"{service.url}/order").json()["pid"] for _ in range(40)}
         assert scrape(service.url).value("orders_placed_total") == 40
         assert scrape(service.url).value("orders_placed_total") == 40
-        assert "cannot be added up" not in service.output
+        assert "worker metrics cannot be aggregated" not in service.output
         [directory] = Path("/dev/shm").glob(f"connectsoft-obs-*/shop-*/{min(pids)}-*.cells")
         assert directory.parent.name.startswith("shop-")

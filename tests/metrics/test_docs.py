@@ -1,4 +1,4 @@
-"""Every code block of the pages about metrics runs."""
+"""The pages about metrics: their code blocks run, and their links and settings exist."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 PAGES = ["how-to/metrics.md", "explanation/cardinality.md", "explanation/multiprocess.md"]
 
 
-def blocks(page: str, language: str) -> list[str]:
+def code_blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES[:2])
-def test_the_python_of_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:
+def test_python_blocks_of_a_page_run_as_one_script(page: str, tmp_path: Path) -> None:
     script = tmp_path / "page.py"
-    script.write_text("\n".join(blocks(page, "python")))
-    done = subprocess.run(
+    script.write_text("\n".join(code_blocks(page, "python")))
+    completed = subprocess.run(
         [sys.executable, "-W", "error", script], capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    assert completed.returncode == 0, completed.stderr
+    assert "Traceback" not in completed.stderr
 
 
-def test_the_scrape_configuration_is_one(tmp_path: Path) -> None:
-    [content] = blocks("how-to/metrics.md", "yaml")
+def test_scrape_configuration_is_valid(tmp_path: Path) -> None:
+    [content] = code_blocks("how-to/metrics.md", "yaml")
     (tmp_path / "prometheus.yml").write_text(content)
     command = [program_path("promtool"), "check", "config", str(tmp_path / "prometheus.yml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_says_its_language_and_every_link_leads_somewhere(page: str) -> None:
+def test_block_languages_links_and_settings_are_valid(page: str) -> None:
     text = (DOCS / page).read_text()
     assert set(re.findall(r"^```(.+)$", text, re.MULTILINE)) <= {"python", "yaml"}
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):

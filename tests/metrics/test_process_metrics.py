@@ -1,4 +1,4 @@
-"""CPU, memory, descriptors, threads, garbage and start time: true for one process, and for many."""
+"""Process metrics: CPU, memory, file descriptors, threads, garbage collection and start time."""
 
 from __future__ import annotations
 
@@ -34,120 +34,120 @@ NAMES = [
 ]
 
 
-def once(page: MetricsPage, name: str) -> bool:
+def is_single_sample(page: MetricsPage, name: str) -> bool:
     return len(list(page.samples(name))) == 1
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_each_is_there_once_however_many_workers(workers: int, tmp_path: Path) -> None:
+def test_process_metrics_are_reported_once_per_service(workers: int, tmp_path: Path) -> None:
     env = {"CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path)}
     service = uvicorn("shop:app", env=env) if workers == 1 else gunicorn("shop:app", workers=workers, env=env)
     with service:
         service.wait_until_ready()
         httpx.get(f"{service.url}/order")
-        wait_for(lambda: workers == 1 or len(list(tmp_path.rglob("*.cells"))) == workers, 10, "every worker serves")
+        wait_for(lambda: workers == 1 or len(list(tmp_path.rglob("*.cells"))) == workers, 10, "every worker has a file")
         page = scrape(service.url)
         for name in NAMES:
             assert page.has(name), name
         for name in NAMES[:7] + NAMES[9:]:
-            assert once(page, name), name
+            assert is_single_sample(page, name), name
         assert page.value("connectsoft_build_info", service_version="1.2.3") == 1
         assert 0 <= time.time() - page.value("process_start_time_seconds") < 60
         assert page.value("process_open_fds") < page.value("process_max_fds")
         target = next(page.samples("target_info")).labels
         assert target["service_name"] == "shop"
-        assert ("service_instance_id" in target) == (workers == 1), "several workers are one target"
+        assert ("service_instance_id" in target) == (workers == 1), "several workers are one scrape target"
         if workers > 1:
-            alone = sum(_resident(pid) for pid in _family(service.process.pid))
-            assert page.value("process_resident_memory_bytes") == pytest.approx(alone, rel=0.05)
+            expected = sum(_resident_bytes(pid) for pid in _worker_and_supervisor_pids(service.process.pid))
+            assert page.value("process_resident_memory_bytes") == pytest.approx(expected, rel=0.05)
             assert page.value("process_threads") >= workers + 1
 
 
-def _family(master: int) -> list[int]:
-    children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
-    return [master, *map(int, children)]
+def _worker_and_supervisor_pids(supervisor: int) -> list[int]:
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    return [supervisor, *map(int, children)]
 
 
-def _resident(pid: int) -> int:
+def _resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_cpu_time_never_goes_back_when_workers_end(tmp_path: Path) -> None:
-    """A counter that goes back is a reset to Prometheus, which then adds the whole of it again."""
+def test_cpu_time_does_not_decrease_when_workers_end(tmp_path: Path) -> None:
+    """Prometheus interprets a counter that decreases as a reset and adds its value again."""
     with gunicorn("shop:app", workers=3, env={"CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path)}) as service:
         service.wait_until_ready()
-        last, killed = 0.0, 0
+        previous, killed = 0.0, 0
         deadline = time.monotonic() + 30
-        while killed < 4 or last <= 1:
-            assert time.monotonic() < deadline, f"{killed} killed, {last} s used"
+        while killed < 4 or previous <= 1:
+            assert time.monotonic() < deadline, f"{killed} killed, {previous} s used"
             try:
                 page = scrape(service.url)
             except httpx.TransportError:
                 continue
-            now = page.value("process_cpu_seconds_total")
-            assert now >= last, (now, last, killed)
-            last = now
-            victims = _family(service.process.pid)[1:]
-            if len(victims) == 3:
-                os.kill(victims[0], signal.SIGKILL)
+            current = page.value("process_cpu_seconds_total")
+            assert current >= previous, (current, previous, killed)
+            previous = current
+            worker_pids = _worker_and_supervisor_pids(service.process.pid)[1:]
+            if len(worker_pids) == 3:
+                os.kill(worker_pids[0], signal.SIGKILL)
                 killed += 1
 
 
-def test_a_worker_that_ended_and_was_not_waited_for_still_has_its_time() -> None:
-    child = os.fork()
-    if child == 0:
+def test_cpu_time_of_a_zombie_worker_is_counted() -> None:
+    pid = os.fork()
+    if pid == 0:
         end = time.process_time() + 0.3
         while time.process_time() < end:
             sum(range(1000))
         os._exit(0)
-    wait_for(lambda: Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z", 10)
-    unburied = process_metrics.sum_over_processes(os.getpid(), [child])[0].series[()]
-    os.waitpid(child, 0)
-    buried = process_metrics.sum_over_processes(os.getpid(), [child])[0].series[()]
-    assert unburied <= buried < unburied + 0.1
-    assert buried > 0.3
+    wait_for(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z", 10)
+    zombie_seconds = process_metrics.process_snapshots(os.getpid(), [pid])[0].series[()]
+    os.waitpid(pid, 0)
+    reaped_seconds = process_metrics.process_snapshots(os.getpid(), [pid])[0].series[()]
+    assert zombie_seconds <= reaped_seconds < zombie_seconds + 0.1
+    assert reaped_seconds > 0.3
 
 
-def test_collections_of_garbage_are_counted_while_it_serves_and_no_longer() -> None:
-    before = list(gc.callbacks)
+def test_garbage_collections_are_counted_until_shutdown() -> None:
+    original_callbacks = list(gc.callbacks)
     telemetry = Telemetry(load_settings({}, service="shop"), environ={}, exports=False)
     telemetry.serve()
     metrics = telemetry.metrics
 
     def collections() -> float:
-        [found] = [s for s in metrics.snapshots() if s.metric.name == "cpython.gc.collections"]
-        return float(found.series[("2",)])
+        [snapshot] = [snapshot for snapshot in metrics.snapshots() if snapshot.metric.name == "cpython.gc.collections"]
+        return float(snapshot.series[("2",)])
 
     assert collections() == pytest.approx(gc.get_stats()[2]["collections"], abs=1)
-    start = collections()
+    initial = collections()
     cycle: list[object] = []
     cycle.append(cycle)
     del cycle
     gc.collect()
     gc.collect()
-    assert collections() == start + 2
+    assert collections() == initial + 2
     telemetry.serve()
-    assert len(gc.callbacks) == len(before) + 1
+    assert len(gc.callbacks) == len(original_callbacks) + 1
     telemetry.shutdown(0)
-    assert gc.callbacks == before
+    assert gc.callbacks == original_callbacks
     gc.collect()
-    assert collections() == start + 2
+    assert collections() == initial + 2
 
 
-def test_garbage_is_counted_once_by_two_that_start_twice() -> None:
+def test_garbage_collections_are_counted_once_after_repeated_starts() -> None:
     metrics = MetricRegistry(2000)
-    garbage = GcMetrics(metrics)
-    garbage.start()
-    garbage.start()
-    garbage.stop()
-    garbage.stop()
-    garbage.start()
-    [found] = [s for s in metrics.snapshots() if s.metric.name == "cpython.gc.collections"]
-    assert found.series[("2",)] <= gc.get_stats()[2]["collections"]
-    garbage.stop()
+    gc_metrics = GcMetrics(metrics)
+    gc_metrics.start()
+    gc_metrics.start()
+    gc_metrics.stop()
+    gc_metrics.stop()
+    gc_metrics.start()
+    [snapshot] = [snapshot for snapshot in metrics.snapshots() if snapshot.metric.name == "cpython.gc.collections"]
+    assert snapshot.series[("2",)] <= gc.get_stats()[2]["collections"]
+    gc_metrics.stop()
 
 
-def test_the_event_loop_lag_and_the_objectives_are_in_the_vocabulary() -> None:
+def test_event_loop_lag_and_slo_events_exist_from_the_start() -> None:
     with capture() as seen:
         obs.get_logger().info("begin")
         assert seen.metric("connectsoft.event_loop.lag").count == 0

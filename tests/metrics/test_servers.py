@@ -1,4 +1,4 @@
-"""Under every server that starts workers, any of them shows what all of them counted."""
+"""Metrics of several workers under every server: a scrape of any worker returns the sum over all workers."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from support.process import Service, granian, gunicorn, hypercorn, uvicorn, wait
 
 COUNT = "http_server_request_duration_seconds_count"
 SERVERS: dict[str, Callable[..., Service]] = {
-    "uvicorn": lambda **more: uvicorn("shop:app", "--workers", "3", **more),
-    "gunicorn": lambda **more: gunicorn("shop:app", workers=3, **more),
-    "gunicorn preload": lambda **more: gunicorn("shop:app", "--preload", workers=3, **more),
-    "gunicorn asgi": lambda **more: gunicorn("shop:app", "-k", "asgi", workers=3, **more),
-    "granian": lambda **more: granian("shop:app", "--respawn-failed-workers", workers=3, **more),
-    "hypercorn": lambda **more: hypercorn("shop:app", workers=3, **more),
+    "uvicorn": lambda **options: uvicorn("shop:app", "--workers", "3", **options),
+    "gunicorn": lambda **options: gunicorn("shop:app", workers=3, **options),
+    "gunicorn preload": lambda **options: gunicorn("shop:app", "--preload", workers=3, **options),
+    "gunicorn asgi": lambda **options: gunicorn("shop:app", "-k", "asgi", workers=3, **options),
+    "granian": lambda **options: granian("shop:app", "--respawn-failed-workers", workers=3, **options),
+    "hypercorn": lambda **options: hypercorn("shop:app", workers=3, **options),
 }
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> dict[str, str]:
-    """A place of its own for the files of the workers."""
+def multiprocess_env(tmp_path: Path) -> dict[str, str]:
+    """The environment with a temporary directory for the metric files of the workers."""
     return {"CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR": str(tmp_path)}
 
 
 def order(url: str, **query: str) -> int:
-    """One order on a connection of its own; the pid of the worker that took it, 0 for none."""
+    """Send a request over a new connection; return the pid of the worker that handled it, or 0 if it failed."""
     try:
-        answer = httpx.get(f"{url}/order", params=query, timeout=10)
+        response = httpx.get(f"{url}/order", params=query, timeout=10)
     except httpx.TransportError:
         return 0
-    assert answer.status_code == 200, answer.text
-    return int(answer.json()["pid"])
+    assert response.status_code == 200, response.text
+    return int(response.json()["pid"])
 
 
-def spread(url: str, workers: int, most: int = 2000) -> Counter[int]:
-    """Order until every worker has had some; how many each had."""
-    had: Counter[int] = Counter()
+def order_from_all_workers(url: str, workers: int, max_requests: int = 2000) -> Counter[int]:
+    """Send requests until every worker has handled some; return the number of requests by worker pid."""
+    counts: Counter[int] = Counter()
     with ThreadPoolExecutor(8) as pool:
-        while len(had) < workers or sum(had.values()) < 50:
-            had.update(pool.map(lambda _: order(url), range(20)))
-            assert sum(had.values()) < most, f"the server gives all requests to {had}"
-    return had
+        while len(counts) < workers or sum(counts.values()) < 50:
+            counts.update(pool.map(lambda _: order(url), range(20)))
+            assert sum(counts.values()) < max_requests, f"requests by worker: {counts}"
+    return counts
 
 
 @pytest.mark.parametrize(
@@ -62,23 +62,25 @@ def spread(url: str, workers: int, most: int = 2000) -> Counter[int]:
         pytest.param("hypercorn", marks=pytest.mark.full),
     ],
 )
-def test_any_worker_shows_the_sum_of_all_and_keeps_the_share_of_one_that_is_killed(
-    server: str, shared: dict[str, str]
-) -> None:
-    with SERVERS[server](env=shared) as service:
+def test_any_worker_returns_the_sum_including_killed_workers(server: str, multiprocess_env: dict[str, str]) -> None:
+    with SERVERS[server](env=multiprocess_env) as service:
         service.wait_until_ready()
-        had = spread(service.url, 3)
+        counts = order_from_all_workers(service.url, 3)
         for _ in range(6):
-            _shows_the_sum(service, sum(had.values()))
-        warnings = [line["metrics"] for line in service.json_lines if "prometheus_client itself" in line["message"]]
-        assert warnings, "a plain family has no shared store, and each worker says so at its start"
+            _check_sum(service, sum(counts.values()))
+        warnings = [
+            line["metrics"]
+            for line in service.json_lines
+            if "prometheus_client metrics of one worker only" in line["message"]
+        ]
+        assert warnings, "no warning about metrics of prometheus_client that are not shared between workers"
         assert set(warnings) == {"legacy_sales"}
-        if server != "hypercorn":  # it ends when a worker does
-            _keeps_what_a_killed_worker_counted(service, shared, sum(had.values()))
+        if server != "hypercorn":  # exits if a worker exits
+            _check_killed_worker(service, multiprocess_env, sum(counts.values()))
         assert "Traceback" not in service.output
 
 
-def _shows_the_sum(service: Service, orders: int) -> None:
+def _check_sum(service: Service, orders: int) -> None:
     page = scrape(service.url)
     assert page.value(COUNT, http_route="/order") == orders
     assert page.value("orders_placed_total", tier="gold") == orders
@@ -88,58 +90,64 @@ def _shows_the_sum(service: Service, orders: int) -> None:
     assert page.exemplars("http_server_request_duration_seconds_bucket")
 
 
-def _keeps_what_a_killed_worker_counted(service: Service, shared: dict[str, str], orders: int) -> None:
+def _check_killed_worker(service: Service, multiprocess_env: dict[str, str], orders: int) -> None:
     for _ in range(20):
         httpx.get(f"{service.url}/queue/2")
     victim = httpx.get(f"{service.url}/queue/40").json()["pid"]
     assert scrape(service.url).value("mail_newest_timestamp_seconds") == 40
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(lambda: httpx.get(f"{service.url}/slow?seconds=1"))
-        wait_for(lambda: scrape(service.url).value("http_server_active_requests") == 1, 5, "one in flight")
-        waiting.result()
+        slow_request = pool.submit(lambda: httpx.get(f"{service.url}/slow?seconds=1"))
+        wait_for(lambda: scrape(service.url).value("http_server_active_requests") == 1, 5, "one active request")
+        slow_request.result()
     before = scrape(service.url)
     os.kill(victim, signal.SIGKILL)
-    wait_for(lambda: _scraped(service) and not _has_file(shared, victim), 10, "the ended worker is archived")
+    wait_for(
+        lambda: _can_scrape(service) and not _has_file(multiprocess_env, victim),
+        10,
+        "the file of the killed worker to be archived",
+    )
     page = scrape(service.url)
     assert page.value("orders_placed_total") == orders
     assert page.value(COUNT) == before.value(COUNT)
     assert page.value("http_server_active_requests") == 0
-    assert page.value("mail_queue_depth") < 40, "its gauge is gone"
-    assert page.value("mail_newest_timestamp_seconds") == 40, "a moment stays true"
+    assert page.value("mail_queue_depth") < 40, "the gauge of the killed worker is included"
+    assert page.value("mail_newest_timestamp_seconds") == 40, "the timestamp of the killed worker is missing"
     assert page.value("connectsoft_build_info") == 1
 
 
-def _has_file(shared: dict[str, str], pid: int) -> bool:
-    return any(Path(shared["CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR"]).rglob(f"{pid}-*.cells"))
+def _has_file(multiprocess_env: dict[str, str], pid: int) -> bool:
+    return any(Path(multiprocess_env["CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR"]).rglob(f"{pid}-*.cells"))
 
 
-def _scraped(service: Service) -> bool:
+def _can_scrape(service: Service) -> bool:
     try:
         return bool(scrape(service.url).text)
-    except httpx.TransportError:  # the killed worker's share of the connections
+    except httpx.TransportError:  # the connection was accepted by the killed worker
         return False
 
 
-def test_what_was_counted_before_the_fork_is_not_counted_again_by_each_worker(shared: dict[str, str]) -> None:
-    with gunicorn("preloaded:app", "--preload", workers=3, env=shared) as service:
+def test_measurements_before_the_fork_are_counted_once(multiprocess_env: dict[str, str]) -> None:
+    with gunicorn("preloaded:app", "--preload", workers=3, env=multiprocess_env) as service:
         service.wait_until_ready()
         pids = Counter(httpx.get(f"{service.url}/load").json()["pid"] for _ in range(60))
         assert len(pids) > 1
         page = scrape(service.url)
-        assert page.value("models_loaded_total") == 60, "five in the master are the master's"
-        assert page.value("models_ready") == 3, "a gauge describes what each worker has inherited"
-        assert page.value("parcels_shipped_total") in pids.values(), "those of the worker that answers"
+        assert page.value("models_loaded_total") == 60, "the five measurements of the master process are included"
+        assert page.value("models_ready") == 3, "each worker has inherited the gauge"
+        assert page.value("parcels_shipped_total") in pids.values(), "not the value of the worker that responds"
         assert page.value("connectsoft_build_info", service_version="7") == 1
-        warned = [line for line in service.json_lines if "Meter API are on /metrics of the worker" in line["message"]]
-        assert len(warned) >= 1
+        warnings = [
+            line for line in service.json_lines if "Meter API instruments of one worker only" in line["message"]
+        ]
+        assert len(warnings) >= 1
 
 
-def test_processes_that_a_worker_forks_count_along(shared: dict[str, str]) -> None:
-    with gunicorn("forking:app", workers=2, env=shared) as service:
+def test_child_processes_of_a_worker_are_counted(multiprocess_env: dict[str, str]) -> None:
+    with gunicorn("forking:app", workers=2, env=multiprocess_env) as service:
         service.wait_until_ready()
         for _ in range(10):
             assert httpx.get(f"{service.url}/fork").text == "0"
         page = scrape(service.url)
-        assert page.value("pool_tasks_total") == 20, "one in the worker and one in its child, each time"
+        assert page.value("pool_tasks_total") == 20, "one per request in the worker, and one in its child process"
         assert page.value(COUNT, http_route="/fork") == 10
         assert "Traceback" not in service.output

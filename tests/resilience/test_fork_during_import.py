@@ -1,4 +1,4 @@
-"""Forks while an exporter thread imports a module: the child must not inherit a locked import lock."""
+"""A fork while an exporter thread imports a module does not leave a locked import lock in the child."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ telemetry = start()
 child = os.fork()
 if child == 0:
     faulthandler.dump_traceback_later(30, exit=True)
-    importlib.import_module(sys.argv[1])  # in this thread, as the exporter thread of the child may have the id of the parent's
+    importlib.import_module(sys.argv[1])  # not in a new thread, whose id may equal that of the parent's exporter thread
     with obs.operation("child"):
         pass
     os._exit(0 if telemetry.shutdown(5) else 1)
@@ -59,7 +59,7 @@ def delay(exec_module, module):
         exec_module(module)
 telemetry = start()
 failed = 0
-for _ in range(2):  # after the first one, the lock that forks wait for must be free
+for _ in range(2):  # the second fork checks that the first one released the lock
     child = os.fork()
     if child == 0:
         os._exit(0)

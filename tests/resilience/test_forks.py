@@ -1,4 +1,4 @@
-"""Forked, spawned and reloaded processes: each has its own identity and sends its own telemetry, and none hangs."""
+"""Forked, spawned and reloaded processes have separate resources, export their own telemetry and do not deadlock."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_forks_under_load_do_not_hang_and_each_child_exports() -> None:
 
 
 @pytest.mark.full
-def test_two_hundred_forks_under_load() -> None:
+def test_two_hundred_forks_under_load_do_not_hang() -> None:
     fork_under_load(200, 900)
 
 
@@ -96,7 +96,7 @@ if __name__ == "__main__":
 """
 
 
-def test_spawned_processes_have_their_own_identity(tmp_path: Path) -> None:
+def test_spawned_processes_have_their_own_instance_id(tmp_path: Path) -> None:
     script = tmp_path / "spawned.py"
     script.write_text(SPAWNED)
     with HttpSink() as sink:
@@ -107,22 +107,24 @@ def test_spawned_processes_have_their_own_identity(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--preload",)], ids=["import in each worker", "preload"])
-def test_gunicorn_workers_have_their_own_identity(options: tuple[str, ...]) -> None:
+def test_gunicorn_workers_have_their_own_instance_id(options: tuple[str, ...]) -> None:
     with HttpSink() as sink:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
         with gunicorn("preloaded:app", *options, workers=2, env=env) as service:
             service.wait_until_ready()
             pids: set[int] = set()
 
-            def both_answered() -> bool:
+            def both_workers_responded() -> bool:
                 pids.add(httpx.get(f"{service.url}/load").json()["pid"])
                 return len(pids) == 2
 
-            wait_for(both_answered, 20, "a response of each worker")
+            wait_for(both_workers_responded, 20, "a response of each worker")
             assert service.stop() == 0
-        by_pid = {resource["process.pid"]: resource["service.instance.id"] for resource in sink.received.resources}
-    assert pids <= by_pid.keys()
-    assert len({by_pid[pid] for pid in pids}) == 2
+        instance_ids = {
+            resource["process.pid"]: resource["service.instance.id"] for resource in sink.received.resources
+        }
+    assert pids <= instance_ids.keys()
+    assert len({instance_ids[pid] for pid in pids}) == 2
 
 
 def test_uvicorn_reload_exports_from_both_processes(tmp_path: Path) -> None:
@@ -142,13 +144,13 @@ def test_uvicorn_reload_exports_from_both_processes(tmp_path: Path) -> None:
             first_pid = httpx.get(f"{service.url}/internals").json()["pid"]
             (tmp_path / "reloaded.py").touch()
 
-            def answers_from_new_process() -> bool:
+            def new_process_responds() -> bool:
                 try:
                     return bool(httpx.get(f"{service.url}/internals", timeout=2).json()["pid"] != first_pid)
                 except httpx.HTTPError:
                     return False
 
-            wait_for(answers_from_new_process, 30, f"a new process; output:\n{service.output}")
+            wait_for(new_process_responds, 30, f"a new process; output:\n{service.output}")
             service.stop(signal.SIGTERM, 20)
         pids = {resource["process.pid"] for resource in sink.received.resources}
         spans = [span.name for span in sink.received.spans]
@@ -206,11 +208,11 @@ import connectsoft_obs as obs
 try:
     obs.configure(service="x")
 except obs.ConfigurationError as error:
-    print("refused:", error)
+    print("ConfigurationError:", error)
 ''')
 """
 
 
-def test_a_sub_interpreter_is_refused_with_a_reason() -> None:
+def test_configure_raises_in_a_sub_interpreter() -> None:
     result = run_script(SUBINTERPRETER)
-    assert result.stdout.startswith("refused: a sub-interpreter"), result.stdout + result.stderr
+    assert result.stdout.startswith("ConfigurationError: a sub-interpreter"), result.stdout + result.stderr

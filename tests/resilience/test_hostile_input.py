@@ -1,4 +1,4 @@
-"""Hostile and malformed input: no exception, no delay, no forged log line, no secret in any output."""
+"""Hostile and malformed input causes no exception, delay, forged log line or exposed secret."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from connectsoft_obs.settings import load_settings
 from connectsoft_obs.testing import capture
 from connectsoft_obs.vocabulary import ERRORS
 
-# Values that occur in no other place.
+# Values that do not occur anywhere else.
 SECRETS = {
     "password": "Pl4nted-password-7",
     "bearer": "Bearer pl4nted.bearer.token.0123456789abcdef",
@@ -41,13 +41,13 @@ SECRET_PARTS = (
 )  # fmt: skip
 
 
-def test_no_planted_secret_is_in_any_output() -> None:
+def test_secrets_do_not_appear_in_any_output() -> None:
     with HttpSink() as sink:
         environment = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_LOGS_EXPORTER": "otlp", "OTEL_BSP_SCHEDULE_DELAY": "100",
             "OTEL_EXPORTER_OTLP_HEADERS": "api-key=Pl4nted-otlp-3",
             "CONNECTSOFT_OBS_DETAILS_TOKEN": "Pl4nted-token-1",
-            "CONNECTSOFT_OBS_ENVIRONMENT": "development",  # every client sees the details
+            "CONNECTSOFT_OBS_ENVIRONMENT": "development",  # all clients get the details
             "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": "authorization,cookie,x-api-key,x-note",
             "PLANTED": json.dumps(SECRETS),
         }  # fmt: skip
@@ -80,7 +80,7 @@ def test_no_planted_secret_is_in_any_output() -> None:
     assert leaks == set()
 
 
-def test_log_values_cannot_forge_a_line() -> None:
+def test_log_values_cannot_forge_a_log_line() -> None:
     forged = 'x\n{"severity": "FATAL", "message": "forged"}\r\x1b[2J\x00\u2028\x85'
     with uvicorn("leaking_secrets:app", "--no-access-log", env={"PLANTED": "{}"}) as service:
         service.wait_until_ready("/health/live")
@@ -116,7 +116,7 @@ class UnprintableError(Exception):
         raise RuntimeError("str")
 
 
-def odd_values() -> list[Any]:
+def unusual_values() -> list[Any]:
     cyclic: dict[str, Any] = {}
     cyclic["self"] = [cyclic]
     deep: Any = 0
@@ -128,31 +128,33 @@ def odd_values() -> list[Any]:
     ]  # fmt: skip
 
 
-def test_odd_values_are_accepted_by_every_public_function() -> None:
+def test_public_functions_accept_unusual_values() -> None:
     with capture() as captured:
-        log, native, standard = obs.get_logger("odd"), structlog.get_logger("odd"), logging.getLogger("odd")
-        counter = obs.counter("odd.values", labels=("kind",))
-        started = time.monotonic()
-        for value in odd_values():
-            with obs.operation("odd"):
-                log.info("odd", value=value)
-                log.info(value)
-                native.info("odd", value=value)
-                standard.warning("odd", extra={"value": value})
+        logger = obs.get_logger("unusual")
+        structlog_logger = structlog.get_logger("unusual")
+        stdlib_logger = logging.getLogger("unusual")
+        counter = obs.counter("unusual.values", labels=("kind",))
+        start = time.monotonic()
+        for value in unusual_values():
+            with obs.operation("unusual"):
+                logger.info("unusual", value=value)
+                logger.info(value)
+                structlog_logger.info("unusual", value=value)
+                stdlib_logger.warning("unusual", extra={"value": value})
                 obs.bind(order_id=value, correlation_id=value)
                 counter.add(1, kind=value)
                 obs.extract({"traceparent": value, "baggage": value})
                 obs.extract(value)
-                with trace.get_tracer("odd").start_as_current_span("odd") as span:
+                with trace.get_tracer("unusual").start_as_current_span("unusual") as span:
                     span.record_exception(UnprintableError())
-        assert time.monotonic() - started < 60
+        assert time.monotonic() - start < 60
         assert max(len(json.dumps(line)) for line in captured.logs) < 300_000
-    with capture(), pytest.raises(UnprintableError), trace.get_tracer("odd").start_as_current_span("raises"):
+    with capture(), pytest.raises(UnprintableError), trace.get_tracer("unusual").start_as_current_span("raises"):
         raise UnprintableError
 
 
 @pytest.mark.parametrize("options", [("--http", "httptools"), ("--http", "h11")])
-def test_a_correlation_id_that_is_no_header_value_is_replaced(options: tuple[str, str]) -> None:
+def test_correlation_id_invalid_as_header_value_is_replaced(options: tuple[str, str]) -> None:
     with (
         uvicorn("correlation_ids:app", "--no-access-log", *options) as service,
         httpx.Client(base_url=service.url) as client,
@@ -248,7 +250,7 @@ def test_any_envelope_is_processed(event: dict[str, Any]) -> None:
     peer=st.none() | text,
 )
 @settings(max_examples=150)
-def test_endpoints_answer_any_request_and_require_the_token(
+def test_endpoints_respond_to_any_request_and_require_the_token(
     query: bytes, token: bytes, accept: bytes, path: str, suffix: str, method: str, peer: str | None
 ) -> None:
     with capture(
@@ -281,7 +283,7 @@ VARIABLES = st.sampled_from(
     )
 )
 @settings(max_examples=200)
-def test_any_environment_is_accepted_or_refused_with_a_reason(environ: dict[str, str]) -> None:
+def test_any_environment_loads_or_raises_configuration_error(environ: dict[str, str]) -> None:
     try:
         loaded = load_settings(environ)
     except ConfigurationError as error:

@@ -1,4 +1,4 @@
-"""Any function of the package may raise: responses and exceptions of the application do not change, and it is counted."""
+"""An exception in any function of the package is counted and does not change the behaviour of the application."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from connectsoft_obs.settings import load_settings
 from connectsoft_obs.telemetry import Telemetry, telemetry_holder
 from connectsoft_obs.testing import capture
 from connectsoft_obs.testing.captured_telemetry import Captured
-from connectsoft_obs.testing.telemetry_capture import _Kept
+from connectsoft_obs.testing.telemetry_capture import CapturingLogWriter
 from connectsoft_obs.vocabulary import ERRORS
 
 ENTRY_POINTS = {
@@ -49,7 +49,7 @@ ENTRY_POINTS = {
     "signals/tracing/provider.py": "Tracer.start_span Provider._pass_to_all",
     "signals/tracing/tracing.py": "Tracing.export_to.<locals>.export",
     "signals/tracing/span.py": "Span.set_attribute Span._get_user_attributes Span.add_event Span.record_exception Span.end",
-    "signals/metrics/instruments.py": "Counter.add Histogram.record Gauge.set _Recorder._owner",
+    "signals/metrics/instruments.py": "Counter.add Histogram.record Gauge.set _SynchronousInstrument._get_host",
     "signals/metrics/gc_metrics.py": "GcMetrics.__call__",  # the garbage collector calls it at any point
     "context/current.py": "bind",
     "context/propagation.py": "inject extract",
@@ -68,7 +68,7 @@ ENTRY_POINTS = {
     "work/run.py": "Run.__init__ Run.__enter__ Run.begin Run.resume Run.pause Run.__exit__ Run.end Run.deadline_ns",
 }
 THREAD_TARGETS = {"health/daemon_threads.py TimerThread._run", "asgi/lifespan.py Lifespan._flush.<locals>.flush"}
-"""Target functions of threads: they guard the functions that they call, which get faults."""
+"""Target functions of threads. They guard the functions that they call; faults are injected into those."""
 
 USED_FOR_REPORTING = (
     "signals/metrics/",
@@ -90,19 +90,21 @@ ONLY_IN_FULL_RUN = {"failing request", "unknown path", "event stream"}
 DEFAULT_STEP = 3
 """The default run injects faults into every third function, different ones in each scenario; the full run into all."""
 
-_ENTRY_POINTS = {f"{file} {name}" for file, names in ENTRY_POINTS.items() for name in names.split()} | THREAD_TARGETS
+FUNCTIONS_WITHOUT_FAULTS = {
+    f"{file} {name}" for file, names in ENTRY_POINTS.items() for name in names.split()
+} | THREAD_TARGETS
 SECRET = "hunter2"
 
 
 @contextmanager
-def prepare(sink: HttpSink, scenario: Scenario) -> Iterator[tuple[Telemetry, Captured, Action]]:
-    """Build the action of a scenario with a new, process-wide Telemetry that exports to the sink."""
+def prepared_action(sink: HttpSink, scenario: Scenario) -> Iterator[tuple[Telemetry, Captured, Action]]:
+    """Create the action of a scenario with a new process-wide Telemetry that exports to the sink."""
     with capture() as captured:
         settings = load_settings(
             {}, service="faults", otlp_endpoint=sink.url, tenant_header="x-tenant", request_headers=("x-seen",),
             response_headers=("x-answered",), trusted_proxies="127.0.0.0/8", span_schedule_delay=0.05, log_schedule_delay=0.05, shutdown_timeout=0.3,
         )  # fmt: skip
-        telemetry = Telemetry(settings, output=_Kept(captured), exports=True)
+        telemetry = Telemetry(settings, output=CapturingLogWriter(captured), exports=True)
         telemetry_holder().telemetry = captured.telemetry = telemetry
         loop = asyncio.new_event_loop()
         try:
@@ -113,7 +115,7 @@ def prepare(sink: HttpSink, scenario: Scenario) -> Iterator[tuple[Telemetry, Cap
 
 
 def test_every_listed_function_exists() -> None:
-    listed = _ENTRY_POINTS | HANDLES_ITS_ERRORS | {function for _, function in PASSED_TO_APPLICATION}
+    listed = FUNCTIONS_WITHOUT_FAULTS | HANDLES_ITS_ERRORS | {function for _, function in PASSED_TO_APPLICATION}
     files = {file: qualified_names(file) for file in {function.partition(" ")[0] for function in listed}}
     missing = [function for function in sorted(listed) if function.split(" ")[1] not in files[function.split(" ")[0]]]
     assert missing == []
@@ -125,22 +127,22 @@ def error_count(telemetry: Telemetry) -> float:
 
 
 def find_problem(sink: HttpSink, scenario: Scenario, code: CodeType, expected: object) -> str:
-    """Describe what a fault in one function changes although it must not; empty if there is nothing."""
-    with prepare(sink, scenario) as (telemetry, captured, act):
-        act()
+    """Inject a fault into a function; return a description of a changed result or missing report, or an empty string."""
+    with prepared_action(sink, scenario) as (telemetry, captured, run_action):
+        run_action()
         try:
             with inject_fault(code):
-                result = act()
+                result = run_action()
         except BaseException as error:
             result = repr(error)
         if result != expected:
             return f"changed: {result!r}"[:300]
-        if act() != expected:
+        if run_action() != expected:
             return "does not work after the fault was removed"
         name = function_label(code)
         logged = [line for line in captured.logs if line["message"].startswith("connectsoft_obs failed internally")]
-        kinds = [(line["where"], line["error"].split(":")[0]) for line in logged if "where" in line]
-        if len(set(kinds)) != len(kinds):
+        reported = [(line["where"], line["error"].split(":")[0]) for line in logged if "where" in line]
+        if len(set(reported)) != len(reported):
             return f"logged more than once: {logged}"
         if SECRET in str(captured.logs):
             return "a secret was logged"
@@ -150,24 +152,28 @@ def find_problem(sink: HttpSink, scenario: Scenario, code: CodeType, expected: o
 
 
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in ONLY_IN_FULL_RUN])
-def test_a_fault_does_not_change_the_application(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    inject_faults(name, monkeypatch, DEFAULT_STEP)
+def test_fault_in_a_sampled_function_does_not_change_the_application(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_scenario(name, monkeypatch, DEFAULT_STEP)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_no_fault_changes_the_application(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    inject_faults(name, monkeypatch, 1)
+def test_fault_in_any_function_does_not_change_the_application(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_scenario(name, monkeypatch, 1)
 
 
-def inject_faults(name: str, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+def check_scenario(name: str, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda _: None)  # a fault in the target of a thread ends the thread
     scenario = SCENARIOS[name]
     with HttpSink() as sink:
-        with prepare(sink, scenario) as (_, _captured, act):
-            expected = act()
-            assert act() == expected, "the scenario is not repeatable"
-            functions = [code for code in executed_functions(act) if function_label(code) not in _ENTRY_POINTS]
+        with prepared_action(sink, scenario) as (_, _captured, run_action):
+            expected = run_action()
+            assert run_action() == expected, "the scenario is not repeatable"
+            functions = [
+                code for code in executed_functions(run_action) if function_label(code) not in FUNCTIONS_WITHOUT_FAULTS
+            ]
         assert len(functions) > 20
         functions = [code for code in functions if (name, function_label(code)) not in PASSED_TO_APPLICATION]
         functions = sorted(functions, key=function_label)[list(SCENARIOS).index(name) % step :: step]
@@ -178,18 +184,20 @@ def inject_faults(name: str, monkeypatch: pytest.MonkeyPatch, step: int) -> None
 
 
 @pytest.mark.full
-def test_a_fault_during_set_up_does_not_fail_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_during_setup_does_not_change_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     scenario = SCENARIOS["request"]
     with HttpSink() as sink:
-        with prepare(sink, scenario) as (_, _captured, act):
-            expected = act()
-        with prepare(sink, scenario) as (_, _captured, act):
-            functions = [code for code in executed_functions(act) if function_label(code) not in _ENTRY_POINTS]
+        with prepared_action(sink, scenario) as (_, _captured, run_action):
+            expected = run_action()
+        with prepared_action(sink, scenario) as (_, _captured, run_action):
+            functions = [
+                code for code in executed_functions(run_action) if function_label(code) not in FUNCTIONS_WITHOUT_FAULTS
+            ]
         problems = {}
         for code in functions:
-            with prepare(sink, scenario) as (_, _captured, act), inject_fault(code):
-                result = act()
+            with prepared_action(sink, scenario) as (_, _captured, run_action), inject_fault(code):
+                result = run_action()
             if result != expected:
                 problems[function_label(code)] = result
     assert len(functions) > 150

@@ -1,4 +1,4 @@
-"""Exact delivery: every request that a client counts arrives as spans, log lines and metrics, up to a stop under load."""
+"""Each request is exported once as spans, log records and metrics, also if the service stops under load."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from support.servers import program_path
 
 
 class TelemetryCounter:
-    """Counts received spans and log records incremencounter."""
+    """Counts received spans and log records incrementally."""
 
     def __init__(self, sink: HttpSink) -> None:
         self._requests = sink.received.requests
-        self._position = 0
+        self._next_request = 0
         self.spans: Counter[str] = Counter()
         self.log_lines: Counter[str] = Counter()
         self.span_ids: Counter[bytes] = Counter()
 
     def update(self) -> int:
         """Count the requests received since the last call; return the total number of server spans."""
-        while self._position < len(self._requests):
-            path, message = self._requests[self._position]
-            self._position += 1
+        while self._next_request < len(self._requests):
+            path, message = self._requests[self._next_request]
+            self._next_request += 1
             if path == "/v1/traces":
                 spans = [
                     span
@@ -87,7 +87,7 @@ def check_exact_delivery(min_requests: int, seconds: float) -> None:
         assert [line["spans_dropped"] for line in reports] == [0]
         assert count >= min_requests
         assert counter.spans == {"GET /items/{id}": count, "run price": count}
-        assert len(counter.span_ids) == 2 * count, "no span arrives twice"
+        assert len(counter.span_ids) == 2 * count, "a span was exported twice"
         assert counter.log_lines["GET /items/{id} 200"] == counter.log_lines["priced"] == count
         assert sum(counts) == count
 

@@ -1,4 +1,4 @@
-"""Processes that cannot start threads, as in a container at its PID limit: work continues and the start is retried."""
+"""A process that cannot start threads, as in a container at its PID limit, continues to work and retries the start."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def request_messages(service: Service) -> list[str]:
     return [line["message"] for line in service.json_lines if line["logger"] in ("shop", "connectsoft_obs.access")]
 
 
-def test_a_service_retries_to_start_its_threads() -> None:
+def test_service_retries_to_start_its_threads() -> None:
     with HttpSink() as sink:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_BSP_SCHEDULE_DELAY": "50"}
         with uvicorn("thread_limit:app", env=env) as service:
@@ -33,7 +33,7 @@ def test_a_service_retries_to_start_its_threads() -> None:
             ]
             page = httpx.get(f"{service.url}/metrics").text
             assert [line.split()[1] for line in page.splitlines() if line.startswith(REQUEST_COUNT)] == ["50"]
-            assert httpx.get(f"{service.url}/health/ready").status_code == 503, "the check did not run"
+            assert httpx.get(f"{service.url}/health/ready").status_code == 503, "the readiness check runs in a thread"
             assert not sink.received.spans
 
             httpx.get(f"{service.url}/lift-limit")
@@ -47,27 +47,27 @@ def test_a_service_retries_to_start_its_threads() -> None:
 WORKER = """
 import os, signal, threading
 start_thread = threading.Thread.start
-def refuse(thread):
+def raise_start_error(thread):
     if thread.name.startswith("obs-"):
         raise RuntimeError("can't start new thread")
     start_thread(thread)
-threading.Thread.start = refuse
+threading.Thread.start = raise_start_error
 
 import connectsoft_obs as obs
 
 @obs.job("long")
-def long():
+def long_job():
     os.kill(os.getpid(), signal.SIGTERM)
     print("job completed", flush=True)
 
 with obs.worker(service="thread-limit") as worker:
     while not worker.draining:
-        long()
+        long_job()
     print("worker ended", flush=True)
 """
 
 
-def test_sigterm_without_a_thread_interrupts_no_job() -> None:
+def test_sigterm_does_not_interrupt_a_job_without_a_thread() -> None:
     result = run_script(WORKER)
     assert result.exit_code == 0, result.stderr
     assert [line for line in result.stdout.splitlines() if not line.startswith("{")] == [

@@ -1,4 +1,4 @@
-"""Who reports, told from the environment alone."""
+"""Detection of the service identity from environment variables."""
 
 from __future__ import annotations
 
@@ -80,19 +80,19 @@ UNIT = {"NOTIFY_SOCKET": "/run/systemd/notify"}
         ({}, Platform.LOCAL, "unknown_service:python", {}),
     ],
 )
-def test_each_platform_is_told_from_its_variables(
+def test_platform_is_detected_from_its_variables(
     environ: dict[str, str],
     platform: Platform,
     service: str,
     expected: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(*_: object) -> None:
-        message = "no network at start-up"
+    def fail(*_: object) -> None:
+        message = "network access during startup"
         raise AssertionError(message)
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", fail)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
     identity = identify(load_settings(environ), environ)
     assert identity.platform is platform
     assert identity.service == service
@@ -101,13 +101,13 @@ def test_each_platform_is_told_from_its_variables(
         assert "cloud.provider" not in identity.attributes
 
 
-def test_a_terminal_started_by_systemd_is_not_a_service() -> None:
+def test_systemd_invocation_without_a_journal_is_not_a_service() -> None:
     assert detect({"INVOCATION_ID": "x"}).platform is Platform.LOCAL
     assert detect({"INVOCATION_ID": "x", "JOURNAL_STREAM": "8:1"}).platform is Platform.VM
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("environment", "expected"),
     [
         ("dev", "development"),
         ("Development", "development"),
@@ -118,19 +118,19 @@ def test_a_terminal_started_by_systemd_is_not_a_service() -> None:
         (None, "production"),
     ],
 )
-def test_environment_words_are_the_standard_ones_and_others_are_kept(given: str | None, expected: str) -> None:
-    identity = identify(load_settings({}, environment=given), {})
+def test_environment_names_are_normalized(environment: str | None, expected: str) -> None:
+    identity = identify(load_settings({}, environment=environment), {})
     assert identity.environment == identity.attributes["deployment.environment.name"] == expected
 
 
-def test_the_dotnet_variable_names_the_environment_when_nothing_else_does() -> None:
+def test_dotnet_variables_are_the_fallback_for_the_environment() -> None:
     assert identify(load_settings({}), {"DOTNET_ENVIRONMENT": "Staging"}).environment == "staging"
     assert (
         identify(load_settings({}, environment="test"), {"ASPNETCORE_ENVIRONMENT": "Production"}).environment == "test"
     )
 
 
-def test_what_operators_set_wins_over_what_the_platform_says() -> None:
+def test_configured_attributes_override_detected_ones() -> None:
     environ = {**POD, "OTEL_RESOURCE_ATTRIBUTES": "k8s.pod.name=mine,connectsoft.revision=r9"}
     identity = identify(load_settings(environ, service="named"), environ)
     assert identity.service == "named"
@@ -138,7 +138,7 @@ def test_what_operators_set_wins_over_what_the_platform_says() -> None:
     assert identity.revision == "r9"
 
 
-def test_the_instance_id_is_a_uuid_of_its_own_in_a_forked_process() -> None:
+def test_instance_id_of_a_forked_process_is_a_new_uuid() -> None:
     identity = identify(load_settings({}), {})
     child = identity.for_this_process()
     assert uuid.UUID(identity.instance).version == 4
@@ -146,7 +146,7 @@ def test_the_instance_id_is_a_uuid_of_its_own_in_a_forked_process() -> None:
     assert child.service == identity.service
 
 
-def test_the_host_architecture_is_a_word_of_the_convention() -> None:
+def test_host_architecture_is_a_value_of_the_convention() -> None:
     assert identify(load_settings({}), {}).attributes["host.arch"] in {
         "amd64",
         "arm32",

@@ -87,7 +87,8 @@ class _Broker(MessagingHandler):
     def on_link_opening(self, event: Any) -> None:
         link = event.link
         link.source.address, link.target.address = link.remote_source.address, link.remote_target.address
-        link.snd_settle_mode, link.rcv_settle_mode = link.remote_snd_settle_mode, link.remote_rcv_settle_mode
+        for attribute in ("snd_settle_mode", "rcv_settle_mode"):
+            setattr(link, attribute, getattr(link, f"remote_{attribute}"))
         if link.is_sender:
             address = link.remote_source.address
             if address == "$cbs":

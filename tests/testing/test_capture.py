@@ -1,4 +1,4 @@
-"""The kit that teams test their own instrumentation with."""
+"""The test kit: `capture()`, conventions, probe contract, fixed ids and the pytest plugin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from connectsoft_obs.testing import Captured, assert_conventions, assert_probe_c
 pytest_plugins = ["pytester"]
 
 
-def service(**options: Any) -> Starlette:
+def create_service(**options: Any) -> Starlette:
     async def hello(_: Any) -> PlainTextResponse:
         trace.get_current_span().set_attributes(options.get("attributes", {}))
         return PlainTextResponse("hello")
@@ -28,18 +28,18 @@ def service(**options: Any) -> Starlette:
     return app
 
 
-def test_captures_are_isolated_from_one_another() -> None:
-    app = service()
+def test_captures_are_isolated() -> None:
+    app = create_service()
     for _ in range(3):
-        with capture() as seen:
+        with capture() as captured:
             TestClient(app).get("/hello/a")
-        lines = [line for line in seen.logs if line["logger"] == "connectsoft_obs.access"]
-        assert len(seen.spans) == len(lines) == seen.metric("http.server.request.duration").count == 1
-    assert seen.spans[0].resource.attributes["service.name"] == "kit"
+        lines = [line for line in captured.logs if line["logger"] == "connectsoft_obs.access"]
+        assert len(captured.spans) == len(lines) == captured.metric("http.server.request.duration").count == 1
+    assert captured.spans[0].resource.attributes["service.name"] == "kit"
 
 
-def test_captures_nest() -> None:
-    app = service()
+def test_captures_can_be_nested() -> None:
+    app = create_service()
     with capture() as outer:
         TestClient(app).get("/hello/a")
         with capture() as inner:
@@ -48,9 +48,9 @@ def test_captures_nest() -> None:
     assert (len(outer.spans), len(inner.spans)) == (2, 1)
 
 
-def test_failures_print_what_was_seen_instead(obs_capture: Captured) -> None:
-    TestClient(service()).get("/hello/a")
-    with pytest.raises(AssertionError, match=r"expected one span, found 0; seen:\n  GET /hello/\{name\}"):
+def test_failed_look_up_lists_what_was_captured(obs_capture: Captured) -> None:
+    TestClient(create_service()).get("/hello/a")
+    with pytest.raises(AssertionError, match=r"expected one span, found 0; captured:\n  GET /hello/\{name\}"):
         obs_capture.span("GET /nothing")
     with pytest.raises(AssertionError, match=r"there are: .*http\.server\.request\.duration"):
         obs_capture.metric("http.server.duration")
@@ -60,17 +60,17 @@ def test_failures_print_what_was_seen_instead(obs_capture: Captured) -> None:
     assert obs_capture.log(http_route="/hello/{name}")["connectsoft.outcome"] == "success"
 
 
-def test_a_service_that_keeps_the_conventions_has_no_findings(obs_capture: Captured) -> None:
-    client = TestClient(service(attributes={"orders.count": 3}), raise_server_exceptions=False)
+def test_service_that_follows_the_conventions_has_no_findings(obs_capture: Captured) -> None:
+    client = TestClient(create_service(attributes={"orders.count": 3}), raise_server_exceptions=False)
     for path in ("/hello/a", "/nothing"):
         client.get(path)
     with obs.operation("work"):
         obs.bind(tenant_id="acme")
-    assert_conventions(obs_capture, own=("orders",))
+    assert_conventions(obs_capture, namespaces=("orders",))
 
 
 @pytest.mark.parametrize(
-    ("attributes", "what"),
+    ("attributes", "code"),
     [
         ({"http.method": "GET"}, "deprecated"),
         ({"Bad Name": 1}, "invalid_format"),
@@ -80,34 +80,36 @@ def test_a_service_that_keeps_the_conventions_has_no_findings(obs_capture: Captu
         ({"server.port": "80"}, "type_mismatch"),
     ],
 )
-def test_each_departure_is_a_finding(attributes: dict[str, Any], what: str, obs_capture: Captured) -> None:
-    TestClient(service(attributes=attributes)).get("/hello/a")
-    assert [finding.what for finding in findings(obs_capture)] == [what]
-    with pytest.raises(AssertionError, match=what):
+def test_each_violation_of_a_convention_is_a_finding(
+    attributes: dict[str, Any], code: str, obs_capture: Captured
+) -> None:
+    TestClient(create_service(attributes=attributes)).get("/hello/a")
+    assert [finding.code for finding in findings(obs_capture)] == [code]
+    with pytest.raises(AssertionError, match=code):
         assert_conventions(obs_capture)
 
 
-def test_an_id_as_a_label_is_a_finding(obs_capture: Captured) -> None:
+def test_identifier_as_label_is_a_finding(obs_capture: Captured) -> None:
     with obs.operation("1b4e28ba-2fa1-11d2-883f-0016d3cca427"):
         pass
-    assert "identifier_as_label" in {finding.what for finding in findings(obs_capture)}
+    assert "identifier_as_label" in {finding.code for finding in findings(obs_capture)}
 
 
-def test_the_probe_contract_holds_for_a_service_of_ours() -> None:
+def test_probe_contract_holds_for_the_middleware() -> None:
     with capture():
-        assert_probe_contract(service())
+        assert_probe_contract(create_service())
 
 
-def test_the_probe_contract_names_who_would_be_misled() -> None:
+def test_probe_contract_names_the_affected_platforms() -> None:
     async def always_204(_: Any) -> JSONResponse:
         return JSONResponse(None, 204)
 
-    bare = Starlette(routes=[Route("/health/ready", always_204)])
-    with pytest.raises(AssertionError, match="/health/ready answers 204; Azure Load Balancer"):
-        assert_probe_contract(bare)
+    app = Starlette(routes=[Route("/health/ready", always_204)])
+    with pytest.raises(AssertionError, match="/health/ready returns 204; Azure Load Balancer"):
+        assert_probe_contract(app)
 
 
-def test_a_test_run_sends_nothing_unless_its_ini_file_says_so(pytester: pytest.Pytester) -> None:
+def test_exports_are_disabled_unless_the_ini_file_enables_them(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import connectsoft_obs as obs
@@ -128,66 +130,66 @@ def test_a_test_run_sends_nothing_unless_its_ini_file_says_so(pytester: pytest.P
     pytester.runpytest_subprocess("-q").assert_outcomes(passed=1)
 
 
-def test_it_is_off_in_this_test_run_too() -> None:
+def test_exports_are_disabled_in_this_test_run() -> None:
     assert export_switch.exports_allowed is False
 
 
-def test_the_plugin_imports_nothing_heavy(pytester: pytest.Pytester) -> None:
+def test_plugin_imports_no_large_packages(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import sys
 
         def test_it():
-            heavy = {"opentelemetry", "structlog", "starlette", "prometheus_client"}
-            assert not heavy & {name.partition(".")[0] for name in sys.modules}
+            large = {"opentelemetry", "structlog", "starlette", "prometheus_client"}
+            assert not large & {name.partition(".")[0] for name in sys.modules}
         """
     )
     pytester.runpytest_subprocess("-q", "-p", "no:anyio", "-p", "no:logfire").assert_outcomes(passed=1)
 
 
-def test_what_was_bound_outside_of_operations_is_on_no_line_of_a_capture_and_the_other_way_round() -> None:
+def test_capture_isolates_ambient_bindings() -> None:
     obs.bind(order_id=1)
-    with capture() as seen:
+    with capture() as captured:
         obs.get_logger().info("inside")
         obs.bind(order_id=2)
-    with capture() as again:
+    with capture() as next_capture:
         obs.get_logger().info("inside")
-    assert "order_id" not in {**seen.logs[0], **again.logs[0]}
+    assert "order_id" not in {**captured.logs[0], **next_capture.logs[0]}
 
 
-def test_fixed_ids_are_the_same_each_time_and_unpredictable_afterwards() -> None:
-    def drawn() -> list[tuple[int, int]]:
-        with capture() as seen, obs.operation("outer"), obs.operation("inner"):
+def test_fixed_ids_are_repeatable_and_random_afterwards() -> None:
+    def generate_ids() -> list[tuple[int, int]]:
+        with capture() as captured, obs.operation("outer"), obs.operation("inner"):
             pass
-        return [(span.context.trace_id, span.context.span_id) for span in seen.spans]
+        return [(span.context.trace_id, span.context.span_id) for span in captured.spans]
 
-    found = []
+    runs = []
     for seed in (7, 7, 8):
         with fixed_ids(seed):
-            found.append(drawn())
-    assert found[0] == found[1] != found[2]
-    assert len({span_id for _, span_id in found[0]}) == 2
-    assert drawn() != drawn()
+            runs.append(generate_ids())
+    assert runs[0] == runs[1] != runs[2]
+    assert len({span_id for _, span_id in runs[0]}) == 2
+    assert generate_ids() != generate_ids()
 
 
-def test_a_tracer_of_opentelemetry_alone_is_seen() -> None:
-    with capture() as seen, trace.get_tracer("shop").start_as_current_span("price"):
+def test_span_of_an_opentelemetry_tracer_is_captured() -> None:
+    with capture() as captured, trace.get_tracer("shop").start_as_current_span("price"):
         pass
-    assert seen.span("price").status.is_unset
+    assert captured.span("price").status.is_unset
 
 
-def test_a_service_that_begins_after_such_a_span_has_its_own_name_and_both_are_seen() -> None:
-    with capture() as seen:
+def test_service_created_after_a_span_keeps_its_name() -> None:
+    with capture() as captured:
         with trace.get_tracer("shop").start_as_current_span("before"):
             pass
-        TestClient(service()).get("/hello/you")
-    assert [span.name for span in seen.spans] == ["before", "GET /hello/{name}"]
-    assert seen.spans[1].resource.attributes["service.name"] == "kit"
-    assert seen.metric("http.server.request.duration").count == 1
+        TestClient(create_service()).get("/hello/you")
+    assert [span.name for span in captured.spans] == ["before", "GET /hello/{name}"]
+    assert captured.spans[1].resource.attributes["service.name"] == "kit"
+    assert captured.metric("http.server.request.duration").count == 1
 
 
-def test_settings_that_cannot_work_do_not_make_a_span_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_settings_do_not_make_a_span_raise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "sometimes")
-    with capture() as seen, trace.get_tracer("shop").start_as_current_span("price"):
+    with capture() as captured, trace.get_tracer("shop").start_as_current_span("price"):
         pass
-    assert seen.spans == []
+    assert captured.spans == []

@@ -1,4 +1,4 @@
-"""Our OTLP encoding of spans equals the official one after decoding, for everything that can be built."""
+"""The OTLP encoding of spans equals that of the official encoder after decoding, for arbitrary spans."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ statuses = st.one_of(
 SCOPE = ("scope", "1.0", "https://schema")
 
 
-def decoded(encoded: bytes) -> Any:
+def decode(encoded: bytes) -> Any:
     return Message.FromString(encoded)
 
 
-def official(span: sdk.ReadableSpan) -> Any:
+def official_encoding(span: sdk.ReadableSpan) -> Any:
     return encode_spans([span]).resource_spans[0].scope_spans[0].spans[0]
 
 
-def same(one: Any, other: Any) -> bool:
+def is_same(actual: Any, expected: Any) -> bool:
     """Equal, and NaN equals NaN."""
-    return bool(one == other or str(one) == str(other))
+    return bool(actual == expected or str(actual) == str(expected))
 
 
 @settings(max_examples=400, deadline=None)
@@ -62,7 +62,7 @@ def same(one: Any, other: Any) -> bool:
     name=text,
     context=contexts,
     parent=st.one_of(st.none(), contexts),
-    given_=attributes,
+    span_attributes=attributes,
     events=st.lists(st.builds(sdk.Event, text, attributes, times), max_size=3),
     links=st.lists(st.builds(Link, contexts, attributes), max_size=3),
     kind=st.sampled_from(list(SpanKind)),
@@ -70,11 +70,11 @@ def same(one: Any, other: Any) -> bool:
     start=times,
     end=times,
 )
-def test_any_readable_span(
+def test_readable_span_equals_the_official_encoding(
     name: Any,
     context: Any,
     parent: Any,
-    given_: Any,
+    span_attributes: Any,
     events: Any,
     links: Any,
     kind: Any,
@@ -83,57 +83,63 @@ def test_any_readable_span(
     end: Any,
 ) -> None:
     span = sdk.ReadableSpan(
-        name, context, parent, Resource({}), given_, events, links, kind, None, status, start, end
+        name, context, parent, Resource({}), span_attributes, events, links, kind, None, status, start, end
     )  # fmt: skip
-    assert same(decoded(otlp_encoder.encode_readable(span)), official(span))
+    assert is_same(decode(otlp_encoder.encode_readable(span)), official_encoding(span))
 
 
 @settings(max_examples=200, deadline=None)
 @given(
     own=attributes,
     common=attributes,
-    around=attributes,
-    user=attributes,
+    client=attributes,
+    application_attributes=attributes,
     failed=st.booleans(),
     parent=st.one_of(st.none(), contexts),
     links=st.lists(st.builds(Link, contexts, st.none() | attributes), max_size=3),
-    touched=st.booleans(),
-    linked=st.booleans(),
-    renamed=st.booleans(),
-    named=st.booleans(),
-    row=st.none() | st.tuples(text, st.floats(0, 1e6), st.integers(1, 2**40)),
+    is_modified=st.booleans(),
+    is_linked=st.booleans(),
+    is_renamed=st.booleans(),
+    has_fixed_values=st.booleans(),
+    fixed_values=st.none() | st.tuples(text, st.floats(0, 1e6), st.integers(1, 2**40)),
 )
-def test_any_span_of_ours(
-    own: Any, common: Any, around: Any, user: Any, failed: bool, parent: Any, links: Any, touched: bool, linked: bool,
-    renamed: bool, named: bool, row: Any,
+def test_span_of_the_tracer_equals_the_official_encoding(
+    own: Any, common: Any, client: Any, application_attributes: Any, failed: bool, parent: Any, links: Any,
+    is_modified: bool, is_linked: bool, is_renamed: bool, has_fixed_values: bool, fixed_values: Any,
 ) -> None:  # fmt: skip
     tracing = Tracing(load_settings({}), dict, InternalTelemetry())
-    kept: list[Span] = []
-    tracing.provider.export_to(kept.append)
+    exported: list[Span] = []
+    tracing.provider.export_to(exported.append)
     span = tracing.tracer.start_fast("name", SpanKind.SERVER, parent, 1_000, None, None, links)
     if not isinstance(span, Span):
         return  # the parent is not sampled
-    if touched:
-        for key, value in user.items():
+    if is_modified:
+        for key, value in application_attributes.items():
             span.set_attribute(key, value)
         span.add_event("event", {"a": 1}, 1_500)
-    if linked:
+    if is_linked:
         span.add_link(SpanContext(1, 2, True), {"late": True})
-    if renamed:
+    if is_renamed:
         span.update_name("renamed")
-    around = {key: value for key, value in around.items() if key not in common}
-    own = {key: value for key, value in own.items() if key not in {**common, **around}}
-    of_kind = otlp_encoder.encode_common_attributes(
-        common, *(("GET /", SpanKind.SERVER, FIXED_ATTRIBUTES) if named else ())
+    client = {key: value for key, value in client.items() if key not in common}
+    own = {key: value for key, value in own.items() if key not in {**common, **client}}
+    encoded_common = otlp_encoder.encode_common_attributes(
+        common, *(("GET /", SpanKind.SERVER, FIXED_ATTRIBUTES) if has_fixed_values else ())
     )
     span.finish(
-        "GET /", of_kind, otlp_encoder.encode_common_attributes(around), own, failed, 2_000, row if named else None
+        "GET /",
+        encoded_common,
+        otlp_encoder.encode_common_attributes(client),
+        own,
+        failed,
+        2_000,
+        fixed_values if has_fixed_values else None,
     )
-    assert same(decoded(otlp_encoder.encode_span(kept[0])), official(kept[0]))
-    assert len(kept[0].links) == len(links) + linked
+    assert is_same(decode(otlp_encoder.encode_span(exported[0])), official_encoding(exported[0]))
+    assert len(exported[0].links) == len(links) + is_linked
 
 
-def test_a_request_is_what_the_official_exporter_sends() -> None:
+def test_request_equals_that_of_the_official_exporter() -> None:
     resource = {"service.name": "a", "process.pid": 7}
     tracing = Tracing(load_settings({}), lambda: resource, InternalTelemetry())
     spans: list[Span] = []
@@ -142,19 +148,19 @@ def test_a_request_is_what_the_official_exporter_sends() -> None:
     tracing.provider.export_to(lambda span: readable.append(span._readable_span()))
     for scope in ("one", "two", "one"):
         tracing.provider.get_tracer(scope, "1.0", "https://schema").start_span(scope).end()
-    mine = ExportTraceServiceRequest.FromString(tracing.build_request(tracing.encode(spans)))
-    assert same(mine, encode_spans(readable))
+    actual = ExportTraceServiceRequest.FromString(tracing.build_request(tracing.encode(spans)))
+    assert is_same(actual, encode_spans(readable))
 
 
-def test_an_invalid_character_does_not_spoil_the_batch() -> None:
+def test_invalid_characters_are_replaced() -> None:
     span = sdk.ReadableSpan(
         "a\ud800", SpanContext(1, 2, False), attributes={"k\ud800": "v\udfff"}, resource=Resource({})
     )
-    message = decoded(otlp_encoder.encode_readable(span))
+    message = decode(otlp_encoder.encode_readable(span))
     assert message.name == "a?"
     assert message.attributes[0].value.string_value == "v?"
 
 
-def test_a_number_too_large_for_the_wire_is_text() -> None:
+def test_integers_beyond_64_bits_are_encoded_as_text() -> None:
     span = sdk.ReadableSpan("a", SpanContext(1, 2, False), attributes={"k": 2**70}, resource=Resource({}))
-    assert decoded(otlp_encoder.encode_readable(span)).attributes[0].value.string_value == str(2**70)
+    assert decode(otlp_encoder.encode_readable(span)).attributes[0].value.string_value == str(2**70)

@@ -1,4 +1,4 @@
-"""Our span and the SDK's, side by side: the same calls leave the same span."""
+"""Spans of the provider compared with those of the SDK: the same calls give the same span."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from connectsoft_obs.signals.tracing.sampling import fast_sampler, sampler
 RESOURCE = Resource({"service.name": "contract"})
 
 
-def ours(limits: sdk.SpanLimits | None = None) -> tuple[Provider, InMemorySpanExporter]:
+def create_provider(limits: sdk.SpanLimits | None = None) -> tuple[Provider, InMemorySpanExporter]:
     settings_ = load_settings({})
     provider = Provider(lambda: RESOURCE, sampler(settings_), fast_sampler(settings_), limits or sdk.SpanLimits())
-    return provider, _exporting(provider)
+    return provider, _add_exporter(provider)
 
 
-def theirs(limits: sdk.SpanLimits | None = None) -> tuple[sdk.TracerProvider, InMemorySpanExporter]:
+def create_sdk_provider(limits: sdk.SpanLimits | None = None) -> tuple[sdk.TracerProvider, InMemorySpanExporter]:
     provider = sdk.TracerProvider(resource=RESOURCE, span_limits=limits, shutdown_on_exit=False)
-    return provider, _exporting(provider)
+    return provider, _add_exporter(provider)
 
 
-def _exporting(provider: sdk.TracerProvider) -> InMemorySpanExporter:
+def _add_exporter(provider: sdk.TracerProvider) -> InMemorySpanExporter:
     exporter = InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     return exporter
@@ -78,7 +78,7 @@ calls = st.lists(
 )
 
 
-def shown(span: sdk.ReadableSpan) -> dict[str, Any]:
+def as_dict(span: sdk.ReadableSpan) -> dict[str, Any]:
     return {
         "name": span.name,
         "kind": span.kind,
@@ -96,8 +96,8 @@ def shown(span: sdk.ReadableSpan) -> dict[str, Any]:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    steps=calls,
-    start=attributes,
+    span_calls=calls,
+    initial_attributes=attributes,
     kind=st.sampled_from(list(SpanKind)),
     limits=st.sampled_from(
         [
@@ -109,21 +109,25 @@ def shown(span: sdk.ReadableSpan) -> dict[str, Any]:
     ),
 )
 @pytest.mark.filterwarnings("ignore")
-def test_the_same_calls_leave_the_same_span(steps: list[Call], start: Any, kind: SpanKind, limits: Any) -> None:
-    found = []
-    for make in (ours, theirs):
-        provider, exporter = make(sdk.SpanLimits(**limits))
-        span = provider.get_tracer("scope", "1.0").start_span("name", kind=kind, attributes=start, start_time=1_000)
-        answers = [step(span) for step in steps]
+def test_same_calls_give_the_same_span_as_the_sdk(
+    span_calls: list[Call], initial_attributes: Any, kind: SpanKind, limits: Any
+) -> None:
+    results = []
+    for create in (create_provider, create_sdk_provider):
+        provider, exporter = create(sdk.SpanLimits(**limits))
+        span = provider.get_tracer("scope", "1.0").start_span(
+            "name", kind=kind, attributes=initial_attributes, start_time=1_000
+        )
+        returned = [call(span) for call in span_calls]
         span.end(3_000)
         [finished] = exporter.get_finished_spans()
-        found.append((shown(finished), [str(answer) for answer in answers]))
-    assert found[0] == found[1]
+        results.append((as_dict(finished), [str(value) for value in returned]))
+    assert results[0] == results[1]
 
 
-@pytest.mark.parametrize("make", [ours, theirs])
-def test_context_managers_record_exceptions_alike(make: Any) -> None:
-    provider, exporter = make()
+@pytest.mark.parametrize("create", [create_provider, create_sdk_provider])
+def test_context_managers_record_exceptions(create: Any) -> None:
+    provider, exporter = create()
     tracer = provider.get_tracer("scope")
     with pytest.raises(ValueError, match="broken"), tracer.start_as_current_span("outer"), tracer.start_span("inner"):
         raise ValueError("broken")
@@ -137,9 +141,9 @@ def test_context_managers_record_exceptions_alike(make: Any) -> None:
         assert "test_context_managers" in str(recorded["exception.stacktrace"])
 
 
-@pytest.mark.parametrize("make", [ours, theirs])
-def test_start_as_current_span_nests_and_decorates(make: Any) -> None:
-    provider, exporter = make()
+@pytest.mark.parametrize("create", [create_provider, create_sdk_provider])
+def test_start_as_current_span_works_as_block_and_decorator(create: Any) -> None:
+    provider, exporter = create()
     tracer: trace.Tracer = provider.get_tracer("scope")
 
     @tracer.start_as_current_span("decorated")
@@ -154,33 +158,33 @@ def test_start_as_current_span_nests_and_decorates(make: Any) -> None:
     assert child.get_span_context().trace_id == parent.get_span_context().trace_id
 
 
-def test_it_is_an_sdk_span_to_whoever_asks() -> None:
-    provider, _ = ours()
+def test_span_is_an_instance_of_the_sdk_classes() -> None:
+    provider, _ = create_provider()
     span = provider.get_tracer("scope").start_span("name")
     assert isinstance(span, sdk.Span)
     assert isinstance(span, sdk.ReadableSpan)
     assert json.loads(span.to_json())["name"] == "name"
     for name in dir(sdk.ReadableSpan):
-        if not name.startswith("_") and name != "instrumentation_info":  # deprecated, and says so
+        if not name.startswith("_") and name != "instrumentation_info":  # deprecated, and warns
             value = getattr(span, name)
             if callable(value) and name == "get_span_context":
                 assert value().is_valid
 
 
-def test_every_public_member_of_the_sdks_span_is_our_own() -> None:
-    """The SDK's members read private attributes that ours does not have."""
+def test_every_public_member_of_the_sdk_span_is_overridden() -> None:
+    """The members of the SDK read private attributes that this span does not have."""
     inherited = [
         name
         for name in dir(sdk.Span)
         if not name.startswith("_") and getattr(Span, name, None) is getattr(sdk.Span, name, None)
     ]
-    assert inherited == ["start"], "`start` is called by the SDK's tracer alone"
+    assert inherited == ["start"], "only `start` may be inherited: it is called by the tracer of the SDK only"
 
 
-def test_processors_see_it_start_and_end() -> None:
+def test_span_processors_are_called_at_start_and_end() -> None:
     events: list[tuple[str, str, Any]] = []
 
-    class Own(sdk.SpanProcessor):
+    class RecordingProcessor(sdk.SpanProcessor):
         def on_start(self, span: Any, parent_context: Any = None) -> None:
             span.set_attribute("added", True)
             events.append(("start", span.name, dict(span.attributes)))
@@ -188,57 +192,57 @@ def test_processors_see_it_start_and_end() -> None:
         def on_end(self, span: sdk.ReadableSpan) -> None:
             events.append(("end", span.name, dict(span.attributes or {})))
 
-    provider, _ = ours()
-    provider.add_span_processor(Own())
+    provider, _ = create_provider()
+    provider.add_span_processor(RecordingProcessor())
     provider.get_tracer("scope").start_span("name", attributes={"a": 1}).end()
     assert events == [("start", "name", {"a": 1, "added": True}), ("end", "name", {"a": 1, "added": True})]
 
 
 @pytest.mark.parametrize("name", ["always_on", "always_off", "traceidratio"])
-@pytest.mark.parametrize("based", [True, False])
+@pytest.mark.parametrize("parent_based", [True, False])
 @given(
     trace_id=st.integers(1, 2**128 - 1),
-    parent=st.sampled_from([None, True, False]),
-    share=st.sampled_from(["0", "0.1", "0.5", "1"]),
+    parent_sampled=st.sampled_from([None, True, False]),
+    ratio=st.sampled_from(["0", "0.1", "0.5", "1"]),
 )
-def test_the_shortcut_decides_as_the_sampler_does(
-    name: str, based: bool, trace_id: int, parent: bool | None, share: str
+def test_fast_sampler_decides_as_the_sampler(
+    name: str, parent_based: bool, trace_id: int, parent_sampled: bool | None, ratio: str
 ) -> None:
-    full = f"parentbased_{name}" if based else name
-    chosen = load_settings({"OTEL_TRACES_SAMPLER": full, "OTEL_TRACES_SAMPLER_ARG": share})
+    sampler_name = f"parentbased_{name}" if parent_based else name
+    sampler_settings = load_settings({"OTEL_TRACES_SAMPLER": sampler_name, "OTEL_TRACES_SAMPLER_ARG": ratio})
     context = None
-    if parent is not None:
-        above = SpanContext(trace_id, 1, True, TraceFlags(int(parent)))
-        context = trace.set_span_in_context(trace.NonRecordingSpan(above))
-    decision = sampler(chosen).should_sample(context, trace_id, "n").decision
+    if parent_sampled is not None:
+        parent = SpanContext(trace_id, 1, True, TraceFlags(int(parent_sampled)))
+        context = trace.set_span_in_context(trace.NonRecordingSpan(parent))
+    decision = sampler(sampler_settings).should_sample(context, trace_id, "n").decision
     ids = trace_id.to_bytes(16, "big") + bytes(8)
-    assert fast_sampler(chosen)(ids, parent) == decision.is_sampled()  # type: ignore[no-untyped-call]
+    assert fast_sampler(sampler_settings)(ids, parent_sampled) == decision.is_sampled()  # type: ignore[no-untyped-call]
 
 
-def test_samplers_are_the_ones_the_variable_names() -> None:
-    def made(name: str) -> Any:
+def test_sampler_variable_selects_the_sampler() -> None:
+    def create_sampler(name: str) -> Any:
         return sampler(load_settings({"OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": "0.25"}))
 
-    assert made("always_on") is ALWAYS_ON
-    assert made("always_off") is ALWAYS_OFF
-    assert isinstance(made("traceidratio"), TraceIdRatioBased)
-    assert isinstance(made("parentbased_traceidratio"), ParentBased)
+    assert create_sampler("always_on") is ALWAYS_ON
+    assert create_sampler("always_off") is ALWAYS_OFF
+    assert isinstance(create_sampler("traceidratio"), TraceIdRatioBased)
+    assert isinstance(create_sampler("parentbased_traceidratio"), ParentBased)
 
 
-def test_the_applications_random_numbers_are_left_alone() -> None:
+def test_starting_spans_does_not_advance_the_random_module() -> None:
     random.seed(7)
     expected = [random.random() for _ in range(3)]
     random.seed(7)
-    provider, _ = ours()
-    found = []
+    provider, _ = create_provider()
+    numbers = []
     for _ in range(3):
         provider.get_tracer("scope").start_span("name").end()
-        found.append(random.random())
-    assert found == expected
+        numbers.append(random.random())
+    assert numbers == expected
 
 
-def test_links_given_at_the_start_are_kept() -> None:
-    provider, exporter = ours()
+def test_links_passed_at_the_start_are_exported() -> None:
+    provider, exporter = create_provider()
     provider.get_tracer("scope").start_span("name", links=[Link(CONTEXT, {"a": 1})]).end()
     [span] = exporter.get_finished_spans()
     assert [(link.context, dict(link.attributes or {})) for link in span.links] == [(CONTEXT, {"a": 1})]

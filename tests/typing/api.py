@@ -1,4 +1,4 @@
-"""The public API as users' type checkers see it: checked, never run."""
+"""Types of the public API. mypy checks this module; it is not executed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ obs.inject(headers)
 with obs.operation("import-orders", parent=obs.extract(headers)) as run:
     run.bind({"rows": 3})
 
-with capture(service="orders-api") as seen:
-    assert_type(seen, Captured)
-assert_type(seen.metric("http.server.request.duration").count, int)
+with capture(service="orders-api") as captured:
+    assert_type(captured, Captured)
+assert_type(captured.metric("http.server.request.duration").count, int)
 assert_type(obs.Outcome.SUCCESS.good, bool | None)

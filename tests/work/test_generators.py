@@ -1,4 +1,4 @@
-"""A generator's run lasts from its first step to its end, is current inside each step, and never leaks out of one."""
+"""Generators: a run lasts from the first step to the end and is the current context only during a step."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from opentelemetry import trace
 import connectsoft_obs as obs
 from connectsoft_obs.testing import capture
 
-tracer = trace.get_tracer("mine")
+tracer = trace.get_tracer("application")
 
 
-def here() -> int:
+def current_span_id() -> int:
     return trace.get_current_span().get_span_context().span_id
 
 
@@ -25,9 +25,9 @@ def here() -> int:
 def pages(count: int) -> Generator[Any, Any, str]:
     for number in range(count):
         obs.bind(page=number)
-        got = yield here()
-        if got is not None:
-            yield got
+        value = yield current_span_id()
+        if value is not None:
+            yield value
     return "done"
 
 
@@ -36,78 +36,78 @@ async def async_pages(count: int) -> AsyncGenerator[Any, Any]:
     for number in range(count):
         obs.bind(page=number)
         await asyncio.sleep(0)
-        got = yield here()
-        if got is not None:
-            yield got
+        value = yield current_span_id()
+        if value is not None:
+            yield value
 
 
-def test_the_run_is_current_in_each_step_and_not_between_them() -> None:
-    with capture() as seen:
-        with tracer.start_as_current_span("whoever iterates") as outer:
-            mine = outer.get_span_context().span_id
-            inside = []
-            for step in pages(3):
-                inside.append(step)
-                assert here() == mine
-            assert here() == mine
-        span = seen.span("run pages")
-    assert inside == [span.context.span_id] * 3
+def test_run_is_current_only_during_a_step() -> None:
+    with capture() as captured:
+        with tracer.start_as_current_span("consumer") as outer:
+            outer_span_id = outer.get_span_context().span_id
+            step_span_ids = []
+            for span_id in pages(3):
+                step_span_ids.append(span_id)
+                assert current_span_id() == outer_span_id
+            assert current_span_id() == outer_span_id
+        span = captured.span("run pages")
+    assert step_span_ids == [span.context.span_id] * 3
     assert (span.attributes or {})["page"] == 2
 
 
-def test_the_run_of_an_async_generator_is_current_in_each_step_and_not_between_them() -> None:
+def test_async_generator_run_is_current_only_during_a_step() -> None:
     async def main() -> None:
-        with tracer.start_as_current_span("whoever iterates") as outer:
-            mine = outer.get_span_context().span_id
-            async for step in async_pages(3):
-                inside.append(step)
-                assert here() == mine
+        with tracer.start_as_current_span("consumer") as outer:
+            outer_span_id = outer.get_span_context().span_id
+            async for span_id in async_pages(3):
+                step_span_ids.append(span_id)
+                assert current_span_id() == outer_span_id
                 await asyncio.sleep(0)
-                assert here() == mine
+                assert current_span_id() == outer_span_id
 
-    inside: list[int] = []
-    with capture() as seen:
+    step_span_ids: list[int] = []
+    with capture() as captured:
         asyncio.run(main())
-    assert inside == [seen.span("run async-pages").context.span_id] * 3
+    assert step_span_ids == [captured.span("run async-pages").context.span_id] * 3
 
 
-def test_two_generators_iterated_in_turns_do_not_mix() -> None:
-    with capture() as seen:
-        one, two = pages(3), pages(3)
-        steps = [(next(one), next(two)) for _ in range(3)]
-        assert here() == 0
-        assert len({first for first, _ in steps}) == len({second for _, second in steps}) == 1
+def test_interleaved_generators_have_separate_contexts() -> None:
+    with capture() as captured:
+        first, second = pages(3), pages(3)
+        steps = [(next(first), next(second)) for _ in range(3)]
+        assert current_span_id() == 0
+        assert len({span_id for span_id, _ in steps}) == len({span_id for _, span_id in steps}) == 1
         assert steps[0][0] != steps[0][1]
-        list(one), list(two)
-    assert seen.metric("connectsoft.job.duration").count == 2
-    assert len({span.context.trace_id for span in seen.spans}) == 2
+        list(first), list(second)
+    assert captured.metric("connectsoft.job.duration").count == 2
+    assert len({span.context.trace_id for span in captured.spans}) == 2
 
 
-def test_a_span_that_stays_open_over_a_yield_is_current_again_in_the_next_step() -> None:
-    seen_inside = []
+def test_span_open_across_a_yield_is_current_in_the_next_step() -> None:
+    current_after_yield = []
 
     @obs.job("spanning")
     def spanning() -> Any:
         with tracer.start_as_current_span("step") as step:
             yield step.get_span_context().span_id
-            seen_inside.append(here())
-        yield here()
+            current_after_yield.append(current_span_id())
+        yield current_span_id()
 
-    with capture() as seen:
-        step, after = list(spanning())
-        assert here() == 0
-    assert seen_inside == [step]
-    assert after == seen.span("run spanning").context.span_id
+    with capture() as captured:
+        step, last = list(spanning())
+        assert current_span_id() == 0
+    assert current_after_yield == [step]
+    assert last == captured.span("run spanning").context.span_id
 
 
-def test_send_throw_and_the_return_value_work_as_without_us() -> None:
-    with capture() as seen:
+def test_send_throw_and_return_value_are_preserved() -> None:
+    with capture() as captured:
         steps = pages(2)
         next(steps)
         assert steps.send("hello") == "hello"
-        with pytest.raises(StopIteration) as stopped:
+        with pytest.raises(StopIteration) as exc_info:
             next(steps), next(steps)
-        assert stopped.value.value == "done"
+        assert exc_info.value.value == "done"
 
         @obs.job("catches")
         def catches() -> Any:
@@ -116,16 +116,16 @@ def test_send_throw_and_the_return_value_work_as_without_us() -> None:
             except ValueError as error:
                 yield f"caught {error}"
 
-        caught = catches()
-        next(caught)
-        assert caught.throw(ValueError("it")) == "caught it"
+        catching = catches()
+        next(catching)
+        assert catching.throw(ValueError("it")) == "caught it"
         with pytest.raises(KeyError):
-            caught.throw(KeyError("out"))
-    seen.span("run pages", connectsoft_outcome="success")
-    seen.span("run catches", connectsoft_outcome="failure", error_type="KeyError")
+            catching.throw(KeyError("out"))
+    captured.span("run pages", connectsoft_outcome="success")
+    captured.span("run catches", connectsoft_outcome="failure", error_type="KeyError")
 
 
-def test_asend_and_athrow_work_as_without_us() -> None:
+def test_asend_and_athrow_are_preserved() -> None:
     @obs.job("async-catches")
     async def catches() -> Any:
         try:
@@ -138,58 +138,58 @@ def test_asend_and_athrow_work_as_without_us() -> None:
         await steps.__anext__()
         assert await steps.asend("hello") == "hello"
         assert len([step async for step in steps]) == 1
-        caught = catches()
-        await caught.__anext__()
-        assert await caught.athrow(ValueError("it")) == "caught it"
+        catching = catches()
+        await catching.__anext__()
+        assert await catching.athrow(ValueError("it")) == "caught it"
         with pytest.raises(KeyError):
-            await caught.athrow(KeyError("out"))
+            await catching.athrow(KeyError("out"))
 
-    with capture() as seen:
+    with capture() as captured:
         asyncio.run(main())
-    seen.span("run async-pages", connectsoft_outcome="success")
-    seen.span("run async-catches", connectsoft_outcome="failure", error_type="KeyError")
+    captured.span("run async-pages", connectsoft_outcome="success")
+    captured.span("run async-catches", connectsoft_outcome="failure", error_type="KeyError")
 
 
-def test_whoever_has_had_enough_ends_the_run_with_success() -> None:
-    closed = []
+def test_generator_abandoned_by_its_consumer_is_a_success() -> None:
+    current_in_finally = []
 
     @obs.job("endless")
     def endless() -> Any:
         try:
             while True:
-                yield here()
+                yield current_span_id()
         finally:
-            closed.append(here())
+            current_in_finally.append(current_span_id())
 
-    with capture() as seen:
+    with capture() as captured:
         for _ in endless():
             break
         gc.collect()
-        assert seen.metric("connectsoft.job.active").value == 0
-    span = seen.span("run endless", connectsoft_outcome="success")
-    assert closed == [span.context.span_id], "the clean-up runs inside the run"
+        assert captured.metric("connectsoft.job.active").value == 0
+    span = captured.span("run endless", connectsoft_outcome="success")
+    assert current_in_finally == [span.context.span_id], "the finally block runs inside the run"
 
 
 @pytest.mark.parametrize("run", [asyncio.run, trio.run])
-def test_an_async_generator_that_is_closed_ends_with_success(run: Any) -> None:
+def test_closed_async_generator_is_a_success(run: Any) -> None:
     @obs.job("endless")
     async def endless() -> Any:
         while True:
-            yield here()
+            yield current_span_id()
 
     async def main() -> None:
         steps = endless()
         await steps.__anext__()
         await steps.aclose()
 
-    with capture() as seen:
+    with capture() as captured:
         run(main) if run is trio.run else run(main())
-        assert seen.metric("connectsoft.job.active").value == 0
-    seen.span("run endless", connectsoft_outcome="success")
+        assert captured.metric("connectsoft.job.active").value == 0
+    captured.span("run endless", connectsoft_outcome="success")
 
 
-def test_a_generator_that_is_never_iterated_is_never_run() -> None:
-    with capture() as seen:
+def test_generator_that_is_never_iterated_has_no_run() -> None:
+    with capture() as captured:
         pages(3)
         pages(3).close()
 
@@ -197,40 +197,40 @@ def test_a_generator_that_is_never_iterated_is_never_run() -> None:
             await async_pages(3).aclose()
 
         asyncio.run(main())
-    assert (seen.spans, seen.logs) == ([], [])
+    assert (captured.spans, captured.logs) == ([], [])
 
 
-def test_a_failing_clean_up_is_a_failure() -> None:
-    @obs.job("unclean")
-    def unclean() -> Any:
+def test_exception_during_close_is_a_failure() -> None:
+    @obs.job("fails-on-close")
+    def fails_on_close() -> Any:
         try:
             yield 1
         finally:
             raise OSError("disk full")
 
-    with capture() as seen:
-        steps = unclean()
+    with capture() as captured:
+        steps = fails_on_close()
         next(steps)
         with pytest.raises(OSError, match="disk full"):
             steps.close()
-    seen.span("run unclean", connectsoft_outcome="failure", error_type="OSError")
+    captured.span("run fails-on-close", connectsoft_outcome="failure", error_type="OSError")
 
 
-def test_an_iteration_that_fails_is_a_failure() -> None:
-    """A popular decorator counts a generator as fine as soon as it is made."""
+def test_exception_during_iteration_is_a_failure() -> None:
+    """The run does not succeed at the creation of the generator object, as some instrumentation decorators record."""
 
     @obs.job("breaks")
     def breaks() -> Any:
         yield 1
         raise ValueError("half way")
 
-    with capture() as seen, pytest.raises(ValueError, match="half way"):
+    with capture() as captured, pytest.raises(ValueError, match="half way"):
         list(breaks())
-    seen.span("run breaks", connectsoft_outcome="failure", error_type="ValueError")
-    assert seen.metric("connectsoft.job.active").value == 0
+    captured.span("run breaks", connectsoft_outcome="failure", error_type="ValueError")
+    assert captured.metric("connectsoft.job.active").value == 0
 
 
-def test_an_async_generator_may_be_iterated_by_several_tasks() -> None:
+def test_async_generator_can_be_iterated_by_several_tasks() -> None:
     async def main() -> None:
         steps = async_pages(4)
         for _ in range(4):
@@ -238,13 +238,13 @@ def test_an_async_generator_may_be_iterated_by_several_tasks() -> None:
         with pytest.raises(StopAsyncIteration):
             await steps.__anext__()
 
-    with capture() as seen:
+    with capture() as captured:
         asyncio.run(main())
-        assert seen.metric("connectsoft.job.active").value == 0
-    seen.span("run async-pages", connectsoft_outcome="success")
+        assert captured.metric("connectsoft.job.active").value == 0
+    captured.span("run async-pages", connectsoft_outcome="success")
 
 
-def test_a_task_cancelled_in_a_step_aborts_the_run() -> None:
+def test_task_cancelled_during_a_step_aborts_the_run() -> None:
     @obs.job("waits")
     async def waits() -> Any:
         yield 1
@@ -260,6 +260,6 @@ def test_a_task_cancelled_in_a_step_aborts_the_run() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    with capture() as seen:
+    with capture() as captured:
         asyncio.run(main())
-    seen.span("run waits", connectsoft_outcome="aborted", error_type="cancelled")
+    captured.span("run waits", connectsoft_outcome="aborted", error_type="cancelled")

@@ -1,4 +1,4 @@
-"""A loop that has gone quiet makes the process unhealthy; one that waits for a job within its limit does not."""
+"""Heartbeats: liveness fails when a loop stops sending them, except while it waits for a job within its timeout."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.testing import capture
 
 
-def alive() -> bool:
+def is_alive() -> bool:
     return resolve().health.report(Probe.LIVENESS).passes
 
 
-def test_a_loop_that_stops_beating_turns_liveness_red_and_the_next_beat_turns_it_green() -> None:
-    with capture() as seen:
+def test_liveness_fails_without_heartbeats_and_recovers_with_the_next_one() -> None:
+    with capture() as captured:
         obs.heartbeat("poll-loop", every=0.05)
-        assert alive()
-        wait_for(lambda: not alive(), 5)
+        assert is_alive()
+        wait_for(lambda: not is_alive(), 5)
         obs.heartbeat("poll-loop", every=0.05)
-        assert alive()
-        moment = seen.metric("connectsoft.job.heartbeat.timestamp", connectsoft_job_name="poll-loop").value
-    assert moment == pytest.approx(time.time(), abs=2)
+        assert is_alive()
+        timestamp = captured.metric("connectsoft.job.heartbeat.timestamp", connectsoft_job_name="poll-loop").value
+    assert timestamp == pytest.approx(time.time(), abs=2)
 
 
-def test_a_job_within_its_limit_counts_as_progress_until_the_limit_has_passed() -> None:
+def test_job_with_a_timeout_keeps_its_loop_alive_until_the_timeout() -> None:
     release = threading.Event()
-    began = threading.Event()
+    started = threading.Event()
 
     @obs.job("long", timeout=0.5)
     def long() -> None:
-        began.set()
+        started.set()
         release.wait(10)
 
     def loop() -> None:
@@ -46,15 +46,15 @@ def test_a_job_within_its_limit_counts_as_progress_until_the_limit_has_passed() 
     with capture():
         thread = threading.Thread(target=loop)
         thread.start()
-        assert began.wait(5)
-        time.sleep(0.15)  # three times what the loop promised; only the job can excuse it
-        assert alive()
-        wait_for(lambda: not alive(), 5)
+        assert started.wait(5)
+        time.sleep(0.15)  # three heartbeat intervals; only the running job keeps the loop alive
+        assert is_alive()
+        wait_for(lambda: not is_alive(), 5)
         release.set()
         thread.join(5)
 
 
-def test_a_job_without_a_limit_excuses_nobody() -> None:
+def test_job_without_a_timeout_does_not_keep_its_loop_alive() -> None:
     release = threading.Event()
 
     @obs.job("endless")
@@ -68,12 +68,12 @@ def test_a_job_without_a_limit_excuses_nobody() -> None:
     with capture():
         thread = threading.Thread(target=loop)
         thread.start()
-        wait_for(lambda: not alive(), 5)
+        wait_for(lambda: not is_alive(), 5)
         release.set()
         thread.join(5)
 
 
-def test_a_job_excuses_the_loop_it_was_begun_in_and_no_other() -> None:
+def test_job_keeps_only_the_loop_that_started_it_alive() -> None:
     async def main() -> None:
         @obs.job("long", timeout=30)
         async def long() -> None:
@@ -90,10 +90,10 @@ def test_a_job_excuses_the_loop_it_was_begun_in_and_no_other() -> None:
 
         first = asyncio.create_task(busy())
         await asyncio.sleep(0.15)
-        assert alive(), "the task that the loop started keeps it alive"
+        assert is_alive(), "a job in a task of the loop keeps it alive"
         second = asyncio.create_task(stuck())
         await asyncio.sleep(0.15)
-        assert not alive()
+        assert not is_alive()
         for task in (first, second):
             task.cancel()
         await asyncio.gather(first, second, return_exceptions=True)
@@ -102,34 +102,34 @@ def test_a_job_excuses_the_loop_it_was_begun_in_and_no_other() -> None:
         asyncio.run(main())
 
 
-def test_a_loop_that_ends_is_watched_no_more() -> None:
+def test_stopped_heartbeat_is_not_monitored() -> None:
     with capture():
         with obs.heartbeat("first", every=0.01):
             pass
         obs.heartbeat("second", every=0.01).stop()
         time.sleep(0.05)
-        assert alive()
+        assert is_alive()
 
 
-def test_a_loop_that_an_exception_ended_is_not_alive() -> None:
+def test_loop_that_ends_with_an_exception_is_not_alive() -> None:
     with capture():
         with pytest.raises(ValueError, match="broken"), obs.heartbeat("first", every=0.01):
             raise ValueError("broken")
-        wait_for(lambda: not alive(), 5)
+        wait_for(lambda: not is_alive(), 5)
 
 
-def test_a_process_that_drains_stays_alive_without_its_loops() -> None:
+def test_draining_process_stays_alive_without_heartbeats() -> None:
     with capture():
         obs.heartbeat("poll-loop", every=0.01)
         resolve().health.drain()
         time.sleep(0.05)
-        assert alive()
+        assert is_alive()
 
 
-def test_names_made_from_data_do_not_watch_without_end() -> None:
-    with capture() as seen:
+def test_number_of_monitored_heartbeats_is_limited() -> None:
+    with capture() as captured:
         for number in range(1200):
             obs.heartbeat(f"loop-{number}", every=30)
-        assert alive()
-        assert seen.telemetry is not None
-    assert len(seen.metric("connectsoft.job.heartbeat.timestamp").series) <= 2000
+        assert is_alive()
+        assert captured.telemetry is not None
+    assert len(captured.metric("connectsoft.job.heartbeat.timestamp").series) <= 2000

@@ -1,4 +1,4 @@
-"""How a run ends is how it is counted, for every kind of function; whatever ends it goes on to the caller."""
+"""Outcomes of runs for every kind of function; exceptions always reach the caller."""
 
 from __future__ import annotations
 
@@ -17,155 +17,157 @@ from connectsoft_obs.testing import capture
 from connectsoft_obs.testing.captured_telemetry import Captured
 
 
-class Broken(Exception):
+class ApplicationError(Exception):
     pass
 
 
-def plain(act: Callable[[], Any]) -> Any:
-    return obs.job("job", rejects=LookupError)(lambda: act())()
+def run_function(action: Callable[[], Any]) -> Any:
+    return obs.job("job", rejects=LookupError)(lambda: action())()
 
 
-def coroutine(act: Callable[[], Any]) -> Any:
+def run_coroutine(action: Callable[[], Any]) -> Any:
     @obs.job("job", rejects=LookupError)
     async def work() -> Any:
         await asyncio.sleep(0)
-        return act()
+        return action()
 
     return asyncio.run(work())
 
 
-def generator(act: Callable[[], Any]) -> Any:
+def run_generator(action: Callable[[], Any]) -> Any:
     @obs.job("job", rejects=LookupError)
     def work() -> Any:
         yield 1
-        yield act()
+        yield action()
 
     return list(work())
 
 
-def async_generator(act: Callable[[], Any]) -> Any:
+def run_async_generator(action: Callable[[], Any]) -> Any:
     @obs.job("job", rejects=LookupError)
     async def work() -> Any:
         yield 1
-        yield act()
+        yield action()
 
     async def main() -> Any:
-        return [one async for one in work()]
+        return [value async for value in work()]
 
     return asyncio.run(main())
 
 
-def block(act: Callable[[], Any]) -> Any:
+def run_block(action: Callable[[], Any]) -> Any:
     with obs.operation("job", rejects=LookupError):
-        return act()
+        return action()
 
 
-def on_trio(act: Callable[[], Any]) -> Any:
+def run_trio_coroutine(action: Callable[[], Any]) -> Any:
     @obs.job("job", rejects=LookupError)
     async def work() -> Any:
         await trio.lowlevel.checkpoint()
-        return act()
+        return action()
 
     return trio.run(work)
 
 
-KINDS = [plain, coroutine, generator, async_generator, block, on_trio]
+RUNNERS = [run_function, run_coroutine, run_generator, run_async_generator, run_block, run_trio_coroutine]
 
 
-def raising(error: BaseException) -> Callable[[], Any]:
-    def act() -> Any:
+def action_raising(error: BaseException) -> Callable[[], Any]:
+    """An action that raises the error."""
+
+    def action() -> Any:
         raise error
 
-    return act
+    return action
 
 
-def counted(seen: Captured, outcome: str, error: str = "") -> None:
-    """One run, in every signal, and nothing in flight."""
-    [span] = seen.spans
+def assert_one_run(captured: Captured, outcome: str, error_type: str = "") -> None:
+    """Assert that every signal has recorded exactly one run, and that no run is active."""
+    [span] = captured.spans
     attributes = dict(span.attributes or {})
-    bad = outcome in ("failure", "timeout")
-    assert (attributes["connectsoft.outcome"], attributes.get("error.type", "")) == (outcome, error)
-    assert span.status.status_code is (StatusCode.ERROR if bad else StatusCode.UNSET)
+    is_error = outcome in ("failure", "timeout")
+    assert (attributes["connectsoft.outcome"], attributes.get("error.type", "")) == (outcome, error_type)
+    assert span.status.status_code is (StatusCode.ERROR if is_error else StatusCode.UNSET)
     assert span.status.description is None
     assert not span.events
-    [line] = seen.logs
+    [line] = captured.logs
     assert line["message"] == f"run job {outcome}"
-    assert line["severity"] == ("ERROR" if bad else "INFO")
-    assert line.get("error.type", "") == error
-    assert ("exception.stacktrace" in line) == bad
-    samples = seen.metric("connectsoft.job.duration", connectsoft_outcome=outcome, error_type=error)
-    assert samples.count == seen.metric("connectsoft.job.duration").count == 1
-    assert seen.metric("connectsoft.job.active").value == 0
-    last_success = seen.metric("connectsoft.job.last_success.timestamp")
+    assert line["severity"] == ("ERROR" if is_error else "INFO")
+    assert line.get("error.type", "") == error_type
+    assert ("exception.stacktrace" in line) == is_error
+    runs = captured.metric("connectsoft.job.duration", connectsoft_outcome=outcome, error_type=error_type)
+    assert runs.count == captured.metric("connectsoft.job.duration").count == 1
+    assert captured.metric("connectsoft.job.active").value == 0
+    last_success = captured.metric("connectsoft.job.last_success.timestamp")
     assert len(last_success.series) == (outcome == "success")
-    assert len(seen.metric("connectsoft.job.last_run.timestamp").series) == 1
-    assert seen.metric("connectsoft.obs.errors").value == 0
+    assert len(captured.metric("connectsoft.job.last_run.timestamp").series) == 1
+    assert captured.metric("connectsoft.obs.errors").value == 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_returning_is_success(kind: Callable[..., Any]) -> None:
-    with capture() as seen:
-        kind(lambda: 1)
-    counted(seen, "success")
+@pytest.mark.parametrize("run", RUNNERS)
+def test_return_is_a_success(run: Callable[..., Any]) -> None:
+    with capture() as captured:
+        run(lambda: 1)
+    assert_one_run(captured, "success")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_exception_is_a_failure_and_is_raised_on_as_it_is(kind: Callable[..., Any]) -> None:
-    error = Broken("it broke")
-    with capture() as seen, pytest.raises(Broken) as raised:
-        kind(raising(error))
-    assert raised.value is error
-    counted(seen, "failure", f"{__name__}.Broken")
-    assert seen.log()["exception.message"] == "it broke"
-    assert seen.log()["otel.event.name"] == "connectsoft.job.exception"
-    assert "in act" in seen.log()["exception.stacktrace"]
+@pytest.mark.parametrize("run", RUNNERS)
+def test_exception_is_a_failure_and_is_reraised_unchanged(run: Callable[..., Any]) -> None:
+    error = ApplicationError("it broke")
+    with capture() as captured, pytest.raises(ApplicationError) as exc_info:
+        run(action_raising(error))
+    assert exc_info.value is error
+    assert_one_run(captured, "failure", f"{__name__}.ApplicationError")
+    assert captured.log()["exception.message"] == "it broke"
+    assert captured.log()["otel.event.name"] == "connectsoft.job.exception"
+    assert "in action" in captured.log()["exception.stacktrace"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_timeout_error_of_the_works_own_is_a_timeout_under_its_own_name(kind: Callable[..., Any]) -> None:
-    with capture() as seen, pytest.raises(TimeoutError):
-        kind(raising(TimeoutError("the database took too long")))
-    counted(seen, "timeout", "TimeoutError")
+@pytest.mark.parametrize("run", RUNNERS)
+def test_timeout_error_of_the_application_is_a_timeout_with_its_own_type(run: Callable[..., Any]) -> None:
+    with capture() as captured, pytest.raises(TimeoutError):
+        run(action_raising(TimeoutError("the database took too long")))
+    assert_one_run(captured, "timeout", "TimeoutError")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_the_input_is_to_blame_for_is_rejected(kind: Callable[..., Any]) -> None:
-    with capture() as seen, pytest.raises(KeyError):
-        kind(raising(KeyError("no such customer")))
-    counted(seen, "rejected")
+@pytest.mark.parametrize("run", RUNNERS)
+def test_exception_listed_in_rejects_is_rejected(run: Callable[..., Any]) -> None:
+    with capture() as captured, pytest.raises(KeyError):
+        run(action_raising(KeyError("no such customer")))
+    assert_one_run(captured, "rejected")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_skipping_is_rejected_with_its_reason(kind: Callable[..., Any]) -> None:
-    with capture() as seen:
-        kind(lambda: obs.skip("no orders today"))
-    counted(seen, "rejected")
-    assert (seen.span().attributes or {})["connectsoft.skip.reason"] == "no orders today"
-    assert seen.log()["connectsoft.skip.reason"] == "no orders today"
+@pytest.mark.parametrize("run", RUNNERS)
+def test_skip_is_rejected_with_its_reason(run: Callable[..., Any]) -> None:
+    with capture() as captured:
+        run(lambda: obs.skip("no orders today"))
+    assert_one_run(captured, "rejected")
+    assert (captured.span().attributes or {})["connectsoft.skip.reason"] == "no orders today"
+    assert captured.log()["connectsoft.skip.reason"] == "no orders today"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not on_trio])
+@pytest.mark.parametrize("run", [run for run in RUNNERS if run is not run_trio_coroutine])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), asyncio.CancelledError()])
-def test_being_told_to_stop_is_neither_success_nor_failure_and_passes_through(
-    kind: Callable[..., Any], error: BaseException
+def test_interrupt_exit_and_cancellation_are_aborted_and_reraised(
+    run: Callable[..., Any], error: BaseException
 ) -> None:
-    with capture() as seen, pytest.raises(type(error)):
-        kind(raising(error))
-    counted(seen, "aborted", "cancelled")
+    with capture() as captured, pytest.raises(type(error)):
+        run(action_raising(error))
+    assert_one_run(captured, "aborted", "cancelled")
 
 
-def test_an_exception_after_a_skip_decides() -> None:
-    def act() -> None:
-        obs.skip("never mind")
-        raise Broken
+def test_exception_after_a_skip_determines_the_outcome() -> None:
+    def action() -> None:
+        obs.skip("nothing to do")
+        raise ApplicationError
 
-    with capture() as seen, pytest.raises(Broken):
-        plain(act)
-    counted(seen, "failure", f"{__name__}.Broken")
+    with capture() as captured, pytest.raises(ApplicationError):
+        run_function(action)
+    assert_one_run(captured, "failure", f"{__name__}.ApplicationError")
 
 
-def test_a_cancelled_task_is_aborted_and_leaves_nothing_in_flight() -> None:
-    """A popular decorator leaks its gauge here for ever, and counts nothing."""
+def test_cancelled_task_is_aborted_and_no_longer_active() -> None:
+    """Some instrumentation decorators do not decrement the gauge and record no run in this case."""
 
     @obs.job("job")
     async def work() -> None:
@@ -174,17 +176,17 @@ def test_a_cancelled_task_is_aborted_and_leaves_nothing_in_flight() -> None:
     async def main() -> None:
         task = asyncio.create_task(work())
         await asyncio.sleep(0.01)
-        assert seen.metric("connectsoft.job.active").value == 1
+        assert captured.metric("connectsoft.job.active").value == 1
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()
 
-    with capture() as seen:
+    with capture() as captured:
         asyncio.run(main())
-    counted(seen, "aborted", "cancelled")
+    assert_one_run(captured, "aborted", "cancelled")
 
 
-def test_a_cancelled_trio_task_is_aborted() -> None:
+def test_cancelled_trio_task_is_aborted() -> None:
     @obs.job("job")
     async def work() -> None:
         await trio.sleep(30)
@@ -194,51 +196,51 @@ def test_a_cancelled_trio_task_is_aborted() -> None:
             await work()
         assert scope.cancelled_caught
 
-    with capture() as seen:
+    with capture() as captured:
         trio.run(main)
-    counted(seen, "aborted", "cancelled")
+    assert_one_run(captured, "aborted", "cancelled")
 
 
-def test_a_coroutine_that_is_closed_is_aborted_and_one_that_never_ran_is_no_run() -> None:
+def test_closed_coroutine_is_aborted_and_unstarted_coroutine_is_not_recorded() -> None:
     @obs.job("job")
     async def work() -> None:
         await asyncio.sleep(30)
 
-    with capture() as seen:
-        never = work()
-        never.close()
-        assert seen.telemetry is None, "nothing has asked for it"
+    with capture() as captured:
+        unstarted = work()
+        unstarted.close()
+        assert captured.telemetry is None, "telemetry is created on first use"
 
         async def main() -> None:
-            begun = work()
-            begun.send(None)
-            begun.close()
+            run_coroutine = work()
+            run_coroutine.send(None)
+            run_coroutine.close()
 
         asyncio.run(main())
-    counted(seen, "aborted", "cancelled")
+    assert_one_run(captured, "aborted", "cancelled")
 
 
-def test_an_exception_is_logged_once_however_many_runs_it_leaves() -> None:
+def test_stack_trace_is_logged_once_for_nested_runs() -> None:
     @obs.job("inner")
     def inner() -> None:
-        raise Broken("once")
+        raise ApplicationError("once")
 
     @obs.job("outer")
     def outer() -> None:
         inner()
 
-    with capture() as seen, pytest.raises(Broken):
+    with capture() as captured, pytest.raises(ApplicationError):
         outer()
-    first, second = seen.logs
+    first, second = captured.logs
     assert (first["message"], second["message"]) == ("run inner failure", "run outer failure")
     assert "exception.stacktrace" in first
     assert "exception.stacktrace" not in second
     assert second["exception.message"] == "once"
-    assert seen.metric("connectsoft.job.duration", connectsoft_outcome="failure").count == 2
+    assert captured.metric("connectsoft.job.duration", connectsoft_outcome="failure").count == 2
 
 
-def test_an_exception_that_cannot_be_printed_or_marked_changes_nothing() -> None:
-    class Awkward(Exception):
+def test_exception_that_cannot_be_printed_or_modified_is_recorded() -> None:
+    class UnprintableError(Exception):
         __slots__ = ()
 
         def __str__(self) -> str:
@@ -247,67 +249,67 @@ def test_an_exception_that_cannot_be_printed_or_marked_changes_nothing() -> None
         def __setattr__(self, name: str, value: object) -> None:
             raise RuntimeError
 
-    with capture() as seen, pytest.raises(Awkward):
-        plain(raising(Awkward()))
-    assert seen.metric("connectsoft.job.duration", connectsoft_outcome="failure").count == 1
-    assert len(seen.logs) == 1
+    with capture() as captured, pytest.raises(UnprintableError):
+        run_function(action_raising(UnprintableError()))
+    assert captured.metric("connectsoft.job.duration", connectsoft_outcome="failure").count == 1
+    assert len(captured.logs) == 1
 
 
-def test_error_types_without_end_share_one_series() -> None:
-    with capture() as seen:
+def test_number_of_error_type_series_is_limited() -> None:
+    with capture() as captured:
         for number in range(300):
-            kind = type(f"Odd{number}", (Exception,), {})
-            with pytest.raises(kind):
-                plain(raising(kind()))
-        series = seen.metric("connectsoft.job.duration", connectsoft_outcome="failure").series
-        other = seen.metric("connectsoft.job.duration", error_type="_OTHER")
+            error_class = type(f"Odd{number}", (Exception,), {})
+            with pytest.raises(error_class):
+                run_function(action_raising(error_class()))
+        series = captured.metric("connectsoft.job.duration", connectsoft_outcome="failure").series
+        other = captured.metric("connectsoft.job.duration", error_type="_OTHER")
     assert len(series) == 51
     assert other.count == 250
-    assert seen.metric("connectsoft.job.duration", connectsoft_outcome="failure").count == 300
+    assert captured.metric("connectsoft.job.duration", connectsoft_outcome="failure").count == 300
 
 
-def test_outside_a_run_skipping_does_nothing() -> None:
-    with capture() as seen:
-        obs.skip("nothing runs")
-    assert seen.logs == []
+def test_skip_outside_a_run_has_no_effect() -> None:
+    with capture() as captured:
+        obs.skip("no run is active")
+    assert captured.logs == []
 
 
-def test_a_run_that_ours_fails_to_begin_or_end_runs_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_fault_at_start_or_finish_does_not_stop_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     from connectsoft_obs.work.run import Run
 
-    def broken(*_: Any) -> None:
-        raise OSError("ours")
+    def fail(*_: Any) -> None:
+        raise OSError("internal fault")
 
-    for step in ("_start", "_finish"):
-        with capture() as seen, monkeypatch.context() as patch:
-            patch.setattr(Run, step, broken)
-            assert plain(lambda: 5) == 5
-            assert coroutine(lambda: 6) == 6
-            assert generator(lambda: 7) == [1, 7]
-            assert async_generator(lambda: 8) == [1, 8]
-            assert seen.metric("connectsoft.obs.errors").value == 4
-            assert seen.metric("connectsoft.job.active").value == 0
+    for method in ("_start", "_finish"):
+        with capture() as captured, monkeypatch.context() as patch:
+            patch.setattr(Run, method, fail)
+            assert run_function(lambda: 5) == 5
+            assert run_coroutine(lambda: 6) == 6
+            assert run_generator(lambda: 7) == [1, 7]
+            assert run_async_generator(lambda: 8) == [1, 8]
+            assert captured.metric("connectsoft.obs.errors").value == 4
+            assert captured.metric("connectsoft.job.active").value == 0
 
 
-def test_the_frames_of_a_failed_run_are_not_kept_alive() -> None:
+def test_frames_of_a_failed_run_are_released_without_garbage_collection() -> None:
     import gc
     import weakref
 
-    class Held:
+    class LocalObject:
         pass
 
-    kept: list[weakref.ref[Held]] = []
+    references: list[weakref.ref[LocalObject]] = []
 
-    def act() -> None:
-        held = Held()
-        kept.append(weakref.ref(held))
-        raise Broken
+    def action() -> None:
+        local_object = LocalObject()
+        references.append(weakref.ref(local_object))
+        raise ApplicationError
 
     gc.disable()
     try:
         with capture():
-            with suppress(Broken):
-                plain(act)
-            assert kept[0]() is None, "without a garbage collection"
+            with suppress(ApplicationError):
+                run_function(action)
+            assert references[0]() is None, "without a garbage collection"
     finally:
         gc.enable()

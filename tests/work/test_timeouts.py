@@ -1,4 +1,4 @@
-"""A time limit is enforced where the event loop can, observed where it cannot, and told apart from others' timeouts."""
+"""Job timeouts: enforced for async functions, recorded for sync functions, and distinct from other timeouts."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ import connectsoft_obs as obs
 from connectsoft_obs.testing import capture
 
 
-def test_an_async_job_is_cancelled_at_its_limit() -> None:
-    cleaned = []
+def test_async_job_is_cancelled_at_its_timeout() -> None:
+    cleanups = []
 
     @obs.job("slow", timeout=0.05)
     async def slow() -> None:
         try:
             await asyncio.sleep(30)
         finally:
-            cleaned.append(True)
+            cleanups.append(True)
 
-    began = time.monotonic()
-    with capture() as seen, pytest.raises(TimeoutError, match=r"slow took longer than 0.05 s"):
+    started = time.monotonic()
+    with capture() as captured, pytest.raises(TimeoutError, match=r"slow took longer than 0.05 s"):
         asyncio.run(slow())
-    assert time.monotonic() - began < 10
-    assert cleaned == [True]
-    seen.span("run slow", connectsoft_outcome="timeout", error_type="timeout")
-    assert seen.log("run slow timeout")["exception.type"] == "TimeoutError"
-    assert seen.metric("connectsoft.job.active").value == 0
+    assert time.monotonic() - started < 10
+    assert cleanups == [True]
+    captured.span("run slow", connectsoft_outcome="timeout", error_type="timeout")
+    assert captured.log("run slow timeout")["exception.type"] == "TimeoutError"
+    assert captured.metric("connectsoft.job.active").value == 0
 
 
-def test_a_trio_job_is_cancelled_at_its_limit() -> None:
+def test_trio_job_is_cancelled_at_its_timeout() -> None:
     @obs.job("slow", timeout=0.05)
     async def slow() -> None:
         await trio.sleep(30)
 
-    with capture() as seen, pytest.raises(TimeoutError, match="took longer"):
+    with capture() as captured, pytest.raises(TimeoutError, match="took longer"):
         trio.run(slow)
-    seen.span("run slow", connectsoft_outcome="timeout", error_type="timeout")
+    captured.span("run slow", connectsoft_outcome="timeout", error_type="timeout")
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_limits_work_inside_anyio(backend: str) -> None:
+def test_timeouts_work_inside_anyio(backend: str) -> None:
     @obs.job("slow", timeout=0.05)
     async def slow() -> None:
         await anyio.sleep(30)
@@ -65,39 +65,39 @@ def test_limits_work_inside_anyio(backend: str) -> None:
             await obs.job("outer-limit", timeout=30)(slow.__wrapped__)()  # type: ignore[attr-defined]
         assert scope.cancelled_caught
 
-    with capture() as seen:
+    with capture() as captured:
         anyio.run(main, backend=backend)
-    seen.span("run slow", connectsoft_outcome="timeout")
-    seen.span("run fast", connectsoft_outcome="success")
-    seen.span("run outer-limit", connectsoft_outcome="aborted", error_type="cancelled")
+    captured.span("run slow", connectsoft_outcome="timeout")
+    captured.span("run fast", connectsoft_outcome="success")
+    captured.span("run outer-limit", connectsoft_outcome="aborted", error_type="cancelled")
 
 
-def test_a_sync_job_is_observed_and_what_it_returns_is_returned() -> None:
+def test_sync_job_completes_and_its_timeout_is_recorded() -> None:
     @obs.job("late", timeout=0.01)
     def late() -> int:
         time.sleep(0.03)
         return 5
 
-    with capture() as seen:
+    with capture() as captured:
         assert late() == 5
-    seen.span("run late", connectsoft_outcome="timeout", error_type="timeout")
-    line = seen.log("run late timeout")
+    captured.span("run late", connectsoft_outcome="timeout", error_type="timeout")
+    line = captured.log("run late timeout")
     assert line["severity"] == "ERROR"
     assert "exception.type" not in line
 
 
-def test_a_late_failure_is_a_failure() -> None:
+def test_exception_after_the_timeout_is_a_failure() -> None:
     @obs.job("late", timeout=0.01)
     def late() -> None:
         time.sleep(0.03)
         raise KeyError("missing")
 
-    with capture() as seen, pytest.raises(KeyError):
+    with capture() as captured, pytest.raises(KeyError):
         late()
-    seen.span("run late", connectsoft_outcome="failure", error_type="KeyError")
+    captured.span("run late", connectsoft_outcome="failure", error_type="KeyError")
 
 
-def test_the_limit_of_an_async_generator_counts_from_its_first_step() -> None:
+def test_timeout_of_an_async_generator_starts_at_its_first_step() -> None:
     @obs.job("steps", timeout=0.1)
     async def steps() -> Any:
         for number in range(100):
@@ -107,12 +107,12 @@ def test_the_limit_of_an_async_generator_counts_from_its_first_step() -> None:
     async def main() -> list[int]:
         return [number async for number in steps()]
 
-    with capture() as seen, pytest.raises(TimeoutError):
+    with capture() as captured, pytest.raises(TimeoutError):
         asyncio.run(main())
-    seen.span("run steps", connectsoft_outcome="timeout", error_type="timeout")
+    captured.span("run steps", connectsoft_outcome="timeout", error_type="timeout")
 
 
-def test_a_job_within_its_limit_is_left_alone() -> None:
+def test_job_within_its_timeout_is_not_cancelled() -> None:
     @obs.job("quick", timeout=30)
     async def quick() -> str:
         await asyncio.sleep(0)
@@ -124,12 +124,12 @@ def test_a_job_within_its_limit_is_left_alone() -> None:
         assert task is not None
         return result, task.cancelling()
 
-    with capture() as seen:
+    with capture() as captured:
         assert asyncio.run(main()) == ("done", 0)
-    seen.span("run quick", connectsoft_outcome="success")
+    captured.span("run quick", connectsoft_outcome="success")
 
 
-def test_a_cancellation_from_outside_stays_one() -> None:
+def test_external_cancellation_is_not_a_timeout() -> None:
     @obs.job("work", timeout=30)
     async def work() -> None:
         await asyncio.sleep(30)
@@ -141,29 +141,29 @@ def test_a_cancellation_from_outside_stays_one() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    with capture() as seen:
+    with capture() as captured:
         asyncio.run(main())
-    seen.span("run work", connectsoft_outcome="aborted", error_type="cancelled")
+    captured.span("run work", connectsoft_outcome="aborted", error_type="cancelled")
 
 
-def test_an_inner_timeout_is_not_taken_for_ours() -> None:
+def test_timeout_error_inside_a_job_is_not_the_job_timeout() -> None:
     @obs.job("work", timeout=30)
     async def work() -> None:
         async with asyncio.timeout(0.01):
             await asyncio.sleep(30)
 
-    with capture() as seen, pytest.raises(TimeoutError):
+    with capture() as captured, pytest.raises(TimeoutError):
         asyncio.run(work())
-    seen.span("run work", connectsoft_outcome="timeout", error_type="TimeoutError")
+    captured.span("run work", connectsoft_outcome="timeout", error_type="TimeoutError")
 
 
-def test_a_coroutine_driven_by_hand_has_no_event_loop_to_enforce_anything() -> None:
-    @obs.job("by-hand", timeout=30)
-    async def by_hand() -> int:
+def test_timeout_is_not_enforced_without_an_event_loop() -> None:
+    @obs.job("manual", timeout=30)
+    async def manual() -> int:
         return 5
 
-    with capture() as seen:
-        with pytest.raises(StopIteration) as stopped:
-            by_hand().send(None)
-        assert stopped.value.value == 5
-    seen.span("run by-hand", connectsoft_outcome="success")
+    with capture() as captured:
+        with pytest.raises(StopIteration) as exc_info:
+            manual().send(None)
+        assert exc_info.value.value == 5
+    captured.span("run manual", connectsoft_outcome="success")

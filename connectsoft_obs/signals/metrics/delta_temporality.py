@@ -1,6 +1,7 @@
-"""Our families as the SDK's metrics, by what was added since they last arrived, for backends that add up themselves.
+"""Delta temporality: converts metric families to data of the OpenTelemetry SDK, for backends that sum values themselves.
 
-What could not be sent is in the next difference, so a backend that was away misses nothing and counts nothing twice.
+A delta contains everything since the last successful export. After an outage the backend therefore misses nothing and
+counts nothing twice.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from connectsoft_obs.vocabulary import INTEGER_LABELS, SCHEMA_URL, Instrument, M
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData
 
-Series = tuple[str, tuple[str, ...], tuple[str, ...]]
-"""Name, labels and their values."""
+SeriesKey = tuple[str, tuple[str, ...], tuple[str, ...]]
+"""Metric name, label names and label values."""
 
-_POINTS = 1000
-"""Points in one part; a point is up to a kilobyte there."""
+_MAX_POINTS = 1000
+"""Data points per request; a point takes up to a kilobyte in the format of Azure Monitor."""
 
 
-class _Name(str):
-    """A metric's name that equals no other.
+class _UniqueName(str):
+    """A metric name that is not equal to any other string.
 
-    Azure's exporter compares names with those of OpenTelemetry's HTTP metrics, whose labels it replaces by others, and
-    most of which it leaves out; here all metrics are alike, as they are from .NET services.
+    The Azure Monitor exporter compares metric names with those of OpenTelemetry's HTTP metrics. It replaces the labels of
+    these metrics, and does not export most of them. With this class all metrics are exported unchanged, as from .NET.
     """
 
     __slots__ = ()
@@ -43,64 +44,65 @@ class _Name(str):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Some metrics, and what their series hold once these have arrived."""
+class DeltaBatch:
+    """Metrics of one request, and the cumulative values of their series after its export."""
 
     data: MetricsData
-    held: Mapping[Series, Sequence[float]]
+    cumulative: Mapping[SeriesKey, Sequence[float]]
 
 
 @dataclass(slots=True)
 class _Point:
     metric: Metric
     point: Any
-    series: Series
-    held: Sequence[float] | None
+    series: SeriesKey
+    cumulative: Sequence[float] | None
 
 
 class DeltaTracker:
-    """Remembers what has arrived of counters and histograms; used by the thread of one pipeline.
+    """Tracks the exported values of counters and histograms. Used by the exporter thread only.
 
     Args:
-        resource: gives the resource's attributes in the calling process.
+        resource: returns the resource attributes of the calling process.
     """
 
     def __init__(self, resource: Callable[[], Mapping[str, Any]]) -> None:
         self._resource = resource
-        self._arrived: dict[Series, Sequence[float]] = {}
+        self._exported: dict[SeriesKey, Sequence[float]] = {}
         register_fork_handler(self)
 
-    def parts(
+    def build_batches(
         self,
         scopes: Iterable[tuple[str, str, Sequence[Snapshot]]],
         start_ns: int,
         now_ns: int,
         pause: Callable[[], None] = no_pause,
-    ) -> list[Part]:
-        """What there is to send, in requests that no backend finds too large.
+    ) -> list[DeltaBatch]:
+        """Build the requests that export the current deltas; the size of each is limited.
 
         Args:
             scopes: name, version and families of each instrumentation scope.
-            start_ns: when the process began, in nanoseconds since 1970.
-            now_ns: when the families held this.
+            start_ns: start time of the process, in nanoseconds since 1970.
+            now_ns: time of the snapshots, in nanoseconds since 1970.
             pause: called between series.
         """
-        parts = []
+        batches = []
         for name, version, snapshots in scopes:
             points = [point for snapshot in snapshots for point in self._points(snapshot, (start_ns, now_ns), pause)]
-            parts += [
-                self._part(name, version, points[start : start + _POINTS]) for start in range(0, len(points), _POINTS)
+            batches += [
+                self._build_batch(name, version, points[start : start + _MAX_POINTS])
+                for start in range(0, len(points), _MAX_POINTS)
             ]
-        return parts
+        return batches
 
-    def arrived(self, parts: Iterable[Part]) -> None:
-        """These parts were taken."""
-        for part in parts:
-            self._arrived.update(part.held)
+    def mark_exported(self, batches: Iterable[DeltaBatch]) -> None:
+        """Record that the backend has accepted these batches."""
+        for batch in batches:
+            self._exported.update(batch.cumulative)
 
     def after_fork_in_child(self) -> None:
-        """In a forked child, whose numbers begin at zero."""
-        self._arrived = {}
+        """Reset in a forked child, whose values start at zero."""
+        self._exported = {}
 
     def _points(self, snapshot: Snapshot, times: tuple[int, int], pause: Callable[[], None]) -> Iterable[_Point]:
         metric = snapshot.metric
@@ -109,31 +111,31 @@ class DeltaTracker:
             series = (metric.name, metric.labels, values)
             attributes = _attributes(metric, values)
             if metric.instrument is Instrument.STATE:
-                for position, state in enumerate(metric.states):
-                    labelled = _attributes(metric, (*values, state))
-                    yield _Point(metric, _number(labelled, times, float(position == content)), series, None)
+                for index, state in enumerate(metric.states):
+                    state_attributes = _attributes(metric, (*values, state))
+                    yield _Point(metric, _number_point(state_attributes, times, float(index == content)), series, None)
                 continue
             cells = tuple(content.cells) if isinstance(content, HistogramData) else (float(content),)
             if not all(map(math.isfinite, cells)):
-                continue  # no number in JSON
+                continue  # JSON has no such number
             if metric.instrument not in (Instrument.COUNTER, Instrument.HISTOGRAM):
-                yield _Point(metric, _number(attributes, times, cells[0]), series, None)
-            elif any(added := self._added(series, cells)):
+                yield _Point(metric, _number_point(attributes, times, cells[0]), series, None)
+            elif any(delta := self._delta(series, cells)):
                 if metric.instrument is Instrument.COUNTER:
-                    yield _Point(metric, _number(attributes, times, added[0]), series, cells)
+                    yield _Point(metric, _number_point(attributes, times, delta[0]), series, cells)
                 else:
-                    yield _Point(metric, _histogram(attributes, times, added, metric.buckets), series, cells)
+                    yield _Point(metric, _histogram_point(attributes, times, delta, metric.buckets), series, cells)
 
-    def _added(self, series: Series, cells: Sequence[float]) -> Sequence[float]:
-        before = self._arrived.get(series)
-        counts = cells[1:] or cells  # a histogram's sum may fall, its counts and a counter may not
-        if before is None or len(before) != len(cells):
+    def _delta(self, series: SeriesKey, cells: Sequence[float]) -> Sequence[float]:
+        exported = self._exported.get(series)
+        counts = cells[1:] or cells  # the sum of a histogram can decrease; its counts and a counter cannot
+        if exported is None or len(exported) != len(cells):
             return cells
-        if any(now < then for now, then in zip(counts, before[1:] or before, strict=True)):
-            return cells  # somebody set it back
-        return [now - then for now, then in zip(cells, before, strict=True)]
+        if any(current < previous for current, previous in zip(counts, exported[1:] or exported, strict=True)):
+            return cells  # the series was reset
+        return [current - previous for current, previous in zip(cells, exported, strict=True)]
 
-    def _part(self, scope: str, version: str, points: Sequence[_Point]) -> Part:
+    def _build_batch(self, scope: str, version: str, points: Sequence[_Point]) -> DeltaBatch:
         with import_guard():
             from opentelemetry.sdk.metrics import export as sdk
             from opentelemetry.sdk.resources import Resource
@@ -142,39 +144,41 @@ class DeltaTracker:
         families: dict[str, tuple[Metric, list[Any]]] = {}
         for point in points:
             families.setdefault(point.metric.name, (point.metric, []))[1].append(point.point)
-        rest = CooperativePause()
+        pause = CooperativePause()
         metrics = [
-            sdk.Metric(_Name(metric.name), metric.help, metric.unit, _data(metric, PausingList(made, rest)))
-            for metric, made in families.values()
+            sdk.Metric(
+                _UniqueName(metric.name), metric.help, metric.unit, _sdk_data(metric, PausingList(sdk_points, pause))
+            )
+            for metric, sdk_points in families.values()
         ]
         scopes = sdk.ScopeMetrics(InstrumentationScope(scope, version), metrics, SCHEMA_URL)
         resource = sdk.ResourceMetrics(Resource(dict(self._resource()), SCHEMA_URL), [scopes], SCHEMA_URL)
-        held = {point.series: point.held for point in points if point.held is not None}
-        return Part(sdk.MetricsData([resource]), held)
+        cumulative = {point.series: point.cumulative for point in points if point.cumulative is not None}
+        return DeltaBatch(sdk.MetricsData([resource]), cumulative)
 
 
 def _attributes(metric: Metric, values: tuple[str, ...]) -> dict[str, Any]:
-    present = zip(metric.labels, values, strict=False)
-    return {name: int(value) if name in INTEGER_LABELS else value for name, value in present if value}
+    labels = zip(metric.labels, values, strict=False)
+    return {name: int(value) if name in INTEGER_LABELS else value for name, value in labels if value}
 
 
-def _number(attributes: dict[str, Any], times: tuple[int, int], value: float) -> Any:
+def _number_point(attributes: dict[str, Any], times: tuple[int, int], value: float) -> Any:
     from opentelemetry.sdk.metrics.export import NumberDataPoint
 
     return NumberDataPoint(attributes, *times, value)
 
 
-def _histogram(
+def _histogram_point(
     attributes: dict[str, Any], times: tuple[int, int], cells: Sequence[float], bounds: tuple[float, ...]
 ) -> Any:
     from opentelemetry.sdk.metrics.export import HistogramDataPoint
 
     counts = [int(count) for count in cells[1:]]
-    unknown: Any = None  # the least and the greatest are not kept
-    return HistogramDataPoint(attributes, *times, sum(counts), cells[0], counts, bounds, unknown, unknown)
+    not_recorded: Any = None  # minimum and maximum
+    return HistogramDataPoint(attributes, *times, sum(counts), cells[0], counts, bounds, not_recorded, not_recorded)
 
 
-def _data(metric: Metric, points: list[Any]) -> Any:
+def _sdk_data(metric: Metric, points: list[Any]) -> Any:
     from opentelemetry.sdk.metrics import export as sdk
 
     if metric.instrument is Instrument.HISTOGRAM:

@@ -1,9 +1,8 @@
-"""Exemplars: for each bucket of a histogram one measurement and the trace it was made in.
+"""Exemplars: one measurement per histogram bucket, with the trace in which it was made.
 
-A mark is 48 bytes: when (nanoseconds since 1970), value, trace id, span id, and when again. It is written by one call
-that does not let go of the GIL, so threads cannot mix two of them; a reader in another process that meets a writer in
-the middle sees two different times and takes the mark for empty. So does whoever reads the file of a process that was
-killed in between.
+An exemplar slot has 48 bytes: timestamp (nanoseconds since 1970), value, trace id, span id, and the timestamp again. One
+call writes it without releasing the GIL, so threads cannot interleave two exemplars. A reader in another process that
+reads during a write, or after the writer was killed during one, sees two different timestamps and ignores the slot.
 """
 
 from __future__ import annotations
@@ -15,48 +14,47 @@ from typing import Any
 
 from connectsoft_obs.signals.metrics.storage import EXEMPLAR_BYTES
 
-write: Callable[[Any, int, int, float, bytes, int], None] = struct.Struct("=qd24sq").pack_into
-_read = struct.Struct("=qd16s8sq").iter_unpack
+write_exemplar: Callable[[Any, int, int, float, bytes, int], None] = struct.Struct("=qd24sq").pack_into
+_unpack_slots = struct.Struct("=qd16s8sq").iter_unpack
 
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """One measurement and the trace it was made in. `time` is in nanoseconds since 1970, as OTLP has it."""
+    """One measurement and its trace context. `time_unix_nano` is in nanoseconds since 1970, as in OTLP."""
 
     value: float
-    time: int
+    time_unix_nano: int
     trace_id: int
     span_id: int
 
     @property
-    def when(self) -> float:
-        """The time in seconds."""
-        return self.time / 1_000_000_000  # of two ints: rounded once
+    def timestamp(self) -> float:
+        """Seconds since 1970."""
+        return self.time_unix_nano / 1_000_000_000  # dividing two integers rounds only once
 
 
-def read(marks: bytes) -> tuple[Exemplar | None, ...]:
-    """The exemplar of each bucket, None where there is none."""
+def decode_exemplars(encoded: bytes) -> tuple[Exemplar | None, ...]:
+    """Decode the exemplar of each bucket, None for an empty slot."""
     return tuple(
-        Exemplar(value, when, int.from_bytes(trace, "big"), int.from_bytes(span, "big"))
-        if when and when == again
+        Exemplar(value, timestamp, int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big"))
+        if timestamp and timestamp == end_timestamp
         else None
-        for when, value, trace, span, again in _read(marks)
+        for timestamp, value, trace_id, span_id, end_timestamp in _unpack_slots(encoded)
     )
 
 
-def newest(one: bytes, other: bytes) -> bytes:
-    """Of two workers' marks the later one in each bucket."""
-    mine, theirs = _times(one), _times(other)
-    later = [position for position, when in enumerate(theirs) if when > mine[position]]
-    if not later:
-        return one
-    chosen = bytearray(one)
-    for position in later:
-        chosen[position * EXEMPLAR_BYTES : (position + 1) * EXEMPLAR_BYTES] = other[
-            position * EXEMPLAR_BYTES : (position + 1) * EXEMPLAR_BYTES
-        ]
-    return bytes(chosen)
+def merge_newest(first: bytes, second: bytes) -> bytes:
+    """Merge the encoded exemplars of two workers: the newer one of each bucket."""
+    first_times, second_times = _timestamps(first), _timestamps(second)
+    newer = [bucket for bucket, timestamp in enumerate(second_times) if timestamp > first_times[bucket]]
+    if not newer:
+        return first
+    merged = bytearray(first)
+    for bucket in newer:
+        start, end = bucket * EXEMPLAR_BYTES, (bucket + 1) * EXEMPLAR_BYTES
+        merged[start:end] = second[start:end]
+    return bytes(merged)
 
 
-def _times(marks: bytes) -> list[int]:
-    return [*memoryview(marks).cast("q")[:: EXEMPLAR_BYTES // 8].tolist()]
+def _timestamps(encoded: bytes) -> list[int]:
+    return [*memoryview(encoded).cast("q")[:: EXEMPLAR_BYTES // 8].tolist()]

@@ -1,8 +1,8 @@
-"""What a scraper reads: Prometheus text 0.0.4 and OpenMetrics 1.0.
+"""Exposition formats: Prometheus text 0.0.4 and OpenMetrics 1.0.
 
-Written by hand because the general writer costs 7 to 15 us a series, which at 10,000 series holds the GIL for 100 ms
-(tests/bench/scrape.py). What does not change of a series, its names and labels, is prepared once as a template and kept.
-The general parsers read every page back in tests/metrics.
+Written here because the general writer takes 7 to 15 us per series, which at 10,000 series holds the GIL for 100 ms
+(tests/bench/scrape.py). Names and labels of a series do not change, so they are formatted once, as a cached template.
+tests/metrics parses every page with the official parsers.
 """
 
 from __future__ import annotations
@@ -15,136 +15,138 @@ from connectsoft_obs.signals.metrics.families import Snapshot
 from connectsoft_obs.signals.metrics.series import HistogramData
 from connectsoft_obs.vocabulary import Instrument, Metric, prometheus_name, unit_word
 
-TEXT = "text/plain; version=0.0.4; charset=utf-8"
-OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+TEXT_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-_KEPT = 20_000
-_KINDS = {Instrument.COUNTER: "counter", Instrument.HISTOGRAM: "histogram"}
+_MAX_CACHED_TEMPLATES = 20_000
+_METRIC_TYPES = {Instrument.COUNTER: "counter", Instrument.HISTOGRAM: "histogram"}
 Pause = Callable[[], None]
 
 
 class Exposition:
-    """Writes families in one of the two formats. Used by one thread at a time.
+    """Formats families in one of the two formats. Used by one thread at a time.
 
     Args:
-        openmetrics: OpenMetrics, else text.
+        openmetrics: whether to use OpenMetrics instead of Prometheus text.
     """
 
     def __init__(self, openmetrics: bool) -> None:
         self._openmetrics = openmetrics
         self._templates: dict[str, tuple[Metric, dict[tuple[str, ...], str]]] = {}
 
-    def families(self, snapshots: Iterable[Snapshot], pause: Pause) -> list[str]:
-        """The families one after the other, each as one text, without OpenMetrics' end mark."""
-        return [self._family(snapshot, pause) for snapshot in snapshots if snapshot.series]
+    def format_families(self, snapshots: Iterable[Snapshot], pause: Pause) -> list[str]:
+        """Format each family as one text, without the `# EOF` line of OpenMetrics."""
+        return [self._format_family(snapshot, pause) for snapshot in snapshots if snapshot.series]
 
-    def _family(self, snapshot: Snapshot, pause: Pause) -> str:
+    def _format_family(self, snapshot: Snapshot, pause: Pause) -> str:
         metric, family = snapshot.metric, snapshot.metric.family
-        known, templates = self._templates.get(family, (metric, {}))
-        if known != metric or len(templates) > _KEPT:  # another definition; or series that came and went
+        cached_metric, templates = self._templates.get(family, (metric, {}))
+        if cached_metric != metric or len(templates) > _MAX_CACHED_TEMPLATES:  # definition changed, or too many series
             templates = {}
         self._templates[family] = (metric, templates)
-        lines = [self._head(metric, family)]
-        histogram = metric.instrument is Instrument.HISTOGRAM
+        lines = [self._header(metric, family)]
+        is_histogram = metric.instrument is Instrument.HISTOGRAM
         for labels, content in snapshot.series.items():
             pause()
             template = templates.get(labels)
             if template is None:
-                template = templates[labels] = self._prepared(metric, family, labels)
-            if histogram:
-                lines.append(template % self._distribution(content))
+                template = templates[labels] = self._build_template(metric, family, labels)
+            if is_histogram:
+                lines.append(template % self._histogram_values(content))
             elif metric.instrument is Instrument.STATE:
-                lines.append(template % tuple(int(position == content) for position in range(len(metric.states))))
+                lines.append(template % tuple(int(index == content) for index in range(len(metric.states))))
             else:
-                lines.append(template % number(content))
+                lines.append(template % format_number(content))
         return "".join(lines)
 
-    def _head(self, metric: Metric, family: str) -> str:
+    def _header(self, metric: Metric, family: str) -> str:
         name = f"{family}_total" if metric.instrument is Instrument.COUNTER and not self._openmetrics else family
-        head = f"# HELP {name} {escape_help(metric.help)}\n# TYPE {name} {_KINDS.get(metric.instrument, 'gauge')}\n"
+        metric_type = _METRIC_TYPES.get(metric.instrument, "gauge")
+        header = f"# HELP {name} {escape_help(metric.help)}\n# TYPE {name} {metric_type}\n"
         unit = unit_word(metric.unit)
-        return f"{head}# UNIT {name} {unit}\n" if self._openmetrics and unit else head
+        return f"{header}# UNIT {name} {unit}\n" if self._openmetrics and unit else header
 
-    def _prepared(self, metric: Metric, family: str, values: tuple[str, ...]) -> str:
+    def _build_template(self, metric: Metric, family: str, values: tuple[str, ...]) -> str:
         names = [prometheus_name(label) for label in metric.labels]
         if metric.instrument is Instrument.STATE:
-            # A state's cell holds its position in order of severity; a scraper sees one series a state.
-            states = [_braces(_labels(names, (*values, state))) for state in metric.states]
-            return "".join([f"{family}{_fixed(braces)} %d\n" for braces in states])
+            # The cell of a state contains its position in order of severity; the page has one series per state.
+            label_sets = [_braces(_format_labels(names, (*values, state))) for state in metric.states]
+            return "".join([f"{family}{_escape_template(labels)} %d\n" for labels in label_sets])
         if metric.instrument is Instrument.HISTOGRAM:
-            return self._histogram(metric, family, _labels(names, values))
+            return self._build_histogram_template(metric, family, _format_labels(names, values))
         suffix = "_total" if metric.instrument is Instrument.COUNTER else ""
-        return f"{family}{suffix}{_fixed(_braces(_labels(names, values)))} %s\n"
+        return f"{family}{suffix}{_escape_template(_braces(_format_labels(names, values)))} %s\n"
 
-    def _histogram(self, metric: Metric, family: str, labels: str) -> str:
-        start = _fixed(f'{family}_bucket{{{labels}{"," if labels else ""}le="')
+    def _build_histogram_template(self, metric: Metric, family: str, labels: str) -> str:
+        start = _escape_template(f'{family}_bucket{{{labels}{"," if labels else ""}le="')
         count = "%d%s" if self._openmetrics else "%d"
-        edges = [*map(number, metric.buckets), "+Inf"]
-        braces = _fixed(_braces(labels))
-        buckets = [f'{start}{edge}"}} {count}\n' for edge in edges]
-        return "".join([*buckets, f"{family}_count{braces} %d\n{family}_sum{braces} %s\n"])
+        bounds = [*map(format_number, metric.buckets), "+Inf"]
+        label_set = _escape_template(_braces(labels))
+        buckets = [f'{start}{bound}"}} {count}\n' for bound in bounds]
+        return "".join([*buckets, f"{family}_count{label_set} %d\n{family}_sum{label_set} %s\n"])
 
-    def _distribution(self, content: HistogramData) -> tuple[object, ...]:
+    def _histogram_values(self, content: HistogramData) -> tuple[object, ...]:
         cells = content.cells
-        running = list(accumulate(cells[1:]))
+        cumulative = list(accumulate(cells[1:]))
         if not self._openmetrics:
-            return (*running, running[-1], number(cells[0]))
-        marks = [""] * len(running)
-        if content.marks:
-            marks = ["" if found is None else _exemplar(found) for found in content.exemplars]
-        paired = [item for pair in zip(running, marks, strict=True) for item in pair]
-        return (*paired, running[-1], number(cells[0]))
+            return (*cumulative, cumulative[-1], format_number(cells[0]))
+        exemplars = [""] * len(cumulative)
+        if content.encoded_exemplars:
+            exemplars = ["" if exemplar is None else _format_exemplar(exemplar) for exemplar in content.exemplars]
+        bucket_values = [item for pair in zip(cumulative, exemplars, strict=True) for item in pair]
+        return (*bucket_values, cumulative[-1], format_number(cells[0]))
 
 
-def info(name: str, help_: str, labels: dict[str, str], openmetrics: bool) -> str:
-    """An info metric such as `target_info`: one series of value 1 whose labels are the information."""
-    kind = f"# TYPE {name} info\n" if openmetrics else f"# TYPE {name}_info gauge\n"
-    content = _labels([prometheus_name(label) for label in labels], list(labels.values()))
-    return f"# HELP {name}{'' if openmetrics else '_info'} {help_}\n{kind}{name}_info{_braces(content)} 1.0\n"
+def format_info(name: str, help_: str, labels: dict[str, str], openmetrics: bool) -> str:
+    """Format an info metric such as `target_info`: one series with value 1, whose labels contain the information."""
+    type_line = f"# TYPE {name} info\n" if openmetrics else f"# TYPE {name}_info gauge\n"
+    label_set = _braces(_format_labels([prometheus_name(label) for label in labels], list(labels.values())))
+    return f"# HELP {name}{'' if openmetrics else '_info'} {help_}\n{type_line}{name}_info{label_set} 1.0\n"
 
 
-def restricted(family: str, names: Collection[str]) -> str:
-    """Of a family's text what `name[]=` asks for: all of it by the family's name, or the samples with one of the names."""
+def filter_samples(family: str, names: Collection[str]) -> str:
+    """Filter the text of a family by `name[]`: all of it for the name of the family, otherwise the samples with a name."""
     lines = family.splitlines(keepends=True)
-    head = [line for line in lines if line.startswith("# ")]
-    if any(line.split(" ", 3)[2] in names for line in head):
+    header = [line for line in lines if line.startswith("# ")]
+    if any(line.split(" ", 3)[2] in names for line in header):
         return family
-    found = [line for line in lines if line[:2] != "# " and line.partition("{")[0].partition(" ")[0] in names]
-    return "".join([*head, *found]) if found else ""
+    samples = [line for line in lines if line[:2] != "# " and line.partition("{")[0].partition(" ")[0] in names]
+    return "".join([*header, *samples]) if samples else ""
 
 
-def _exemplar(exemplar: Exemplar) -> str:
+def _format_exemplar(exemplar: Exemplar) -> str:
     ids = f'trace_id="{exemplar.trace_id:032x}",span_id="{exemplar.span_id:016x}"'
-    return f" # {{{ids}}} {number(exemplar.value)} {exemplar.when:.3f}"
+    return f" # {{{ids}}} {format_number(exemplar.value)} {exemplar.timestamp:.3f}"
 
 
-def _labels(names: Sequence[str], values: Sequence[str]) -> str:
-    return ",".join([f'{name}="{escape(value)}"' for name, value in zip(names, values, strict=False) if value])
+def _format_labels(names: Sequence[str], values: Sequence[str]) -> str:
+    labels = zip(names, values, strict=False)
+    return ",".join([f'{name}="{escape_label_value(value)}"' for name, value in labels if value])
 
 
 def _braces(labels: str) -> str:
     return f"{{{labels}}}" if labels else ""
 
 
-def _fixed(text: str) -> str:
-    """Text of a template that is no place for a value."""
+def _escape_template(text: str) -> str:
+    """Escape text for a template of the `%` operator."""
     return text.replace("%", "%%")
 
 
-def number(value: float) -> str:
-    """A number as Prometheus' own client writes it."""
+def format_number(value: float) -> str:
+    """Format a number like prometheus_client."""
     if value == float("inf"):
         return "+Inf"
     return "-Inf" if value == float("-inf") else "NaN" if value != value else repr(float(value))
 
 
-def escape(value: str) -> str:
-    """A label value."""
+def escape_label_value(value: str) -> str:
+    """Escape a label value."""
     if "\\" in value or '"' in value or "\n" in value:
         return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
     return value
 
 
 def escape_help(value: str) -> str:
-    """A help text."""
+    """Escape a help text."""
     return value.replace("\\", r"\\").replace("\n", r"\n")

@@ -1,6 +1,6 @@
-"""Families: all series of one metric, one for each combination of label values, and the firewall that caps them.
+"""Metric families: all series of one metric, one for each combination of label values, up to the cardinality limit.
 
-Children are bound once by whoever records and kept; only a combination that was never seen gets here.
+Instrumentation looks a series up once and caches it; only new combinations of label values are created here.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from connectsoft_obs.signals.metrics.cardinality_limit import CardinalityLimiter, clean
-from connectsoft_obs.signals.metrics.series import Child, ForkedSeries, Histogram, NumberSeries, read
+from connectsoft_obs.signals.metrics.cardinality_limit import CardinalityLimiter, sanitize_label_value
+from connectsoft_obs.signals.metrics.series import Child, ForkedSeries, Histogram, NumberSeries, read_series
 from connectsoft_obs.signals.metrics.storage import ExemplarSlots, Storage
 from connectsoft_obs.vocabulary import Instrument, Metric, MultiprocessMode
 
@@ -21,117 +21,122 @@ class Family:
     """All series of one metric. Thread-safe.
 
     Args:
-        metric: its definition.
-        store: where its cells live.
-        limit: series it may have; further label values share series whose open labels are blank.
-        overflow: told the metric for each measurement beyond the limit, or each child made for one.
+        metric: definition of the metric.
+        storage: allocates the cells.
+        limit: maximum number of series; further label values share series whose unbounded labels are empty.
+        on_overflow: called with the metric for each look-up beyond the limit.
     """
 
-    def __init__(self, metric: Metric, store: Storage, limit: int, overflow: Callable[[Metric], None]) -> None:
+    def __init__(self, metric: Metric, storage: Storage, limit: int, on_overflow: Callable[[Metric], None]) -> None:
         self.metric = metric
         self.children: dict[tuple[str, ...], Child] = {}
-        self._store = store
-        self._firewall = CardinalityLimiter(metric, limit)
-        self._overflow = overflow
-        self._lock = threading.RLock()  # a signal handler may record while its thread admits a series
-        self._open: Callable[[], None] | None = None
+        self._storage = storage
+        self._limiter = CardinalityLimiter(metric, limit)
+        self._on_overflow = on_overflow
+        self._lock = threading.RLock()  # a signal handler can record while its thread creates a series
+        self._allocate_after_fork: Callable[[], None] | None = None
 
     def child(self, values: tuple[str, ...]) -> Child:
-        """The series of these label values, in the order of the definition; `""` is an absent label."""
-        return self.children.get(values) or self._admit(values)
+        """The series of label values, in the order of the definition; an empty string is an absent label."""
+        return self.children.get(values) or self._add_child(values)
 
-    def number(self, *values: str) -> NumberSeries:
+    def number_series(self, *values: str) -> NumberSeries:
         """`child` of a counter or gauge."""
-        found = self.child(values)
-        assert isinstance(found, NumberSeries)
-        return found
+        series = self.child(values)
+        assert isinstance(series, NumberSeries)
+        return series
 
-    def histogram(self, *values: str) -> Histogram:
+    def histogram_series(self, *values: str) -> Histogram:
         """`child` of a histogram."""
-        found = self.child(values)
-        assert isinstance(found, Histogram)
-        return found
+        series = self.child(values)
+        assert isinstance(series, Histogram)
+        return series
 
-    def migrate(self, store: Storage) -> None:
-        """Let every series go on in another store, with what it holds."""
+    def migrate(self, storage: Storage) -> None:
+        """Move all series and their values to another storage."""
         with self._lock:
-            self._store, self._open = store, None
+            self._storage, self._allocate_after_fork = storage, None
             for values, child in self.children.items():
-                before = child.cells
-                cells = store.cells(self.metric, values, len(before))
-                if isinstance(before, ForkedSeries):
-                    for position, value in enumerate(before.tolist()):
-                        cells[position] = value
+                old_cells = child.cells
+                cells = storage.allocate_cells(self.metric, values, len(old_cells))
+                if isinstance(old_cells, ForkedSeries):
+                    for index, value in enumerate(old_cells.tolist()):
+                        cells[index] = value
                     child.cells = cells
                 else:
-                    # No call between copy and change: threads switch at calls, so no addition is lost in between.
-                    cells[:] = before
+                    # No function call between copy and assignment: threads switch at calls, so no addition is lost.
+                    cells[:] = old_cells
                     child.cells = cells
-                if isinstance(child, Histogram) and child.marks is not None:
-                    marks = store.marks(self.metric, values, len(child.bounds) + 1)
-                    marks[:] = child.marks
-                    child.marks = marks
+                if isinstance(child, Histogram) and child.exemplar_slots is not None:
+                    slots = storage.allocate_exemplars(self.metric, values, len(child.bounds) + 1)
+                    slots[:] = child.exemplar_slots
+                    child.exemplar_slots = slots
 
-    def reset_in_child(self, open_: Callable[[], None]) -> None:
-        """In a forked child: begin at zero, with the gauges that describe what the child has inherited."""
+    def reset_after_fork(self, allocate: Callable[[], None]) -> None:
+        """Reset in a forked child: all values start at zero, except gauges that describe state the child inherits.
+
+        Args:
+            allocate: allocates cells for all families; called when the child first records a measurement.
+        """
         self._lock = threading.RLock()
-        self._open = open_
+        self._allocate_after_fork = allocate
         metric = self.metric
-        sums = metric.instrument in (Instrument.COUNTER, Instrument.HISTOGRAM)
-        kept = not sums and (metric.instrument is not Instrument.UPDOWN or metric.merge is not MultiprocessMode.SUM)
+        is_cumulative = metric.instrument in (Instrument.COUNTER, Instrument.HISTOGRAM)
+        is_summed = metric.instrument is Instrument.UPDOWN and metric.merge is MultiprocessMode.SUM
+        is_inherited = not is_cumulative and not is_summed
         for child in self.children.values():
-            values = [*child.cells.tolist()] if kept else [0.0] * len(child.cells)
-            child.cells = ForkedSeries(child, values, open_)
+            values = [*child.cells.tolist()] if is_inherited else [0.0] * len(child.cells)
+            child.cells = ForkedSeries(child, values, allocate)
             if isinstance(child, Histogram):
-                child.marks = None
+                child.exemplar_slots = None
 
-    def _admit(self, values: tuple[str, ...]) -> Child:
-        if (open_ := self._open) is not None:
-            open_()
-        values = tuple(map(clean, values))
+    def _add_child(self, values: tuple[str, ...]) -> Child:
+        if (allocate := self._allocate_after_fork) is not None:
+            allocate()
+        values = tuple(map(sanitize_label_value, values))
         with self._lock:
-            values, over = self._firewall.admit(values, self.children)
+            values, has_overflowed = self._limiter.admit(values, self.children)
             child = self.children.get(values)
             if child is None:
-                child = self.children.setdefault(values, self._make(values))
-        if over:
-            self._overflow(self.metric)
+                child = self.children.setdefault(values, self._create_child(values))
+        if has_overflowed:
+            self._on_overflow(self.metric)
         return child
 
-    def _make(self, values: tuple[str, ...]) -> Child:
+    def _create_child(self, values: tuple[str, ...]) -> Child:
         metric = self.metric
         if metric.instrument is Instrument.HISTOGRAM:
-            cells = self._store.cells(metric, values, len(metric.buckets) + 2)
-            return Histogram(cells, metric.buckets, partial(self._room, values))
-        return NumberSeries(self._store.cells(metric, values, 1))
+            cells = self._storage.allocate_cells(metric, values, len(metric.buckets) + 2)
+            return Histogram(cells, metric.buckets, partial(self._allocate_exemplars, values))
+        return NumberSeries(self._storage.allocate_cells(metric, values, 1))
 
-    def _room(self, values: tuple[str, ...]) -> ExemplarSlots:
+    def _allocate_exemplars(self, values: tuple[str, ...]) -> ExemplarSlots:
         with self._lock:
             child = self.children.get(values)
-            if isinstance(child, Histogram) and child.marks is not None:
-                return child.marks
-            marks = self._store.marks(self.metric, values, len(self.metric.buckets) + 1)
+            if isinstance(child, Histogram) and child.exemplar_slots is not None:
+                return child.exemplar_slots
+            slots = self._storage.allocate_exemplars(self.metric, values, len(self.metric.buckets) + 1)
             if isinstance(child, Histogram):
-                child.marks = marks
-            return marks
+                child.exemplar_slots = slots
+            return slots
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One family at one moment: label values to a number or a distribution.
+    """Values of one family at one time, by label values: numbers or `HistogramData`.
 
-    `bridged` is what Prometheus calls its type, where it was made with prometheus_client.
+    `prometheus_type` is the type of a family that was created with prometheus_client.
     """
 
     metric: Metric
     series: dict[tuple[str, ...], Any]
-    bridged: str = ""
+    prometheus_type: str = ""
 
 
-def snapshot(family: Family, pause: Callable[[], None], exemplars: bool) -> Snapshot:
-    """What a family holds now; `pause` is called between series."""
+def take_snapshot(family: Family, pause: Callable[[], None], exemplars: bool) -> Snapshot:
+    """Read all current values of a family; `pause` is called between series."""
     series = {}
     for values, child in list(family.children.items()):
         pause()
-        series[values] = read(child, exemplars)
+        series[values] = read_series(child, exemplars)
     return Snapshot(family.metric, series)

@@ -1,7 +1,7 @@
-"""CPU, memory, file descriptors and threads of all processes of a service together, read from /proc.
+"""Process metrics (CPU, memory, file descriptors, threads), summed over all processes of a service; read from /proc.
 
-CPU time never goes back when a worker ends: the kernel adds what an ended process has used to its parent once that has
-taken note of the end. So the time of each process and of its ended children is the whole.
+The CPU time does not decrease when a worker ends: the kernel adds the time of an ended process to its parent when the
+parent waits for it. The total is therefore the time of each process plus that of its ended children.
 """
 
 from __future__ import annotations
@@ -26,68 +26,72 @@ from connectsoft_obs.vocabulary import (
     Metric,
 )
 
-_TIMES, _CHILDREN, _THREADS, _START, _VIRTUAL, _RESIDENT = slice(11, 15), slice(13, 15), 17, 19, 20, 21
-_MOST = re.compile(r"Max open files\s+(\d+)")
-_ATTEMPTS = 5
+# Fields of /proc/<pid>/stat.
+_CPU_TIMES, _CHILDREN_CPU_TIMES = slice(11, 15), slice(13, 15)
+_THREADS, _START_TIME, _VIRTUAL_MEMORY, _RESIDENT_MEMORY = 17, 19, 20, 21
+_MAX_OPEN_FILES = re.compile(r"Max open files\s+(\d+)")
+_MAX_ATTEMPTS = 5
 
 
-def threads() -> list[Snapshot]:
-    """Threads of this process; nothing where there is no /proc."""
+def thread_snapshots() -> list[Snapshot]:
+    """Number of threads of this process; empty without /proc."""
     with suppress(OSError):
-        return [_one(PROCESS_THREADS, float(read_proc_stat("self")[_THREADS]))]
+        return [_snapshot(PROCESS_THREADS, float(read_proc_stat("self")[_THREADS]))]
     return []
 
 
-def sum_over_processes(supervisor: int, workers: Iterable[int]) -> list[Snapshot]:
-    """The supervisor and its workers as one; nothing where there is no /proc."""
+def process_snapshots(supervisor: int, workers: Iterable[int]) -> list[Snapshot]:
+    """Metrics of the supervisor and its workers, summed; empty without /proc."""
     if not sys.platform.startswith("linux"):
         return []
-    found: list[list[str]] = []
-    for _ in range(_ATTEMPTS):
-        before = _ended_time(supervisor)
-        found = [fields for pid in {supervisor, *workers} if (fields := _fields(pid)) is not None]
-        if _ended_time(supervisor) == before:  # nobody's time has moved to the supervisor while it was added up
+    pids = {supervisor, *workers}
+    stats: list[list[str]] = []
+    for _ in range(_MAX_ATTEMPTS):
+        ended_before = _ended_children_ticks(supervisor)
+        stats = [stat for pid in pids if (stat := _read_stat(pid)) is not None]
+        if _ended_children_ticks(supervisor) == ended_before:  # no worker ended meanwhile, so no time is counted twice
             break
-    if not found:
+    if not stats:
         return []
-    ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-    open_fds, max_fds = _descriptors({supervisor, *workers})
-    sums = {
-        PROCESS_CPU: sum(sum(map(int, fields[_TIMES])) for fields in found) / ticks,
-        PROCESS_RESIDENT_MEMORY: sum(int(fields[_RESIDENT]) for fields in found) * page,
-        PROCESS_VIRTUAL_MEMORY: sum(int(fields[_VIRTUAL]) for fields in found),
-        PROCESS_START_TIME: _boot_time() + min(int(fields[_START]) for fields in found) / ticks,
+    ticks_per_second, page_size = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+    open_fds, max_fds = _count_file_descriptors(pids)
+    totals = {
+        PROCESS_CPU: sum(sum(map(int, stat[_CPU_TIMES])) for stat in stats) / ticks_per_second,
+        PROCESS_RESIDENT_MEMORY: sum(int(stat[_RESIDENT_MEMORY]) for stat in stats) * page_size,
+        PROCESS_VIRTUAL_MEMORY: sum(int(stat[_VIRTUAL_MEMORY]) for stat in stats),
+        PROCESS_START_TIME: _boot_time() + min(int(stat[_START_TIME]) for stat in stats) / ticks_per_second,
         PROCESS_OPEN_FDS: open_fds,
         PROCESS_MAX_FDS: max_fds,
-        PROCESS_THREADS: sum(int(fields[_THREADS]) for fields in found),
+        PROCESS_THREADS: sum(int(stat[_THREADS]) for stat in stats),
     }
-    return [_one(metric, float(value)) for metric, value in sums.items()]
+    return [_snapshot(metric, float(value)) for metric, value in totals.items()]
 
 
-def _one(metric: Metric, value: float) -> Snapshot:
+def _snapshot(metric: Metric, value: float) -> Snapshot:
     return Snapshot(metric, {(): value})
 
 
-def _fields(pid: int) -> list[str] | None:
+def _read_stat(pid: int) -> list[str] | None:
     with suppress(OSError):
         return read_proc_stat(pid)
     return None
 
 
-def _ended_time(supervisor: int) -> int:
-    """CPU ticks of the supervisor's ended children."""
-    fields = _fields(supervisor)
-    return 0 if fields is None else sum(map(int, fields[_CHILDREN]))
+def _ended_children_ticks(pid: int) -> int:
+    """CPU ticks of the ended children of a process."""
+    stat = _read_stat(pid)
+    return 0 if stat is None else sum(map(int, stat[_CHILDREN_CPU_TIMES]))
 
 
-def _descriptors(pids: Iterable[int]) -> tuple[int, int]:
-    used = most = 0
+def _count_file_descriptors(pids: Iterable[int]) -> tuple[int, int]:
+    """Number of open file descriptors, and their limit, summed over the processes."""
+    open_fds = max_fds = 0
     for pid in pids:
-        with suppress(OSError):  # gone, or another user's
-            used += len(os.listdir(f"/proc/{pid}/fd"))
+        with suppress(OSError):  # the process has ended, or belongs to another user
+            open_fds += len(os.listdir(f"/proc/{pid}/fd"))
             limits = Path(f"/proc/{pid}/limits").read_text("utf-8").splitlines()
-            most += sum(int(found[1]) for line in limits if (found := _MOST.match(line)))
-    return used, most
+            max_fds += sum(int(match[1]) for line in limits if (match := _MAX_OPEN_FILES.match(line)))
+    return open_fds, max_fds
 
 
 def _boot_time() -> float:

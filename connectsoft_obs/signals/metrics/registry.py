@@ -1,4 +1,4 @@
-"""The families of one Telemetry, what they hold now, and what those of all workers hold together."""
+"""Registry of the metric families of one Telemetry; collects them for this process or for all workers."""
 
 from __future__ import annotations
 
@@ -12,199 +12,204 @@ from typing import Any
 from connectsoft_obs.process.identity import supervisor_pid
 from connectsoft_obs.signals.metrics.aggregation import WorkerTotals
 from connectsoft_obs.signals.metrics.cooperative import no_pause
-from connectsoft_obs.signals.metrics.families import Family, Snapshot, snapshot
+from connectsoft_obs.signals.metrics.families import Family, Snapshot, take_snapshot
 from connectsoft_obs.signals.metrics.multiprocess import (
     WorkerGroup,
-    candidate_dirs,
-    find_or_create,
+    candidate_directories,
+    find_or_create_directory,
 )
-from connectsoft_obs.signals.metrics.storage import Memory, Storage
+from connectsoft_obs.signals.metrics.storage import MemoryStorage, Storage
 from connectsoft_obs.vocabulary import DROPPED, ERRORS, LOG_RECORDS, METRICS, OVERFLOW, Instrument, Metric
 
 WarnOnce = Callable[[tuple[str, str], str, dict[str, Any]], None]
-_UNCOUNTED = frozenset({OVERFLOW.name, DROPPED.name, ERRORS.name, LOG_RECORDS.name})
+_EXEMPT_FROM_OVERFLOW = frozenset({OVERFLOW.name, DROPPED.name, ERRORS.name, LOG_RECORDS.name})
+"""Metrics whose overflow is not counted, because counting and logging it records these metrics."""
 
 
 class MetricRegistry:
-    """Every metric of the vocabulary, and those that users add. Thread-safe; recording never waits.
+    """All metrics of the vocabulary, and those that the application defines. Thread-safe; recording never blocks.
 
     Args:
-        limit: series a family may have.
-        store: where numbers live; the memory of this process by default.
-        thresholds: more bucket boundaries, by metric name.
-        defined: metrics that users have defined so far, by name; read again at each snapshot.
-        once: told of what an operator should know, once a kind.
+        limit: maximum number of series per metric.
+        storage: allocates the cells; the memory of this process by default.
+        extra_buckets: additional bucket boundaries, by metric name.
+        user_metrics: metrics that the application has defined, by name; read again at each snapshot.
+        warn_once: logs a warning, once per kind.
     """
 
     def __init__(
         self,
         limit: int,
-        store: Storage | None = None,
-        thresholds: Mapping[str, tuple[float, ...]] | None = None,
-        defined: Mapping[str, Metric] | None = None,
-        once: WarnOnce | None = None,
+        storage: Storage | None = None,
+        extra_buckets: Mapping[str, tuple[float, ...]] | None = None,
+        user_metrics: Mapping[str, Metric] | None = None,
+        warn_once: WarnOnce | None = None,
     ) -> None:
         self.started_ns: int = time.time_ns()
-        self.workers: WorkerGroup | None = None
+        self.worker_group: WorkerGroup | None = None
         self.limit = limit
-        self._store = store or Memory()
-        self._thresholds = thresholds or {}
-        self._defined = {} if defined is None else defined
-        self._once = once
+        self._storage = storage or MemoryStorage()
+        self._extra_buckets = extra_buckets or {}
+        self._user_metrics = {} if user_metrics is None else user_metrics
+        self._warn_once = warn_once
         self._families: dict[str, Family] = {}
-        self._sharing = threading.RLock()
-        self._reading = threading.Lock()
-        self._parent: WorkerGroup | None = None
-        self._place: tuple[str, int, str | None] | None = None
-        self._unopened = False
+        self._lock = threading.RLock()
+        self._collect_lock = threading.Lock()
+        self._parent_group: WorkerGroup | None = None
+        self._join_arguments: tuple[str, int, str | None] | None = None
+        self._needs_allocation = False
         for metric in METRICS:
             self.family(metric)
 
     def family(self, metric: Metric) -> Family:
-        """The family of a metric, made when first asked for."""
+        """The family of a metric; created on first use."""
         return self._families.get(metric.name) or self._add_family(metric)
 
     def add(self, metric: Metric, labels: tuple[str, ...], amount: float = 1.0) -> None:
         """Add to a counter or gauge."""
-        self.family(metric).number(*labels).add(amount)
+        self.family(metric).number_series(*labels).add(amount)
 
     def snapshots(self, pause: Callable[[], None] = no_pause, exemplars: bool = True) -> list[Snapshot]:
-        """What every family of this process holds now; `pause` is called between series."""
-        for metric in list(self._defined.values()):
+        """Current values of all families of this process; `pause` is called between series."""
+        for metric in list(self._user_metrics.values()):
             family = self.family(metric)
-            # A count that exists from the start shows its first increase to `rate()`; a gauge that nobody has set says
-            # nothing, and a zero would be the lowest of all workers, or a moment in 1970.
+            # A counter that is exported as zero shows its first increase to `rate()`. A gauge that was never set is not
+            # exported: zero would be the minimum of all workers, or a timestamp in 1970.
             if not metric.labels and metric.instrument in (Instrument.COUNTER, Instrument.HISTOGRAM):
                 family.child(())
-        return [snapshot(family, pause, exemplars) for family in list(self._families.values())]
+        return [take_snapshot(family, pause, exemplars) for family in list(self._families.values())]
 
     def collect_all_workers(self, pause: Callable[[], None] = no_pause, exemplars: bool = True) -> list[Snapshot]:
-        """What all workers of the service hold together; the same as `snapshots()` where there is one process."""
-        workers = self.workers
-        if workers is None:
+        """Aggregated values of all workers of the service; the same as `snapshots()` in a single process."""
+        group = self.worker_group
+        if group is None:
             return self.snapshots(pause, exemplars)
 
-        def own() -> WorkerTotals:
-            return WorkerTotals.merge(self.snapshots(pause, exemplars))
+        def own_totals() -> WorkerTotals:
+            return WorkerTotals.from_snapshots(self.snapshots(pause, exemplars))
 
-        with self._reading:
-            if workers.removed():
-                workers = self._again(workers)
-            return own().snapshots() if workers is None else workers.collect_all(own, pause, exemplars).snapshots()
+        with self._collect_lock:
+            if group.is_file_removed():
+                group = self._rejoin_workers(group)
+            if group is None:
+                return own_totals().snapshots()
+            return group.collect_all(own_totals, pause, exemplars).snapshots()
 
-    # --- Several processes -------------------------------------------------------------------------------------------
-    def join_workers(self, service: str, over: int | None = None, directory: str | None = None) -> bool:
-        """Count together with the other workers of the service from now on; True where this process does.
+    # --- Multiple processes ------------------------------------------------------------------------------------------
+    def join_workers(self, service: str, supervisor: int | None = None, directory: str | None = None) -> bool:
+        """Share metrics with the other workers of the service from now on; returns whether this succeeded.
 
         Args:
             service: name of the service.
-            over: pid of the process that starts its workers; found out by default, and nothing is shared without one.
-            directory: where to meet, instead of the places that are tried by default.
+            supervisor: pid of the process that starts the workers; detected by default. Without a supervisor, metrics are
+                not shared.
+            directory: directory of the shared files; the first usable default directory if not set.
         """
-        over = supervisor_pid() if over is None else over
-        self._open()
-        with self._sharing:
-            if self.workers is not None or over is None:
-                return self.workers is not None
-            self._place = (service, over, directory)
-            candidates: Sequence[Path] = candidate_dirs() if directory is None else [Path(directory)]
-            found = find_or_create(service, over, candidates)
-            if found is not None:
+        supervisor = supervisor_pid() if supervisor is None else supervisor
+        self._allocate_after_fork()
+        with self._lock:
+            if self.worker_group is not None or supervisor is None:
+                return self.worker_group is not None
+            self._join_arguments = (service, supervisor, directory)
+            candidates: Sequence[Path] = candidate_directories() if directory is None else [Path(directory)]
+            shared_directory = find_or_create_directory(service, supervisor, candidates)
+            if shared_directory is not None:
                 try:
-                    self._join(WorkerGroup(found, over, self.limit, self._failed))
+                    self._join_group(WorkerGroup(shared_directory, supervisor, self.limit, self._record_sharing_error))
                 except OSError as error:
-                    self._failed(error)
-            if self.workers is None:
-                self._tell(
+                    self._record_sharing_error(error)
+            if self.worker_group is None:
+                self._log_once(
                     "metrics.directory",
-                    "metrics of the workers cannot be added up; /metrics shows those of the worker that answers",
+                    "worker metrics cannot be aggregated; /metrics shows only the worker that answers",
                     {"tried": ", ".join(map(str, candidates)), "setting": "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR"},
                 )
-            return self.workers is not None
+            return self.worker_group is not None
 
-    def leave(self) -> None:
-        """Count together with others no more; what was counted stays with them."""
-        if self.workers is not None:
-            self.workers.leave()
+    def leave_workers(self) -> None:
+        """Stop sharing metrics; recorded values remain in the totals of the other workers."""
+        if self.worker_group is not None:
+            self.worker_group.leave()
 
     def after_fork_in_child(self) -> None:
-        """In a forked child: numbers of its own that begin at zero, shared with the parent's where the parent shares."""
+        """Reset in a forked child: values start at zero, and are shared if the parent shares its values."""
         self.started_ns = time.time_ns()
-        self._sharing = threading.RLock()
-        self._reading = threading.Lock()
-        parent, self.workers = self.workers, None
-        if parent is not None:
-            parent.leave()
-            self._parent = parent
-        self._unopened = True
+        self._lock = threading.RLock()
+        self._collect_lock = threading.Lock()
+        parent_group, self.worker_group = self.worker_group, None
+        if parent_group is not None:
+            parent_group.leave()
+            self._parent_group = parent_group
+        self._needs_allocation = True
         for family in self._families.values():
-            family.reset_in_child(self._open)
+            family.reset_after_fork(self._allocate_after_fork)
 
-    def _open(self) -> None:
-        """In a forked child that begins to record: get cells."""
-        with self._sharing:
-            if not self._unopened:
+    def _allocate_after_fork(self) -> None:
+        """Allocate cells in a forked child, when it first records a measurement."""
+        with self._lock:
+            if not self._needs_allocation:
                 return
-            parent, self._parent = self._parent, None
+            parent_group, self._parent_group = self._parent_group, None
             try:
-                if parent is not None:
-                    self._join(parent.join())
+                if parent_group is not None:
+                    self._join_group(parent_group.join_forked_child())
             except OSError as error:
-                self._failed(error)
-            if self.workers is None:
-                self._move(Memory())
-            self._unopened = False
+                self._record_sharing_error(error)
+            if self.worker_group is None:
+                self._migrate(MemoryStorage())
+            self._needs_allocation = False
 
-    def _again(self, lost: WorkerGroup) -> WorkerGroup | None:
-        """Meet the others anew, with what this worker holds, where somebody removed its file."""
-        self._tell(
+    def _rejoin_workers(self, removed_group: WorkerGroup) -> WorkerGroup | None:
+        """Share the values of this worker again, after its file was removed."""
+        self._log_once(
             "metrics.removed",
-            "files that the workers share were removed; what ended workers had counted is lost",
-            {"directory": str(lost.directory), "setting": "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR"},
+            "shared metric files were removed; values of ended workers are lost",
+            {"directory": str(removed_group.directory), "setting": "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR"},
         )
-        with self._sharing:
-            if self.workers is lost and self._place is not None:
-                self.workers = None
-                lost.leave()
-                if not self.join_workers(*self._place):
-                    self._move(Memory())
-            return self.workers
+        with self._lock:
+            if self.worker_group is removed_group and self._join_arguments is not None:
+                self.worker_group = None
+                removed_group.leave()
+                if not self.join_workers(*self._join_arguments):
+                    self._migrate(MemoryStorage())
+            return self.worker_group
 
-    def _join(self, workers: WorkerGroup) -> None:
-        self._move(workers.store)
-        self.workers = workers
+    def _join_group(self, group: WorkerGroup) -> None:
+        self._migrate(group.worker_file)
+        self.worker_group = group
 
-    def _move(self, store: Storage) -> None:
-        self._store = store
+    def _migrate(self, storage: Storage) -> None:
+        self._storage = storage
         for family in self._families.values():
-            family.migrate(store)
+            family.migrate(storage)
 
     def _add_family(self, metric: Metric) -> Family:
-        self._open()
-        with self._sharing:
-            return self._families.get(metric.name) or self._families.setdefault(metric.name, self._made(metric))
+        self._allocate_after_fork()
+        with self._lock:
+            existing = self._families.get(metric.name)
+            return existing or self._families.setdefault(metric.name, self._create_family(metric))
 
-    def _made(self, metric: Metric) -> Family:
-        more = self._thresholds.get(metric.name, ())
-        if more and metric.instrument is Instrument.HISTOGRAM:
-            metric = dataclasses.replace(metric, buckets=tuple(sorted({*metric.buckets, *more})))
-        return Family(metric, self._store, self.limit, self._overflowed)
+    def _create_family(self, metric: Metric) -> Family:
+        extra = self._extra_buckets.get(metric.name, ())
+        if extra and metric.instrument is Instrument.HISTOGRAM:
+            metric = dataclasses.replace(metric, buckets=tuple(sorted({*metric.buckets, *extra})))
+        return Family(metric, self._storage, self.limit, self._record_overflow)
 
-    def _overflowed(self, metric: Metric) -> None:
-        if metric.name in _UNCOUNTED:
+    def _record_overflow(self, metric: Metric) -> None:
+        if metric.name in _EXEMPT_FROM_OVERFLOW:
             return
         self.add(OVERFLOW, (metric.name,))
-        self._tell(
+        self._log_once(
             f"metrics.overflow.{metric.name}",
-            f"{metric.name} has too many series; further ones share series without its open labels",
+            "metric has too many series; further label values share series with empty open labels",
             {"metric": metric.name, "limit": self.limit, "setting": "CONNECTSOFT_OBS_CARDINALITY_LIMIT"},
         )
 
-    def _failed(self, error: Exception) -> None:
+    def _record_sharing_error(self, error: Exception) -> None:
         self.add(ERRORS, ("metrics.shared",))
-        facts = {"error": f"{type(error).__name__}: {error}"}
-        self._tell("metrics.shared", "a metric cannot be shared with the other workers; this worker has it", facts)
+        fields = {"error": f"{type(error).__name__}: {error}"}
+        self._log_once("metrics.shared", "metric is not shared with other workers; only this worker reports it", fields)
 
-    def _tell(self, kind: str, message: str, facts: dict[str, Any]) -> None:
-        if self._once is not None:
-            self._once((kind, ""), message, facts)
+    def _log_once(self, kind: str, message: str, fields: dict[str, Any]) -> None:
+        if self._warn_once is not None:
+            self._warn_once((kind, ""), message, fields)

@@ -1,4 +1,4 @@
-"""One series: a number or a distribution in cells. Recording into one is an addition to a cell, nothing more."""
+"""Series: one number or one histogram in cells. Recording a measurement only adds to cells."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from connectsoft_obs.signals.metrics import exemplars
 from connectsoft_obs.signals.metrics.exemplars import Exemplar
 from connectsoft_obs.signals.metrics.storage import EXEMPLAR_BYTES, Cells, ExemplarSlots
 
-_write = exemplars.write
+_write_exemplar = exemplars.write_exemplar
 
 EXEMPLAR_MIN_INTERVAL_NS = 10_000_000
-"""Nanoseconds for which the trace of a bucket is as good as a newer one; keeping one costs as much as the rest of a
-measurement (tests/bench/record.py), and whoever reads it comes every few seconds."""
+"""Minimum nanoseconds between two exemplars of one bucket: storing an exemplar costs as much as the rest of a measurement
+(tests/bench/record.py), and exemplars are read only every few seconds."""
 
 
 class NumberSeries:
-    """A counter, an up-down counter or a gauge. Safe from any thread."""
+    """A series of a counter, up-down counter or gauge. Thread-safe."""
 
     __slots__ = ("cells",)
 
@@ -27,138 +27,149 @@ class NumberSeries:
         self.cells: Cells | ForkedSeries = cells
 
     def add(self, amount: float = 1.0) -> None:
-        """Add to it."""
+        """Add to the value."""
         self.cells[0] += amount
 
     def set(self, value: float) -> None:
-        """Set it."""
+        """Set the value."""
         self.cells[0] = value
 
 
 class Histogram:
-    """A distribution: its sum in the first cell, then one count for each bucket, the infinite one last.
+    """A series of a histogram: the sum in the first cell, then one count per bucket, the `+Inf` bucket last.
 
-    Safe from any thread.
+    Thread-safe.
 
     Args:
-        cells: where it counts.
-        bounds: upper bounds of the buckets, without the infinite one.
-        room: gives room for exemplars when the first one is kept.
+        cells: memory for the sum and the counts.
+        bounds: upper bounds of the buckets, without `+Inf`.
+        allocate_exemplars: allocates memory for exemplars; called with the first exemplar.
     """
 
-    __slots__ = ("bounds", "cells", "kept", "marks", "room")
+    __slots__ = ("allocate_exemplars", "bounds", "cells", "exemplar_slots", "exemplar_times")
 
-    def __init__(self, cells: Cells, bounds: tuple[float, ...], room: Callable[[], ExemplarSlots]) -> None:
+    def __init__(
+        self, cells: Cells, bounds: tuple[float, ...], allocate_exemplars: Callable[[], ExemplarSlots]
+    ) -> None:
         self.cells: Cells | ForkedSeries = cells
         self.bounds: tuple[float, ...] = bounds
-        self.marks: ExemplarSlots | None = None
-        self.kept: list[int] = []
-        self.room: Callable[[], ExemplarSlots] = room
+        self.exemplar_slots: ExemplarSlots | None = None
+        self.exemplar_times: list[int] = []
+        self.allocate_exemplars: Callable[[], ExemplarSlots] = allocate_exemplars
 
     def observe(self, value: float) -> int:
-        """Count a value; gives back its bucket, for `exemplify`."""
+        """Record a value; returns the index of its bucket, for `add_exemplar`."""
         bucket = bisect_left(self.bounds, value)
-        # No call from here on: threads switch at calls, so nobody can move the cells between the two additions.
+        # No function call after this line: threads switch at calls, so `migrate` cannot replace the cells between the
+        # two additions.
         cells = self.cells
         cells[bucket + 1] += 1.0
         cells[0] += value
         return bucket
 
-    def observe_with_exemplar(self, value: float, ids: bytes, when: int) -> None:
-        """Count a value, and keep its trace if that of its bucket is older than FRESH.
+    def observe_with_exemplar(self, value: float, ids: bytes, time_unix_nano: int) -> None:
+        """Record a value, with an exemplar unless that of its bucket is newer than EXEMPLAR_MIN_INTERVAL_NS.
 
-        `ids` are the trace's and the span's, `when` is in nanoseconds since 1970.
+        Args:
+            value: the measurement.
+            ids: trace id (16 bytes) and span id (8 bytes).
+            time_unix_nano: nanoseconds since 1970.
         """
         bucket = bisect_left(self.bounds, value)
         cells = self.cells
         cells[bucket + 1] += 1.0
         cells[0] += value
-        marks = self.marks
-        if marks is None:
-            marks = self._opened()
-        kept = self.kept
-        if not 0 <= when - kept[bucket] < EXEMPLAR_MIN_INTERVAL_NS:
-            kept[bucket] = when
-            _write(marks, bucket * EXEMPLAR_BYTES, when, value, ids, when)
+        slots = self.exemplar_slots
+        if slots is None:
+            slots = self._allocate_slots()
+        times = self.exemplar_times
+        if not 0 <= time_unix_nano - times[bucket] < EXEMPLAR_MIN_INTERVAL_NS:
+            times[bucket] = time_unix_nano
+            _write_exemplar(slots, bucket * EXEMPLAR_BYTES, time_unix_nano, value, ids, time_unix_nano)
 
-    def exemplify(self, bucket: int, value: float, trace_id: int, span_id: int) -> None:
-        """Keep a trace that fell into a bucket; the latest one stays."""
-        marks = self.marks
-        if marks is None:
-            marks = self._opened()
-        when = time_ns()
+    def add_exemplar(self, bucket: int, value: float, trace_id: int, span_id: int) -> None:
+        """Set the exemplar of a bucket; it replaces the previous one."""
+        slots = self.exemplar_slots
+        if slots is None:
+            slots = self._allocate_slots()
+        time_unix_nano = time_ns()
         ids = trace_id.to_bytes(16, "big") + span_id.to_bytes(8, "big")
-        _write(marks, bucket * EXEMPLAR_BYTES, when, value, ids, when)
+        _write_exemplar(slots, bucket * EXEMPLAR_BYTES, time_unix_nano, value, ids, time_unix_nano)
 
-    def _opened(self) -> ExemplarSlots:
-        self.kept = [0] * (len(self.bounds) + 1)
-        marks = self.marks = self.room()
-        return marks
+    def _allocate_slots(self) -> ExemplarSlots:
+        self.exemplar_times = [0] * (len(self.bounds) + 1)
+        slots = self.exemplar_slots = self.allocate_exemplars()
+        return slots
 
 
 Child: TypeAlias = NumberSeries | Histogram
 
 
 class ForkedSeries:
-    """Stands in a forked child for the cells of a series until the child first records anything.
+    """Replaces the cells of a series in a forked child until the child records a measurement.
 
-    The cells themselves belong to the parent. `open` gives every series of the child cells of its own, so that a child
-    that records nothing costs nothing.
+    The cells belong to the parent process. The first access to one calls `allocate`, which allocates cells for all series
+    of the child; a child that records nothing allocates nothing.
+
+    Args:
+        child: the series.
+        values: initial values in the child.
+        allocate: allocates cells for all series.
     """
 
-    __slots__ = ("_child", "_open", "_values")
+    __slots__ = ("_allocate", "_child", "_values")
 
-    def __init__(self, child: Child, values: list[float], open_: Callable[[], None]) -> None:
+    def __init__(self, child: Child, values: list[float], allocate: Callable[[], None]) -> None:
         self._child = child
         self._values = values
-        self._open = open_
+        self._allocate = allocate
 
     def __len__(self) -> int:
         """Number of cells."""
         return len(self._values)
 
     def __getitem__(self, index: int) -> float:
-        """Open, and read."""
-        return self._cells()[index]
+        """Allocate cells and read one."""
+        return self._get_cells()[index]
 
     def __setitem__(self, index: int, value: float) -> None:
-        """Open, and write."""
-        self._cells()[index] = value
+        """Allocate cells and write one."""
+        self._get_cells()[index] = value
 
     def tolist(self) -> list[float]:
-        """What the child began with."""
+        """Initial values in the child."""
         return list(self._values)
 
-    def _cells(self) -> Cells:
+    def _get_cells(self) -> Cells:
         if isinstance(self._child.cells, ForkedSeries):
-            self._open()
+            self._allocate()
         cells = self._child.cells
         assert not isinstance(cells, ForkedSeries)
         return cells
 
 
 class HistogramData:
-    """What a histogram holds at one moment.
+    """Values of a histogram at one time.
 
     Args:
-        cells: the sum, then one count for each bucket, not cumulative, the infinite one last.
-        marks: its exemplars as they are stored, b"" for none.
+        cells: the sum, then one count per bucket, not cumulative, the `+Inf` bucket last.
+        encoded_exemplars: exemplars in the format of their storage, empty if there are none.
     """
 
-    __slots__ = ("cells", "marks")
+    __slots__ = ("cells", "encoded_exemplars")
 
-    def __init__(self, cells: Sequence[float], marks: bytes = b"") -> None:
+    def __init__(self, cells: Sequence[float], encoded_exemplars: bytes = b"") -> None:
         self.cells: Sequence[float] = cells
-        self.marks: bytes = marks
+        self.encoded_exemplars: bytes = encoded_exemplars
 
     @property
-    def total(self) -> float:
+    def sum(self) -> float:
         """Sum of the measurements."""
         return self.cells[0]
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Measurements in each bucket."""
+        """Number of measurements in each bucket."""
         return tuple(map(int, self.cells[1:]))
 
     @property
@@ -168,14 +179,15 @@ class HistogramData:
 
     @property
     def exemplars(self) -> tuple[Exemplar | None, ...]:
-        """The exemplar of each bucket."""
-        return exemplars.read(self.marks) if self.marks else (None,) * (len(self.cells) - 1)
+        """Exemplar of each bucket, None for a bucket without one."""
+        encoded = self.encoded_exemplars
+        return exemplars.decode_exemplars(encoded) if encoded else (None,) * (len(self.cells) - 1)
 
 
-def read(child: Child, with_exemplars: bool = True) -> float | HistogramData:
-    """What a series holds now."""
+def read_series(child: Child, with_exemplars: bool = True) -> float | HistogramData:
+    """Current value of a series."""
     if type(child) is Histogram:
-        marks = child.marks if with_exemplars else None
-        return HistogramData(child.cells.tolist(), b"" if marks is None else marks.tobytes())
+        slots = child.exemplar_slots if with_exemplars else None
+        return HistogramData(child.cells.tolist(), b"" if slots is None else slots.tobytes())
     cells = child.cells
     return cells.tolist()[0] if isinstance(cells, ForkedSeries) else cells[0]

@@ -1,6 +1,6 @@
-"""What a metric of a user may be called, and what its labels: the rules that our own names keep too.
+"""Validates names, labels and buckets of application metrics; the metrics of this package follow the same rules.
 
-A name that breaks one is refused where it is written, at import, with what to write instead.
+An invalid definition raises when it is made, usually at import, with an error that contains a valid alternative.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from connectsoft_obs.vocabulary import (
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:[._][a-z0-9]+)*")
 _UNIT = re.compile(r"[!-~]{0,63}")
-_WORD = re.compile(r"[._]")
-_ENDINGS = frozenset({"bucket", "count", "created", "info", "sum", "total"})
+_SEPARATOR = re.compile(r"[._]")
+_RESERVED_SUFFIXES = frozenset({"bucket", "count", "created", "info", "sum", "total"})
 _UNIT_NAMES = frozenset(UNIT_WORDS.values()) - {""} | {"second", "millis", "ratio"}
-_PROMETHEUS = ("process_", "python_", "scrape_", "otel_")
+_RESERVED_PREFIXES = ("process_", "python_", "scrape_", "otel_")
 _RESERVED_LABELS = frozenset({"job", "instance", "le", "quantile"})
-_RESERVED_LABEL_STARTS = ("__", "exported_", "otel_scope_", "otel.scope.")
-_NAMESPACES = frozenset(
+_RESERVED_LABEL_PREFIXES = ("__", "exported_", "otel_scope_", "otel.scope.")
+_RESERVED_NAMESPACES = frozenset(
     [
         "aspnetcore",
         "azure",
@@ -64,91 +64,106 @@ _NAMESPACES = frozenset(
         "vcs",
     ]
 )
-"""First words of the metrics of OpenTelemetry's conventions, which nobody else may add to, and ours."""
+"""Namespaces of metrics in OpenTelemetry's semantic conventions, and of this package."""
 
 _FAMILIES = frozenset(metric.family for metric in METRICS)
 
 
 def check_name(name: str, unit: str, instrument: Instrument) -> None:
-    """Refuse a metric's name or unit.
+    """Validate the name and unit of a metric.
 
     Raises:
-        ConfigurationError: it breaks a rule.
+        ConfigurationError: the name or unit is invalid.
     """
-    given = f"{instrument.value}({name!r})"
+    definition = f"{instrument.value}({name!r})"
     if not _NAME.fullmatch(name) or len(name) > 200:
         raise ConfigurationError(
-            given, "a name is lower-case words between dots or underscores", "Write orders.placed."
+            definition, "a name consists of lower-case words separated by dots or underscores", "Write orders.placed."
         )
-    words = _WORD.split(name)
-    first, last = words[0], words[-1]
-    if name.partition(".")[0] in _NAMESPACES and "." in name:
+    words = _SEPARATOR.split(name)
+    last = words[-1]
+    namespace, dot, _ = name.partition(".")
+    if dot and namespace in _RESERVED_NAMESPACES:
         raise ConfigurationError(
-            given,
-            f"names that begin with {first!r} belong to OpenTelemetry's conventions or to this package",
-            f"Begin with a word of your own, such as shop.{name}.",
+            definition,
+            f"the namespace {namespace!r} is reserved for OpenTelemetry's conventions or this package",
+            f"Use a namespace of your own, such as shop.{name}.",
         )
-    if last in _ENDINGS:
-        raise ConfigurationError(given, f"Prometheus adds {last!r} itself", f"Leave the {last!r} away.")
-    ratio = instrument is Instrument.GAUGE and unit == "1" and last == "ratio"
-    if (word := next((word for word in words if word in _UNIT_NAMES), None)) and not ratio:
-        raise ConfigurationError(given, f"the unit {word!r} is in the name", 'Give it as unit="s" or the like.')
-    if instrument is Instrument.GAUGE and unit == "1" and not ratio:
+    if last in _RESERVED_SUFFIXES:
+        raise ConfigurationError(definition, f"Prometheus adds {last!r} itself", f"Remove {last!r} from the name.")
+    is_ratio = instrument is Instrument.GAUGE and unit == "1" and last == "ratio"
+    if (unit_name := next((word for word in words if word in _UNIT_NAMES), None)) and not is_ratio:
         raise ConfigurationError(
-            f"{given} with unit='1'",
-            "translators call such a gauge a ratio, each in its own way",
-            "Give the unit in braces, such as {item}, or end the name in .ratio.",
+            definition,
+            f"the unit {unit_name!r} is in the name",
+            'Remove it from the name and pass the unit, as unit="s".',
+        )
+    if instrument is Instrument.GAUGE and unit == "1" and not is_ratio:
+        raise ConfigurationError(
+            f"{definition} with unit='1'",
+            "converters to Prometheus append 'ratio' to the name in different ways",
+            "Write the unit in braces, such as {item}, or end the name with .ratio.",
         )
     if not _UNIT.fullmatch(unit):
-        raise ConfigurationError(f"{given} with unit={unit!r}", "that is no UCUM unit", "Write s, By, or {order}.")
+        raise ConfigurationError(
+            f"{definition} with unit={unit!r}", "it is not a UCUM unit", "Write s, By, or {order}."
+        )
     family = prometheus_name(name)
-    if family in _FAMILIES or family.startswith(_PROMETHEUS) or family == "up":
-        raise ConfigurationError(given, f"{family} on /metrics is taken", "Begin with a word of your own.")
+    if family in _FAMILIES or family.startswith(_RESERVED_PREFIXES) or family == "up":
+        raise ConfigurationError(
+            definition, f"the name {family} is already used on /metrics", "Use a namespace of your own."
+        )
 
 
 def check_labels(name: str, labels: Iterable[str]) -> tuple[str, ...]:
-    """Refuse labels whose values nobody can count, or that mean something else to Prometheus.
+    """Validate label names: reject reserved ones, and those of values without a limit (ids).
 
     Raises:
-        ConfigurationError: one breaks a rule.
+        ConfigurationError: a label is invalid.
     """
     if isinstance(labels, str):
-        raise ConfigurationError(f"{name} with labels={labels!r}", "that is text", f'Write labels=("{labels}",).')
-    given = tuple(labels)
-    for label in given:
-        where = f"{name} with the label {label!r}"
+        raise ConfigurationError(
+            f"{name} with labels={labels!r}", "labels must be a tuple of strings", f'Write labels=("{labels}",).'
+        )
+    label_names = tuple(labels)
+    for label in label_names:
+        definition = f"{name} with the label {label!r}"
         if not _NAME.fullmatch(label):
-            raise ConfigurationError(where, "a label is lower-case words between dots or underscores", "Write tier.")
-        if label in _RESERVED_LABELS or label.startswith(_RESERVED_LABEL_STARTS):
-            raise ConfigurationError(where, "Prometheus uses that label itself", "Choose another word.")
-        if label != TENANT_ID and _WORD.split(label)[-1] in ("id", "uuid", "guid"):
             raise ConfigurationError(
-                where,
-                "an id has as many values as there are things, and each becomes a series",
-                "Put it on spans and log lines with obs.bind(); exemplars lead from a metric to its traces.",
+                definition, "a label consists of lower-case words separated by dots or underscores", "Write tier."
+            )
+        if label in _RESERVED_LABELS or label.startswith(_RESERVED_LABEL_PREFIXES):
+            raise ConfigurationError(definition, "the label is reserved by Prometheus", "Use another name.")
+        if label != TENANT_ID and _SEPARATOR.split(label)[-1] in ("id", "uuid", "guid"):
+            raise ConfigurationError(
+                definition,
+                "the number of ids is unlimited, and each value becomes a series",
+                "Add it to spans and log records with obs.bind(); exemplars link metrics to traces.",
             )
         if label.startswith("connectsoft.") and label not in CLOSED_LABELS | UNBOUNDED_LABELS | {TENANT_ID}:
-            raise ConfigurationError(where, "labels that begin with connectsoft belong to this package", "Rename it.")
-    if len({prometheus_name(label) for label in given}) < len(given):
-        raise ConfigurationError(f"{name} with labels={given!r}", "two of them are one to Prometheus", "Rename one.")
-    return given
+            raise ConfigurationError(definition, "the prefix 'connectsoft.' is reserved for this package", "Rename it.")
+    if len({prometheus_name(label) for label in label_names}) < len(label_names):
+        raise ConfigurationError(
+            f"{name} with labels={label_names!r}", "two labels have the same name in Prometheus", "Rename one."
+        )
+    return label_names
 
 
 def check_buckets(name: str, buckets: Sequence[float]) -> tuple[float, ...]:
-    """Refuse bounds that are not finite numbers in order.
+    """Validate bucket bounds: finite numbers in ascending order.
 
     Raises:
-        ConfigurationError: they are not.
+        ConfigurationError: the bounds are invalid.
     """
     try:
         bounds = tuple(float(bound) for bound in buckets)
     except (TypeError, ValueError):
         bounds = ()
-    ordered = all(low < high for low, high in pairwise(bounds))
-    if not bounds or not ordered or not all(map(math.isfinite, bounds)):
+    is_ascending = all(lower < upper for lower, upper in pairwise(bounds))
+    if not bounds or not is_ascending or not all(map(math.isfinite, bounds)):
         raise ConfigurationError(
             f"{name} with buckets={buckets!r}",
-            "bounds are finite numbers, each above the one before",
-            "Write buckets=(0.1, 0.5, 1, 5); the infinite one comes by itself.",
+            "bounds must be finite numbers in ascending order",
+            "Write buckets=(0.1, 0.5, 1, 5); the +Inf bucket is added automatically.",
         )
     return bounds

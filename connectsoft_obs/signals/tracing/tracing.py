@@ -28,7 +28,7 @@ class Tracing:
     Args:
         settings: sampler and limits.
         attributes: gives the resource's attributes in the calling process.
-        ledger: told what fails.
+        internal_telemetry: counts and logs internal errors.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-// The bot on App Service: as any web service, and WebSockets, which are refused unless switched on.
+// The bot on App Service: like other web services, but with WebSockets, which are disabled by default.
 param name string = 'bot-gateway'
 param planId string
 param image string

@@ -1,4 +1,4 @@
-// The factory on Azure Container Apps. It differs from other workers by the time that a run may take: 60 s.
+// The factory on Azure Container Apps. It differs from other workers in the duration of a run: up to 60 s.
 param name string = 'factory-runs'
 param image string
 param environmentId string

@@ -151,7 +151,6 @@ PANELS_WITHOUT_DATA = {
     "Overdue by": "restock has no schedule",
     "Retries per hour": "no run is retried",
     "Failing checks": "the service has no health checks",
-    "Event loop lag": "the service does not measure it",
     "Alerts": "the burn rate alerts may not fire yet",
 }
 """Titles of rows and panels, and why they may have no data."""

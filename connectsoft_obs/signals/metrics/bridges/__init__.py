@@ -1,4 +1,4 @@
-"""Metrics that others made: with prometheus_client, and with OpenTelemetry's Meter API."""
+"""Bridges for metrics that are created with prometheus_client or with the OpenTelemetry Meter API."""
 
 from connectsoft_obs.signals.metrics.bridges.otel_api import DelegatingMeterProvider as DelegatingMeterProvider
 from connectsoft_obs.signals.metrics.bridges.otel_sdk import OtelMeterBridge as OtelMeterBridge

@@ -1,7 +1,7 @@
-"""OpenTelemetry's global meter provider, set once: it asks which Telemetry is current each time something is recorded.
+"""The global OpenTelemetry meter provider. Its instruments delegate to those of the current Telemetry when they record.
 
-So a counter that a library made at import follows `configure()`, `capture()` and a fork. Nothing of the SDK is imported
-before something is recorded or observed.
+Instruments that a library creates at import therefore work after `configure()`, within `capture()` and after a fork. The
+OpenTelemetry SDK is not imported before a value is recorded or observed.
 """
 
 from __future__ import annotations
@@ -14,79 +14,83 @@ from opentelemetry import metrics as api
 
 from connectsoft_obs.context.otel_private import Gauge
 
-Arguments = tuple[Any, ...]
-Make = Callable[[api.Meter], Any]
-Current = Callable[[], "ObservableSource | None"]
+MeterArguments = tuple[Any, ...]
+CreateInstrument = Callable[[api.Meter], Any]
+GetInstrumentSource = Callable[[], "InstrumentSource | None"]
 
 
-class ObservableSource:
-    """What the instruments of one Telemetry are made from; implemented by `Meters`. `era` changes with a fork."""
+class InstrumentSource:
+    """Creates the instruments of one Telemetry; implemented by `OtelMeterBridge`."""
 
-    era = 0
+    generation = 0
+    """Changes in a forked child; instruments of an earlier generation must not be used."""
 
-    def instrument(self, arguments: Arguments, make: Make) -> Any:
-        """The real instrument, or None where there can be none."""
+    def create_instrument(self, meter_arguments: MeterArguments, create: CreateInstrument) -> Any:
+        """Create an instrument, or return None if it cannot be created."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
-class Observable:
-    """An instrument with callbacks, and the meter it was asked of."""
+class ObservableInstrument:
+    """An instrument with callbacks and the arguments of its meter."""
 
-    arguments: Arguments
-    make: Make
-
-
-OBSERVABLES: list[Observable] = []
-"""Every instrument with callbacks that was asked for in this process; each Telemetry observes them all."""
+    meter_arguments: MeterArguments
+    create: CreateInstrument
 
 
-class _Recorded:
-    """An instrument that records into that of the current Telemetry."""
+OBSERVABLE_INSTRUMENTS: list[ObservableInstrument] = []
+"""All instruments with callbacks that were created in this process; each Telemetry observes them all."""
 
-    def __init__(self, current: Current, arguments: Arguments, make: Make) -> None:
-        self._current = current
-        self._arguments = arguments
-        self._make = make
-        self._known: tuple[ObservableSource | None, int, Any] = (None, 0, None)
 
-    def _real(self) -> Any:
-        source = self._current()
+class _DelegatingInstrument:
+    """An instrument that records into the corresponding instrument of the current Telemetry."""
+
+    def __init__(
+        self, get_source: GetInstrumentSource, meter_arguments: MeterArguments, create: CreateInstrument
+    ) -> None:
+        self._get_source = get_source
+        self._meter_arguments = meter_arguments
+        self._create = create
+        self._cache: tuple[InstrumentSource | None, int, Any] = (None, 0, None)
+
+    def _resolve(self) -> Any:
+        """The instrument of the current Telemetry, or None if there is none."""
+        source = self._get_source()
         if source is None:
             return None
-        known, era, real = self._known
-        if source is not known or source.era != era:
-            real = source.instrument(self._arguments, self._make)
-            self._known = (source, source.era, real)
-        return real
+        cached_source, generation, instrument = self._cache
+        if source is not cached_source or source.generation != generation:
+            instrument = source.create_instrument(self._meter_arguments, self._create)
+            self._cache = (source, source.generation, instrument)
+        return instrument
 
 
-class _Counter(_Recorded, api.Counter):
+class _Counter(_DelegatingInstrument, api.Counter):
     def add(self, amount: float, attributes: Any = None, context: Any = None) -> None:
-        """Add to it."""
-        if (real := self._real()) is not None:
-            real.add(amount, attributes, context)
+        """Add an amount to the counter."""
+        if (instrument := self._resolve()) is not None:
+            instrument.add(amount, attributes, context)
 
 
-class _UpDownCounter(_Recorded, api.UpDownCounter):
+class _UpDownCounter(_DelegatingInstrument, api.UpDownCounter):
     def add(self, amount: float, attributes: Any = None, context: Any = None) -> None:
-        """Add to it."""
-        if (real := self._real()) is not None:
-            real.add(amount, attributes, context)
+        """Add an amount to the counter."""
+        if (instrument := self._resolve()) is not None:
+            instrument.add(amount, attributes, context)
 
 
-class _Histogram(_Recorded, api.Histogram):
+class _Histogram(_DelegatingInstrument, api.Histogram):
     def record(self, amount: float, attributes: Any = None, context: Any = None) -> None:
         """Record a measurement."""
-        if (real := self._real()) is not None:
-            real.record(amount, attributes, context)
+        if (instrument := self._resolve()) is not None:
+            instrument.record(amount, attributes, context)
 
 
-class _Gauge(_Recorded, Gauge):
+class _Gauge(_DelegatingInstrument, Gauge):
     def set(self, amount: float, attributes: Any = None, context: Any = None) -> None:
-        """Set it."""
-        if (real := self._real()) is not None:
-            real.set(amount, attributes, context)
+        """Set the value of the gauge."""
+        if (instrument := self._resolve()) is not None:
+            instrument.set(amount, attributes, context)
 
 
 class _ObservableCounter(api.ObservableCounter):
@@ -105,21 +109,23 @@ class _ObservableGauge(api.ObservableGauge):
 
 
 class DelegatingMeter(api.Meter):
-    """A meter whose instruments belong to whatever Telemetry is current."""
+    """A meter whose instruments delegate to those of the current Telemetry."""
 
-    def __init__(self, current: Current, arguments: Arguments) -> None:
-        super().__init__(arguments[0], arguments[1], arguments[2])
-        self._current = current
-        self._arguments = arguments
+    def __init__(self, get_source: GetInstrumentSource, meter_arguments: MeterArguments) -> None:
+        super().__init__(meter_arguments[0], meter_arguments[1], meter_arguments[2])
+        self._get_source = get_source
+        self._meter_arguments = meter_arguments
 
     def create_counter(self, name: str, unit: str = "", description: str = "") -> api.Counter:
-        """A counter."""
-        return _Counter(self._current, self._arguments, lambda meter: meter.create_counter(name, unit, description))
+        """Create a counter."""
+        return _Counter(
+            self._get_source, self._meter_arguments, lambda meter: meter.create_counter(name, unit, description)
+        )
 
     def create_up_down_counter(self, name: str, unit: str = "", description: str = "") -> api.UpDownCounter:
-        """A counter that can go down."""
+        """Create an up-down counter."""
         return _UpDownCounter(
-            self._current, self._arguments, lambda meter: meter.create_up_down_counter(name, unit, description)
+            self._get_source, self._meter_arguments, lambda meter: meter.create_up_down_counter(name, unit, description)
         )
 
     def create_histogram(
@@ -130,51 +136,57 @@ class DelegatingMeter(api.Meter):
         *,
         explicit_bucket_boundaries_advisory: Sequence[float] | None = None,
     ) -> api.Histogram:
-        """A distribution."""
+        """Create a histogram."""
 
-        def make(meter: api.Meter) -> api.Histogram:
+        def create(meter: api.Meter) -> api.Histogram:
             advisory = explicit_bucket_boundaries_advisory
             return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=advisory)
 
-        return _Histogram(self._current, self._arguments, make)
+        return _Histogram(self._get_source, self._meter_arguments, create)
 
     def create_gauge(self, name: str, unit: str = "", description: str = "") -> Gauge:
-        """A value that is set."""
-        return _Gauge(self._current, self._arguments, lambda meter: meter.create_gauge(name, unit, description))
+        """Create a synchronous gauge."""
+        return _Gauge(
+            self._get_source, self._meter_arguments, lambda meter: meter.create_gauge(name, unit, description)
+        )
 
     def create_observable_counter(
         self, name: str, callbacks: Any = None, unit: str = "", description: str = ""
     ) -> api.ObservableCounter:
-        """A counter that is asked for its value."""
-        self._observe(lambda meter: meter.create_observable_counter(name, callbacks, unit, description))
+        """Create a counter whose value is returned by callbacks."""
+        self._add_observable(lambda meter: meter.create_observable_counter(name, callbacks, unit, description))
         return _ObservableCounter()
 
     def create_observable_up_down_counter(
         self, name: str, callbacks: Any = None, unit: str = "", description: str = ""
     ) -> api.ObservableUpDownCounter:
-        """A counter that can go down and is asked for its value."""
-        self._observe(lambda meter: meter.create_observable_up_down_counter(name, callbacks, unit, description))
+        """Create an up-down counter whose value is returned by callbacks."""
+        self._add_observable(lambda meter: meter.create_observable_up_down_counter(name, callbacks, unit, description))
         return _ObservableUpDownCounter()
 
     def create_observable_gauge(
         self, name: str, callbacks: Any = None, unit: str = "", description: str = ""
     ) -> api.ObservableGauge:
-        """A value that is asked for."""
-        self._observe(lambda meter: meter.create_observable_gauge(name, callbacks, unit, description))
+        """Create a gauge whose value is returned by callbacks."""
+        self._add_observable(lambda meter: meter.create_observable_gauge(name, callbacks, unit, description))
         return _ObservableGauge()
 
-    def _observe(self, make: Make) -> None:
-        OBSERVABLES.append(Observable(self._arguments, make))
+    def _add_observable(self, create: CreateInstrument) -> None:
+        OBSERVABLE_INSTRUMENTS.append(ObservableInstrument(self._meter_arguments, create))
 
 
 class DelegatingMeterProvider(api.MeterProvider):
-    """What `metrics.get_meter_provider()` returns."""
+    """The provider that `metrics.get_meter_provider()` returns; its meters delegate to the current Telemetry.
 
-    def __init__(self, current: Current) -> None:
-        self._current = current
+    Args:
+        get_source: returns the instrument source of the current Telemetry, or None.
+    """
+
+    def __init__(self, get_source: GetInstrumentSource) -> None:
+        self._get_source = get_source
 
     def get_meter(
         self, name: str, version: str | None = None, schema_url: str | None = None, attributes: Any = None
     ) -> api.Meter:
-        """A meter that resolves the Telemetry when its instruments record."""
-        return DelegatingMeter(self._current, (name, version, schema_url, attributes))
+        """A meter whose instruments resolve the Telemetry when they record."""
+        return DelegatingMeter(self._get_source, (name, version, schema_url, attributes))

@@ -1,7 +1,8 @@
-"""The instruments that libraries make with OpenTelemetry's Meter API, for one Telemetry.
+"""Instruments that libraries create with the OpenTelemetry Meter API, for one Telemetry.
 
-The SDK counts them, its own encoder writes them for OTLP, and the page of this worker shows them. One that is named as
-one of ours (FastAPI has a meter of its own, and so have instrumentations for ASGI) goes nowhere: `twins.py`.
+The OpenTelemetry SDK aggregates them, its encoder writes them for OTLP, and /metrics of this worker shows them. An
+instrument that has the name of one of this package is left out, see `name_conflicts.py`: FastAPI and the ASGI
+instrumentations measure requests themselves.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.process.fork_safety import import_guard
-from connectsoft_obs.signals.metrics.bridges.name_conflicts import NameConflicts, Names, of_metric
-from connectsoft_obs.signals.metrics.bridges.otel_api import OBSERVABLES, Arguments, Make, ObservableSource
-from connectsoft_obs.signals.metrics.cardinality_limit import clean
-from connectsoft_obs.signals.metrics.exemplars import write
+from connectsoft_obs.signals.metrics.bridges.name_conflicts import MetricNames, NameConflicts, metric_names
+from connectsoft_obs.signals.metrics.bridges.otel_api import (
+    OBSERVABLE_INSTRUMENTS,
+    CreateInstrument,
+    InstrumentSource,
+    MeterArguments,
+)
+from connectsoft_obs.signals.metrics.cardinality_limit import sanitize_label_value
+from connectsoft_obs.signals.metrics.exemplars import write_exemplar
 from connectsoft_obs.signals.metrics.families import Snapshot
 from connectsoft_obs.signals.metrics.series import HistogramData
 from connectsoft_obs.signals.metrics.storage import EXEMPLAR_BYTES
@@ -28,55 +34,56 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 
 
-class OtelMeterBridge(ObservableSource):
-    """Makes instruments and reads them. Thread-safe; imports the SDK when the first one is made.
+class OtelMeterBridge(InstrumentSource):
+    """Creates and reads SDK instruments. Thread-safe; imports the SDK when the first instrument is created.
 
     Args:
-        attributes: gives the resource's attributes in the calling process.
-        failed: told of an instrument that cannot be made.
-        ledger: where metrics are counted that are left out because of their names.
+        get_attributes: returns the resource attributes of the calling process.
+        on_error: called with the error if an instrument cannot be created.
+        internal_telemetry: counts metrics that are left out because their names are in use.
     """
 
     def __init__(
         self,
-        attributes: Callable[[], Mapping[str, Any]],
-        failed: Callable[[Exception], None],
+        get_attributes: Callable[[], Mapping[str, Any]],
+        on_error: Callable[[Exception], None],
         internal_telemetry: InternalTelemetry,
     ) -> None:
-        self.twins: NameConflicts = NameConflicts(internal_telemetry)
-        self._attributes = attributes
-        self._failed = failed
+        self.name_conflicts: NameConflicts = NameConflicts(internal_telemetry)
+        self._get_attributes = get_attributes
+        self._on_error = on_error
         self._lock = threading.Lock()
-        self._made: tuple[MeterProvider, InMemoryMetricReader] | None = None
-        self._observed = 0
+        self._sdk: tuple[MeterProvider, InMemoryMetricReader] | None = None
+        self._observed_count = 0
 
-    def instrument(self, arguments: Arguments, make: Make) -> Any:
-        """The real instrument, or None where it cannot be made."""
+    def create_instrument(self, meter_arguments: MeterArguments, create: CreateInstrument) -> Any:
+        """Create an SDK instrument, or return None if it cannot be created."""
         try:
-            return make(self._provider()[0].get_meter(*arguments))
-        except Exception as error:  # noqa: BLE001  a name that the SDK refuses must not stop who records
-            self._failed(error)
+            return create(self._get_sdk()[0].get_meter(*meter_arguments))
+        except Exception as error:  # noqa: BLE001  an invalid name must not raise in the code that records
+            self._on_error(error)
             return None
 
-    def used(self) -> bool:
-        """Whether there is anything to read."""
-        return self._made is not None or bool(OBSERVABLES)
+    def has_instruments(self) -> bool:
+        """Whether there are instruments to read."""
+        return self._sdk is not None or bool(OBSERVABLE_INSTRUMENTS)
 
-    def collect(self, taken: Collection[str] = ()) -> MetricsData | None:
-        """What the instruments hold now, without those whose names are taken; None for nothing."""
-        if not self.used():
+    def collect(self, used_names: Collection[str] = ()) -> MetricsData | None:
+        """Current values of the instruments, without those whose names are in use; None if there are no values."""
+        if not self.has_instruments():
             return None
-        reader = self._provider()[1]
+        reader = self._get_sdk()[1]
         with self._lock:
-            waiting, self._observed = OBSERVABLES[self._observed :], len(OBSERVABLES)
-        for observable in waiting:
-            self.instrument(observable.arguments, observable.make)
+            new_instruments = OBSERVABLE_INSTRUMENTS[self._observed_count :]
+            self._observed_count += len(new_instruments)
+        for observable in new_instruments:
+            self.create_instrument(observable.meter_arguments, observable.create)
         data: MetricsData | None = reader.get_metrics_data()
-        return None if data is None else self._free(data, taken)
+        return None if data is None else self._filter_conflicts(data, used_names)
 
-    def otlp_requests(self, taken: Collection[str] = ()) -> list[bytes]:
-        """One OTLP request with what they hold, or none."""
-        data = self.collect(taken)
+    def otlp_requests(self, used_names: Collection[str] = ()) -> list[bytes]:
+        """Current values as one OTLP request; an empty list if there are none."""
+        data = self.collect(used_names)
         if data is None or not data.resource_metrics:
             return []
         with import_guard():
@@ -84,115 +91,122 @@ class OtelMeterBridge(ObservableSource):
 
         return [encode_metrics(data).SerializeToString()]
 
-    def snapshots(self, taken: Collection[str] = ()) -> list[Snapshot]:
-        """What they hold, as our own families."""
-        data = self.collect(taken)
-        return [] if data is None else _snapshots(data)
+    def snapshots(self, used_names: Collection[str] = ()) -> list[Snapshot]:
+        """Current values as snapshots of families."""
+        data = self.collect(used_names)
+        return [] if data is None else _to_snapshots(data)
 
     def after_fork_in_child(self) -> None:
-        """In a forked child: instruments that begin at zero."""
-        self.era += 1
+        """Reset all instruments in a forked child."""
+        self.generation += 1
         self._lock = threading.Lock()
-        self._made = None
-        self._observed = 0
+        self._sdk = None
+        self._observed_count = 0
 
-    def _free(self, data: MetricsData, taken: Collection[str]) -> MetricsData:
-        """Without the metrics whose names are taken, and without scopes that have no other."""
-        kept = []
+    def _filter_conflicts(self, data: MetricsData, used_names: Collection[str]) -> MetricsData:
+        """Remove metrics whose names are in use, and scopes and resources that become empty."""
+        resources = []
         for resource in data.resource_metrics:
             scopes = [
-                dataclasses.replace(scope, metrics=others)
+                dataclasses.replace(scope, metrics=metrics)
                 for scope in resource.scope_metrics
-                if (others := self.twins.without_conflicts(scope.metrics, taken, _names, scope.scope.name))
+                if (
+                    metrics := self.name_conflicts.filter_conflicts(
+                        scope.metrics, used_names, _metric_names, scope.scope.name
+                    )
+                )
             ]
             if scopes:
-                kept.append(dataclasses.replace(resource, scope_metrics=scopes))
-        return dataclasses.replace(data, resource_metrics=kept)
+                resources.append(dataclasses.replace(resource, scope_metrics=scopes))
+        return dataclasses.replace(data, resource_metrics=resources)
 
-    def _provider(self) -> tuple[MeterProvider, InMemoryMetricReader]:
-        made = self._made
-        if made is None:
+    def _get_sdk(self) -> tuple[MeterProvider, InMemoryMetricReader]:
+        sdk = self._sdk
+        if sdk is None:
             with import_guard():
                 from opentelemetry.sdk.metrics import MeterProvider
                 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
                 from opentelemetry.sdk.resources import Resource
 
             with self._lock:
-                if self._made is None:
+                if self._sdk is None:
                     reader = InMemoryMetricReader()
-                    resource = Resource(dict(self._attributes()), SCHEMA_URL)
-                    self._made = (MeterProvider([reader], resource, shutdown_on_exit=False), reader)
-                made = self._made
-        return made
+                    resource = Resource(dict(self._get_attributes()), SCHEMA_URL)
+                    self._sdk = (MeterProvider([reader], resource, shutdown_on_exit=False), reader)
+                sdk = self._sdk
+        return sdk
 
 
-def warn_of_instruments(internal_telemetry: InternalTelemetry) -> None:
-    """Say once that instruments of the Meter API do not add up over workers on /metrics."""
+def warn_meter_api_not_aggregated(internal_telemetry: InternalTelemetry) -> None:
+    """Warn once that /metrics does not aggregate instruments of the Meter API over workers."""
     internal_telemetry.warn_once(
         ("metrics.meter_api", ""),
-        "instruments of OpenTelemetry's Meter API are on /metrics of the worker that answers; over OTLP they add up",
-        {"instead": "use obs.counter, obs.gauge, obs.histogram where /metrics has to show the sum"},
+        "/metrics shows OpenTelemetry Meter API instruments of one worker only; OTLP exports those of all workers",
+        {"instead": "use obs.counter, obs.gauge or obs.histogram for metrics that /metrics must sum over workers"},
     )
 
 
-def _snapshots(data: MetricsData) -> list[Snapshot]:
-    """Families by their Prometheus name; of instruments of two scopes with one name the first decides what it is."""
-    found: dict[str, tuple[Any, list[Any]]] = {}
+def _to_snapshots(data: MetricsData) -> list[Snapshot]:
+    """Snapshots by metric name; if several scopes use a name, the first scope determines the definition."""
+    points_by_name: dict[str, tuple[Any, list[Any]]] = {}
     for resource in data.resource_metrics:
         for scope in resource.scope_metrics:
             for metric in scope.metrics:
-                first, points = found.setdefault(metric.name.lower(), (metric, []))
+                first, points = points_by_name.setdefault(metric.name.lower(), (metric, []))
                 if type(first.data) is type(metric.data):
                     points += metric.data.data_points
-    made = [_snapshot(metric, points) for metric, points in found.values()]
-    return [snapshot for snapshot in made if snapshot is not None]
+    snapshots = [_to_snapshot(metric, points) for metric, points in points_by_name.values()]
+    return [snapshot for snapshot in snapshots if snapshot is not None]
 
 
-def _snapshot(metric: Any, points: list[Any]) -> Snapshot | None:
-    instrument = _instrument(metric.data)
+def _to_snapshot(otel_metric: Any, points: list[Any]) -> Snapshot | None:
+    instrument = _get_instrument(otel_metric.data)
     if instrument is None or not points:
         return None
     labels = tuple(sorted({str(key) for point in points for key in point.attributes or ()}))
     bounds = tuple(points[0].explicit_bounds) if instrument is Instrument.HISTOGRAM else ()
-    made = Metric(metric.name, instrument, metric.unit or "", metric.description or metric.name, labels, bounds)
+    help_ = otel_metric.description or otel_metric.name
+    metric = Metric(otel_metric.name, instrument, otel_metric.unit or "", help_, labels, bounds)
     series: dict[tuple[str, ...], Any] = {}
     for point in points:
         attributes = point.attributes or {}
-        values = tuple(clean(_text(attributes[label])) if label in attributes else "" for label in labels)
+        values = tuple(
+            sanitize_label_value(_to_text(attributes[label])) if label in attributes else "" for label in labels
+        )
         if instrument is not Instrument.HISTOGRAM:
             series[values] = float(point.value)
         elif tuple(point.explicit_bounds) == bounds:
             cells = [float(point.sum), *map(float, point.bucket_counts)]
-            series[values] = HistogramData(cells, _marks(point.exemplars, bounds))
-    return Snapshot(made, series)
+            series[values] = HistogramData(cells, _encode_exemplars(point.exemplars, bounds))
+    return Snapshot(metric, series)
 
 
-def _names(metric: Any) -> Names:
-    instrument = _instrument(metric.data) or Instrument.HISTOGRAM
-    return of_metric(Metric(metric.name, instrument, metric.unit or "", ""))
+def _metric_names(otel_metric: Any) -> MetricNames:
+    instrument = _get_instrument(otel_metric.data) or Instrument.HISTOGRAM
+    return metric_names(Metric(otel_metric.name, instrument, otel_metric.unit or "", ""))
 
 
-def _instrument(data: Any) -> Instrument | None:
+def _get_instrument(data: Any) -> Instrument | None:
     kind = type(data).__name__
     if kind == "Sum":
         return Instrument.COUNTER if data.is_monotonic else Instrument.UPDOWN
     return {"Gauge": Instrument.GAUGE, "Histogram": Instrument.HISTOGRAM}.get(kind)
 
 
-def _text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else str(value)
 
 
-def _marks(exemplars: Iterable[Any], bounds: tuple[float, ...]) -> bytes:
-    marks = bytearray(EXEMPLAR_BYTES * (len(bounds) + 1))
-    for found in exemplars:
-        if found.trace_id and found.span_id:
-            when, place = found.time_unix_nano, bisect_left(bounds, found.value) * EXEMPLAR_BYTES
+def _encode_exemplars(exemplars: Iterable[Any], bounds: tuple[float, ...]) -> bytes:
+    encoded = bytearray(EXEMPLAR_BYTES * (len(bounds) + 1))
+    for exemplar in exemplars:
+        if exemplar.trace_id and exemplar.span_id:
+            timestamp, offset = exemplar.time_unix_nano, bisect_left(bounds, exemplar.value) * EXEMPLAR_BYTES
             try:
-                ids = found.trace_id.to_bytes(16, "big") + found.span_id.to_bytes(8, "big")
+                ids = exemplar.trace_id.to_bytes(16, "big") + exemplar.span_id.to_bytes(8, "big")
             except OverflowError:
                 continue
-            write(marks, place, when, float(found.value), ids, when)
-    return bytes(marks)
+            write_exemplar(encoded, offset, timestamp, float(exemplar.value), ids, timestamp)
+    return bytes(encoded)

@@ -1,7 +1,7 @@
-"""Metrics that applications and libraries registered with prometheus_client itself, on its default registry.
+"""Metrics that applications and libraries register in the default registry of prometheus_client.
 
-Their store was chosen when prometheus_client was imported. With PROMETHEUS_MULTIPROC_DIR set they add up over workers;
-without it each worker has its own.
+prometheus_client selects its value storage at import. With PROMETHEUS_MULTIPROC_DIR its metrics are aggregated over
+workers; without it each worker has separate values.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.process.fork_safety import import_guard
-from connectsoft_obs.signals.metrics.cardinality_limit import clean
+from connectsoft_obs.signals.metrics.cardinality_limit import sanitize_label_value
 from connectsoft_obs.signals.metrics.families import Snapshot
 from connectsoft_obs.signals.metrics.series import HistogramData
 from connectsoft_obs.vocabulary import PER_PROCESS, UNIT_WORDS, Instrument, Metric
@@ -21,8 +21,8 @@ from connectsoft_obs.vocabulary import PER_PROCESS, UNIT_WORDS, Instrument, Metr
 if TYPE_CHECKING:
     from prometheus_client import Metric as ClientMetric
 
-SCOPE = "prometheus_client"
-"""Who made them, as OTLP has it."""
+SCOPE_NAME = "prometheus_client"
+"""Name of the instrumentation scope in OTLP."""
 
 _UNITS = {word: unit for unit, word in UNIT_WORDS.items() if word}
 _INSTRUMENTS = {
@@ -35,77 +35,81 @@ _INSTRUMENTS = {
     "info": Instrument.UPDOWN,
     "stateset": Instrument.UPDOWN,
 }
-_PLAIN = frozenset({"python_info"})
+_BUILT_IN_FAMILIES = frozenset({"python_info"})
 
 
-def families(failed: Callable[[Exception], None], *, page: bool = False, shared: bool = False) -> list[ClientMetric]:
-    """What the default registry holds.
+def collect_families(
+    on_error: Callable[[Exception], None], *, aggregate: bool = False, exclude_per_process: bool = False
+) -> list[ClientMetric]:
+    """Collect the families of the default registry.
 
     Args:
-        failed: told of a collector that raised; what came before it is given back.
-        page: added up over the workers where prometheus_client does that; otherwise what this process counted.
-        shared: leave out what says something of this process alone.
+        on_error: called with the error of a collector that raised; families collected before it are returned.
+        aggregate: aggregate over workers if prometheus_client is in multiprocess mode; otherwise return the values of
+            this process.
+        exclude_per_process: leave out families that describe this process only.
     """
     with import_guard():
         from prometheus_client import REGISTRY
 
-    found = {family.name: family for family in _collected(REGISTRY, failed)}
-    if shared:
-        found = {name: family for name, family in found.items() if not name.startswith(PER_PROCESS)}
-    if page and multiprocess():
+    families = {family.name: family for family in _collect(REGISTRY, on_error)}
+    if exclude_per_process:
+        families = {name: family for name, family in families.items() if not name.startswith(PER_PROCESS)}
+    if aggregate and is_multiprocess():
         from prometheus_client.multiprocess import MultiProcessCollector
 
         collector = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
-        found |= {family.name: family for family in _collected(collector, failed)}
-    return list(found.values())
+        families |= {family.name: family for family in _collect(collector, on_error)}
+    return list(families.values())
 
 
-def multiprocess() -> bool:
-    """Whether prometheus_client adds its metrics up over workers; decided when it was imported."""
+def is_multiprocess() -> bool:
+    """Whether prometheus_client is in multiprocess mode, which it selects at import."""
     values: Any = sys.modules.get("prometheus_client.values")
     return bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR")) and getattr(values, "ValueClass", None) is not getattr(
         values, "MutexValue", None
     )
 
 
-def own_names() -> list[str]:
-    """The families of the application and its libraries, without those of prometheus_client itself."""
+def application_family_names() -> list[str]:
+    """Names of the families of the application and its libraries, without those of prometheus_client itself."""
     if "prometheus_client" not in sys.modules:
         return []
-    found = families(lambda _: None)
     return sorted(
-        family.name for family in found if not family.name.startswith(PER_PROCESS) and family.name not in _PLAIN
+        family.name
+        for family in collect_families(lambda _: None)
+        if not family.name.startswith(PER_PROCESS) and family.name not in _BUILT_IN_FAMILIES
     )
 
 
-def warn_of_plain_families(internal_telemetry: InternalTelemetry) -> None:
-    """Say once that metrics made with prometheus_client itself do not add up over workers, where there are any."""
-    if (names := own_names()) and not multiprocess():
+def warn_client_families_not_aggregated(internal_telemetry: InternalTelemetry) -> None:
+    """Warn once if there are prometheus_client metrics that are not aggregated over workers."""
+    if (names := application_family_names()) and not is_multiprocess():
         internal_telemetry.warn_once(
             ("metrics.prometheus_client", ""),
-            "metrics made with prometheus_client itself are those of the worker that answers",
+            "/metrics shows prometheus_client metrics of one worker only",
             {
                 "metrics": ", ".join(names[:10]),
-                "instead": "use obs.counter, obs.gauge, obs.histogram, or set PROMETHEUS_MULTIPROC_DIR to an empty "
+                "instead": "use obs.counter, obs.gauge or obs.histogram, or set PROMETHEUS_MULTIPROC_DIR to an empty "
                 "directory before the service starts",
             },
         )
 
 
-def snapshots(found: Iterable[ClientMetric]) -> list[Snapshot]:
-    """The same as our own families, under the names they have."""
-    made = (_snapshot(family) for family in found)
-    return [snapshot for snapshot in made if snapshot is not None]
+def snapshots(families: Iterable[ClientMetric]) -> list[Snapshot]:
+    """Convert families to snapshots; names do not change."""
+    converted = (_to_snapshot(family) for family in families)
+    return [snapshot for snapshot in converted if snapshot is not None]
 
 
-def _collected(registry: Any, failed: Callable[[Exception], None]) -> Iterator[ClientMetric]:
+def _collect(collector: Any, on_error: Callable[[Exception], None]) -> Iterator[ClientMetric]:
     try:
-        yield from registry.collect()
-    except Exception as error:  # noqa: BLE001  somebody's collector
-        failed(error)
+        yield from collector.collect()
+    except Exception as error:  # noqa: BLE001  collectors are application code
+        on_error(error)
 
 
-def _snapshot(family: ClientMetric) -> Snapshot | None:
+def _to_snapshot(family: ClientMetric) -> Snapshot | None:
     instrument = _INSTRUMENTS.get(family.type)
     if instrument is None:
         return None
@@ -113,45 +117,47 @@ def _snapshot(family: ClientMetric) -> Snapshot | None:
     keys = dict.fromkeys(key for sample in family.samples for key in sample.labels)
     labels = tuple(key for key in keys if key not in ("le", "quantile"))
     unit = _UNITS.get(family.unit, "")
-    read = _distributions if instrument is Instrument.HISTOGRAM else _numbers
-    bounds, series = read(family, labels)
+    read_series = _read_histograms if instrument is Instrument.HISTOGRAM else _read_numbers
+    bounds, series = read_series(family, labels)
     metric = Metric(name, instrument, unit, family.documentation, labels, bounds)
     return Snapshot(metric, series, family.type) if series else None
 
 
-def _numbers(family: ClientMetric, labels: tuple[str, ...]) -> tuple[tuple[float, ...], dict[tuple[str, ...], Any]]:
+def _read_numbers(
+    family: ClientMetric, labels: tuple[str, ...]
+) -> tuple[tuple[float, ...], dict[tuple[str, ...], Any]]:
     return (), {
-        _values(sample.labels, labels): float(sample.value)
+        _label_values(sample.labels, labels): float(sample.value)
         for sample in family.samples
         if not sample.name.endswith(("_created", "_gcount", "_gsum"))
     }
 
 
-def _distributions(
+def _read_histograms(
     family: ClientMetric, labels: tuple[str, ...]
 ) -> tuple[tuple[float, ...], dict[tuple[str, ...], Any]]:
-    """Histograms with their buckets, summaries as histograms with none."""
-    running: dict[tuple[str, ...], dict[float, float]] = {}
+    """Bounds and series of a histogram; a summary becomes a histogram without bounds."""
+    cumulative_counts: dict[tuple[str, ...], dict[float, float]] = {}
     sums: dict[tuple[str, ...], float] = {}
     for sample in family.samples:
-        values = _values(sample.labels, labels)
+        values = _label_values(sample.labels, labels)
         if sample.name.endswith("_bucket"):
-            running.setdefault(values, {})[float(sample.labels["le"])] = sample.value
+            cumulative_counts.setdefault(values, {})[float(sample.labels["le"])] = sample.value
         elif sample.name.endswith("_count") and family.type == "summary":
-            running.setdefault(values, {})[float("inf")] = sample.value
+            cumulative_counts.setdefault(values, {})[float("inf")] = sample.value
         elif sample.name.endswith("_sum"):
             sums[values] = sample.value
-    bounds = tuple(sorted({edge for edges in running.values() for edge in edges if edge != float("inf")}))
+    bounds = tuple(sorted({bound for counts in cumulative_counts.values() for bound in counts} - {float("inf")}))
     series = {}
-    for values, edges in running.items():
-        before, cells = 0.0, [sums.get(values, 0.0)]
-        for edge in (*bounds, float("inf")):
-            upto = edges.get(edge, before)
-            cells.append(upto - before)
-            before = upto
+    for values, counts in cumulative_counts.items():
+        previous, cells = 0.0, [sums.get(values, 0.0)]
+        for bound in (*bounds, float("inf")):
+            cumulative = counts.get(bound, previous)
+            cells.append(cumulative - previous)
+            previous = cumulative
         series[values] = HistogramData(cells)
     return bounds, series
 
 
-def _values(given: dict[str, str], labels: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(clean(given.get(label, "")) for label in labels)
+def _label_values(sample_labels: dict[str, str], labels: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sanitize_label_value(sample_labels.get(label, "")) for label in labels)

@@ -1,5 +1,5 @@
-"""One set of numbers for all workers of a service, in files that each of them writes alone and any of them reads."""
+"""Shared metric values of the workers of one service: each worker writes its own file, and any worker reads them all."""
 
-from connectsoft_obs.signals.metrics.multiprocess.directory import candidate_dirs as candidate_dirs
-from connectsoft_obs.signals.metrics.multiprocess.directory import find_or_create as find_or_create
+from connectsoft_obs.signals.metrics.multiprocess.directory import candidate_directories as candidate_directories
+from connectsoft_obs.signals.metrics.multiprocess.directory import find_or_create_directory as find_or_create_directory
 from connectsoft_obs.signals.metrics.multiprocess.worker_group import WorkerGroup as WorkerGroup

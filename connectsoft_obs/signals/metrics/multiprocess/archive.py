@@ -1,9 +1,10 @@
-"""The archive: one file with what all workers counted that have ended, so that neither files nor scrapes pile up.
+"""The archive: one file with the metric values of all ended workers, which bounds the number of files and scrape time.
 
-Folding is safe at every step. A new archive is written beside the old one, with the names of the files it now
-contains, and takes its place in one step; only then are those files removed. Whoever is killed before that step has
-changed nothing; after it, the names in the archive keep its files from being counted twice until the next folding
-removes them. The archive keeps the cap of each family, as one worker does.
+Compaction can be interrupted at any step. A new archive is written next to the old one, together with the names of the
+files that it contains, and replaces the old one atomically; only then are those files removed. A process that is
+killed before the replacement has changed nothing. After the replacement, the names in the archive prevent files that
+still exist from being counted twice, until the next compaction removes them. The archive applies the same cardinality
+limit to each family as a worker does.
 """
 
 from __future__ import annotations
@@ -24,166 +25,185 @@ from connectsoft_obs.process.identity import read_proc_stat
 from connectsoft_obs.signals.metrics.aggregation import Labels, WorkerTotals
 from connectsoft_obs.signals.metrics.cardinality_limit import CardinalityLimiter
 from connectsoft_obs.signals.metrics.multiprocess import file_format
-from connectsoft_obs.signals.metrics.multiprocess.directory import CELLS
+from connectsoft_obs.signals.metrics.multiprocess.directory import WORKER_FILE_SUFFIX
 from connectsoft_obs.signals.metrics.multiprocess.reader import Pause, WorkerFileReader
-from connectsoft_obs.signals.metrics.multiprocess.writer import key_of
+from connectsoft_obs.signals.metrics.multiprocess.writer import encode_labels
 from connectsoft_obs.signals.metrics.series import HistogramData
 from connectsoft_obs.vocabulary import Metric
 
-ARCHIVE = "archive"
-_LOCK = "archive.lock"
-_ABANDONED = 60.0
-_NAMES = 500
+ARCHIVE_NAME = "archive"
+_LOCK_NAME = "archive.lock"
+_TEMPORARY_FILE_SECONDS = 60.0
+_NAMES_PER_RECORD = 500
 
 
 def compact(
-    directory: Path, supervisor: int, limit: int, pause: Pause, failed: Callable[[Exception], None]
+    directory: Path,
+    supervisor_pid: int,
+    cardinality_limit: int,
+    pause: Pause,
+    on_error: Callable[[Exception], None],
 ) -> list[int]:
-    """Take the files of ended workers into the archive; the pids of those that were.
+    """Merge the files of ended workers into the archive and return the pids of those workers.
 
-    None where somebody else is at it already.
+    Returns an empty list if no worker has ended or another process is compacting.
 
     Args:
-        directory: where workers meet.
-        supervisor: pid of the process that started them.
-        limit: series a family may have.
+        directory: the directory of the worker group.
+        supervisor_pid: pid of the process that started the workers.
+        cardinality_limit: maximum number of series per family.
         pause: called between series.
-        failed: told of a file that cannot be read; it is given up.
+        on_error: called with the error for a file that cannot be read; the file is removed.
 
     Raises:
-        OSError: the archive cannot be written; nothing is lost, and the next folding tries again.
+        OSError: the archive cannot be written; no data is lost, and the next compaction tries again.
     """
-    if not ended(directory, supervisor):
+    if not ended_worker_files(directory, supervisor_pid):
         return []
     try:
-        lock = FileLock(directory / _LOCK)
+        lock = FileLock(directory / _LOCK_NAME)
     except BlockingIOError:
         return []
     try:
-        return _fold(directory, supervisor, limit, pause, failed)
+        return _compact_locked(directory, supervisor_pid, cardinality_limit, pause, on_error)
     finally:
         lock.release()
 
 
-def files(directory: Path) -> list[Path]:
+def worker_files(directory: Path) -> list[Path]:
     """The files of all workers."""
     with suppress(FileNotFoundError):
-        return [path for path in directory.iterdir() if path.suffix == CELLS and not path.name.startswith(".")]
+        return [
+            path for path in directory.iterdir() if path.suffix == WORKER_FILE_SUFFIX and not path.name.startswith(".")
+        ]
     return []
 
 
-def ended(directory: Path, supervisor: int) -> list[Path]:
-    """The files of workers that have ended, and whose CPU time their parent has been given (`processes.py`)."""
-    found = {path: is_locked(path) for path in files(directory)}
-    family = {supervisor, *map(pid_of, found)}
-    living = {pid_of(path) for path, alive in found.items() if alive}
+def ended_worker_files(directory: Path, supervisor_pid: int) -> list[Path]:
+    """The files of ended workers whose CPU time is included in that of their parent (see `process_metrics`)."""
+    is_alive_by_path = {path: is_locked(path) for path in worker_files(directory)}
+    parent_pids = {supervisor_pid, *map(worker_pid, is_alive_by_path)}
+    alive_pids = {worker_pid(path) for path, is_alive in is_alive_by_path.items() if is_alive}
     return sorted(
         path
-        for path, alive in found.items()
-        if not alive and (pid_of(path) in living or not _is_zombie(pid_of(path), family))
+        for path, is_alive in is_alive_by_path.items()
+        if not is_alive and (worker_pid(path) in alive_pids or not _is_unreaped(worker_pid(path), parent_pids))
     )
 
 
-def pid_of(path: Path) -> int:
-    """Whose file it is; 0 for nobody's."""
+def worker_pid(path: Path) -> int:
+    """The pid of the worker that wrote a file; 0 if the file name contains none."""
     pid = path.name.partition("-")[0]
     return int(pid) if pid.isdecimal() else 0
 
 
-def _is_zombie(pid: int, family: Collection[int]) -> bool:
-    """Whether a process that counts no more is there still, on its way out or waiting to be taken note of."""
+def _is_unreaped(pid: int, parent_pids: Collection[int]) -> bool:
+    """Whether a process whose file is unlocked still exists: it is exiting, or its parent has not waited for it."""
     try:
-        return int(read_proc_stat(pid)[1]) in family
+        return int(read_proc_stat(pid)[1]) in parent_pids
     except (OSError, ValueError):
         return False
 
 
-def _fold(directory: Path, supervisor: int, limit: int, pause: Pause, failed: Callable[[Exception], None]) -> list[int]:
-    before = WorkerFileReader(directory / ARCHIVE)
-    totals = WorkerTotals(_Cap(limit).admit)
-    _add(before, totals, pause, failed)
-    dead = ended(directory, supervisor)
-    new = [path for path in dead if path.name not in before.folded]
-    for path in new:
-        _add(WorkerFileReader(path), totals, pause, failed)
-    if new:
-        _write(directory, totals, [path.name for path in dead])
-    for path in dead:
+def _compact_locked(
+    directory: Path,
+    supervisor_pid: int,
+    cardinality_limit: int,
+    pause: Pause,
+    on_error: Callable[[Exception], None],
+) -> list[int]:
+    archive_reader = WorkerFileReader(directory / ARCHIVE_NAME)
+    totals = WorkerTotals(_FamilyLimiters(cardinality_limit).admit)
+    _add_file(archive_reader, totals, pause, on_error)
+    ended_files = ended_worker_files(directory, supervisor_pid)
+    new_files = [path for path in ended_files if path.name not in archive_reader.archived_files]
+    for path in new_files:
+        _add_file(WorkerFileReader(path), totals, pause, on_error)
+    if new_files:
+        _write_archive(directory, totals, [path.name for path in ended_files])
+    for path in ended_files:
         with suppress(FileNotFoundError):
             path.unlink()
-    _sweep(directory)
-    return [pid_of(path) for path in new]
+    _remove_temporary_files(directory)
+    return [worker_pid(path) for path in new_files]
 
 
-def _add(peer: WorkerFileReader, totals: WorkerTotals, pause: Pause, failed: Callable[[Exception], None]) -> None:
+def _add_file(
+    reader: WorkerFileReader, totals: WorkerTotals, pause: Pause, on_error: Callable[[Exception], None]
+) -> None:
     try:
-        peer.add_to(totals, pause, living=False)
+        reader.add_to(totals, pause, is_alive=False)
     except FileNotFoundError:
         return
-    except Exception as error:  # noqa: BLE001  whatever is wrong with one file must not keep the others
-        failed(error)
+    except Exception as error:  # noqa: BLE001  an unreadable file must not prevent reading the others
+        on_error(error)
 
 
-def _write(directory: Path, totals: WorkerTotals, folded: list[str]) -> None:
-    """Write the archive and put it in the old one's place."""
-    image = _Image()
-    for start in range(0, len(folded), _NAMES):
-        image.add(file_format.FOLDED, 0, "\0".join(folded[start : start + _NAMES]).encode())
-    for number, snapshot in enumerate(totals.snapshots()):
-        image.add(file_format.DEFINITION, number, orjson.dumps(dataclasses.asdict(snapshot.metric)))
+def _write_archive(directory: Path, totals: WorkerTotals, archived_files: list[str]) -> None:
+    """Write a new archive and replace the old one."""
+    records = _RecordBuffer()
+    for start in range(0, len(archived_files), _NAMES_PER_RECORD):
+        names = archived_files[start : start + _NAMES_PER_RECORD]
+        records.append(file_format.ARCHIVED_FILES, 0, "\0".join(names).encode())
+    for family, snapshot in enumerate(totals.snapshots()):
+        records.append(file_format.DEFINITION, family, orjson.dumps(dataclasses.asdict(snapshot.metric)))
         for labels, content in snapshot.series.items():
             cells = content.cells if isinstance(content, HistogramData) else (content,)
-            image.add(file_format.SERIES, number, key_of(labels), struct.pack(f"={len(cells)}d", *cells))
-            if isinstance(content, HistogramData) and content.marks:
-                image.add(file_format.MARKS, number, key_of(labels), content.marks)
-    fresh = directory / f".{ARCHIVE}.{os.getpid()}"
+            records.append(file_format.SERIES, family, encode_labels(labels), struct.pack(f"={len(cells)}d", *cells))
+            if isinstance(content, HistogramData) and content.encoded_exemplars:
+                records.append(file_format.EXEMPLARS, family, encode_labels(labels), content.encoded_exemplars)
+    temporary = directory / f".{ARCHIVE_NAME}.{os.getpid()}"
     try:
-        fresh.write_bytes(image.content)
-        fresh.replace(directory / ARCHIVE)
+        temporary.write_bytes(records.content)
+        temporary.replace(directory / ARCHIVE_NAME)
     except OSError:
         with suppress(OSError):
-            fresh.unlink()
+            temporary.unlink()
         raise
 
 
-def _sweep(directory: Path) -> None:
-    """Remove what a process left that was killed while it made a file."""
+def _remove_temporary_files(directory: Path) -> None:
+    """Remove the temporary files of processes that were killed while they created a file."""
     for path in directory.iterdir():
         with suppress(OSError):
-            if path.name.startswith(".") and time.time() - path.stat().st_mtime > _ABANDONED and not is_locked(path):
+            if (
+                path.name.startswith(".")
+                and time.time() - path.stat().st_mtime > _TEMPORARY_FILE_SECONDS
+                and not is_locked(path)
+            ):
                 path.unlink()
 
 
-class _Cap:
-    """Caps the families of the archive."""
+class _FamilyLimiters:
+    """The cardinality limiters of the families in the archive."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._firewalls: dict[str, CardinalityLimiter] = {}
+    def __init__(self, cardinality_limit: int) -> None:
+        self._cardinality_limit = cardinality_limit
+        self._limiters: dict[str, CardinalityLimiter] = {}
 
     def admit(self, metric: Metric, series: Mapping[Labels, Any], labels: Labels) -> Labels:
-        """The labels under which a series is kept."""
-        firewall = self._firewalls.get(metric.name)
-        if firewall is None:
-            firewall = self._firewalls[metric.name] = CardinalityLimiter(metric, self._limit)
-        return firewall.admit(labels, series)[0]
+        """The labels under which a new series is stored."""
+        limiter = self._limiters.get(metric.name)
+        if limiter is None:
+            limiter = self._limiters[metric.name] = CardinalityLimiter(metric, self._cardinality_limit)
+        return limiter.admit(labels, series)[0]
 
 
-class _Image:
-    """The content of a file, as `records` has it."""
+class _RecordBuffer:
+    """The content of a file in the format of `file_format`, built in memory."""
 
     def __init__(self) -> None:
-        self.content = bytearray(file_format.FIRST)
+        self.content = bytearray(file_format.FIRST_SEGMENT_SIZE)
         self._offset = 0
 
-    def add(self, kind: int, family: int, key: bytes, cells: bytes = b"") -> None:
-        """Add a record."""
-        count = len(cells) // 8
-        size = file_format.size(key, count)
+    def append(self, kind: int, family: int, key: bytes, cells: bytes = b"") -> None:
+        """Append a record."""
+        cell_count = len(cells) // 8
+        size = file_format.record_size(key, cell_count)
         if self._offset + size > len(self.content):
             self._offset = len(self.content)
-            self.content.extend(bytes(len(self.content)))  # the next segment is as long as all before it
+            self.content.extend(bytes(len(self.content)))  # each segment is as long as all segments before it
         with memoryview(self.content) as view:
-            place = file_format.write(view, self._offset, kind, family, key, count)
-        self.content[place : place + len(cells)] = cells
+            cells_offset = file_format.write_record(view, self._offset, kind, family, key, cell_count)
+        self.content[cells_offset : cells_offset + len(cells)] = cells
         self._offset += size

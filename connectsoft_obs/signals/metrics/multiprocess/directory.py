@@ -1,9 +1,9 @@
-"""Where the workers of one start of one service meet: a directory of their own, found by each of them alone.
+"""The directory that the workers of one start of a service share; each worker determines it on its own.
 
-Its name is made of the service and of the supervisor's pid, start time, pid namespace and boot, so that two services
-started from one shell, two starts of one service and two containers that share memory never mix. It lies in memory
-(/dev/shm) rather than on a disk where there is both: writing to a mapped page of a disk file can wait for the disk,
-and requests write there.
+Its name is derived from the service and from the supervisor's pid, start time, pid namespace and boot, so that two
+services started from one shell, two starts of one service and two containers that share memory never mix. A directory
+in memory (/dev/shm) is preferred to one on a disk: a write to a mapped page of a file on a disk can block on I/O, and
+requests perform such writes.
 """
 
 from __future__ import annotations
@@ -23,38 +23,47 @@ from connectsoft_obs.process.file_lock import is_locked
 from connectsoft_obs.process.identity import boot_id, process_start_time
 from connectsoft_obs.process.private_dir import private_dir
 
-CELLS = ".cells"
-"""Ending of the files that workers write to."""
+WORKER_FILE_SUFFIX = ".cells"
+"""Suffix of the files that workers write."""
 
-_WHO = "supervisor.json"
-_FORGOTTEN = 86400.0
+_SUPERVISOR_FILE = "supervisor.json"
+_EXPIRY_SECONDS = 86400.0
 
 
-def candidate_dirs() -> list[Path]:
-    """Where directories may be, best first: memory, then the place for temporary files."""
-    found = [Path("/dev/shm")] if Path("/dev/shm").is_dir() else []  # noqa: S108  a folder of our own in it, 0700
+def candidate_directories() -> list[Path]:
+    """Parent directories to try, in order of preference: shared memory, then the directory for temporary files."""
+    shared_memory = Path("/dev/shm")  # noqa: S108  a private directory with mode 0700 is created in it
+    candidates = [shared_memory] if shared_memory.is_dir() else []
     with suppress(OSError):
-        found.append(Path(tempfile.gettempdir()))
-    return found
+        candidates.append(Path(tempfile.gettempdir()))
+    return candidates
 
 
-def find_or_create(service: str, supervisor: int, candidates: Sequence[Path]) -> Path | None:
-    """The directory of this start, made if need be; None where none of the places can be written to.
+def find_or_create_directory(service: str, supervisor_pid: int, candidates: Sequence[Path]) -> Path | None:
+    """The directory of this start of the service, created if it does not exist.
 
-    Directories of starts that have ended are removed on the way.
+    Also removes the directories of starts that have ended.
+
+    Args:
+        service: name of the service.
+        supervisor_pid: pid of the process that started the workers.
+        candidates: parent directories, in order of preference.
+
+    Returns:
+        The directory, or None if no candidate is writable or the supervisor does not exist.
     """
-    since = process_start_time(supervisor)
-    if since is None:
+    start_time = process_start_time(supervisor_pid)
+    if start_time is None:
         return None
-    who = {"service": service, "pid": supervisor, "born": since, "machine": boot_id()}
-    digest = hashlib.sha256(json.dumps(who, sort_keys=True).encode()).hexdigest()[:16]
-    name = f"{re.sub(r'[^A-Za-z0-9-]+', '-', service)[:40].strip('-')}-{supervisor}-{digest}"
-    # Every worker must come to the same answer, so an existing directory wins over a better place.
+    identity = {"service": service, "pid": supervisor_pid, "start_time": start_time, "boot_id": boot_id()}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    name = f"{re.sub(r'[^A-Za-z0-9-]+', '-', service)[:40].strip('-')}-{supervisor_pid}-{digest}"
+    # All workers must select the same directory, so an existing one is preferred to a better candidate.
     roots = [root for root in map(_usable_private_dir, candidates) if root is not None]
     roots.sort(key=lambda root: not (root / name).is_dir())
     for root in roots:
         with suppress(OSError):
-            _make(root / name, who)
+            _create(root / name, identity)
             _remove_ended(root, name)
             return root / name
     return None
@@ -71,39 +80,39 @@ def _usable_private_dir(parent: Path) -> Path | None:
     return directory if os.access(directory, os.W_OK | os.X_OK) else None
 
 
-def _make(directory: Path, who: dict[str, object]) -> None:
+def _create(directory: Path, identity: dict[str, object]) -> None:
     directory.mkdir(0o700, exist_ok=True)
-    description = directory / _WHO
-    if not description.exists():
-        fresh = directory / f"{_WHO}.{os.getpid()}"
-        fresh.write_text(json.dumps(who))
-        fresh.replace(description)
+    supervisor_file = directory / _SUPERVISOR_FILE
+    if not supervisor_file.exists():
+        temporary = directory / f"{_SUPERVISOR_FILE}.{os.getpid()}"
+        temporary.write_text(json.dumps(identity))
+        temporary.replace(supervisor_file)
 
 
 def _remove_ended(root: Path, current: str) -> None:
     for directory in root.iterdir():
-        if directory.name != current and _ended(directory):
+        if directory.name != current and _has_ended(directory):
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def _ended(directory: Path) -> bool:
-    """Whether no process will come here again: no worker is left, and its supervisor is gone.
+def _has_ended(directory: Path) -> bool:
+    """Whether no process will use the directory again: all its workers and its supervisor have ended.
 
-    A supervisor in another pid namespace cannot be asked for; its directory is left alone for a day.
+    Whether a supervisor in another pid namespace exists cannot be determined; its directory expires after a day.
     """
     try:
-        if any(is_locked(path) for path in directory.glob(f"*{CELLS}")):
+        if any(is_locked(path) for path in directory.glob(f"*{WORKER_FILE_SUFFIX}")):
             return False
         age = time.time() - directory.stat().st_mtime
-        who = json.loads((directory / _WHO).read_text())
-        if who["machine"] != boot_id():
-            return age > _FORGOTTEN
-        return bool(process_start_time(int(who["pid"])) != who["born"])
+        identity = json.loads((directory / _SUPERVISOR_FILE).read_text())
+        if identity["boot_id"] != boot_id():
+            return age > _EXPIRY_SECONDS
+        return bool(process_start_time(int(identity["pid"])) != identity["start_time"])
     except (OSError, ValueError, KeyError, TypeError):
-        return _old(directory)
+        return _is_expired(directory)
 
 
-def _old(directory: Path) -> bool:
+def _is_expired(directory: Path) -> bool:
     with suppress(OSError):
-        return time.time() - directory.stat().st_mtime > _FORGOTTEN
+        return time.time() - directory.stat().st_mtime > _EXPIRY_SECONDS
     return False

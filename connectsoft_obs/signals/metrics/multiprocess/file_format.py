@@ -1,9 +1,10 @@
-"""The form of a file of cells: records one after the other, each whole or not there.
+"""The format of a worker file: consecutive records, each of which exists completely or not at all.
 
-A record is a head (CRC-32 of what follows up to the cells, length of the key, kind, number of 8-byte cells), the key
-padded to 8 bytes, and the cells. The head is written last, so that a record whose writer was killed does not exist; the
-checksum covers the processors that show another process the head before the key. A head of zeros is the end of a
-segment. Segments double the file: 64 KiB, 64 KiB, 128 KiB, and so on; no record crosses from one to the next.
+A record is a header (CRC-32 of everything from the key length to the end of the key, length of the key, kind and
+family, number of 8-byte cells), the key padded to a multiple of 8 bytes, and the cells. The header is written last, so
+that a record whose writer was killed does not exist. The checksum covers processors that make the header visible to
+another process before the key. A header of zeros ends a segment. Segments double the file size: 64 KiB, 64 KiB,
+128 KiB, and so on; no record crosses a segment boundary.
 """
 
 from __future__ import annotations
@@ -13,83 +14,90 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from zlib import crc32
 
-FIRST = 64 * 1024
-LARGEST = 32 * 1024
-"""Bytes of one record at most; half of the smallest segment."""
+FIRST_SEGMENT_SIZE = 64 * 1024
+MAX_RECORD_SIZE = 32 * 1024
+"""Maximum size of a record in bytes; half of the smallest segment."""
 
-DEFINITION, SERIES, MARKS, FOLDED = 1, 2, 3, 4
-"""Kinds: a metric's definition as JSON, the cells of a series, its exemplars, and the names of files in an archive."""
+DEFINITION, SERIES, EXEMPLARS, ARCHIVED_FILES = 1, 2, 3, 4
+"""Record kinds: a metric definition as JSON, the cells of a series, its exemplars, and the file names in an archive."""
 
-_HEAD = struct.Struct("=IIII")
-_COVERED = struct.Struct("=III")
-_NOTHING = bytes(_HEAD.size)
+_HEADER = struct.Struct("=IIII")
+_HEADER_WITHOUT_CRC = struct.Struct("=III")
+_EMPTY_HEADER = bytes(_HEADER.size)
 
 
 class FileRecord(NamedTuple):
-    """One record: its kind, the number of its family in this file, its key, and where its cells are, in bytes."""
+    """One record: kind, number of its family in this file, key, and offset and number of its cells.
+
+    The offset is in bytes from the start of the file.
+    """
 
     kind: int
     family: int
     key: bytes
-    place: int
-    cells: int
+    cells_offset: int
+    cell_count: int
 
 
-def size(key: bytes, cells: int) -> int:
-    """Bytes of a record."""
-    return _HEAD.size + _padded(len(key)) + 8 * cells
+def record_size(key: bytes, cell_count: int) -> int:
+    """Size of a record in bytes."""
+    return _HEADER.size + _padded_size(len(key)) + 8 * cell_count
 
 
-def write(buffer: memoryview, offset: int, kind: int, family: int, key: bytes, cells: int) -> int:
-    """Write a record into zeros; gives back where its cells are."""
-    start = offset + _HEAD.size
+def write_record(buffer: memoryview, offset: int, kind: int, family: int, key: bytes, cell_count: int) -> int:
+    """Write a record into a zeroed buffer and return the offset of its cells."""
+    start = offset + _HEADER.size
     buffer[start : start + len(key)] = key
-    covered = _COVERED.pack(len(key), kind | family << 8, cells)
-    _HEAD.pack_into(buffer, offset, crc32(key, crc32(covered)), len(key), kind | family << 8, cells)
-    return start + _padded(len(key))
+    fields = (len(key), kind | family << 8, cell_count)
+    _HEADER.pack_into(buffer, offset, crc32(key, crc32(_HEADER_WITHOUT_CRC.pack(*fields))), *fields)
+    return start + _padded_size(len(key))
 
 
-def segment(number: int) -> tuple[int, int]:
-    """Offset and length of a segment."""
-    return (0, FIRST) if number == 0 else (FIRST << number - 1, FIRST << number - 1)
+def segment_range(number: int) -> tuple[int, int]:
+    """Offset and length of a segment in bytes."""
+    if number == 0:
+        return 0, FIRST_SEGMENT_SIZE
+    return FIRST_SEGMENT_SIZE << number - 1, FIRST_SEGMENT_SIZE << number - 1
 
 
-def scan(data: memoryview, position: int) -> Iterator[tuple[FileRecord, int]]:
-    """The whole records from a position on, each with the position after it.
+def scan_records(data: memoryview, position: int) -> Iterator[tuple[FileRecord, int]]:
+    """Yield the complete records from a position on, each with the position of the next record.
 
-    `position` is where the last scan of the same file ended, or 0. Stops where the writer has got to.
+    `position` is where the previous scan of the same file ended, or 0. The scan ends at the first incomplete record.
     """
     end = _end_of_segment(position)
     while position < len(data):
-        if position + _HEAD.size > end or data[position : position + _HEAD.size] == _NOTHING:
+        if position + _HEADER.size > end or data[position : position + _HEADER.size] == _EMPTY_HEADER:
             position, end = end, _end_of_segment(end)
-            if position >= len(data) or data[position : position + _HEAD.size] == _NOTHING:
+            if position >= len(data) or data[position : position + _HEADER.size] == _EMPTY_HEADER:
                 return
-        record = _record(data, position)
+        record = _read_record(data, position)
         if record is None:
             return
-        position = record.place + 8 * record.cells
+        position = record.cells_offset + 8 * record.cell_count
         yield record, position
 
 
-def _record(data: memoryview, position: int) -> FileRecord | None:
-    crc, length, kind, cells = _HEAD.unpack_from(data, position)
-    start = position + _HEAD.size
-    place = start + _padded(length)
-    if place + 8 * cells > len(data):
+def _read_record(data: memoryview, position: int) -> FileRecord | None:
+    """The record at a position, or None if it is incomplete or its checksum is wrong."""
+    crc, *fields = _HEADER.unpack_from(data, position)
+    key_length, kind_and_family, cell_count = fields
+    start = position + _HEADER.size
+    cells_offset = start + _padded_size(key_length)
+    if cells_offset + 8 * cell_count > len(data):
         return None
-    key = data[start : start + length].tobytes()
-    if crc32(key, crc32(_COVERED.pack(length, kind, cells))) != crc:
+    key = data[start : start + key_length].tobytes()
+    if crc32(key, crc32(_HEADER_WITHOUT_CRC.pack(*fields))) != crc:
         return None
-    return FileRecord(kind & 0xFF, kind >> 8, key, place, cells)
+    return FileRecord(kind_and_family & 0xFF, kind_and_family >> 8, key, cells_offset, cell_count)
 
 
 def _end_of_segment(position: int) -> int:
-    end = FIRST
+    end = FIRST_SEGMENT_SIZE
     while end <= position:
         end *= 2
     return end
 
 
-def _padded(length: int) -> int:
+def _padded_size(length: int) -> int:
     return (length + 7) & ~7

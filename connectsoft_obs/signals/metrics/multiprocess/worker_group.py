@@ -1,4 +1,4 @@
-"""The workers of one service, as one of them sees them: its own file, those of the others, and the archive."""
+"""The workers of one service as seen by one of them: its own file, the files of the other workers, and the archive."""
 
 from __future__ import annotations
 
@@ -12,106 +12,122 @@ from connectsoft_obs.signals.metrics.multiprocess import archive
 from connectsoft_obs.signals.metrics.multiprocess.reader import Pause, WorkerFileReader
 from connectsoft_obs.signals.metrics.multiprocess.writer import WorkerFile
 
-_ATTEMPTS = 20
-_HEAP = 8
+_MAX_READ_ATTEMPTS = 20
+_COMPACTION_THRESHOLD = 8
 
 
 class WorkerGroup:
-    """One worker among others. Thread-safe, except that one thread at a time may read.
+    """One worker in a group of workers. Thread-safe, except that only one thread at a time may call `collect_all`.
 
     Args:
-        directory: where they meet.
-        supervisor: pid of the process that started them.
-        limit: series a family may have in the archive.
-        failed: told of each error; none is raised later.
+        directory: the directory that the workers share.
+        supervisor_pid: pid of the process that started the workers.
+        cardinality_limit: maximum number of series per family in the archive.
+        on_error: called with each error after construction; no other method than `collect_all` raises.
 
     Raises:
-        OSError: nothing can be written there.
+        OSError: the directory is not writable.
     """
 
-    def __init__(self, directory: Path, supervisor: int, limit: int, failed: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        supervisor_pid: int,
+        cardinality_limit: int,
+        on_error: Callable[[Exception], None],
+    ) -> None:
         self.directory = directory
-        self.supervisor = supervisor
-        self.store: WorkerFile = WorkerFile(directory, failed)
-        self._limit = limit
-        self._failed = failed
-        self._peers: dict[str, WorkerFileReader] = {}
+        self.supervisor_pid = supervisor_pid
+        self.worker_file: WorkerFile = WorkerFile(directory, on_error)
+        self._cardinality_limit = cardinality_limit
+        self._on_error = on_error
+        self._readers: dict[str, WorkerFileReader] = {}
         self._archive: tuple[tuple[int, int] | None, WorkerFileReader] = (
             None,
-            WorkerFileReader(directory / archive.ARCHIVE),
+            WorkerFileReader(directory / archive.ARCHIVE_NAME),
         )
-        if len(archive.files(directory)) > _HEAP:  # workers come and go, and nobody scrapes
-            self._fold(lambda: None)
+        # Without scrapes, the files of ended workers would accumulate.
+        if len(archive.worker_files(directory)) > _COMPACTION_THRESHOLD:
+            self._compact(lambda: None)
 
-    def join(self) -> WorkerGroup:
-        """The same for a process forked from this one."""
-        return WorkerGroup(self.directory, self.supervisor, self._limit, self._failed)
+    def join_forked_child(self) -> WorkerGroup:
+        """The group as seen by a process forked from this worker."""
+        return WorkerGroup(self.directory, self.supervisor_pid, self._cardinality_limit, self._on_error)
 
-    def collect_all(self, own: Callable[[], WorkerTotals], pause: Pause, exemplars: bool = True) -> WorkerTotals:
-        """What all workers hold together, those that have ended included; `own` begins with what this one holds.
+    def collect_all(
+        self, collect_own: Callable[[], WorkerTotals], pause: Pause, with_exemplars: bool = True
+    ) -> WorkerTotals:
+        """The totals of all workers, including ended ones.
+
+        Args:
+            collect_own: returns the totals of this worker, to which those of the other workers are added.
+            pause: called between series.
+            with_exemplars: whether to read exemplars.
 
         Raises:
-            TimeoutError: the archive changed all the time. No numbers are better than numbers with some missing, which
-                look as if counters had been reset.
+            TimeoutError: the archive changed during each attempt. Totals without some of the workers are not returned
+                because they look like a counter reset.
         """
-        self._fold(pause)
-        for _ in range(_ATTEMPTS):
-            totals, before = own(), self._archive_identity()
+        self._compact(pause)
+        for _ in range(_MAX_READ_ATTEMPTS):
+            totals, archive_id = collect_own(), self._archive_identity()
             with suppress(FileNotFoundError):
-                self._add_others(totals, before, pause, exemplars)
-                # A file that vanished before it was listed is in an archive newer than the one that was read.
-                if self._archive_identity() == before:
+                self._add_others(totals, archive_id, pause, with_exemplars)
+                # A file that was removed before the directory was listed is part of a newer archive.
+                if self._archive_identity() == archive_id:
                     return totals
-        raise TimeoutError("workers end faster than their numbers can be added up")
+        raise TimeoutError("the metrics of the workers cannot be collected: workers end faster than files are read")
 
     def pids(self) -> list[int]:
-        """This worker, the other living ones, and those whose end their supervisor has not noticed yet."""
-        return [archive.pid_of(path) for path in archive.files(self.directory)]
+        """Pids of this worker, of other running workers, and of ended workers that are not in the archive."""
+        return [archive.worker_pid(path) for path in archive.worker_files(self.directory)]
 
-    def removed(self) -> bool:
-        """Whether somebody removed this worker's file, as systemd does with those in /dev/shm of users that log out."""
-        return not (self.directory / self.store.name).exists()
+    def is_file_removed(self) -> bool:
+        """Whether the file of this worker was removed, as systemd does in /dev/shm when the user logs out."""
+        return not (self.directory / self.worker_file.name).exists()
 
     def leave(self) -> None:
-        """Count here no more: what this worker has counted stays, what it measures now goes."""
-        self.store.close()
+        """Stop sharing metrics: counters of this worker remain in its file, gauges of running workers do not."""
+        self.worker_file.close()
 
     def _add_others(
-        self, totals: WorkerTotals, identity: tuple[int, int] | None, pause: Pause, exemplars: bool
+        self, totals: WorkerTotals, archive_id: tuple[int, int] | None, pause: Pause, with_exemplars: bool
     ) -> None:
-        if self._archive[0] != identity:
-            self._archive = (identity, WorkerFileReader(self.directory / archive.ARCHIVE))
-        kept = self._archive[1]
-        if identity is not None:
-            kept.add_to(totals, pause, living=False, exemplars=exemplars)
-        others = [path for path in archive.files(self.directory) if path.name != self.store.name]
-        self._peers = {path.name: self._peers.get(path.name) or WorkerFileReader(path) for path in others}
-        for name, peer in self._peers.items():
-            if name not in kept.folded:
-                self._add(peer, totals, pause, exemplars)
+        if self._archive[0] != archive_id:
+            self._archive = (archive_id, WorkerFileReader(self.directory / archive.ARCHIVE_NAME))
+        archive_reader = self._archive[1]
+        if archive_id is not None:
+            archive_reader.add_to(totals, pause, is_alive=False, with_exemplars=with_exemplars)
+        others = [path for path in archive.worker_files(self.directory) if path.name != self.worker_file.name]
+        self._readers = {path.name: self._readers.get(path.name) or WorkerFileReader(path) for path in others}
+        for name, reader in self._readers.items():
+            if name not in archive_reader.archived_files:
+                self._add_file(reader, totals, pause, with_exemplars)
 
-    def _add(self, peer: WorkerFileReader, totals: WorkerTotals, pause: Pause, exemplars: bool) -> None:
+    def _add_file(self, reader: WorkerFileReader, totals: WorkerTotals, pause: Pause, with_exemplars: bool) -> None:
         try:
-            peer.add_to(totals, pause, exemplars=exemplars)
+            reader.add_to(totals, pause, with_exemplars=with_exemplars)
         except FileNotFoundError:
             raise
-        except Exception as error:  # noqa: BLE001  one file that cannot be read must not keep the others
-            self._failed(error)
+        except Exception as error:  # noqa: BLE001  an unreadable file must not prevent reading the others
+            self._on_error(error)
 
     def _archive_identity(self) -> tuple[int, int] | None:
         with suppress(FileNotFoundError):
-            found = (self.directory / archive.ARCHIVE).stat()
-            return found.st_ino, found.st_mtime_ns
+            status = (self.directory / archive.ARCHIVE_NAME).stat()
+            return status.st_ino, status.st_mtime_ns
         return None
 
-    def _fold(self, pause: Pause) -> None:
+    def _compact(self, pause: Pause) -> None:
         try:
-            folded = archive.compact(self.directory, self.supervisor, self._limit, pause, self._failed)
-        except OSError as error:  # no room for a new archive: the files stay, and are read one by one
-            self._failed(error)
+            archived_pids = archive.compact(
+                self.directory, self.supervisor_pid, self._cardinality_limit, pause, self._on_error
+            )
+        except OSError as error:  # no space for a new archive: the files remain and are read one by one
+            self._on_error(error)
             return
-        if folded and os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        if archived_pids and os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             from prometheus_client.multiprocess import mark_process_dead
 
-            for pid in folded:
+            for pid in archived_pids:
                 mark_process_dead(pid)  # type: ignore[no-untyped-call]

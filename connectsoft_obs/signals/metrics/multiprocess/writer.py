@@ -1,7 +1,7 @@
-"""The file of one worker: cells that it alone writes, in memory it shares with whoever reads the file.
+"""The file of one worker: cells that only this worker writes, in memory shared with the processes that read the file.
 
-Space is reserved before it is mapped, so that a full disk refuses a new series instead of killing the process (a write
-to a mapped page that cannot be stored is a SIGBUS).
+Space is allocated before it is mapped, so that a full disk causes an error for a new series instead of killing the
+process: a write to a mapped page without disk space raises SIGBUS.
 """
 
 from __future__ import annotations
@@ -19,118 +19,120 @@ import orjson
 
 from connectsoft_obs.process.file_lock import FileLock
 from connectsoft_obs.signals.metrics.multiprocess import file_format
-from connectsoft_obs.signals.metrics.multiprocess.directory import CELLS
-from connectsoft_obs.signals.metrics.storage import EXEMPLAR_BYTES, Cells, ExemplarSlots, Memory
+from connectsoft_obs.signals.metrics.multiprocess.directory import WORKER_FILE_SUFFIX
+from connectsoft_obs.signals.metrics.storage import EXEMPLAR_BYTES, Cells, ExemplarSlots, MemoryStorage
 from connectsoft_obs.vocabulary import Metric
 
 
 class WorkerFile:
-    """A store in a file of a directory where workers meet. Thread-safe.
+    """Metric storage in a file in the shared directory of the workers. Thread-safe.
 
-    It is locked for as long as the process lives, which is how others know that it does. What finds no room in it goes
-    to the memory of this process, and `failed` is told why.
+    The file is locked while the process is alive; other workers test the lock. A series for which the file has no space
+    is stored in the memory of this process, and `on_error` is called.
 
     Args:
-        directory: where.
-        failed: told of each error.
+        directory: the directory that the workers share.
+        on_error: called with each error after construction.
 
     Raises:
-        OSError: the file cannot be made.
+        OSError: the file cannot be created.
     """
 
-    def __init__(self, directory: Path, failed: Callable[[OSError], None]) -> None:
-        self.name: str = f"{os.getpid()}-{secrets.token_hex(4)}{CELLS}"
-        self._failed = failed
-        self._lock = threading.RLock()  # a signal handler may record while its thread is in here
+    def __init__(self, directory: Path, on_error: Callable[[OSError], None]) -> None:
+        self.name: str = f"{os.getpid()}-{secrets.token_hex(4)}{WORKER_FILE_SUFFIX}"
+        self._on_error = on_error
+        self._lock = threading.RLock()  # reentrant because a signal handler may record while its thread holds the lock
         self._families: dict[str, int] = {}
         self._segment = -1
-        self._offset = self._end = self._start = 0
+        self._offset = self._segment_end = self._segment_start = 0
         self._buffer = memoryview(b"")
-        fresh = directory / f".{self.name}"
-        # Locked before it gets its name: nobody sees it unlocked and takes its writer for dead.
-        self._held = FileLock(fresh)
+        temporary = directory / f".{self.name}"
+        # Locked before it is renamed: no other worker sees the file without a lock and takes its writer for dead.
+        self._file_lock = FileLock(temporary)
         try:
-            # The lock has a descriptor of its own; mmap copies the one it gets, and copies share their lock.
-            self._descriptor = os.open(fresh, os.O_RDWR | os.O_CLOEXEC)
-            self._grow()
-            fresh.rename(directory / self.name)
+            # The lock has a separate descriptor; mmap duplicates the one it gets, and duplicates share a lock.
+            self._descriptor = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)
+            self._add_segment()
+            temporary.rename(directory / self.name)
         except OSError:
-            self._held.release()
+            self._file_lock.release()
             with suppress(OSError):
-                fresh.unlink()
+                temporary.unlink()
             raise
 
-    def cells(self, metric: Metric, labels: tuple[str, ...], size: int) -> Cells:
-        """Cells for one series."""
-        found = self._record(file_format.SERIES, metric, labels, size)
-        return Memory().cells(metric, labels, size) if found is None else found.cast("d")
+    def allocate_cells(self, metric: Metric, labels: tuple[str, ...], size: int) -> Cells:
+        """Allocate the cells of one series."""
+        buffer = self._allocate(file_format.SERIES, metric, labels, size)
+        return MemoryStorage().allocate_cells(metric, labels, size) if buffer is None else buffer.cast("d")
 
-    def marks(self, metric: Metric, labels: tuple[str, ...], buckets: int) -> ExemplarSlots:
-        """Room for the exemplars of one series."""
-        found = self._record(file_format.MARKS, metric, labels, EXEMPLAR_BYTES // 8 * buckets)
-        return Memory().marks(metric, labels, buckets) if found is None else found
+    def allocate_exemplars(self, metric: Metric, labels: tuple[str, ...], buckets: int) -> ExemplarSlots:
+        """Allocate the exemplar slots of one series."""
+        buffer = self._allocate(file_format.EXEMPLARS, metric, labels, EXEMPLAR_BYTES // 8 * buckets)
+        return MemoryStorage().allocate_exemplars(metric, labels, buckets) if buffer is None else buffer
 
     def close(self) -> None:
-        """This process counts here no more; in a forked child, let go of the parent's file."""
-        self._held.release()
+        """Stop recording into the file; in a forked child, close the descriptors of the parent's file."""
+        self._file_lock.release()
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with suppress(OSError):
                 os.close(descriptor)
 
-    def _record(self, kind: int, metric: Metric, labels: tuple[str, ...], cells: int) -> memoryview | None:
+    def _allocate(self, kind: int, metric: Metric, labels: tuple[str, ...], cell_count: int) -> memoryview | None:
+        """Append a record for a series, and the definition of its metric before the first one; None on failure."""
         with self._lock:
             if self._descriptor < 0:
                 return None
             try:
-                number = self._families.get(metric.name)
-                if number is None:
-                    number = self._families[metric.name] = len(self._families)
-                    self._write(file_format.DEFINITION, number, orjson.dumps(dataclasses.asdict(metric)), 0)
-                return self._write(kind, number, key_of(labels), cells)
+                family = self._families.get(metric.name)
+                if family is None:
+                    family = self._families[metric.name] = len(self._families)
+                    self._append_record(file_format.DEFINITION, family, orjson.dumps(dataclasses.asdict(metric)), 0)
+                return self._append_record(kind, family, encode_labels(labels), cell_count)
             except OSError as error:
-                self._failed(error)
+                self._on_error(error)
                 return None
 
-    def _write(self, kind: int, family: int, key: bytes, cells: int) -> memoryview:
-        size = file_format.size(key, cells)
-        if size > file_format.LARGEST:
-            raise OSError(f"a series of {size} bytes is too large to share")
-        while self._offset + size > self._end:
-            self._grow()
-        # Taken before it is written, and no call in between: a handler that runs meanwhile writes behind it.
-        buffer, offset = self._buffer, self._offset - self._start
+    def _append_record(self, kind: int, family: int, key: bytes, cell_count: int) -> memoryview:
+        size = file_format.record_size(key, cell_count)
+        if size > file_format.MAX_RECORD_SIZE:
+            raise OSError(f"a series of {size} bytes is too large for a worker file")
+        while self._offset + size > self._segment_end:
+            self._add_segment()
+        # The space is taken before it is written, without a call in between: a signal handler that runs while the
+        # record is written appends its records after it.
+        buffer, offset = self._buffer, self._offset - self._segment_start
         self._offset += size
-        place = file_format.write(buffer, offset, kind, family, key, cells)
-        return buffer[place : place + 8 * cells]
+        cells_offset = file_format.write_record(buffer, offset, kind, family, key, cell_count)
+        return buffer[cells_offset : cells_offset + 8 * cell_count]
 
-    def _grow(self) -> None:
+    def _add_segment(self) -> None:
         segment = self._segment + 1
-        start, length = file_format.segment(segment)
-        reserve(self._descriptor, start, length)
-        # Earlier mappings live on in the cells that were given out of them.
+        start, length = file_format.segment_range(segment)
+        allocate_space(self._descriptor, start, length)
+        # The cells of earlier segments keep their mappings alive.
         buffer = memoryview(mmap.mmap(self._descriptor, length, offset=start))
-        if self._segment < segment:  # else a signal handler was faster
+        if self._segment < segment:  # otherwise a signal handler has added the segment
             self._segment, self._buffer = segment, buffer
-            self._start = self._offset = start
-            self._end = start + length
+            self._segment_start = self._offset = start
+            self._segment_end = start + length
 
 
-def key_of(labels: tuple[str, ...]) -> bytes:
-    """Label values as a record has them, each with a NUL behind it; families let no NUL into a value."""
+def encode_labels(labels: tuple[str, ...]) -> bytes:
+    """The key of a series record: label values, each followed by a NUL; families remove NUL from values."""
     return "\0".join((*labels, "")).encode()
 
 
-def labels_of(key: bytes) -> tuple[str, ...]:
-    """The opposite of `key_of`."""
+def decode_labels(key: bytes) -> tuple[str, ...]:
+    """The label values in the key of a series record; the inverse of `encode_labels`."""
     return tuple(key.decode().split("\0")[:-1])
 
 
-def reserve(descriptor: int, offset: int, length: int) -> None:
-    """Make zeros at the end of a file that are really there.
+def allocate_space(descriptor: int, offset: int, length: int) -> None:
+    """Extend a file with zeros and allocate disk space for them.
 
     Raises:
-        OSError: there is no room for them.
+        OSError: there is no space.
     """
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, offset, length)
