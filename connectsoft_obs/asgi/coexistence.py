@@ -37,14 +37,14 @@ NATIVE_TELEMETRY = "_native_telemetry"
 class AdoptedSpan:
     """A server span that another instrumentation has started and will end; attributes are added to it."""
 
-    __slots__ = ("flags", "hexed", "ids", "span")
+    __slots__ = ("cached_hex_ids", "flags", "ids", "span")
 
     def __init__(self, span: Span) -> None:
         context = span.get_span_context()
         self.span: Span = span
         self.ids: bytes = context.trace_id.to_bytes(16, "big") + context.span_id.to_bytes(8, "big")
         self.flags: int = int(context.trace_flags)
-        self.hexed: tuple[str, str, str] = hex_ids(self.ids, self.flags)
+        self.cached_hex_ids: tuple[str, str, str] = hex_ids(self.ids, self.flags)
 
 
 class _ExcludeAllUrls:

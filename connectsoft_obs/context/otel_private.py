@@ -40,8 +40,8 @@ SUPPRESS_HTTP_INSTRUMENTATION_KEY: Final[str | None] = getattr(otel_context, "_S
 """The same for instrumentation of HTTP clients."""
 
 agnosticcontextmanager: Final = _agnosticcontextmanager
-"""`contextlib.contextmanager` whose result decorates coroutine functions too. `start_as_current_span` of the API is made
-with it, and the one of this package must support the same uses. There is no fallback: the import fails if it is missing."""
+"""`contextlib.contextmanager` whose result decorates coroutine functions too, as `start_as_current_span` of the API does.
+There is no fallback: the import fails if it is missing."""
 
 INCUBATING_ATTRIBUTES: Final = "opentelemetry.semconv._incubating.attributes"
 """Package with the attributes that are not stable yet. The test kit skips it if it cannot be imported."""

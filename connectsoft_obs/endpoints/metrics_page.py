@@ -84,7 +84,9 @@ class MetricsPage:
         client_families = prometheus_client.collect_families(
             self._record_collector_error, aggregate=True, exclude_per_process=workers is not None
         )
-        client = conflicts.filter_unique(client_families, used_names, name_conflicts.client_family_names, prometheus_client.SCOPE_NAME)
+        client = conflicts.filter_unique(
+            client_families, used_names, name_conflicts.client_family_names, prometheus_client.SCOPE_NAME
+        )
         attributes = telemetry.identity.attributes
         # The workers are one target. Attributes that differ between them would make it another target at each scrape.
         target = {

@@ -323,7 +323,7 @@ def test_eager_task_is_a_child_of_its_caller() -> None:
 
 
 def test_second_installation_has_no_effect() -> None:
-    from connectsoft_obs.integrations import run_celery as integration
+    from connectsoft_obs.integrations import celery as integration
 
     module = tasks_for("memory://", "eager")
     send_task = module.app.send_task

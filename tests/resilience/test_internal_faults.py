@@ -127,7 +127,7 @@ def error_count(telemetry: Telemetry) -> float:
 
 
 def find_problem(sink: HttpSink, scenario: Scenario, code: CodeType, expected: object) -> str:
-    """Inject a fault into a function; return a description of a changed result or missing report, or an empty string."""
+    """Inject a fault into a function; describe a changed result or a missing report, or return an empty string."""
     with prepared_action(sink, scenario) as (telemetry, captured, run_action):
         run_action()
         try:

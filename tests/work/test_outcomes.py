@@ -212,9 +212,9 @@ def test_closed_coroutine_is_aborted_and_unstarted_coroutine_is_not_recorded() -
         assert captured.telemetry is None, "telemetry is created on first use"
 
         async def main() -> None:
-            run_coroutine = work()
-            run_coroutine.send(None)
-            run_coroutine.close()
+            started = work()
+            started.send(None)
+            started.close()
 
         asyncio.run(main())
     assert_one_run(captured, "aborted", "cancelled")

@@ -86,9 +86,8 @@ def test_run_that_starts_slightly_early_satisfies_its_due_time() -> None:
     ],
 )
 def test_due_times_across_daylight_saving_changes(schedule: str, started_at: str, due_at: str) -> None:
-    assert JobSchedule("job", schedule, "Europe/Berlin", 0).due_after(berlin_timestamp(started_at)) == berlin_timestamp(
-        due_at
-    )
+    job = JobSchedule("job", schedule, "Europe/Berlin", 0)
+    assert job.due_after(berlin_timestamp(started_at)) == berlin_timestamp(due_at)
 
 
 def test_hourly_job_is_due_every_hour_across_daylight_saving_changes() -> None:

@@ -80,7 +80,7 @@ def decode_ids(hex_ids: HexIds) -> TraceIds:
 
 def span_ids(span: Any) -> TraceIds | None:
     """The ids of a span in hexadecimal digits; None for an invalid span. This package's spans cache them."""
-    ids: TraceIds | None = getattr(span, "hexed", None) or getattr(span, "hex", None)
+    ids: TraceIds | None = getattr(span, "cached_hex_ids", None) or getattr(span, "hex", None)
     if ids is not None:
         return ids
     context = span.get_span_context()

@@ -201,7 +201,7 @@ class NonRecordingSpan(trace.NonRecordingSpan):
     def __init__(self, ids: bytes, flags: int, state: trace.TraceState | None) -> None:
         self.ids: bytes = ids
         self.flags: int = flags
-        self.hexed: tuple[str, str, str] | None = None
+        self.cached_hex_ids: tuple[str, str, str] | None = None
         self._state = state
 
     @property
@@ -225,6 +225,6 @@ class NonRecordingSpan(trace.NonRecordingSpan):
     @property
     def hex(self) -> tuple[str, str, str]:
         """Trace id, span id and flags in hexadecimal; cached."""
-        if self.hexed is None:
-            self.hexed = hex_ids(self.ids, self.flags)
-        return self.hexed
+        if self.cached_hex_ids is None:
+            self.cached_hex_ids = hex_ids(self.ids, self.flags)
+        return self.cached_hex_ids

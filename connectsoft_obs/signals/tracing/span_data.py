@@ -137,7 +137,7 @@ class SpanData(sdk.Span):
     is_ordinary: bool
     """Whether this is a root span without data, name or status from the application, so that it is encoded in one step."""
     exception_options: tuple[bool, bool] = (True, True)
-    hexed: tuple[str, str, str] | None = None
+    cached_hex_ids: tuple[str, str, str] | None = None
     open: bool
     _span_context: SpanContext | None = None
     _user_attributes: BoundedAttributes | None = None
@@ -159,9 +159,9 @@ class SpanData(sdk.Span):
     @property
     def hex(self) -> tuple[str, str, str]:
         """Trace id, span id and flags in hexadecimal, for log lines and headers; cached."""
-        if self.hexed is None:
-            self.hexed = hex_ids(self.ids, self.flags)
-        return self.hexed
+        if self.cached_hex_ids is None:
+            self.cached_hex_ids = hex_ids(self.ids, self.flags)
+        return self.cached_hex_ids
 
     @property
     def name(self) -> str:
