@@ -105,8 +105,8 @@ def lowest(session: nox.Session) -> None:
 
 def lower_bound(requirement: str) -> str:
     """Convert `structlog>=25.1` to `structlog==25.1`, without extras."""
-    name, _, rest = requirement.partition(">=")
-    return f"{name.partition('[')[0]}=={rest.partition(',')[0]}"
+    name, _, versions = requirement.partition(">=")
+    return f"{name.partition('[')[0]}=={versions.partition(',')[0]}"
 
 
 @nox.session

@@ -22,7 +22,7 @@ _REQUEST_COUNT = 300
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the demo. The exit code is 0 if the service counted all requests of the client, 2 if a dependency is missing."""
+    """Run the demo. The exit code is 0 if the service counted and logged all requests, 1 if not, 2 without dependencies."""
     parser = argparse.ArgumentParser(prog="connectsoft-obs demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help=f"send {_REQUEST_COUNT} requests, print a summary and exit")
     options = parser.parse_args(arguments)

@@ -29,7 +29,7 @@ class Chunk:
         self.size: int = len(content) if isinstance(content, bytes) else 0
         """Bytes; 0 for items that are not encoded yet."""
 
-    def halves(self) -> list[Chunk]:
+    def split(self) -> list[Chunk]:
         """Split into two chunks, if there are at least two items."""
         content, middle = self.content, self.count // 2
         if not middle:

@@ -37,23 +37,23 @@ class ExportQueue(Generic[T]):
 
     Args:
         signal: signal of the items.
-        gather: encodes items to chunks.
+        encode: encodes items to chunks.
         internal_telemetry: counts dropped items.
-        limit: maximum number of queued items; further items are dropped.
-        batch: maximum number of items in one request.
-        complete: called when there is a full batch.
-        begin: called for each item while `has_consumer` is False; starts the consumer thread.
+        max_queue_size: maximum number of queued items; further items are dropped.
+        max_batch_size: maximum number of items in one request.
+        on_full_batch: called when there is a full batch.
+        start_consumer: called for each item while `has_consumer` is False; starts the consumer thread.
     """
 
     def __init__(
         self,
         signal: Signal,
-        gather: EncodeItems[T],
+        encode: EncodeItems[T],
         internal_telemetry: InternalTelemetry,
-        limit: int,
-        batch: int,
-        complete: Callable[[], None],
-        begin: Callable[[], None],
+        max_queue_size: int,
+        max_batch_size: int,
+        on_full_batch: Callable[[], None],
+        start_consumer: Callable[[], None],
     ) -> None:
         self.has_consumer: bool = False
         self.batch: list[Chunk] = []
@@ -63,13 +63,13 @@ class ExportQueue(Generic[T]):
         self._pending: list[T] = []
         self._chunks: deque[Chunk] = deque()
         self._signal = signal
-        self._encode = gather
+        self._encode = encode
         self._internal_telemetry = internal_telemetry
-        self._max_queue_size = limit
-        self._max_batch_size = batch
-        self._on_full_batch = complete
-        self._start_consumer = begin
-        self._chunk_items = min(CHUNK_ITEMS, batch)
+        self._max_queue_size = max_queue_size
+        self._max_batch_size = max_batch_size
+        self._on_full_batch = on_full_batch
+        self._start_consumer = start_consumer
+        self._chunk_items = min(CHUNK_ITEMS, max_batch_size)
         self._shutting_down = False
         self._drop_reason = "queue_full"
 
@@ -142,7 +142,7 @@ class ExportQueue(Generic[T]):
                 return
             chunks.popleft()
             if chunk.size > _MAX_BATCH_BYTES and chunk.count > 1:
-                chunks.extendleft(reversed(chunk.halves()))
+                chunks.extendleft(reversed(chunk.split()))
                 continue
             batch.append(chunk)
             count += chunk.count
@@ -152,7 +152,7 @@ class ExportQueue(Generic[T]):
         """Put half of the batch back into the queue; False if it has only one item."""
         if item_count(self.batch) < 2:
             return False
-        chunks = self.batch if len(self.batch) > 1 else self.batch[0].halves()
+        chunks = self.batch if len(self.batch) > 1 else self.batch[0].split()
         half = len(chunks) // 2
         self._chunks.extendleft(reversed(chunks[half:]))
         self.batch = chunks[:half]

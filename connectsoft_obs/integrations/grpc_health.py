@@ -20,9 +20,9 @@ try:
     import grpc
     from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
     from grpc_health.v1.health_pb2_grpc import HealthServicer, add_HealthServicer_to_server
-except ModuleNotFoundError as error:
-    message = f"connectsoft_obs.integrations.grpc_health needs {error.name}: pip install 'connectsoft-obs[grpc]'"
-    raise ModuleNotFoundError(message, name=error.name) from None
+except ModuleNotFoundError as _error:
+    _message = f"connectsoft_obs.integrations.grpc_health needs {_error.name}: pip install 'connectsoft-obs[grpc]'"
+    raise ModuleNotFoundError(_message, name=_error.name) from None
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.health import Health, Probe

@@ -7,7 +7,7 @@ what the package writes to standard error.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -30,9 +30,9 @@ class RedactionPolicy:
     def __init__(self, keys: Sequence[str] = (), emails: bool = False, pattern: re.Pattern[str] | None = None) -> None:
         self._keys = SecretKeys(keys)
         text = TextRedactor(emails, pattern)
-        self.is_secret_key = self._keys.is_secret
-        self.may_contain_secret = text.may_contain_secret
-        self.redact_and_count = text.redact
+        self.is_secret_key: Callable[[str], bool] = self._keys.is_secret
+        self.may_contain_secret: Callable[[str], bool] = text.may_contain_secret
+        self.redact_and_count: Callable[[str], tuple[str, int]] = text.redact
 
     def redact_text(self, text: str) -> str:
         """The text with its secrets replaced."""

@@ -84,7 +84,7 @@ class Captured:
         by_name = {snapshot.metric.name: snapshot for snapshot in snapshots}
         if name not in by_name:
             with_series = sorted(metric for metric, snapshot in by_name.items() if snapshot.series)
-            message = f"no metric {name!r}; there are: {', '.join(with_series) or 'none'}"
+            message = f"metric {name!r} does not exist; metrics with series: {', '.join(with_series) or 'none'}"
             raise AssertionError(message)
         return _aggregate(by_name[name], {key: str(value) for key, value in labels.items()})
 

@@ -256,7 +256,7 @@ def test_chunks_split_into_halves_down_to_single_items(items: list[bytes]) -> No
     [chunk] = chunks.chunks_by_scope([("scope", otlp_request.item(item)) for item in items])
     unsplit, single_items = [chunk], []
     while unsplit:
-        first, *second = unsplit.pop(0).halves()
+        first, *second = unsplit.pop(0).split()
         unsplit = [first, *second, *unsplit] if second else unsplit
         single_items += [] if second else [first]
     assert [single.content for single in single_items] == [otlp_request.item(item) for item in items]

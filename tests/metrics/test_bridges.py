@@ -114,7 +114,7 @@ def test_existing_meter_provider_is_not_replaced() -> None:
         "telemetry = obs.configure(service='shop')\n"
         "assert metrics.get_meter_provider() is provider\n"
         "metrics.get_meter('x').create_counter('a.b').add(1)\n"
-        "print(telemetry.meters.used(), bool(reader.get_metrics_data()))\n"
+        "print(telemetry.meters.has_instruments(), bool(reader.get_metrics_data()))\n"
     )
     assert _run_python(code).split() == ["False", "True"]
 

@@ -18,7 +18,7 @@ from connectsoft_obs.signals.metrics.instruments import COUNT_BUCKETS, SIZE_BUCK
 from connectsoft_obs.testing import capture, frozen_clock
 from connectsoft_obs.vocabulary import REQUEST_BUCKETS
 
-counter = obs.counter("tests.items.created", unit="{item}", labels=("colour", "shop.size"), help="Number of items.")
+counter = obs.counter("tests.items.sold", unit="{item}", labels=("colour", "shop.size"), help="Number of items.")
 plain = obs.counter("tests.plain")
 level = obs.gauge("tests.level", unit="{litre}", labels=("tank",))
 INVALID: Any = "average"
@@ -31,9 +31,9 @@ def test_counter_has_a_series_per_label_set() -> None:
         counter.add(2.5, colour="red", shop_size="big")
         counter.add(3, {"colour": "red", "shop.size": "big"})
         counter.add()
-    assert seen.metric("tests.items.created", colour="red", shop_size="big").value == 5.5
-    assert seen.metric("tests.items.created", colour="red").value == 6.5
-    assert seen.metric("tests.items.created").value == 7.5
+    assert seen.metric("tests.items.sold", colour="red", shop_size="big").value == 5.5
+    assert seen.metric("tests.items.sold", colour="red").value == 6.5
+    assert seen.metric("tests.items.sold").value == 7.5
 
 
 def test_gauge_can_be_set_increased_and_decreased() -> None:
@@ -121,7 +121,7 @@ def test_instrument_can_be_used_by_several_threads() -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    assert seen.metric("tests.items.created").value == 8000
+    assert seen.metric("tests.items.sold").value == 8000
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_invalid_measurement_is_counted_as_error_and_does_not_raise(record: Any)
     with capture() as seen:
         record()
     assert seen.metric("connectsoft.obs.errors").value == 1
-    for name in ("tests.items.created", "tests.level"):
+    for name in ("tests.items.sold", "tests.level"):
         assert math.isfinite(seen.metric(name).value)
     assert math.isfinite(seen.metric("tests.wait").sum)
     assert [line["severity"] for line in seen.logs] == ["WARN"]
@@ -151,10 +151,10 @@ def test_undeclared_label_is_ignored_and_logged_once() -> None:
     with capture() as seen:
         counter.add(1, colour="red", customer="alice@example.com")
         counter.add(1, colour="red", customer="bob@example.com")
-    assert seen.metric("tests.items.created").value == 2
-    assert seen.metric("tests.items.created").series == ({"colour": "red"},)
+    assert seen.metric("tests.items.sold").value == 2
+    assert seen.metric("tests.items.sold").series == ({"colour": "red"},)
     [line] = seen.logs
-    assert "no label customer, only colour, shop.size" in line["error"]
+    assert "no label customer; allowed labels: colour, shop.size" in line["error"]
     assert "alice" not in str(line)
 
 
@@ -166,7 +166,7 @@ def test_label_values_of_any_type_are_converted_to_text() -> None:
     with capture() as seen:
         for value in (True, 7, 1.5, None, Custom(), ["a"], {"b": 1}, "x" * 5000, b"raw"):
             counter.add(1, colour=value)
-    values = {series.get("colour", "")[:20] for series in seen.metric("tests.items.created").series}
+    values = {series.get("colour", "")[:20] for series in seen.metric("tests.items.sold").series}
     assert values == {"true", "7", "1.5", "", "custom", "['a']", "{'b': 1}", "x" * 20, "b'raw'"}
 
 
@@ -225,9 +225,9 @@ def test_identical_definitions_share_one_metric() -> None:
         (lambda: obs.histogram("a.b", buckets=(1, math.inf)), "finite numbers", "+Inf bucket is added automatically"),
         (lambda: obs.histogram("a.b", buckets=()), "finite numbers", ""),
         (lambda: obs.gauge("a.b", merge=INVALID), "not one of sum, max, min, latest", "Choose"),
-        (lambda: obs.gauge("tests.plain"), "counter('tests.plain') has the same name", "another name"),
+        (lambda: obs.gauge("tests.plain"), "counter('tests.plain') has the same name", "rename one of the two"),
         (lambda: obs.counter("tests.plain", unit="{x}"), "a different definition", "Define it once"),
-        (lambda: obs.gauge("tests_plain"), "counter('tests.plain') has the same name", "another name"),
+        (lambda: obs.gauge("tests_plain"), "counter('tests.plain') has the same name", "rename one of the two"),
     ],
 )  # fmt: skip
 def test_definition_that_violates_a_rule_is_rejected_with_a_correction(define: Any, why: str, instead: str) -> None:

@@ -58,12 +58,12 @@ def test_process_metrics_are_reported_once_per_service(workers: int, tmp_path: P
         assert target["service_name"] == "shop"
         assert ("service_instance_id" in target) == (workers == 1), "several workers are one scrape target"
         if workers > 1:
-            expected = sum(_resident_bytes(pid) for pid in _worker_and_supervisor_pids(service.process.pid))
+            expected = sum(_resident_bytes(pid) for pid in _service_pids(service.process.pid))
             assert page.value("process_resident_memory_bytes") == pytest.approx(expected, rel=0.05)
             assert page.value("process_threads") >= workers + 1
 
 
-def _worker_and_supervisor_pids(supervisor: int) -> list[int]:
+def _service_pids(supervisor: int) -> list[int]:
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
     return [supervisor, *map(int, children)]
 
@@ -87,7 +87,7 @@ def test_cpu_time_does_not_decrease_when_workers_end(tmp_path: Path) -> None:
             current = page.value("process_cpu_seconds_total")
             assert current >= previous, (current, previous, killed)
             previous = current
-            worker_pids = _worker_and_supervisor_pids(service.process.pid)[1:]
+            worker_pids = _service_pids(service.process.pid)[1:]
             if len(worker_pids) == 3:
                 os.kill(worker_pids[0], signal.SIGKILL)
                 killed += 1

@@ -1,4 +1,4 @@
-"""Aggregation of metrics over running and ended workers, and the size of the shared shared_file_names."""
+"""Aggregation of metrics over running and ended workers, and the size of the shared files."""
 
 from __future__ import annotations
 
@@ -382,11 +382,11 @@ def test_invalid_files_are_reported_and_other_files_are_read(metrics: MetricRegi
     assert collect(metrics)[LOG_RECORDS.name].series == {("info",): 3}
     [errors] = [snapshot for snapshot in metrics.snapshots() if snapshot.metric.name == "connectsoft.obs.errors"]
     assert errors.series[("metrics.shared",)] >= 1
-    assert len(worker_file_names(metrics)) == 1, "invalid shared_file_names are removed"
+    assert len(worker_file_names(metrics)) == 1, "invalid files are removed"
 
 
 def test_removed_files_are_created_again_with_values_of_running_workers(tmp_path: Path) -> None:
-    """With RemoveIPC, systemd removes the shared_file_names in /dev/shm of a user that logs out, even if they are open."""
+    """With RemoveIPC, systemd removes the files in /dev/shm of a user that logs out, even if they are open."""
     warnings = Warnings()
     metrics = MetricRegistry(2000, warn_once=warnings.warn_once)
     assert metrics.join_workers("shop", os.getpid(), str(tmp_path))
@@ -396,7 +396,7 @@ def test_removed_files_are_created_again_with_values_of_running_workers(tmp_path
     metrics.add(LOG_RECORDS, ("info",), 1)
     run_worker(metrics, lambda: metrics.add(LOG_RECORDS, ("info",), 10))
     assert collect(metrics)[LOG_RECORDS.name].series == {("info",): 16}
-    assert ["shared metric shared_file_names were removed" in line for line in warnings] == [True]
+    assert ["shared metric files were removed" in line for line in warnings] == [True]
     metrics.leave_workers()
 
 

@@ -52,7 +52,7 @@ def test_failed_look_up_lists_what_was_captured(obs_capture: Captured) -> None:
     TestClient(create_service()).get("/hello/a")
     with pytest.raises(AssertionError, match=r"expected one span, found 0; captured:\n  GET /hello/\{name\}"):
         obs_capture.span("GET /nothing")
-    with pytest.raises(AssertionError, match=r"there are: .*http\.server\.request\.duration"):
+    with pytest.raises(AssertionError, match=r"metrics with series: .*http\.server\.request\.duration"):
         obs_capture.metric("http.server.duration")
     with pytest.raises(AssertionError, match=r"expected one log line, found 0"):
         obs_capture.log("nothing")

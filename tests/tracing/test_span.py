@@ -20,14 +20,16 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from connectsoft_obs.settings import load_settings
 from connectsoft_obs.signals.tracing import Provider, Span
-from connectsoft_obs.signals.tracing.sampling import fast_sampler, sampler
+from connectsoft_obs.signals.tracing.sampling import create_fast_sampler, create_sampler
 
 RESOURCE = Resource({"service.name": "contract"})
 
 
 def create_provider(limits: sdk.SpanLimits | None = None) -> tuple[Provider, InMemorySpanExporter]:
     settings_ = load_settings({})
-    provider = Provider(lambda: RESOURCE, sampler(settings_), fast_sampler(settings_), limits or sdk.SpanLimits())
+    provider = Provider(
+        lambda: RESOURCE, create_sampler(settings_), create_fast_sampler(settings_), limits or sdk.SpanLimits()
+    )
     return provider, _add_exporter(provider)
 
 
@@ -214,19 +216,19 @@ def test_fast_sampler_decides_as_the_sampler(
     if parent_sampled is not None:
         parent = SpanContext(trace_id, 1, True, TraceFlags(int(parent_sampled)))
         context = trace.set_span_in_context(trace.NonRecordingSpan(parent))
-    decision = sampler(sampler_settings).should_sample(context, trace_id, "n").decision
+    decision = create_sampler(sampler_settings).should_sample(context, trace_id, "n").decision
     ids = trace_id.to_bytes(16, "big") + bytes(8)
-    assert fast_sampler(sampler_settings)(ids, parent_sampled) == decision.is_sampled()  # type: ignore[no-untyped-call]
+    assert create_fast_sampler(sampler_settings)(ids, parent_sampled) == decision.is_sampled()  # type: ignore[no-untyped-call]
 
 
 def test_sampler_variable_selects_the_sampler() -> None:
-    def create_sampler(name: str) -> Any:
-        return sampler(load_settings({"OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": "0.25"}))
+    def sampler_named(name: str) -> Any:
+        return create_sampler(load_settings({"OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": "0.25"}))
 
-    assert create_sampler("always_on") is ALWAYS_ON
-    assert create_sampler("always_off") is ALWAYS_OFF
-    assert isinstance(create_sampler("traceidratio"), TraceIdRatioBased)
-    assert isinstance(create_sampler("parentbased_traceidratio"), ParentBased)
+    assert sampler_named("always_on") is ALWAYS_ON
+    assert sampler_named("always_off") is ALWAYS_OFF
+    assert isinstance(sampler_named("traceidratio"), TraceIdRatioBased)
+    assert isinstance(sampler_named("parentbased_traceidratio"), ParentBased)
 
 
 def test_starting_spans_does_not_advance_the_random_module() -> None:

@@ -310,6 +310,6 @@ def test_frames_of_a_failed_run_are_released_without_garbage_collection() -> Non
         with capture():
             with suppress(ApplicationError):
                 run_function(action)
-            assert references[0]() is None, "without a garbage collection"
+            assert references[0]() is None, "released without a garbage collection"
     finally:
         gc.enable()

@@ -78,52 +78,52 @@ class Tracer(trace.Tracer):
             attributes: called only if a sampler or processor needs the attributes.
             context: context for samplers and processors.
             links: links to other spans.
-            root_id: trace id of a root span, if it is already known.
+            root_id: trace id of a root span; 0 for a random one.
         """
         provider = self.provider
         state: TraceState | None = None
         initial: dict[str, Any] | None = None
         if parent is None and provider.records_all_roots and not root_id:  # most requests that start a trace
-            own, flags, plain = random_bits(192).to_bytes(24, "big"), SAMPLED | RANDOM, self.has_free_attributes
+            ids, flags, is_ordinary = random_bits(192).to_bytes(24, "big"), SAMPLED | RANDOM, self.has_free_attributes
         else:
-            plain = False
-            sampled: bool | None = None
+            is_ordinary = False
+            is_parent_sampled: bool | None = None
             if parent is not None:
-                own, flags, state = (
+                ids, flags, state = (
                     id_generator.new_child_ids(parent.trace_id),
                     parent.trace_flags & RANDOM,
                     parent.trace_state,
                 )
-                sampled = bool(parent.trace_flags & SAMPLED)
+                is_parent_sampled = bool(parent.trace_flags & SAMPLED)
             elif root_id:
-                own, flags = id_generator.new_child_ids(root_id), 0
+                ids, flags = id_generator.new_child_ids(root_id), 0
             else:
-                own, flags = id_generator.new_root_ids(), RANDOM
+                ids, flags = id_generator.new_root_ids(), RANDOM
             initial = attributes() if attributes is not None and provider.needs_start_attributes else None
             if provider.fast_sampler is not None:
-                record = keep = provider.fast_sampler(own, sampled)
+                is_recorded = is_sampled = provider.fast_sampler(ids, is_parent_sampled)
             else:
-                trace_id = int.from_bytes(own[:16], "big")
-                decision = provider.sampler.should_sample(context, trace_id, name, kind, initial, links)
-                record = decision.decision is not Decision.DROP
-                keep = decision.decision is Decision.RECORD_AND_SAMPLE
-                state = decision.trace_state or None
-                initial = dict(decision.attributes or {})
-            flags |= SAMPLED if keep else 0
-            if not record:
-                return NonRecordingSpan(own, flags, state)
+                trace_id = int.from_bytes(ids[:16], "big")
+                result = provider.sampler.should_sample(context, trace_id, name, kind, initial, links)
+                is_recorded = result.decision is not Decision.DROP
+                is_sampled = result.decision is Decision.RECORD_AND_SAMPLE
+                state = result.trace_state or None
+                initial = dict(result.attributes or {})
+            flags |= SAMPLED if is_sampled else 0
+            if not is_recorded:
+                return NonRecordingSpan(ids, flags, state)
         # The attributes are set here instead of in a constructor: calling a class with `__new__` and `__init__` in Python
         # costs as much as all of this (tests/bench/span.py).
         span: Span = _new_object(Span)
         span.tracer = self
         span.span_name = name
         span.span_kind = kind
-        span.ids = own
+        span.ids = ids
         span.flags = flags
         span.start_ns = start_ns
-        span.is_ordinary = plain
+        span.is_ordinary = is_ordinary
         span.open = True
-        if not plain or links:
+        if not is_ordinary or links:
             _set_initial_data(span, parent, state, initial, links)
         if provider.has_processors:
             provider.on_start(span, context)

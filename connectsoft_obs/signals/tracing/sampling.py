@@ -1,6 +1,6 @@
-"""Sampling: standard samplers become a function at construction; custom samplers are called for each span.
+"""Sampling: standard samplers are converted to a function at start; custom samplers are called for each span.
 
-Same decisions as `opentelemetry.sdk.trace.sampling` (trace id ratio by the low 64 bits), at a fortieth of the cost.
+The function makes the same decisions as `opentelemetry.sdk.trace.sampling` (trace id ratio by the low 64 bits), at a fortieth of the cost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FastSampler: TypeAlias = Callable[[bytes, bool | None], bool]
 """Takes ids and the sampled flag of the parent (None without a parent); returns whether the span is sampled."""
 
 
-def sampler(settings: Settings) -> Sampler:
+def create_sampler(settings: Settings) -> Sampler:
     """Create the OpenTelemetry sampler of OTEL_TRACES_SAMPLER."""
     name = settings.traces_sampler
     root: Sampler
@@ -40,7 +40,7 @@ def is_always_on(settings: Settings) -> bool:
     return settings.traces_sampler.endswith("always_on")
 
 
-def fast_sampler(settings: Settings) -> FastSampler:
+def create_fast_sampler(settings: Settings) -> FastSampler:
     """A function with the decisions of the configured sampler."""
     name = settings.traces_sampler
     if is_always_on(settings):

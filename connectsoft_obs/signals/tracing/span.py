@@ -34,10 +34,10 @@ class Span(SpanData):
     def finish(
         self,
         name: str,
-        common: EncodedAttributes,
-        client: EncodedAttributes,
-        own: dict[str, Any] | None,
-        failed: bool,
+        common_attributes: EncodedAttributes,
+        client_attributes: EncodedAttributes,
+        own_attributes: dict[str, Any] | None,
+        is_error: bool,
         end_ns: int,
         fixed_values: tuple[Any, ...] | None = None,
     ) -> None:
@@ -45,22 +45,22 @@ class Span(SpanData):
 
         Args:
             name: span name.
-            common: attributes of all operations of this kind.
-            client: attributes of all operations of this client.
-            own: other attributes. No two of these have a key in common.
-            failed: set the status to Error if it is unset.
+            common_attributes: attributes of all operations of this kind.
+            client_attributes: attributes of all operations of this client.
+            own_attributes: attributes of this operation only. A key must be in one of the three only.
+            is_error: set the status to ERROR if it is unset.
             end_ns: nanoseconds since 1970.
-            fixed_values: values of `common.fixed_attributes`.
+            fixed_values: values of `common_attributes.fixed_attributes`.
         """
         if not self.open:
             return
-        if self.is_ordinary or not self.renamed:
+        if self.is_ordinary or not self.has_user_name:
             self.span_name: str = name
-        self.common_attributes: EncodedAttributes = common
-        self.client_attributes: EncodedAttributes = client
-        self.own_attributes: dict[str, Any] | None = own
+        self.common_attributes: EncodedAttributes = common_attributes
+        self.client_attributes: EncodedAttributes = client_attributes
+        self.own_attributes: dict[str, Any] | None = own_attributes
         self.fixed_values: tuple[Any, ...] | None = fixed_values
-        if failed and self.status_code is StatusCode.UNSET:
+        if is_error and self.status_code is StatusCode.UNSET:
             self.status_code: StatusCode = StatusCode.ERROR
             self.is_ordinary: bool = False
         self.end_ns: int = end_ns
@@ -96,8 +96,8 @@ class Span(SpanData):
                 self._user_events = BoundedList(limits.max_events)
                 self.has_user_data: bool = True
                 self.is_ordinary = False
-            when = time_ns() if timestamp is None else timestamp
-            self._user_events.append(sdk.Event(name=name, attributes=bounded, timestamp=when))
+            event_time = time_ns() if timestamp is None else timestamp
+            self._user_events.append(sdk.Event(name=name, attributes=bounded, timestamp=event_time))
 
     def set_initial_links(self, links: Sequence[Link]) -> None:
         """Set the links that were passed at start."""
@@ -128,7 +128,7 @@ class Span(SpanData):
         """Set the name; the operation does not override it."""
         if self.open:
             self.span_name = name
-            self.renamed: bool = True
+            self.has_user_name: bool = True
             self.is_ordinary = False
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
@@ -176,10 +176,10 @@ class Span(SpanData):
     ) -> None:
         """Record an exception like the SDK, then end the span."""
         if exc_val is not None and self.open:
-            record, mark = self.exception_options
-            if record:
+            should_record, should_set_status = self.exception_options
+            if should_record:
                 self.record_exception(exc_val, escaped=True)
-            if mark:
+            if should_set_status:
                 self.set_status(Status(StatusCode.ERROR, f"{type(exc_val).__name__}: {safe_str(exc_val, str)}"))
         self.end()
 

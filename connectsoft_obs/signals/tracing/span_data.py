@@ -131,7 +131,7 @@ class SpanData(sdk.Span):
     own_attributes: dict[str, Any] | None = None
     status_code: StatusCode = StatusCode.UNSET
     status_text: str | None = None
-    renamed: bool = False
+    has_user_name: bool = False
     has_user_data: bool = False
     """Whether the application has set attributes, events or links."""
     is_ordinary: bool

@@ -1,4 +1,4 @@
-"""The tracing of one Telemetry: its provider, its way out, and how adapters open spans."""
+"""Tracing of one Telemetry: its tracer provider, and the encoding of ended spans for export."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from connectsoft_obs.internal_telemetry import InternalTelemetry, record_interna
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.tracing import otlp_encoder
 from connectsoft_obs.signals.tracing.provider import SAMPLED, Provider, Tracer
-from connectsoft_obs.signals.tracing.sampling import fast_sampler, is_always_on, sampler
+from connectsoft_obs.signals.tracing.sampling import create_fast_sampler, create_sampler, is_always_on
 from connectsoft_obs.signals.tracing.span import Span
 from connectsoft_obs.vocabulary import SCHEMA_URL, SCOPE, Signal
 
@@ -23,11 +23,11 @@ _item_prefix, _cached_sizes = otlp_request.ITEM_PREFIX, otlp_request.CACHED_SIZE
 
 
 class Tracing:
-    """Starts and hands on spans. Thread-safe.
+    """Creates the tracer provider and encodes ended spans. Thread-safe.
 
     Args:
-        settings: sampler and limits.
-        attributes: gives the resource's attributes in the calling process.
+        settings: sampler settings.
+        attributes: returns the resource attributes of the calling process.
         internal_telemetry: counts and logs internal errors.
     """
 
@@ -37,38 +37,38 @@ class Tracing:
         self._attributes = attributes
         self._internal_telemetry = internal_telemetry
         self._cached_resource: tuple[Mapping[str, Any] | None, Resource] = (None, Resource.get_empty())
-        own = settings.sampler
+        custom_sampler = settings.sampler
         self.provider: Provider = Provider(
             self._resource,
-            own or sampler(settings),
-            None if own is not None else fast_sampler(settings),
+            custom_sampler or create_sampler(settings),
+            None if custom_sampler is not None else create_fast_sampler(settings),
             SpanLimits(),
-            own is None and is_always_on(settings),
+            custom_sampler is None and is_always_on(settings),
         )
         self.tracer: Tracer = self.provider.get_tracer(SCOPE, __version__, SCHEMA_URL)
 
     def export_to(self, put: Callable[[Span], None]) -> None:
-        """Hand each finished span that is sampled to `put`."""
+        """Also pass each ended span that is sampled to `put`."""
 
         def export(span: Span) -> None:
             if span.flags & SAMPLED:
                 try:
                     put(span)
-                except Exception as failure:  # noqa: BLE001  ours; who ends a span must not fail for it
+                except Exception as failure:  # noqa: BLE001  must not raise into the application
                     record_internal_error("tracing.export", failure)
 
         self.provider.export_to(export)
 
     def encode(self, spans: Sequence[Span]) -> list[Chunk]:
-        """Finished spans as they travel; one that cannot be encoded is counted as dropped."""
+        """Encode ended spans, grouped by scope; a span that cannot be encoded is counted as dropped."""
         scopes: dict[tuple[str, str, str | None], list[bytes]] = {}
         encode_span = otlp_encoder.encode_span
         for span in spans:
             try:
                 encoded = encode_span(span)
                 size = len(encoded)
-                before = _item_prefix[size] if size < _cached_sizes else otlp_request.item_prefix(size)
-            except Exception as error:  # noqa: BLE001  the others are not to blame
+                prefix = _item_prefix[size] if size < _cached_sizes else otlp_request.item_prefix(size)
+            except Exception as error:  # noqa: BLE001  the other spans are still exported
                 self._internal_telemetry.record_error("tracing.encode", error)
                 self._internal_telemetry.count_dropped(Signal.TRACES, "internal_error")
                 continue
@@ -76,17 +76,17 @@ class Tracing:
             parts = scopes.get(scope)
             if parts is None:
                 parts = scopes[scope] = []
-            parts.append(before)
+            parts.append(prefix)
             parts.append(encoded)
         return [Chunk(scope, len(parts) // 2, b"".join(parts)) for scope, parts in scopes.items()]
 
     def to_readable(self, spans: Sequence[Span]) -> list[ReadableSpan]:
-        """Frozen copies, as the SDK hands them to exporters."""
+        """Convert ended spans to immutable spans of the SDK, for its exporters."""
         return [span.to_readable() for span in spans]
 
-    def build_request(self, spans: Sequence[Chunk]) -> bytes:
-        """One ExportTraceServiceRequest."""
-        scopes = chunks.content_by_scope(spans).items()
+    def build_request(self, batch: Sequence[Chunk]) -> bytes:
+        """Build an ExportTraceServiceRequest."""
+        scopes = chunks.content_by_scope(batch).items()
         parts = chain.from_iterable(
             otlp_request.scope(name, version, schema, content) for (name, version, schema), content in scopes
         )
@@ -94,8 +94,8 @@ class Tracing:
 
     def _resource(self) -> Resource:
         attributes = self._attributes()
-        known, resource = self._cached_resource
-        if attributes is not known:
+        cached_attributes, resource = self._cached_resource
+        if attributes is not cached_attributes:
             resource = Resource(dict(attributes), SCHEMA_URL)
             self._cached_resource = (attributes, resource)
         return resource
