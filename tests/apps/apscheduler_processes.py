@@ -28,6 +28,6 @@ if __name__ == "__main__":
     apscheduler.install(scheduler, service="reports")
     scheduler.add_listener(on_event)
     scheduler.start()
-    scheduler.add_job(return_one, "date", run_date=datetime.now(UTC), id="in-process-pool")
+    scheduler.add_job(return_one, "date", run_date=datetime.now(UTC), misfire_grace_time=30, id="in-process-pool")
     finished.wait(30)
     scheduler.shutdown()

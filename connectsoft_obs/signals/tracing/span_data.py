@@ -201,8 +201,7 @@ class SpanData(sdk.Span):
     @property
     def attributes(self) -> Mapping[str, Any]:
         """All attributes; those of the application override others."""
-        attributes: Mapping[str, Any] = self._merge_attributes()
-        return attributes
+        return self._merge_attributes()
 
     @property
     def events(self) -> Sequence[sdk.Event]:
@@ -282,17 +281,13 @@ class SpanData(sdk.Span):
             self._span_context = context
         return context
 
-    def _merge_attributes(self) -> Any:
+    def _merge_attributes(self) -> Mapping[str, Any]:
         limits, user, common = self.tracer.limits, self._user_attributes, self.common_attributes
         own: dict[str, Any] = self.own_attributes or {}
         if self.fixed_values is not None and common.fixed_attributes is not None:
             own = {**dict(zip(common.fixed_attributes.keys, self.fixed_values, strict=True)), **own}
-        if (
-            not own
-            and common is NO_ENCODED_ATTRIBUTES
-            and self.client_attributes is NO_ENCODED_ATTRIBUTES
-            and user is not None
-        ):
+        has_shared = common is not NO_ENCODED_ATTRIBUTES or self.client_attributes is not NO_ENCODED_ATTRIBUTES
+        if user is not None and not own and not has_shared:
             return user
         merged = {**common.attributes, **self.client_attributes.attributes, **own, **(user or {})}
         exceeds = limits.max_span_attributes is not None and len(merged) > limits.max_span_attributes
