@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from connectsoft_obs.asgi.route_template import list_route_paths
 from connectsoft_obs.asgi.types import Scope, Send
 from connectsoft_obs.endpoints import EndpointRequest, EndpointRouter
-from connectsoft_obs.endpoints.messages import INTERNAL_SERVER_ERROR, EndpointResponse
+from connectsoft_obs.endpoints.request_response import INTERNAL_SERVER_ERROR, EndpointResponse
 from connectsoft_obs.endpoints.router import Page
 from connectsoft_obs.process import threads
 from connectsoft_obs.signals.logs.levels import WARNING

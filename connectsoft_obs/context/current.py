@@ -1,4 +1,4 @@
-"""The operation and the span of the calling task or thread, and what is bound to them."""
+"""The current operation and span of a task or thread, and the attributes that `bind()` has added to it."""
 
 from __future__ import annotations
 

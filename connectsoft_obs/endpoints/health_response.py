@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from connectsoft_obs.endpoints.messages import JSON, NOT_FOUND, TEXT_PLAIN, EndpointRequest, EndpointResponse
+from connectsoft_obs.endpoints.request_response import JSON, NOT_FOUND, TEXT_PLAIN, EndpointRequest, EndpointResponse
 from connectsoft_obs.health import Entry, Report
 from connectsoft_obs.health.report import LIFECYCLE, build_report
 from connectsoft_obs.redaction import RedactionPolicy

@@ -10,7 +10,7 @@ import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from connectsoft_obs.endpoints.messages import EndpointRequest, EndpointResponse
+from connectsoft_obs.endpoints.request_response import EndpointRequest, EndpointResponse
 from connectsoft_obs.endpoints.router import EndpointRouter
 from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.process import threads

@@ -6,7 +6,7 @@ import datetime
 
 import orjson
 
-from connectsoft_obs.endpoints.messages import JSON, EndpointResponse
+from connectsoft_obs.endpoints.request_response import JSON, EndpointResponse
 from connectsoft_obs.identity import ResourceIdentity
 
 

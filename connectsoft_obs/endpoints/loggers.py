@@ -11,7 +11,8 @@ from urllib.parse import parse_qs, unquote
 
 import orjson
 
-from connectsoft_obs.endpoints.messages import JSON, AccessPolicy, EndpointRequest, EndpointResponse
+from connectsoft_obs.endpoints.access_policy import AccessPolicy
+from connectsoft_obs.endpoints.request_response import JSON, EndpointRequest, EndpointResponse
 from connectsoft_obs.signals.logs.levels import LEVEL_BY_NAME, ROOT_LOGGER, Levels
 from connectsoft_obs.signals.logs.runtime_levels import RuntimeLevels
 

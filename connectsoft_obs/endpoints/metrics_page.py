@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from connectsoft_obs.endpoints.messages import EndpointRequest, EndpointResponse
+from connectsoft_obs.endpoints.request_response import EndpointRequest, EndpointResponse
 from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.signals.metrics import CooperativePause, exposition, process_metrics
 from connectsoft_obs.signals.metrics.bridges import name_conflicts, prometheus_client

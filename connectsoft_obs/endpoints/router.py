@@ -6,16 +6,16 @@ from collections.abc import Callable
 from functools import partial
 
 from connectsoft_obs.endpoints import health_response, info
+from connectsoft_obs.endpoints.access_policy import AccessPolicy
 from connectsoft_obs.endpoints.loggers import METHODS, LoggersPage
-from connectsoft_obs.endpoints.messages import (
+from connectsoft_obs.endpoints.metrics_page import MetricsPage
+from connectsoft_obs.endpoints.request_response import (
     DEGRADED_FALLBACK,
     NOT_FOUND,
     UNAUTHORIZED,
-    AccessPolicy,
     EndpointRequest,
     EndpointResponse,
 )
-from connectsoft_obs.endpoints.metrics_page import MetricsPage
 from connectsoft_obs.health import Probe, Report
 from connectsoft_obs.telemetry import Telemetry
 

@@ -86,7 +86,7 @@ class SideListener:
             if not self._has_warned:
                 self._has_warned = True
                 fields = {"host": host, "port": port, "reason": str(error)}
-                self._telemetry.log(WARNING, "side listener: port in use, retrying", fields)
+                self._telemetry.log(WARNING, "side listener: cannot listen on its port, retrying", fields)
             return False
         self._telemetry.log(INFO, "side listener started", {"host": host, "port": server.port})
         return True

@@ -75,7 +75,10 @@ class ObservabilityMiddleware(BaseMiddleware[Any, Any]):
         self._system = system
 
     async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: Any) -> Any:
-        """Process a message and record it; exceptions that acknowledge or reject the message are re-raised."""
+        """Process a message and record its outcome: `AckMessage` is a success; nack, reject and skip are rejections.
+
+        These exceptions of FastStream are re-raised.
+        """
         message_consumer = consumer(self._subscription(msg), system=self._system, rejects=_REJECTED)
         ack: AckMessage | None = None
         with message_consumer.process(_to_messages(msg)):

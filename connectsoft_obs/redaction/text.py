@@ -151,7 +151,7 @@ def is_card_number(digits: str) -> bool:
 
 
 def _redact_assignments(text: str, names: re.Pattern[str], always: bool) -> tuple[str, int]:
-    """Replace values assigned to these names.
+    """Replace the values in pairs such as `name=value` and `"name": "value"`, and count them.
 
     After a colon, a name that is not always secret needs a long value or the form `"name": "value"`.
     """

@@ -67,7 +67,7 @@ def _read(name: str, value: Any, source: str) -> Any:
     try:
         return metadata["reader"](value)
     except ValueError as error:
-        reason = "it cannot be parsed" if metadata["secret"] and _quotes(str(error), value) else str(error)
+        reason = "it cannot be parsed" if metadata["secret"] and _repeats_value(str(error), value) else str(error)
         raise ConfigurationError(
             quote_setting(name, value, source),
             DEFAULT_POLICY.redact_text(reason),
@@ -88,7 +88,7 @@ def quote_setting(name: str, value: Any, source: str = "") -> str:
     return f"{source or name}={DEFAULT_POLICY.redact_text(safe_str(value))}"
 
 
-def _quotes(message: str, value: Any) -> bool:
+def _repeats_value(message: str, value: Any) -> bool:
     """Whether an error message repeats a part of the value."""
     words = re.findall(r"[^\s,=:;'\"]{4,}", value if isinstance(value, str) else safe_str(value))
     return any(word in message for word in words)
@@ -123,7 +123,7 @@ def _cross_check(settings: Settings) -> None:
     if settings.temporality != "cumulative":
         raise ConfigurationError(
             f"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE={settings.temporality!r}",
-            "metrics are aggregated over worker processes and for /metrics, which needs cumulative temporality",
+            "only cumulative temporality is supported: /metrics and the aggregation over worker processes need it",
             "Unset it; for a backend that needs deltas use the cumulativetodelta processor of the collector.",
         )
     for name in ("details_token", "metrics_token"):

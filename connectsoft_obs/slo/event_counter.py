@@ -33,7 +33,7 @@ class ThresholdCounters(NamedTuple):
 
 
 class BoundCounter:
-    """The counters that an event with a given set of labels increments. Thread-safe if the counters are."""
+    """Counts events with one set of labels. Thread-safe if its counters are."""
 
     __slots__ = ("_counters", "_threshold_counters")
 

@@ -251,8 +251,8 @@ def _validate_name(name: str, subject: str) -> None:
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
             f"{name!r}",
-            f"{subject} is 1 to 63 letters, digits, dots, hyphens and underscores",
-            "Write auth-availability.",
+            f"{subject} must have 1 to 63 letters, digits, dots, hyphens or underscores",
+            "Use a name such as auth-availability.",
         )
 
 

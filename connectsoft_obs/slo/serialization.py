@@ -77,7 +77,7 @@ def from_dict(table: Table) -> ServiceSLOs:
 
 
 def to_dict(service_slos: ServiceSLOs) -> dict[str, Any]:
-    """Convert the SLOs of a service to tables. Fields with their default value are omitted."""
+    """Convert the SLOs of a service to a dictionary of TOML tables. Fields with their default value are omitted."""
     defaults = ServiceSLOs(service=service_slos.service, slos=())
     service = {"name": service_slos.service} | _changed_fields(service_slos, defaults, _SERVICE_KEYS[1:])
     review_at = service_slos.review_at

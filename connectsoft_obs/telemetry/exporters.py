@@ -34,7 +34,7 @@ from connectsoft_obs.signals.metrics import (
 )
 from connectsoft_obs.signals.metrics import otlp_encoder as metrics_encode
 from connectsoft_obs.signals.metrics.bridges import name_conflicts, prometheus_client
-from connectsoft_obs.signals.metrics.delta_temporality import DeltaTracker, DeltaBatch
+from connectsoft_obs.signals.metrics.delta_temporality import DeltaBatch, DeltaTracker
 from connectsoft_obs.signals.tracing import Tracing
 from connectsoft_obs.vocabulary import (
     EXPORT_DURATION,
@@ -210,7 +210,9 @@ class Exporters:
         )
         self.processors.append(processor)
         self.addresses.append(f"{destination.signal.value} to {destination.address}")
-        self._metrics.family(EXPORTER_STATUS).number_series(destination.signal.value).set(_STATES.index(ExporterState.CLOSED))
+        self._metrics.family(EXPORTER_STATUS).number_series(destination.signal.value).set(
+            _STATES.index(ExporterState.CLOSED)
+        )
         return processor
 
     def _collect_requests(self) -> list[bytes]:

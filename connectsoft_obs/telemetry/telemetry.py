@@ -146,7 +146,7 @@ class Telemetry:
         self.logs.write(Context(), level, message, fields, SCOPE, None)
 
     def serve(self) -> None:
-        """Begin to serve: log lines and metrics can use threads and files from now on. Idempotent.
+        """Start what a serving process needs: shared metric files, the log writer thread and the exporters. Idempotent.
 
         In one of several workers, metrics are aggregated over all workers.
         """

@@ -41,7 +41,7 @@ class CapturingLogWriter(StdoutWriter):
         return True
 
     def stop(self, timeout: float) -> bool:
-        """Return True; no thread is running."""
+        """Return True at once; there is no thread to stop."""
         return True
 
 

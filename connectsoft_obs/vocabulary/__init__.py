@@ -8,6 +8,6 @@ prefix `connectsoft.` exist only where there is no standard name.
 from .attributes import *
 from .enums import *
 from .metrics import *
-from .process import *
+from .process_metrics import *
 from .prometheus import *
 from .slo import *

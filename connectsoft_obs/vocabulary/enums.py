@@ -59,7 +59,7 @@ class HealthState(StrEnum):
 
 
 class ExporterState(StrEnum):
-    """State of an exporter: CLOSED exports, OPEN backs off after a failure."""
+    """State of an exporter, as of a circuit breaker: CLOSED exports, OPEN waits before a retry after a failure."""
 
     CLOSED = "closed"
     OPEN = "open"

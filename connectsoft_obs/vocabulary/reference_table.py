@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .metrics import METRICS, Instrument, Metric
-from .process import PROCESS_METRICS
+from .process_metrics import PROCESS_METRICS
 from .prometheus import prometheus_name
 
 _HEAD = "| OpenTelemetry name | on `/metrics` | instrument | unit | labels on `/metrics` | description |\n|---|---|---|---|---|---|\n"

@@ -124,7 +124,10 @@ def _previous_attempt(headers: Headers) -> SpanContext | None:
 
 
 def _correlation_id(inbound: Inbound, message: MessageInfo) -> str | None:
-    """Correlation id of the header, else of the envelope. A header that equals the trace id of the sender is ignored."""
+    """Return the correlation id of the header, or else of the envelope.
+
+    A header that equals the trace id of the sender is only a default, so the id of the envelope takes precedence.
+    """
     header_id, sender = inbound.correlation_id, inbound.parent
     if message.envelope and (header_id is None or (sender is not None and header_id == f"{sender.trace_id:032x}")):
         return envelope.correlation_id(message.envelope) or header_id

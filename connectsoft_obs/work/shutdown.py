@@ -89,9 +89,8 @@ class GracefulShutdown:
             self.deadline = time.monotonic() + self._telemetry.settings.drain_timeout
             self._registry.on_run_end = self._on_run_end
             self._telemetry.health.drain()
-            threads.start_thread(
-                "obs-shutdown", self._watch
-            )  # without a thread, the end of a run or the next SIGTERM ends the process
+            # If the thread cannot be started, the end of a run or the next SIGTERM ends the process.
+            threads.start_thread("obs-shutdown", self._watch)
         elif (not self._interrupt_requested or self._budget_spent or not self._runs) and not self._interrupt(
             number, frame
         ):
@@ -106,7 +105,7 @@ class GracefulShutdown:
         return self.deadline is not None and time.monotonic() >= self.deadline
 
     def _interrupt(self, number: int, frame: FrameType | None) -> bool:
-        """Pass the signal to the previous handler or to trio; False if neither ends the program."""
+        """Pass the signal to the previous handler or to trio; return False if there is neither, so the caller must exit."""
         self._interrupt_requested, self.interrupted = False, True
         if callable(self._previous_handler):
             self._previous_handler(number, frame)
@@ -149,7 +148,9 @@ class GracefulShutdown:
     def force_exit(self) -> None:
         """Exit the process from here, if the main thread cannot be interrupted or waits for other threads."""
         active = list(self._runs)
-        self._telemetry.log(WARNING, "shutdown timeout reached; active runs are aborted", {"running": len(active)})
+        self._telemetry.log(
+            WARNING, "process did not stop in time after SIGTERM; active runs are aborted", {"running": len(active)}
+        )
         for run in active:
             run.end(SystemExit())
         self._flush()

@@ -90,9 +90,9 @@ def test_port_in_use_is_logged_and_bound_when_it_becomes_free() -> None:
         port = other_listener.getsockname()[1]
         with uvicorn("shop:app", env={"OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}) as service:
             service.wait_until_ready()
-            wait_for(lambda: "side listener: port in use" in service.output, 10, "the warning")
+            wait_for(lambda: "side listener: cannot listen" in service.output, 10, "the warning")
             assert scrape(service.url).has("target_info"), "the service does not respond"
             other_listener.close()
             wait_for(lambda: request(port), 10)
-            [line] = [line for line in service.json_lines if "side listener: port in use" in line["message"]]
+            [line] = [line for line in service.json_lines if "side listener: cannot listen" in line["message"]]
             assert (line["severity"], line["port"]) == ("WARN", port)

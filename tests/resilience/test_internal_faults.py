@@ -37,7 +37,7 @@ ENTRY_POINTS = {
     "asgi/endpoint_responder.py": "EndpointResponder.send EndpointResponder._respond "
     "EndpointResponder._respond_in_thread EndpointResponder._respond_in_thread.<locals>.<lambda> "
     "run_in_thread _call _call.<locals>.complete",
-    "endpoints/messages.py": "EndpointResponse.all_headers",
+    "endpoints/request_response.py": "EndpointResponse.all_headers",
     "endpoints/router.py": "_ProbePage.__call__",
     "asgi/lifespan.py": "Lifespan.__init__ Lifespan.run Lifespan._run_guarded Lifespan.run.<locals>.observe_receive "
     "Lifespan.run.<locals>.observe_send Lifespan._flush",
@@ -53,7 +53,7 @@ ENTRY_POINTS = {
     "signals/metrics/gc_metrics.py": "GcMetrics.__call__",  # the garbage collector calls it at any point
     "context/current.py": "bind",
     "context/propagation.py": "inject extract",
-    "redaction/strings.py": "safe_str",
+    "redaction/string_conversion.py": "safe_str",
     "telemetry/global_state.py": "get_logger",
     "work/jobs.py": "operation Job.run",
     "work/consumers.py": "Consumer.__call__.<locals>.run Consumer.process",

@@ -1,4 +1,4 @@
-"""Arguments that name SLO declarations, and tables on the console."""
+"""Command-line arguments that name SLO declarations, and the loading of these."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.slo.loader import resolve_source
@@ -44,19 +42,3 @@ def load_declarations(sources: Sequence[str], service: str = "") -> list[Service
                 f"{name!r}", "two sources declare SLOs of this service", "Declare all SLOs of a service in one file."
             )
     return services
-
-
-def console() -> Console:
-    """Return a console for standard output; wide if it is not a terminal, so that tables are not truncated."""
-    terminal = Console(highlight=False)
-    return terminal if terminal.is_terminal else Console(highlight=False, width=200)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table."""
-    result = Table(header_style="bold")
-    for name in header:
-        result.add_column(name, overflow="fold")
-    for row in rows:
-        result.add_row(*row)
-    return result

@@ -8,7 +8,8 @@ import json
 import click
 from rich.markup import escape
 
-from connectsoft_obs.cli.slo.inputs import console, load_declarations, source_arguments, table
+from connectsoft_obs.cli.slo.console import create_console, create_table
+from connectsoft_obs.cli.slo.inputs import load_declarations, source_arguments
 from connectsoft_obs.ops.findings import Level
 from connectsoft_obs.ops.prometheus_api import PrometheusClient
 from connectsoft_obs.ops.slo import explain as explanations
@@ -51,7 +52,7 @@ def lint(
             )
             for finding in findings
         ]
-        console().print(table(("level", "code", "subject", "finding"), rows))
+        create_console().print(create_table(("level", "code", "subject", "finding"), rows))
     else:
         count = sum(len(service_slos.all_slos) for service_slos in services)
         click.echo(f"no findings ({count} SLOs of {len(services)} services)")
@@ -64,7 +65,7 @@ def lint(
 @click.option("--name", multiple=True, help="Only this SLO; repeatable.")
 def explain(source: tuple[str, ...], service: str, name: tuple[str, ...]) -> None:
     """Show error budgets in minutes and events, and when each alert fires and resolves in a total outage."""
-    output = console()
+    output = create_console()
     for service_slos in load_declarations(source, service):
         selected = [service_slos.find(slo_name) for slo_name in name] if name else service_slos.slos
         for slo in selected:
@@ -74,7 +75,7 @@ def explain(source: tuple[str, ...], service: str, name: tuple[str, ...]) -> Non
                 output.print(escape(sentence))
             if explanation.rows:
                 header = dataclasses.astuple(explanations.HEADER)
-                output.print(table(header, [dataclasses.astuple(row) for row in explanation.rows]))
+                output.print(create_table(header, [dataclasses.astuple(row) for row in explanation.rows]))
             output.print()
 
 
@@ -93,5 +94,5 @@ def diff(before: str, after: str, service: str, exit_code: bool) -> int:
         (change.subject, change.field, change.before, change.after, "weaker" if change.weaker else "")
         for change in changes
     ]
-    console().print(table(("SLO", "field", "before", "after", ""), rows))
+    create_console().print(create_table(("SLO", "field", "before", "after", ""), rows))
     return int(exit_code and any(change.weaker for change in changes))

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import click
 
-from connectsoft_obs.cli.slo.inputs import console, load_declarations, source_arguments, table
+from connectsoft_obs.cli.slo.console import create_console, create_table
+from connectsoft_obs.cli.slo.inputs import load_declarations, source_arguments
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.slo.promtool_tests import scenarios
 from connectsoft_obs.ops.slo.target_registry import generate_files
@@ -61,7 +62,7 @@ def test(source: tuple[str, ...], service: str, promtool: str, output: Path | No
         )
         for result in results
     ]
-    console().print(table(("SLO", "scenarios", "result"), rows))
+    create_console().print(create_table(("SLO", "scenarios", "result"), rows))
     return int(any(result.errors for result in results))
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 from rich.progress import Progress
 
-from connectsoft_obs.cli.slo.inputs import console, load_declarations, source_arguments, table
+from connectsoft_obs.cli.slo.console import create_console, create_table
+from connectsoft_obs.cli.slo.inputs import load_declarations, source_arguments
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.prometheus_api import PrometheusClient, PrometheusUnavailable
 from connectsoft_obs.ops.slo.report import SloStatus, fetch_status, render_markdown, render_plots
@@ -48,7 +49,7 @@ def report(
     if month is not None:
         return _report_month(services, client, month, timestamp, output_format)
     files: dict[str, str] = {}
-    with Progress(console=console(), transient=True, disable=not console().is_terminal) as progress:
+    with Progress(console=create_console(), transient=True, disable=not create_console().is_terminal) as progress:
         task = progress.add_task("querying", total=sum(len(service_slos.slos) for service_slos in services))
         for service_slos in services:
             statuses: list[SloStatus] = []
@@ -91,7 +92,7 @@ def gate(
             is_failed = is_failed or not passes
             text = "no data" if remaining is None else f"{remaining * 100:.1f} %"
             rows.append((service_slos.slo_id(slo), text, "pass" if passes else "fail"))
-    console().print(table(("SLO", "error budget left", "gate"), rows))
+    create_console().print(create_table(("SLO", "error budget left", "gate"), rows))
     return int(is_failed)
 
 

@@ -89,7 +89,7 @@ class LineFormatter:
         operation: Operation | None,
         attributes: dict[str, Any],
     ) -> dict[str, Any]:
-        """A line with these attributes, in their order after the leading keys; `now` is nanoseconds since 1970."""
+        """Build a line: the leading keys of the profile, then the attributes in their order. `now` is nanoseconds since 1970."""
         if ids is not None and logger:
             line = self._blank_line.copy()
             line[self._logger_key] = logger

@@ -278,7 +278,7 @@ class LogPipeline:
         self.write(Context(), event.level, "identical lines were suppressed", fields, event.logger, None)
 
     def _write_minimal_line(self, level: int, message: str, logger: str) -> None:
-        """Write a line without its fields after an error while it was processed."""
+        """Write a line with only message, severity and logger, after an internal error in the processing of its record."""
         text = "connectsoft_obs failed internally; the message of a log record cannot be shown"
         with self._internal_telemetry.guard("logs"):
             text = self.redaction.redact_text(safe_str(message, str)[:1000])

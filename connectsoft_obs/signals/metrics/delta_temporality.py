@@ -28,7 +28,7 @@ _MAX_POINTS = 1000
 
 
 class _UniqueName(str):
-    """A metric name that is not equal to any other string.
+    """A metric name that equals no other string, so that the Azure Monitor exporter applies no special rules to it.
 
     The Azure Monitor exporter compares metric names with those of OpenTelemetry's HTTP metrics. It replaces the labels of
     these metrics, and does not export most of them. With this class all metrics are exported unchanged, as from .NET.

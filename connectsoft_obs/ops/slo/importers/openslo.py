@@ -83,8 +83,8 @@ def read_document(document: Mapping[str, Any], references: Mapping[str, Any]) ->
     if spec.get("budgetingMethod", "Occurrences") != "Occurrences":
         raise ConfigurationError(
             f"budgetingMethod={spec['budgetingMethod']} of {name!r}",
-            "time slices are not supported: rules count events",
-            "Use Occurrences; for objectives on time, declare a freshness SLO or an outage limit.",
+            "time slices are not supported: the generated rules count events",
+            "Use Occurrences, or declare a freshness SLO or an outage limit to measure time instead of events.",
         )
     indicator = spec.get("indicator") or {"spec": references.get(f"SLI/{spec.get('indicatorRef')}")}
     sli = _read_indicator(indicator.get("spec") or {}, name)
