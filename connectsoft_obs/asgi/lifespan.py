@@ -91,7 +91,10 @@ class Lifespan:
 
 
 def _timeout(seconds: float) -> AbstractAsyncContextManager[object]:
-    """Return a timeout on asyncio, so that a thread that fails does not block the shutdown; on trio there is none."""
+    """Return a timeout if asyncio is running, and a context manager without effect on trio.
+
+    With the timeout, a flush that does not return cannot block the shutdown of the server.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -86,7 +86,7 @@ def structlog_loggers() -> dict[str, Any]:
             structlog.processors.JSONRenderer(serializer=orjson.dumps),
         ],
     ).bind()
-    return {"structlog, default JSON set-up": default, "structlog, orjson, BytesLogger": fast}
+    return {"structlog, default JSON configuration": default, "structlog, orjson, BytesLogger": fast}
 
 
 class OrjsonFormatter(logging.Formatter):
@@ -126,7 +126,7 @@ def bootstrap_loggers() -> dict[str, Any]:
         instrument = logging_instrument.LoggingInstrument(bootstrap_config=config)
         logger = instrument.memory_logger_factory("bench.lite")
         del logger.handlers[1:]  # the factory adds a handler on each call
-        loggers["lite-bootstrap, ten lines a write"] = structlog.wrap_logger(
+        loggers["lite-bootstrap, ten lines per write"] = structlog.wrap_logger(
             logger, wrapper_class=structlog.stdlib.BoundLogger, processors=instrument.structlog_processors
         ).bind()
     return loggers

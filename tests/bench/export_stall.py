@@ -23,7 +23,7 @@ from sink import discarding_collector
 from variants import build
 
 HERE = Path(__file__).parent
-VARIANTS = ("bare", "ours, not exported", "ours", "contrib with metrics")
+VARIANTS = ("bare", "connectsoft-obs, not exported", "connectsoft-obs", "contrib with metrics")
 WINDOW = 0.25
 
 

@@ -33,7 +33,7 @@ async def handle_requests(name: str, count: int) -> None:
     """Handle `count` requests after a warm-up that is the same in both runs."""
     from variant_process import receive, scope, send
 
-    if name.startswith("ours"):
+    if name.startswith("connectsoft-obs"):
         from connectsoft_obs.signals.logs import stdout_writer
         from connectsoft_obs.signals.metrics import series
 
@@ -48,7 +48,7 @@ async def handle_requests(name: str, count: int) -> None:
         if not number % 50:
             await asyncio.sleep(0)
     await asyncio.sleep(0.3)
-    if name.startswith("ours"):
+    if name.startswith("connectsoft-obs"):
         import connectsoft_obs as obs
 
         obs.configure().logs.flush(30)  # lines that would be written at the end of the extended interval
@@ -92,7 +92,7 @@ def main() -> None:
     if "--variant" in sys.argv:
         asyncio.run(handle_requests(sys.argv[2], int(sys.argv[3])))
         return
-    names = sys.argv[1:] or ["ours", "ours, not exported", "structlog line", "instrumentator"]
+    names = sys.argv[1:] or ["connectsoft-obs", "connectsoft-obs, not exported", "structlog line", "instrumentator"]
     results = per_request(["bare", *names])
     print(f"{'variant':<26}{'thousands':>10}{'over bare':>11}")
     for name in sorted(results, key=list(VARIANTS).index):

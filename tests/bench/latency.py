@@ -26,7 +26,13 @@ from sink import discarding_collector
 from throughput import ServerProcess
 from variants import VARIANTS
 
-DEFAULT_VARIANTS = ("bare", "ours", "ours, not exported", "structlog line", "contrib with metrics")
+DEFAULT_VARIANTS = (
+    "bare",
+    "connectsoft-obs",
+    "connectsoft-obs, not exported",
+    "structlog line",
+    "contrib with metrics",
+)
 REQUEST = b"GET /items/7 HTTP/1.1\r\nhost: api.example\r\nuser-agent: openloop\r\naccept: */*\r\n\r\n"
 CONNECTIONS = 32
 TIMEOUT = 10.0

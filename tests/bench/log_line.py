@@ -40,7 +40,7 @@ LINES = 1500
 USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0 Safari/537.36"
 IDS = {"trace_id": f"{7:032x}", "span_id": f"{9:016x}", "correlation_id": "corr-3a6e1d40"}
 HEX_IDS = (b"%032x" % 7, b"%016x" % 9, b"01")
-PIPELINES = (("ours, while serving", True), ("ours, one write a line", False))
+PIPELINES = (("connectsoft-obs, while serving", True), ("connectsoft-obs, one write per line", False))
 Variants = dict[str, tuple[Callable[[int], object], Callable[[], object]]]
 """By name: a function that logs a line with a number in it, and one that waits until all lines are written."""
 
@@ -227,7 +227,7 @@ def ratios(rounds: int) -> dict[str, dict[str, float]]:
 TABLES = {
     "a log line with four fields": application_lines,
     "an access line": access_lines,
-    "binding two facts": bindings,
+    "binding two attributes": bindings,
 }
 
 

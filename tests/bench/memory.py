@@ -13,7 +13,7 @@ from pathlib import Path
 from sink import discarding_collector
 from throughput import ServerProcess
 
-NAMES = ("bare", "ours")
+NAMES = ("bare", "connectsoft-obs")
 _TURN = 5
 """Seconds of load before it is the other server's turn."""
 
@@ -55,8 +55,10 @@ def main() -> None:
     results = measure(parser.parse_args().requests)
     for name, row in results.items():
         print(f"{name:<8}" + "  ".join(f"{mark} {value:,.1f}" for mark, value in row.items()))
-    print(f"added memory at the end:     {results['ours']['end'] - results['bare']['end']:+.1f} MiB")
-    print(f"growth in the second half:   {results['ours']['end'] - results['ours']['half']:+.1f} MiB")
+    print(f"added memory at the end:     {results['connectsoft-obs']['end'] - results['bare']['end']:+.1f} MiB")
+    print(
+        f"growth in the second half:   {results['connectsoft-obs']['end'] - results['connectsoft-obs']['half']:+.1f} MiB"
+    )
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ def measure(pythons: list[str]) -> dict[str, dict[str, float]]:
             python = f"{folder}/bin/python"
             subprocess.run([python, "-m", "pip", "install", "-q", f"{ROOT}[demo]", "starlette"], check=True)
             output = subprocess.run([python, "-c", _PRINT_VERSION], check=True, capture_output=True, text=True).stdout
-            results[output.strip()] = instructions.per_request(["bare", "ours"], python)
+            results[output.strip()] = instructions.per_request(["bare", "connectsoft-obs"], python)
     return results
 
 
 if __name__ == "__main__":
     for version, row in measure(sys.argv[1:]).items():
-        added = row["ours"] - row["bare"]
+        added = row["connectsoft-obs"] - row["bare"]
         print(f"{version:<10} bare {row['bare'] / 1000:.1f}, added {added / 1000:.1f}: {added / row['bare']:.2f}x")

@@ -39,14 +39,14 @@ from variants import VARIANTS
 RESULTS = Path(__file__).parents[2] / "docs" / "explanation" / "performance.json"
 REGRESSION = 1.15
 _SERVER_VARIANTS = [
-    "bare", "ours", "ours, not exported", "structlog line", "structlog line, request id", "instrumentator",
+    "bare", "connectsoft-obs", "connectsoft-obs, not exported", "structlog line", "structlog line, request id", "instrumentator",
     "contrib with metrics",
 ]  # fmt: skip
 _COUNTED_VARIANTS = [
-    "ours", "ours, not exported", "ours, 0 % sampled", "ours, disabled", "structlog line", "structlog line, request id",
+    "connectsoft-obs", "connectsoft-obs, not exported", "connectsoft-obs, 0 % sampled", "connectsoft-obs, disabled", "structlog line", "structlog line, request id",
     "instrumentator", "contrib with metrics",
 ]  # fmt: skip
-_SHORT_VARIANTS = ["ours, not exported"]
+_SHORT_VARIANTS = ["connectsoft-obs, not exported"]
 
 
 def goals(results: dict[str, Any]) -> list[tuple[str, float, float, float]]:
@@ -54,41 +54,41 @@ def goals(results: dict[str, Any]) -> list[tuple[str, float, float, float]]:
     in_process, counted, server, scale = (results[part] for part in ("in process", "instructions", "server", "scaling"))
     bare = counted["bare"]
     added = {name: count - bare for name, count in counted.items()}
-    p99, resident, jobs = results["open loop"]["ours"]["p99"], results["memory"], results["job"]
+    p99, resident, jobs = results["open loop"]["connectsoft-obs"]["p99"], results["memory"], results["job"]
     job_cost = jobs["obs.job (metrics, trace, line)"]
     return [
         (
             "P1 CPU time added by all four signals, relative to the bare route",
-            in_process["ours"]["process"]["added"], 0.75, in_process["ours"]["process"]["noise"],
+            in_process["connectsoft-obs"]["process"]["added"], 0.75, in_process["connectsoft-obs"]["process"]["noise"],
         ),
-        ("P1 thousand instructions added", added["ours"] / 1000, 110.0, 2.0),
-        ("P1 instructions added, relative to the bare route", added["ours"] / bare, 110 / 260, 0.02),
-        ("P1 instructions added, relative to a structlog access line", added["ours"] / added["structlog line"], 1.0, 0.02),
+        ("P1 thousand instructions added", added["connectsoft-obs"] / 1000, 110.0, 2.0),
+        ("P1 instructions added, relative to the bare route", added["connectsoft-obs"] / bare, 110 / 260, 0.02),
+        ("P1 instructions added, relative to a structlog access line", added["connectsoft-obs"] / added["structlog line"], 1.0, 0.02),
         (
             "P1 instructions added, relative to a structlog access line with a request id",
-            added["ours"] / added["structlog line, request id"], 1.0, 0.02,
+            added["connectsoft-obs"] / added["structlog line, request id"], 1.0, 0.02,
         ),
         (
             "P1 instructions added, relative to prometheus-fastapi-instrumentator (metrics only)",
-            added["ours"] / added["instrumentator"], 0.5, 0.02,
+            added["connectsoft-obs"] / added["instrumentator"], 0.5, 0.02,
         ),
         (
             "P1 instructions added, relative to OpenTelemetry contrib (metrics and traces)",
-            added["ours"] / added["contrib with metrics"], 1 / 15, 0.005,
+            added["connectsoft-obs"] / added["contrib with metrics"], 1 / 15, 0.005,
         ),
         (
             "P2 instructions added with 0 % sampled, relative to 100 %",
-            added["ours, 0 % sampled"] / added["ours"], 0.6, 0.02,
+            added["connectsoft-obs, 0 % sampled"] / added["connectsoft-obs"], 0.6, 0.02,
         ),
-        ("P2 instructions added when disabled, relative to the bare route", added["ours, disabled"] / bare, 0.05, 0.01),
+        ("P2 instructions added when disabled, relative to the bare route", added["connectsoft-obs, disabled"] / bare, 0.05, 0.01),
         (
             "P3 requests/s of the bare route on a saturated server, relative to those with all four signals",
-            1 / server["ours"]["ratio"], 1 / 0.65, server["ours"]["spread"][1] - server["ours"]["spread"][0],
+            1 / server["connectsoft-obs"]["ratio"], 1 / 0.65, server["connectsoft-obs"]["spread"][1] - server["connectsoft-obs"]["spread"][0],
         ),
         ("P3 p99 at 800 requests/s, relative to the bare route", p99["ratio"], 1.2, p99["noise"]),
         (
             "P3 ms that exporting adds to the slowest request in 250 ms (median)",
-            results["stall"]["ours"][0] - results["stall"]["ours, not exported"][0], 5.0, results["stall"]["bare"][0],
+            results["stall"]["connectsoft-obs"][0] - results["stall"]["connectsoft-obs, not exported"][0], 5.0, results["stall"]["bare"][0],
         ),
         ("P4 CPU time added to a job, relative to autometrics (metrics only)", job_cost["async ratio"], 1.5, 0.1),
         (
@@ -97,13 +97,13 @@ def goals(results: dict[str, Any]) -> list[tuple[str, float, float, float]]:
         ),
         (
             "P5 MiB more than the bare application after 1,000,000 requests",
-            resident["ours"]["end"] - resident["bare"]["end"], 25.0, 0.5,
+            resident["connectsoft-obs"]["end"] - resident["bare"]["end"], 25.0, 0.5,
         ),
-        ("P5 MiB growth during the second 500,000 requests", resident["ours"]["end"] - resident["ours"]["half"], 0.0, 1.0),
+        ("P5 MiB growth during the second 500,000 requests", resident["connectsoft-obs"]["end"] - resident["connectsoft-obs"]["half"], 0.0, 1.0),
         ("P5 import time, relative to that of the dependencies", results["import"], 1.5, 0.05),
         ("P6 cost with 2,000 routes, relative to 20", scale["routes"]["2000"], 1.0, 0.25),
-        ("P6 cost per request with 1,000 concurrent requests, relative to 1", scale["requests at once"]["1000"], 1.0, 0.25),
-        ("P6 cost with 20,000 metric series, relative to 100", scale["series in the process"]["20000"], 1.0, 0.25),
+        ("P6 cost per request with 1,000 concurrent requests, relative to 1", scale["concurrent requests"]["1000"], 1.0, 0.25),
+        ("P6 cost with 20,000 metric series, relative to 100", scale["metric series in the process"]["20000"], 1.0, 0.25),
     ]  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def with_chunks(count: int, observer: str) -> Any:
 def with_series(count: int, observer: str) -> Any:
     """An application in a process that already has `count` series of the request duration."""
     app = _create_app(20, observer, 0)
-    if observer == "ours":
+    if observer == "connectsoft-obs":
         import connectsoft_obs as obs
         from connectsoft_obs.vocabulary import REQUEST_DURATION
 
@@ -90,7 +90,7 @@ def _create_app(routes: int, observer: str, chunks: int) -> Any:
 
 def instrument(app: Any, observer: str) -> Any:
     """Add the middleware of an observer to an application; none if it is empty."""
-    if observer == "ours":
+    if observer == "connectsoft-obs":
         import connectsoft_obs as obs
 
         if hasattr(app, "add_middleware"):
@@ -110,14 +110,14 @@ def instrument(app: Any, observer: str) -> Any:
 DIMENSIONS: dict[str, tuple[Callable[[int, str], Any], tuple[int, ...], bool]] = {
     # name: (application, sizes, whether the cost is divided by the size)
     "routes": (with_routes, (20, 200, 2000), False),
-    "requests at once": (with_concurrent_requests, (1, 10, 100, 1000), False),
-    "chunks a response, cost of each": (with_chunks, (1, 10, 100, 1000), True),
-    "series in the process": (with_series, (100, 2000, 20000), False),
-    "messages of a WebSocket each way, cost of each": (with_messages, (1, 10, 100, 1000), True),
+    "concurrent requests": (with_concurrent_requests, (1, 10, 100, 1000), False),
+    "response chunks, cost per chunk": (with_chunks, (1, 10, 100, 1000), True),
+    "metric series in the process": (with_series, (100, 2000, 20000), False),
+    "WebSocket messages each way, cost per message": (with_messages, (1, 10, 100, 1000), True),
 }
 CHUNK_DIMENSIONS = {
-    "a chunk of 1,000": "chunks a response, cost of each",
-    "a message of 1,000 each way": "messages of a WebSocket each way, cost of each",
+    "one of 1,000 response chunks": "response chunks, cost per chunk",
+    "one of 1,000 WebSocket messages each way": "WebSocket messages each way, cost per message",
 }
 
 
@@ -182,7 +182,7 @@ async def serve_commands(dimension: str, size: int, observer: str) -> None:
     create_app, _, is_divided = DIMENSIONS[dimension]
     app = create_app(size, observer)
     count = max(20, REQUESTS // size) if is_divided else max(REQUESTS, size)
-    concurrency = size if dimension == "requests at once" else 1
+    concurrency = size if dimension == "concurrent requests" else 1
     await run_batch(app, dimension, count, concurrency)
     results = sys.__stderr__
     assert results is not None
@@ -239,9 +239,9 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
     """By dimension and size: the added cost as a multiple of that of the smallest size."""
     results = {}
     for dimension, (_, sizes, _) in DIMENSIONS.items():
-        costs = measure_costs(dimension, sizes, ("", "ours"), rounds)
-        smallest = added_cost(costs, min(sizes), "ours")
-        results[dimension] = {str(size): added_cost(costs, size, "ours") / smallest for size in sizes}
+        costs = measure_costs(dimension, sizes, ("", "connectsoft-obs"), rounds)
+        smallest = added_cost(costs, min(sizes), "connectsoft-obs")
+        results[dimension] = {str(size): added_cost(costs, size, "connectsoft-obs") / smallest for size in sizes}
     return results
 
 
@@ -249,9 +249,9 @@ def measure_chunks(rounds: int) -> dict[str, dict[str, float]]:
     """The added cost of a chunk and of a WebSocket message, relative to the cost of the bare application."""
     results = {}
     for name, dimension in CHUNK_DIMENSIONS.items():
-        costs = measure_costs(dimension, (1000,), ("", "ours", PEER), rounds)
+        costs = measure_costs(dimension, (1000,), ("", "connectsoft-obs", PEER), rounds)
         bare = statistics.median(costs[1000, ""])
-        results[name] = {observer: added_cost(costs, 1000, observer) / bare for observer in ("ours", PEER)}
+        results[name] = {observer: added_cost(costs, 1000, observer) / bare for observer in ("connectsoft-obs", PEER)}
     return results
 
 

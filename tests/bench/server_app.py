@@ -1,4 +1,4 @@
-"""Loads the application of a variant into a server: `BENCH_VARIANT=ours uvicorn server_app:app`."""
+"""Loads the application of a variant into a server: `BENCH_VARIANT=connectsoft-obs uvicorn server_app:app`."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def measure_workers(rounds: int, seconds: int) -> dict[str, float]:
     results = {}
     with discarding_collector() as otlp:
         for count in (1, 2, 4):
-            servers = [ServerProcess(name, otlp, count) for name in ("bare", "ours")]
+            servers = [ServerProcess(name, otlp, count) for name in ("bare", "connectsoft-obs")]
             try:
                 assert all(server.wait_until_listening() for server in servers)
                 for server in servers:
@@ -118,7 +118,7 @@ def measure_workers(rounds: int, seconds: int) -> dict[str, float]:
                 ratios = []
                 for _ in range(rounds):
                     rates = {server.name: server.load(seconds) for server in random.sample(servers, 2)}
-                    ratios.append(rates["ours"] / rates["bare"])
+                    ratios.append(rates["connectsoft-obs"] / rates["bare"])
             finally:
                 for server in servers:
                     server.stop()
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("variants", nargs="*")
     options = parser.parse_args()
-    names = options.variants or ["bare", "ours", "structlog line", "instrumentator", "contrib with metrics"]
+    names = options.variants or ["bare", "connectsoft-obs", "structlog line", "instrumentator", "contrib with metrics"]
     print(table(measure(names, options.rounds, options.seconds)))
 
 

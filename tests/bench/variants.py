@@ -63,14 +63,14 @@ def all_signals_on_fastapi() -> Any:
 
 
 VARIANTS: dict[str, tuple[AppFactory, str, str]] = {
-    # name: (factory, signals, variant that it is compared with); names that start with "ours" use this package
+    # name: (factory, signals, variant that it is compared with); names that start with "connectsoft-obs" use this package
     "bare": (starlette_app, "", "bare"),
-    "ours": (all_signals, "MTLR", "bare"),
-    "ours, not exported": (not_exported, "MTLR", "bare"),
-    "ours, 10 % sampled": (ten_percent_sampled, "MTLR", "bare"),
-    "ours, 0 % sampled": (not_sampled, "MLR", "bare"),
-    "ours, no access line": (without_access_log, "MTR", "bare"),
-    "ours, disabled": (disabled, "", "bare"),
+    "connectsoft-obs": (all_signals, "MTLR", "bare"),
+    "connectsoft-obs, not exported": (not_exported, "MTLR", "bare"),
+    "connectsoft-obs, 10 % sampled": (ten_percent_sampled, "MTLR", "bare"),
+    "connectsoft-obs, 0 % sampled": (not_sampled, "MLR", "bare"),
+    "connectsoft-obs, no access line": (without_access_log, "MTR", "bare"),
+    "connectsoft-obs, disabled": (disabled, "", "bare"),
     "structlog line": (peers.structlog_line, "L", "bare"),
     "structlog line, request id": (peers.structlog_line_with_request_id, "LR", "bare"),
     "instrumentator": (peers.instrumentator, "M", "bare"),
@@ -82,7 +82,7 @@ VARIANTS: dict[str, tuple[AppFactory, str, str]] = {
     "Logfire": (peers.logfire, "MT", "bare"),
     "Sentry": (peers.sentry, "T", "bare"),
     "bare FastAPI": (fastapi_app, "", "bare FastAPI"),
-    "ours on FastAPI": (all_signals_on_fastapi, "MTLR", "bare FastAPI"),
+    "connectsoft-obs on FastAPI": (all_signals_on_fastapi, "MTLR", "bare FastAPI"),
     "FastAPI's own": (peers.fastapi_telemetry, "MT", "bare FastAPI"),
     "lite-bootstrap": (peers.lite_bootstrap, "MT", "bare FastAPI"),
     "fastapi-observer": (peers.fastapi_observer, "ML", "bare FastAPI"),

@@ -6,14 +6,14 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from support.process import wait_for
 from support.service_client import wait_for_status
 
 import connectsoft_obs as obs
 from connectsoft_obs.endpoints.health_response import health_page, redact_reason
-from connectsoft_obs.redaction import DEFAULT_POLICY
+from connectsoft_obs.redaction import DEFAULT_POLICY, REDACTED
 
 TOKEN = "a-long-random-token"
 SECRET = "hunter2"
@@ -271,8 +271,9 @@ def test_shown_reason_contains_no_secret(reason: str, shown: str) -> None:
 
 @given(st.text(max_size=300), st.text(alphabet=st.characters(codec="ascii", categories=["L", "N"]), min_size=8))
 def test_password_in_a_url_is_redacted_in_any_text(prefix: str, password: str) -> None:
+    assume(password != REDACTED)
     shown = DEFAULT_POLICY.redact_text(f"{prefix} redis://user:{password}@cache:6379/0")
-    assert f"{password}@" not in shown
+    assert f":{password}@" not in shown
 
 
 @example(b"&".join([b"exclude=a"] * 200))

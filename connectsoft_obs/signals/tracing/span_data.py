@@ -21,7 +21,7 @@ FLAGS_HEX = [b"%02x" % flags for flags in range(256)]
 
 
 class FixedAttributes(NamedTuple):
-    """Attributes that all spans of a kind have, with different values in each span.
+    """Attribute names that all spans of a kind have; the values differ from span to span.
 
     Args:
         keys: attribute names.
