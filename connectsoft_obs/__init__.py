@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from connectsoft_obs._version import __version__ as __version__
+from connectsoft_obs.process import bootstrap_lock
 
 TYPE_CHECKING = (
     False  # type checkers treat it as True; importing `typing` would double the start-up of `connectsoft-obs probe`
@@ -115,14 +116,15 @@ def __getattr__(name: str) -> object:
         AttributeError: there is no such name.
         ConfigurationError: this is a sub-interpreter.
     """
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    if name not in _MODULE_BY_NAME:
+    if name not in _MODULE_BY_NAME and name not in _MODULES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    if _MODULE_BY_NAME[name] != "errors":
-        _require_main_interpreter()
-    value = getattr(import_module(f"{__name__}.{_MODULE_BY_NAME[name]}"), name)
+    with bootstrap_lock.import_guard():  # a fork during the import would leave the module locked in the child
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
+        if _MODULE_BY_NAME[name] != "errors":
+            _require_main_interpreter()
+        value = getattr(import_module(f"{__name__}.{_MODULE_BY_NAME[name]}"), name)
     globals()[name] = value
     return value
 

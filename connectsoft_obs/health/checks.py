@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import CodeType
 from typing import Any, TypeAlias
 
 from connectsoft_obs.errors import ConfigurationError
@@ -61,21 +63,21 @@ class Check:
     tags: tuple[str, ...] = ()
     failure_threshold: int = 2
     success_threshold: int = 1
-    origin: str = ""
+    origin: DeclarationOrigin | None = None
 
     def __post_init__(self) -> None:
         declaration = f"{self.probe}_check({self.name!r})"
         _require_name(declaration, self.name)
         _require_callable(declaration, self.run)
-        for field in ("timeout", "interval"):
-            value = getattr(self, field)
+        for option in ("timeout", "interval"):
+            value = getattr(self, option)
             if value is not None:
-                _require_positive(f"{declaration}: {field}", value)
-        for field in ("failure_threshold", "success_threshold"):
-            value = getattr(self, field)
+                _require_positive(f"{declaration}: {option}", value)
+        for option in ("failure_threshold", "success_threshold"):
+            value = getattr(self, option)
             if not isinstance(value, int) or value < 1:
                 raise ConfigurationError(
-                    f"{declaration}: {field}={value!r}", "it must be an integer of at least 1", "Set it to 1 or more."
+                    f"{declaration}: {option}={value!r}", "it must be an integer of at least 1", "Set it to 1 or more."
                 )
 
 
@@ -96,7 +98,7 @@ class StartupTask:
     name: str
     run: CheckFunction
     timeout: float
-    origin: str = ""
+    origin: DeclarationOrigin | None = None
 
     def __post_init__(self) -> None:
         declaration = f"startup_task({self.name!r})"
@@ -105,18 +107,45 @@ class StartupTask:
         _require_positive(f"{declaration}: timeout", self.timeout)
 
 
-def declaration_origin(run: Callable[..., Any], depth: int) -> str:
-    """Where a function is defined: its module and qualified name.
+@dataclass(frozen=True, slots=True)
+class DeclarationOrigin:
+    """Where a check, startup task or listener was declared. Origins are equal if source and name are.
 
-    Lambdas, methods and functions created by a factory are identified by module and line of the declaration, `depth`
-    frames up the stack, because their qualified names are not unique. A reloaded module declares from the same line.
+    Args:
+        source: the source file; the module if the code is in no file, as in a notebook.
+        name: qualified name of the function, or the line of the declaration.
+        label: module and name, for error messages.
+    """
+
+    source: str
+    name: str
+    label: str = field(compare=False)
+
+    def __str__(self) -> str:
+        return self.label
+
+
+def declaration_origin(run: Callable[..., Any], depth: int) -> DeclarationOrigin:
+    """Where a function is defined: its source file and qualified name.
+
+    The file and not the module, because `python app.py` that starts a server with `"app:app"` imports one file as
+    `__main__` (`__mp_main__` in a spawned process) and as `app`. Lambdas, methods and functions created by a factory are
+    identified by the file and line of the declaration, `depth` frames up the stack, because their qualified names are
+    not unique. A reloaded module declares from the same line.
     """
     run = inspect.unwrap(run)
-    name = str(getattr(run, "__qualname__", ""))
+    name, code = str(getattr(run, "__qualname__", "")), getattr(run, "__code__", None)
     if name and "<" not in name and not inspect.ismethod(run):
-        return f"{getattr(run, '__module__', '')}.{name}"
+        module = str(getattr(run, "__module__", ""))
+        return DeclarationOrigin(_source(code, module), name, f"{module}.{name}")
     frame = sys._getframe(depth)  # noqa: SLF001  as `warnings` and `logging` do
-    return f"{frame.f_globals.get('__name__', '')}:{frame.f_lineno}"
+    module, line = str(frame.f_globals.get("__name__", "")), str(frame.f_lineno)
+    return DeclarationOrigin(_source(frame.f_code, module), line, f"{module}:{line}")
+
+
+def _source(code: CodeType | None, module: str) -> str:
+    file = getattr(code, "co_filename", "")
+    return os.path.realpath(file) if os.path.isfile(file) else module
 
 
 def _require_name(declaration: str, name: Any) -> None:

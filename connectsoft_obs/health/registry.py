@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TypeAlias, TypeVar
 
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.health.checks import Check, Probe, StartupTask
+from connectsoft_obs.health.checks import Check, DeclarationOrigin, Probe, StartupTask
 from connectsoft_obs.health.report import Transition
 
 Listener: TypeAlias = Callable[[Transition], object]
@@ -27,11 +27,14 @@ class CheckRegistry:
         self._outer = outer
         self._checks: dict[tuple[Probe, str], Check] = {}
         self._tasks: dict[str, StartupTask] = {}
-        self._listeners: dict[str, Listener] = {}
+        self._listeners: dict[DeclarationOrigin, Listener] = {}
         self._version = 0
 
     def add(self, check: Check) -> None:
-        """Declare a check. The same function, declared again after a reload, replaces its earlier declaration.
+        """Declare a check.
+
+        The same function, declared again, replaces its earlier declaration: after a reload, or because `python app.py`
+        imports its file as `__main__` and as `app`.
 
         Raises:
             ConfigurationError: another function has the name.
@@ -42,7 +45,10 @@ class CheckRegistry:
         self._version += 1
 
     def add_task(self, task: StartupTask) -> None:
-        """Declare a startup task. The same function, declared again after a reload, replaces its earlier declaration.
+        """Declare a startup task.
+
+        The same function, declared again, replaces its earlier declaration: after a reload, or because `python app.py`
+        imports its file as `__main__` and as `app`.
 
         Raises:
             ConfigurationError: another function has the name.
@@ -51,7 +57,7 @@ class CheckRegistry:
         self._tasks[task.name] = task
         self._version += 1
 
-    def add_listener(self, listener: Listener, origin: str) -> None:
+    def add_listener(self, listener: Listener, origin: DeclarationOrigin) -> None:
         """Call a function with each `Transition`. The same function, added again after a reload, replaces itself."""
         self._listeners[origin] = listener
 

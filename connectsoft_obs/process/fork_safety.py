@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
+from connectsoft_obs.process import bootstrap_lock
+from connectsoft_obs.process.bootstrap_lock import FORK_IMPORT_TIMEOUT as FORK_IMPORT_TIMEOUT
+
 
 class ForkAware(Protocol):
     """An object with threads, locks or ids that are valid in one process only."""
@@ -17,9 +20,6 @@ class ForkAware(Protocol):
     def after_fork_in_child(self) -> None:
         """Re-initialise this object; called in a forked child before any other code of the child."""
 
-
-FORK_IMPORT_TIMEOUT = 5.0
-"""Maximum seconds that a fork waits for an import: the importing thread may need a lock that is held for the fork."""
 
 _fork_aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 
@@ -29,32 +29,73 @@ def register_fork_handler(owner: ForkAware) -> None:
     _fork_aware.add(owner)
 
 
-_import_lock = threading.RLock()
+class _ImportGuard:
+    """Threads that import modules, and forks that wait for them. Threads do not wait for each other."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._depth_by_thread: dict[int, int] = {}
+        self._forks = 0
+
+    def enter(self) -> None:
+        """Begin an import; waits for a fork that has begun."""
+        thread = threading.get_ident()
+        with self._condition:
+            if thread not in self._depth_by_thread:
+                self._condition.wait_for(lambda: not self._forks, FORK_IMPORT_TIMEOUT)
+            self._depth_by_thread[thread] = self._depth_by_thread.get(thread, 0) + 1
+
+    def leave(self) -> None:
+        """End an import."""
+        thread = threading.get_ident()
+        with self._condition:
+            depth = self._depth_by_thread.pop(thread, 0)  # 0 in a forked child
+            if depth > 1:
+                self._depth_by_thread[thread] = depth - 1
+            self._condition.notify_all()
+
+    def begin_fork(self) -> None:
+        """Wait until no other thread imports."""
+        thread = threading.get_ident()
+        with self._condition:
+            self._forks += 1
+            self._condition.wait_for(lambda: not self._depth_by_thread.keys() - {thread}, FORK_IMPORT_TIMEOUT)
+
+    def end_fork(self) -> None:
+        """Let imports begin again."""
+        with self._condition:
+            self._forks -= 1
+            self._condition.notify_all()
+
+
+_import_guard = _ImportGuard()
 
 
 @contextmanager
 def import_guard() -> Iterator[None]:
-    """Delay forks while a background thread imports modules, for at most `FORK_IMPORT_TIMEOUT` seconds.
+    """Delay forks while a thread imports modules, for at most `FORK_IMPORT_TIMEOUT` seconds.
 
     A module that is being imported during a fork stays locked in the child, and an import of it there never returns.
-    One thread at a time can be inside.
     """
-    with _import_lock:
+    guard = _import_guard
+    guard.enter()
+    try:
         yield
+    finally:
+        guard.leave()
 
 
 def _before_fork() -> None:
-    _import_lock.acquire(timeout=FORK_IMPORT_TIMEOUT)
+    _import_guard.begin_fork()
 
 
 def _after_fork_in_parent() -> None:
-    with suppress(RuntimeError):  # the timeout has expired, and this thread does not hold the lock
-        _import_lock.release()
+    _import_guard.end_fork()
 
 
 def _after_fork_in_child() -> None:
-    global _import_lock
-    _import_lock = threading.RLock()
+    global _import_guard
+    _import_guard = _ImportGuard()
     for owner in list(_fork_aware):
         with suppress(Exception):
             owner.after_fork_in_child()
@@ -67,3 +108,5 @@ for _name in ("logging", "concurrent.futures.thread"):
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+bootstrap_lock.import_guard = import_guard

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
-from support.process import uvicorn, wait_for
+from support.process import Service, free_port, uvicorn, wait_for
 from support.service_client import wait_for_status
 
 import connectsoft_obs as obs
@@ -214,3 +215,69 @@ def test_decorators_return_the_function_unchanged(captured: Any) -> None:
     assert obs.liveness_check("a")(check) is check
     assert obs.startup_task("a")(check) is check
     assert obs.on_health_change(check) is check  # type: ignore[type-var]
+
+
+SCRIPT = """
+import sys
+import connectsoft_obs as obs
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+placed = obs.counter("orders.placed", unit="{order}", labels=("tier",))
+depth = obs.gauge("mail.queue.depth", unit="{message}")
+size = obs.histogram("file.size", unit="By")
+
+@obs.readiness_check("db")
+async def db(): ...
+
+obs.readiness_check("cache")(lambda: None)
+
+@obs.liveness_check("threads")
+def threads(): ...
+
+@obs.startup_task("warm")
+async def warm(): print("RAN warm", flush=True)
+
+@obs.on_health_change
+def report(change): print("CHANGED", change.probe, flush=True)
+
+@obs.job("nightly", schedule="0 2 * * *")
+def nightly(): ...
+
+@obs.consumer("orders", system="redis", headers=lambda message: {})
+def consume(message): ...
+
+app = Starlette(routes=[Route("/hello", lambda request: PlainTextResponse("hello"))])
+app.add_middleware(
+    obs.ObservabilityMiddleware, service="script", objectives=[obs.slo.availability("orders-available", 99.9)]
+)
+
+if __name__ == "__main__":
+    import uvicorn
+    uvicorn.run("script_app:app", host="127.0.0.1", port=int(sys.argv[1]), **{options})
+"""
+
+
+@pytest.mark.parametrize("options", ["{}", "{'reload': True}", "{'workers': 2}"])
+def test_script_that_starts_a_server_with_its_own_name_starts(tmp_path: Path, options: str) -> None:
+    script = tmp_path / "script_app.py"
+    script.write_text(SCRIPT.replace("{options}", options))
+    port = free_port()
+    path = str(Path(obs.__file__).parents[1])
+    with Service([sys.executable, str(script), str(port)], port, {"PYTHONPATH": path}) as service:
+        service.wait_until_ready()
+        assert b"hello" in httpx.get(f"http://127.0.0.1:{port}/hello").content
+        wait_for(lambda: "CHANGED readiness" in service.output)
+        assert set(httpx.get(f"http://127.0.0.1:{port}/health").json()["entries"]) == {"cache", "db", "threads", "warm"}
+        service.stop()
+    processes = 2 if "workers" in options else 1
+    assert service.output.count("RAN warm") == processes
+    assert service.output.count("CHANGED startup") == processes
+
+
+def test_same_function_in_another_file_is_rejected(captured: Any, tmp_path: Path, module: Any) -> None:
+    module(8001)
+    (tmp_path / "copied_module.py").write_text(MODULE.format(version=8001, more=""))
+    with pytest.raises(obs.ConfigurationError, match=r"declaring_module\.db already has that name"):
+        importlib.import_module("copied_module")

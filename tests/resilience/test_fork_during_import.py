@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from support.app_insights_server import AppInsightsServer
 from support.otlp import HttpSink
 from support.scripts import run_script
@@ -103,3 +104,48 @@ def test_fork_waits_for_the_import_of_the_azure_exporter() -> None:
         )
         assert result.exit_code == 0, result.stderr
         assert azure.envelopes_named("RequestData", "run child")
+
+
+FORK_DURING_LAZY_IMPORT = """
+import faulthandler, importlib, importlib.machinery, os, sys, threading
+import connectsoft_obs as obs
+module_name, name = sys.argv[1:]
+importing, forked = threading.Event(), threading.Event()
+os.register_at_fork(after_in_parent=forked.set)
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name != module_name:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        exec_module = spec.loader.exec_module
+        def exec_slowly(module):
+            importing.set()
+            forked.wait(0.5)  # a fork that does not wait for the import happens here
+            exec_module(module)
+        spec.loader.exec_module = exec_slowly
+        return spec
+assert module_name not in sys.modules
+sys.meta_path.insert(0, Finder())
+threading.Thread(target=lambda: getattr(obs, name)).start()
+assert importing.wait(10)
+child = os.fork()
+if child == 0:
+    faulthandler.dump_traceback_later(30, exit=True)
+    getattr(obs, name)
+    os._exit(0)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("connectsoft_obs.work.jobs", "job"),
+        ("connectsoft_obs.telemetry.telemetry", "counter"),
+        ("connectsoft_obs.slo.model", "slo"),
+        ("connectsoft_obs.process.fork_safety", "operation"),
+    ],
+)
+def test_fork_during_first_use_of_a_name_waits_for_the_import(module: str, name: str) -> None:
+    result = run_script(FORK_DURING_LAZY_IMPORT, module, name, timeout=60)
+    assert result.exit_code == 0, result.stderr
