@@ -71,9 +71,9 @@ class MetricsPage:
         workers = telemetry.metrics.worker_group
         own_families = telemetry.metrics.collect_all_workers(pause, exemplars=openmetrics)
         own_families += (
-            process_metrics.thread_snapshots()
+            process_metrics.own_process_snapshots()
             if workers is None
-            else process_metrics.process_snapshots(workers.supervisor_pid, workers.pids())
+            else process_metrics.service_snapshots(workers.supervisor_pid, workers.pids())
         )
         used_names, conflicts = name_conflicts.names_in_use(own_families), telemetry.meters.name_conflicts
         otel_families = conflicts.filter_unique(
@@ -81,9 +81,7 @@ class MetricsPage:
         )
         if otel_families and workers is not None:
             warn_meter_api_not_aggregated(telemetry.internal_telemetry)
-        client_families = prometheus_client.collect_families(
-            self._record_collector_error, aggregate=True, exclude_per_process=workers is not None
-        )
+        client_families = prometheus_client.collect_families(self._record_collector_error, aggregate=True)
         client = conflicts.filter_unique(
             client_families, used_names, name_conflicts.client_family_names, prometheus_client.SCOPE_NAME
         )

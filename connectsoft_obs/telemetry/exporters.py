@@ -39,6 +39,7 @@ from connectsoft_obs.signals.tracing import Tracing
 from connectsoft_obs.vocabulary import (
     EXPORT_DURATION,
     EXPORTER_STATUS,
+    PLATFORM_INFO,
     SCHEMA_URL,
     SCOPE,
     ExporterState,
@@ -238,15 +239,18 @@ class Exporters:
 
     def _collect_families(self, pause: CooperativePause) -> tuple[list[Snapshot], list[Snapshot], set[str]]:
         """Own families, those of prometheus_client, and the names that OTel API instruments cannot use."""
-        own = self._metrics.snapshots(pause)
+        own = [*self._metrics.snapshots(pause), *process_metrics.own_process_snapshots()]
         names_in_use = name_conflicts.names_in_use(own)
         collected = prometheus_client.collect_families(
             lambda error: self._internal_telemetry.record_error("metrics.collector", error)
         )
         external = self._meters.name_conflicts.filter_conflicts(
-            collected, names_in_use, name_conflicts.client_family_names, prometheus_client.SCOPE_NAME
+            [family for family in collected if family.name != PLATFORM_INFO],
+            names_in_use,
+            name_conflicts.client_family_names,
+            prometheus_client.SCOPE_NAME,
         )
-        return [*own, *process_metrics.thread_snapshots()], prometheus_client.snapshots(external), names_in_use
+        return own, prometheus_client.snapshots(external), names_in_use
 
     def _encode_requests(self, scope: str, version: str, snapshots: Sequence[Snapshot]) -> list[bytes]:
         metrics = self._metrics

@@ -60,6 +60,7 @@ class Metric:
         buckets: upper bounds of a histogram, in its unit, without +Inf.
         merge: aggregation of gauges over worker processes.
         states: the values of the last label of a STATE metric, in order of severity.
+        prometheus_family: Prometheus family name, if it is not the translation of the OpenTelemetry name.
     """
 
     name: str
@@ -70,10 +71,16 @@ class Metric:
     buckets: tuple[float, ...] = ()
     merge: MultiprocessMode = MultiprocessMode.SUM
     states: tuple[str, ...] = ()
+    prometheus_family: str = ""
 
     @property
     def family(self) -> str:
-        """Prometheus family name with the unit as suffix (UnderscoreEscapingWithSuffixes)."""
+        """Family name on /metrics: `prometheus_family`, or the translation of the OpenTelemetry name."""
+        return self.prometheus_family or self.pushed_family
+
+    @property
+    def pushed_family(self) -> str:
+        """Family name in a Prometheus that receives the metric over OTLP (UnderscoreEscapingWithSuffixes)."""
         base, word = prometheus_name(self.name), unit_word(self.unit)
         return f"{base}_{word}" if word and not base.endswith(f"_{word}") else base
 

@@ -1,7 +1,8 @@
-"""Process metrics, with the names of the process collector of prometheus_client, which existing dashboards use.
+"""Process metrics: OpenTelemetry names over OTLP, and the names of prometheus_client's process collector on /metrics.
 
-That collector does not count threads. The OpenTelemetry name `process.thread.count` would become `process_thread_count`,
-which `promtool check metrics` rejects because the suffix `_count` is reserved for histograms; hence `process_threads`.
+Existing dashboards and alerts for Prometheus use the names of prometheus_client. That collector does not count threads.
+The translation `process_thread_count` of the OpenTelemetry name is not used on /metrics because `promtool check metrics`
+rejects it: the suffix `_count` is reserved for histograms.
 """
 
 from __future__ import annotations
@@ -10,23 +11,34 @@ from typing import Final
 
 from .metrics import Instrument, Metric, MultiprocessMode
 
-PER_PROCESS: Final = ("process_", "python_gc_")
-"""Prefixes of metric families that describe only the process that is scraped, not other workers."""
-
-
-def _gauge(name: str, unit: str, help_: str, merge: MultiprocessMode = MultiprocessMode.SUM) -> Metric:
-    return Metric(name, Instrument.GAUGE, unit, help_, merge=merge)
-
-
-PROCESS_CPU = Metric("process.cpu", Instrument.COUNTER, "s", "Total user and system CPU time spent in seconds.")
-PROCESS_RESIDENT_MEMORY = _gauge("process.resident_memory", "By", "Resident memory size in bytes.")
-PROCESS_VIRTUAL_MEMORY = _gauge("process.virtual_memory", "By", "Virtual memory size in bytes.")
-PROCESS_START_TIME = _gauge(
-    "process.start_time", "s", "Start time of the process since unix epoch in seconds.", MultiprocessMode.MIN
+PROCESS_CPU = Metric(
+    "process.cpu.time", Instrument.COUNTER, "s", "Total user and system CPU time spent in seconds.",
+    prometheus_family="process_cpu_seconds",
+)  # fmt: skip
+PROCESS_RESIDENT_MEMORY = Metric(
+    "process.memory.usage", Instrument.UPDOWN, "By", "Resident memory size in bytes.",
+    prometheus_family="process_resident_memory_bytes",
+)  # fmt: skip
+PROCESS_VIRTUAL_MEMORY = Metric(
+    "process.memory.virtual", Instrument.UPDOWN, "By", "Virtual memory size in bytes.",
+    prometheus_family="process_virtual_memory_bytes",
+)  # fmt: skip
+PROCESS_START_TIME = Metric(
+    "connectsoft.process.start.timestamp", Instrument.GAUGE, "s",
+    "Start time of the process since unix epoch in seconds.",
+    merge=MultiprocessMode.MIN, prometheus_family="process_start_time_seconds",
+)  # fmt: skip
+PROCESS_OPEN_FDS = Metric(
+    "process.unix.file_descriptor.count", Instrument.UPDOWN, "{file_descriptor}", "Number of open file descriptors.",
+    prometheus_family="process_open_fds",
+)  # fmt: skip
+PROCESS_MAX_FDS = Metric(
+    "connectsoft.process.file_descriptor.limit", Instrument.UPDOWN, "{file_descriptor}",
+    "Maximum number of open file descriptors.", prometheus_family="process_max_fds",
+)  # fmt: skip
+PROCESS_THREADS = Metric(
+    "process.thread.count", Instrument.UPDOWN, "{thread}", "Number of threads.", prometheus_family="process_threads"
 )
-PROCESS_OPEN_FDS = _gauge("process.open_fds", "", "Number of open file descriptors.")
-PROCESS_MAX_FDS = _gauge("process.max_fds", "", "Maximum number of open file descriptors.")
-PROCESS_THREADS = Metric("process.threads", Instrument.UPDOWN, "{thread}", "Number of threads.")
 
 PROCESS_METRICS: Final = (
     PROCESS_CPU,
@@ -38,3 +50,19 @@ PROCESS_METRICS: Final = (
     PROCESS_THREADS,
 )
 """All process metrics, in the order of the documentation."""
+
+PLATFORM_INFO: Final = "python_info"
+"""Family of prometheus_client's platform collector; over OTLP, resource attributes contain this information."""
+
+REPLACED_FAMILIES: Final = frozenset(
+    {
+        *(metric.family for metric in PROCESS_METRICS),
+        "python_gc_collections",
+        "python_gc_objects_collected",
+        "python_gc_objects_uncollectable",
+    }
+)
+"""Families of prometheus_client's process and GC collectors, which cover one process only.
+
+`PROCESS_METRICS` and the metrics `cpython.gc.*` replace them.
+"""

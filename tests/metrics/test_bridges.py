@@ -203,7 +203,7 @@ def test_client_families_are_scraped_and_exported() -> None:
 
             wait_for(lambda: exported_value("legacy_sales") == 3, 10, "the prometheus_client counter is exported")
             wait_for(lambda: exported_value("parcels.shipped") == 6, 10, "the Meter API counter is exported")
-            assert exported_value("process_cpu_seconds") > 0
+            assert exported_value("process.cpu.time") > 0
             assert sink.received.metric("warehouse.load").gauge.data_points[0].as_int == 7
             resources = {tuple(sorted(resource.items())) for resource in sink.received.resources}
             assert len(resources) == 1, "all exports have the same resource"

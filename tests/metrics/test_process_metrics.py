@@ -101,9 +101,9 @@ def test_cpu_time_of_a_zombie_worker_is_counted() -> None:
             sum(range(1000))
         os._exit(0)
     wait_for(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z", 10)
-    zombie_seconds = process_metrics.process_snapshots(os.getpid(), [pid])[0].series[()]
+    zombie_seconds = process_metrics.service_snapshots(os.getpid(), [pid])[0].series[()]
     os.waitpid(pid, 0)
-    reaped_seconds = process_metrics.process_snapshots(os.getpid(), [pid])[0].series[()]
+    reaped_seconds = process_metrics.service_snapshots(os.getpid(), [pid])[0].series[()]
     assert zombie_seconds <= reaped_seconds < zombie_seconds + 0.1
     assert reaped_seconds > 0.3
 

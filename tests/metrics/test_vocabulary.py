@@ -12,13 +12,16 @@ import opentelemetry.semconv
 import pytest
 from opentelemetry.exporter.prometheus import _mapping as exporter
 from opentelemetry.semconv.schemas import Schemas
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
 
 from connectsoft_obs.signals.metrics import validation
 from connectsoft_obs.vocabulary import (
     CLOSED_LABELS,
     DIMENSIONS,
     METRICS,
-    PROCESS_CPU,
+    PLATFORM_INFO,
+    PROCESS_METRICS,
+    REPLACED_FAMILIES,
     REQUEST_DURATION,
     SCHEMA_URL,
     UNBOUNDED_LABELS,
@@ -49,6 +52,11 @@ def _semconv_constants(kind: str) -> dict[str, Any]:
 
 STANDARD_METRICS = _semconv_constants("metrics")
 STANDARD_ATTRIBUTES = _semconv_constants("attributes")
+CREATE_METHODS = {
+    Instrument.COUNTER: "create_counter",
+    Instrument.UPDOWN: "create_up_down_counter",
+    Instrument.HISTOGRAM: "create_histogram",
+}
 STANDARD = [metric for metric in METRICS if not metric.name.startswith("connectsoft.")]
 EACH_METRIC = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 
@@ -140,26 +148,28 @@ def test_family_names_are_unique() -> None:
     assert max(Counter(metric.family for metric in METRICS).values()) == 1
 
 
-@pytest.mark.parametrize("metric", STANDARD, ids=lambda metric: metric.name)
-def test_standard_metric_equals_the_semantic_convention(metric: Metric) -> None:
-    class RecordingMeter:
-        """A meter that returns the arguments of the generated function."""
+class RecordingMeter:
+    """A meter that returns the arguments of the generated function."""
 
-        def __getattr__(self, method: str) -> Any:
-            return lambda **arguments: {"method": method, **arguments}
+    def __getattr__(self, method: str) -> Any:
+        return lambda **arguments: {"method": method, **arguments}
 
-    _, module, constant = STANDARD_METRICS[metric.name]
+
+def _create_standard_instrument(name: str) -> dict[str, Any]:
+    """The method and arguments with which semconv's generated function creates an instrument."""
+    _, module, constant = STANDARD_METRICS[name]
     create = getattr(module, f"create_{constant.lower()}", None)
     if create is None:  # stable modules contain only names; incubating modules contain the functions too
         module = importlib.import_module(module.__name__.replace(".metrics.", "._incubating.metrics."))
         create = getattr(module, f"create_{constant.lower()}")
-    created = create(RecordingMeter())
-    methods = {
-        Instrument.COUNTER: "create_counter",
-        Instrument.UPDOWN: "create_up_down_counter",
-        Instrument.HISTOGRAM: "create_histogram",
-    }
-    assert created["method"] == methods[metric.instrument]
+    created: dict[str, Any] = create(RecordingMeter())
+    return created
+
+
+@pytest.mark.parametrize("metric", STANDARD, ids=lambda metric: metric.name)
+def test_standard_metric_equals_the_semantic_convention(metric: Metric) -> None:
+    created = _create_standard_instrument(metric.name)
+    assert created["method"] == CREATE_METHODS[metric.instrument]
     assert created["unit"] == metric.unit
     assert created["description"] == metric.help
 
@@ -207,5 +217,19 @@ def test_unit_words_equal_those_of_the_official_exporter(unit: str, word: str) -
     assert exporter.map_unit(unit) == word
 
 
-def test_process_metrics_have_the_names_of_prometheus_client() -> None:
-    assert PROCESS_CPU.family == "process_cpu_seconds"
+@pytest.mark.parametrize("metric", PROCESS_METRICS, ids=lambda metric: metric.name)
+def test_process_metrics_are_standard_or_in_the_connectsoft_namespace(metric: Metric) -> None:
+    if metric.name.startswith("connectsoft."):
+        assert metric.name.removeprefix("connectsoft.") not in STANDARD_METRICS
+    else:
+        created = _create_standard_instrument(metric.name)
+        assert (created["method"], created["unit"]) == (CREATE_METHODS[metric.instrument], metric.unit)
+
+
+def test_process_metrics_have_the_families_of_prometheus_client_on_the_page() -> None:
+    pages = {family.name: family for family in PROCESS_COLLECTOR.collect()}
+    own = {metric.family: metric.help for metric in PROCESS_METRICS}
+    assert own.pop("process_threads")
+    assert own == {name: family.documentation for name, family in pages.items()}
+    assert {"process_threads", *pages, *(family.name for family in GC_COLLECTOR.collect())} == REPLACED_FAMILIES
+    assert [family.name for family in PLATFORM_COLLECTOR.collect()] == [PLATFORM_INFO]

@@ -16,7 +16,7 @@ from connectsoft_obs.process.fork_safety import import_guard
 from connectsoft_obs.signals.metrics.cardinality_limit import sanitize_label_value
 from connectsoft_obs.signals.metrics.families import Snapshot
 from connectsoft_obs.signals.metrics.series import HistogramData
-from connectsoft_obs.vocabulary import PER_PROCESS, UNIT_WORDS, Instrument, Metric
+from connectsoft_obs.vocabulary import PLATFORM_INFO, REPLACED_FAMILIES, UNIT_WORDS, Instrument, Metric
 
 if TYPE_CHECKING:
     from prometheus_client import Metric as ClientMetric
@@ -35,26 +35,20 @@ _INSTRUMENTS = {
     "info": Instrument.UPDOWN,
     "stateset": Instrument.UPDOWN,
 }
-_BUILT_IN_FAMILIES = frozenset({"python_info"})
 
 
-def collect_families(
-    on_error: Callable[[Exception], None], *, aggregate: bool = False, exclude_per_process: bool = False
-) -> list[ClientMetric]:
-    """Collect the families of the default registry.
+def collect_families(on_error: Callable[[Exception], None], *, aggregate: bool = False) -> list[ClientMetric]:
+    """Collect the families of the default registry, without those that process metrics of this package replace.
 
     Args:
         on_error: called with the error of a collector that raised; families collected before it are returned.
         aggregate: aggregate over workers if prometheus_client is in multiprocess mode; otherwise return the values of
             this process.
-        exclude_per_process: leave out families that describe this process only.
     """
     with import_guard():
         from prometheus_client import REGISTRY
 
-    families = {family.name: family for family in _collect(REGISTRY, on_error)}
-    if exclude_per_process:
-        families = {name: family for name, family in families.items() if not name.startswith(PER_PROCESS)}
+    families = {family.name: family for family in _collect(REGISTRY, on_error) if family.name not in REPLACED_FAMILIES}
     if aggregate and is_multiprocess():
         from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -75,11 +69,7 @@ def application_family_names() -> list[str]:
     """Names of the families of the application and its libraries, without those of prometheus_client itself."""
     if "prometheus_client" not in sys.modules:
         return []
-    return sorted(
-        family.name
-        for family in collect_families(lambda _: None)
-        if not family.name.startswith(PER_PROCESS) and family.name not in _BUILT_IN_FAMILIES
-    )
+    return sorted(family.name for family in collect_families(lambda _: None) if family.name != PLATFORM_INFO)
 
 
 def warn_client_families_not_aggregated(internal_telemetry: InternalTelemetry) -> None:

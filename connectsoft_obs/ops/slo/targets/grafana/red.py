@@ -32,6 +32,8 @@ from connectsoft_obs.vocabulary import (
     HTTP_ROUTE,
     HTTP_STATUS,
     LOOP_LAG,
+    PROCESS_CPU,
+    PROCESS_RESIDENT_MEMORY,
     REQUEST_DURATION,
     STREAM_ACTIVE,
     STREAM_KIND,
@@ -144,8 +146,15 @@ def _add_latency(dashboard: Dashboard, selector: str, slo_thresholds: list[float
 def _add_saturation(dashboard: Dashboard, selector: str) -> None:
     lag_buckets = series_selector(f"{LOOP_LAG.family}_bucket", selector)
     lag_by_le = f"sum by (le) (rate({lag_buckets}{RATE_WINDOW}))"
-    cpu_seconds = series_selector("process_cpu_seconds_total", selector)
-    resident_memory = series_selector("process_resident_memory_bytes", selector)
+    # A Prometheus that scrapes /metrics has other names than one that receives OTLP.
+    cpu = " or ".join(
+        f"sum(rate({series_selector(f'{family}_total', selector)}{RATE_WINDOW}))"
+        for family in (PROCESS_CPU.family, PROCESS_CPU.pushed_family)
+    )
+    memory = " or ".join(
+        f"sum({series_selector(family, selector)})"
+        for family in (PROCESS_RESIDENT_MEMORY.family, PROCESS_RESIDENT_MEMORY.pushed_family)
+    )
     stream_kind = prometheus_name(STREAM_KIND)
     dashboard.add_row("Saturation")
     dashboard.add_panel(
@@ -169,10 +178,8 @@ def _add_saturation(dashboard: Dashboard, selector: str) -> None:
         ),
         6,
     )
-    dashboard.add_panel(
-        timeseries_panel("CPU usage", [query(f"sum(rate({cpu_seconds}{RATE_WINDOW}))", "cores")], "short"), 6
-    )
-    dashboard.add_panel(timeseries_panel("Memory", [query(f"sum({resident_memory})", "resident")], "bytes"), 6)
+    dashboard.add_panel(timeseries_panel("CPU usage", [query(cpu, "cores")], "short"), 6)
+    dashboard.add_panel(timeseries_panel("Memory", [query(memory, "resident")], "bytes"), 6)
 
 
 def _add_health(dashboard: Dashboard, selector: str) -> None:
