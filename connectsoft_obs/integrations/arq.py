@@ -30,6 +30,9 @@ JOB_TIMEOUT = 300.0
 
 _KEY = "connectsoft_obs"
 _MARK = "_connectsoft_obs"
+_ORIGINAL = "_connectsoft_obs_original"
+"""Attribute of a wrapper with the function that it wraps; a settings class can inherit wrappers of another one."""
+
 _sent_headers: ContextVar[dict[str, str] | None] = ContextVar("connectsoft-obs-arq-sent", default=None)
 _received_headers: ContextVar[dict[str, str] | None] = ContextVar("connectsoft-obs-arq-received", default=None)
 
@@ -105,19 +108,20 @@ def _install_worker(options: _Options, settings: dict[str, Any]) -> None:
     options.set("functions", [_instrument(function, queue, timeout, Trigger.QUEUE) for function in functions])
     cron_jobs = list(options.get("cron_jobs") or ())
     options.set("cron_jobs", [_instrument(cron_job, queue, timeout, Trigger.TIMER) for cron_job in cron_jobs])
-    deserialize = options.get("job_deserializer") or pickle.loads
+    deserialize = _original(options.get("job_deserializer")) or pickle.loads
 
     def deserialize_headers(content: bytes) -> dict[str, Any]:
         data: dict[str, Any] = deserialize(content)
         _received_headers.set(data.pop(_KEY, None) or None)
         return data
 
+    setattr(deserialize_headers, _ORIGINAL, deserialize)
     options.set("job_deserializer", deserialize_headers)
     _install_lifecycle(options, settings)
 
 
 def _install_lifecycle(options: _Options, settings: dict[str, Any]) -> None:
-    startup_hook, shutdown_hook = options.get("on_startup"), options.get("on_shutdown")
+    startup_hook, shutdown_hook = _original(options.get("on_startup")), _original(options.get("on_shutdown"))
     worker_processes: list[WorkerProcess] = []
 
     async def on_startup(ctx: dict[Any, Any]) -> None:
@@ -137,6 +141,8 @@ def _install_lifecycle(options: _Options, settings: dict[str, Any]) -> None:
         while worker_processes:
             worker_processes.pop().stop()
 
+    setattr(on_startup, _ORIGINAL, startup_hook)
+    setattr(on_shutdown, _ORIGINAL, shutdown_hook)
     options.set("on_startup", on_startup)
     options.set("on_shutdown", on_shutdown)
 
@@ -144,6 +150,7 @@ def _install_lifecycle(options: _Options, settings: dict[str, Any]) -> None:
 def _instrument(function: Any, queue: str, timeout: float, trigger: Trigger) -> Any:
     """Return a copy of a function or cron job of arq whose calls are recorded as runs."""
     coroutine, name, limit = function.coroutine, function.name, function.timeout_s or timeout
+    coroutine = _original(coroutine)
 
     @functools.wraps(coroutine)
     async def call(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> Any:
@@ -165,7 +172,12 @@ def _instrument(function: Any, queue: str, timeout: float, trigger: Trigger) -> 
                 mark_retried(run, identifier)
                 raise
 
+    setattr(call, _ORIGINAL, coroutine)
     return replace(function, coroutine=call)
+
+
+def _original(function: Any) -> Any:
+    return getattr(function, _ORIGINAL, function)
 
 
 def _seconds(value: Any) -> float:

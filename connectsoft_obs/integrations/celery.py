@@ -16,10 +16,9 @@ from typing import Any
 
 from celery import signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, TimeLimitExceeded
-from celery.schedules import crontab
-from celery.schedules import schedule as every
 
 from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.integrations.celery_schedules import declare_beat_schedules
 from connectsoft_obs.telemetry import Telemetry, resolve
 from connectsoft_obs.vocabulary import Trigger
 from connectsoft_obs.work.heartbeats import heartbeat
@@ -27,8 +26,6 @@ from connectsoft_obs.work.message import PROPAGATED_HEADERS
 from connectsoft_obs.work.producers import Producer
 from connectsoft_obs.work.registry import resolve_or_none
 from connectsoft_obs.work.run import Run
-from connectsoft_obs.work.schedule import JobSchedule
-from connectsoft_obs.work.schedule_metrics import declare_schedule
 from connectsoft_obs.work.task_queue import mark_retried, task_run
 from connectsoft_obs.work.worker_process import WorkerProcess
 
@@ -41,7 +38,8 @@ HEARTBEAT_TIMEOUT = 60.0
 """Seconds without a heartbeat after which the main loop of a worker counts as stalled; it sends one every 2 s."""
 
 _MARK = "_connectsoft_obs"
-_sending: ContextVar[list[Producer] | None] = ContextVar("connectsoft-obs-celery-sending", default=None)
+_sending: ContextVar[tuple[Any, list[Producer]] | None] = ContextVar("connectsoft-obs-celery-sending", default=None)
+"""The app that sends, and the producer spans of the messages that it has published."""
 
 
 def install(app: Any, **settings: Any) -> None:
@@ -56,7 +54,10 @@ def install(app: Any, **settings: Any) -> None:
 
 
 class CeleryInstrumentation:
-    """Signal receivers of one app."""
+    """Signal receivers of one app. Celery sends each signal to the receivers of all apps in the process."""
+
+    _running: CeleryInstrumentation | None = None
+    """The instrumentation of the app whose worker or beat runs in this process."""
 
     def __init__(self, app: Any, settings: dict[str, Any]) -> None:
         self._app = app
@@ -91,7 +92,7 @@ class CeleryInstrumentation:
     def _send(self, *args: Any, **kwargs: Any) -> Any:
         """Call `app.send_task` and end the producer spans of the messages that it published."""
         producers: list[Producer] = []
-        token = _sending.set(producers)
+        token = _sending.set((self._app, producers))
         error: BaseException | None = None
         try:
             return self._send_task(*args, **kwargs)
@@ -106,8 +107,8 @@ class CeleryInstrumentation:
     def _before_task_publish(
         self, headers: Any = None, exchange: Any = None, routing_key: Any = None, **_: Any
     ) -> None:
-        producers = _sending.get()
-        if not isinstance(headers, dict) or producers is None:
+        app, producers = _sending.get() or (None, [])
+        if not isinstance(headers, dict) or app is not self._app:
             return
         run = self._runs.get(str(headers.get("id")))
         if run is not None and headers.get("retries"):
@@ -124,6 +125,8 @@ class CeleryInstrumentation:
 
     # --- Running -----------------------------------------------------------------------------------------------------
     def _on_task_prerun(self, task_id: str = "", task: Any = None, **_: Any) -> None:
+        if task.app != self._app:
+            return
         request = task.request
         headers = {name: request.get(name) for name in (*PROPAGATED_HEADERS, TRIGGER)}
         delivery_info = request.delivery_info or {}
@@ -161,7 +164,8 @@ class CeleryInstrumentation:
 
     def _on_task_received(self, request: Any = None, **_: Any) -> None:
         """Keep a weak reference to the request in the main process, which records tasks whose child process is lost."""
-        self._requests[str(request.id)] = request
+        if request.task.app == self._app:
+            self._requests[str(request.id)] = request
 
     def _on_worker_lost(self, sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
         """Record a task whose child process was killed; only the main process can."""
@@ -191,13 +195,16 @@ class CeleryInstrumentation:
             run.end(error)
 
     # --- Workers -----------------------------------------------------------------------------------------------------
-    def _on_worker_init(self, **_: Any) -> None:
+    def _on_worker_init(self, instance: Any = None, **_: Any) -> None:
+        if instance.app != self._app:
+            return
+        CeleryInstrumentation._running = self
         self._pid = os.getpid()
         telemetry = self._telemetry()
         if telemetry is not None:
             self._worker_process = WorkerProcess(telemetry)
             self._worker_process.join_children()
-            self._declare_schedules()
+            declare_beat_schedules(self._app)
 
     def _on_worker_ready(self, sender: Any = None, **_: Any) -> None:
         """Start threads after the pool has forked its child processes."""
@@ -224,23 +231,29 @@ class CeleryInstrumentation:
     def _on_worker_shutdown(self, **_: Any) -> None:
         worker_process, self._worker_process = self._worker_process, None
         if worker_process is not None:
+            CeleryInstrumentation._running = None
             worker_process.stop()
 
     def _on_child_init(self, **_: Any) -> None:
-        if os.getpid() == self._pid:  # a pool of threads or greenlets
+        if os.getpid() == self._pid or self._is_other_app_running():  # a pool of threads or greenlets; another app
             return
         self._worker_process = None
         if (telemetry := self._telemetry()) is not None:
             telemetry.serve()
 
     def _on_child_shutdown(self, **_: Any) -> None:
-        if (telemetry := self._telemetry()) is not None:
+        if not self._is_other_app_running() and (telemetry := self._telemetry()) is not None:
             telemetry.flush(telemetry.settings.shutdown_timeout)
 
     def _on_setup_logging(self, loglevel: Any = None, **_: Any) -> None:
         """Set the log level; a receiver of this signal keeps Celery from adding its own log handlers."""
+        if self._is_other_app_running():
+            return
         if self._telemetry() is not None and isinstance(loglevel, int):
             logging.getLogger().setLevel(loglevel)
+
+    def _is_other_app_running(self) -> bool:
+        return CeleryInstrumentation._running not in (None, self)
 
     def _telemetry(self) -> Telemetry | None:
         try:
@@ -251,11 +264,13 @@ class CeleryInstrumentation:
     # --- Beat --------------------------------------------------------------------------------------------------------
     def _on_beat_init(self, sender: Any = None, **_: Any) -> None:
         """Mark tasks of this process as scheduled, and watch the loop of beat with a heartbeat."""
+        if sender.app != self._app:
+            return
         self._is_beat = True
         telemetry = self._telemetry()
         if telemetry is None:
             return
-        self._declare_schedules()
+        declare_beat_schedules(self._app)
         WorkerProcess(telemetry).start()
         scheduler = sender.scheduler
         tick, interval = scheduler.tick, float(getattr(scheduler, "max_interval", 300) or 300) + HEARTBEAT_TIMEOUT
@@ -266,32 +281,6 @@ class CeleryInstrumentation:
 
         scheduler.tick = tick_with_heartbeat
 
-    def _declare_schedules(self) -> None:
-        """Declare the schedules of beat; a task with more than one entry has no single schedule and is left out."""
-        entries: dict[str, list[Any]] = {}
-        for entry in dict(self._app.conf.beat_schedule or {}).values():
-            entries.setdefault(str(entry.get("task")), []).append(entry.get("schedule"))
-        for task, schedules in entries.items():
-            schedule = (
-                _schedule_of_beat_entry(task, schedules[0], str(self._app.timezone)) if len(schedules) == 1 else None
-            )
-            if schedule is not None:
-                declare_schedule(schedule)
-
 
 def _trigger(value: Any) -> Trigger:
     return Trigger.TIMER if value == Trigger.TIMER.value else Trigger.QUEUE
-
-
-def _schedule_of_beat_entry(task: str, schedule: Any, timezone: str) -> JobSchedule | None:
-    """Return the schedule of a beat entry; None if it is neither a crontab nor an interval."""
-    try:
-        if isinstance(schedule, crontab):
-            fields = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
-            return JobSchedule(task, " ".join(str(getattr(schedule, f"_orig_{field}")) for field in fields), timezone)
-        interval = (
-            every(schedule).run_every if isinstance(schedule, int | float) else getattr(schedule, "run_every", schedule)
-        )
-        return JobSchedule(task, interval)
-    except (ConfigurationError, AttributeError, TypeError):
-        return None

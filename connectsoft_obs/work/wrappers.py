@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import sys
+import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from time import perf_counter_ns
 from types import CoroutineType
@@ -72,12 +73,15 @@ RunFactory: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Run]
 
 def wrap(function: Function, create_run: RunFactory, timeout: float | None) -> Function:
     """Wrap a function so that each call is a run; kind and signature stay the same."""
-    inner = function if inspect.isroutine(function) or isinstance(function, functools.partial) else function.__call__  # type: ignore[operator]
+    inner = _innermost(function)
     if inspect.isasyncgenfunction(inner):
         wrapper = _wrap_async_generator(function, create_run)
+    elif _is_generator_coroutine(inner):
+        coroutine_wrapper = _wrap_coroutine_with_deadline(function, create_run)
+        wrapper = types.coroutine(_wrap_generator_coroutine(coroutine_wrapper))
     elif inspect.isgeneratorfunction(inner):
         wrapper = _wrap_generator(function, create_run)
-    elif inspect.iscoroutinefunction(inner):
+    elif inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(function):
         wrapper = (
             _wrap_coroutine(function, create_run)
             if timeout is None
@@ -88,12 +92,35 @@ def wrap(function: Function, create_run: RunFactory, timeout: float | None) -> F
     return functools.wraps(function)(wrapper)
 
 
+def _innermost(function: Function) -> Function:
+    """The function that decides the kind of a callable: without partials; of an object, its `__call__`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function if inspect.isroutine(function) else function.__call__  # type: ignore[operator]
+
+
+def _is_generator_coroutine(function: Function) -> bool:
+    """Whether `types.coroutine` has made a generator function awaitable."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+
+
+def _wrap_generator_coroutine(coroutine_function: Function) -> Function:
+    """A generator function for `types.coroutine`: callers can await it and use it with `yield from`, as before."""
+
+    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        return (yield from coroutine_function(*args, **kwargs).__await__())
+
+    return call
+
+
 def _wrap_function(function: Function, create_run: RunFactory) -> Function:
     def call(*args: Any, **kwargs: Any) -> Any:
         with create_run(args, kwargs) as run:
             result = function(*args, **kwargs)
-            if type(result) is CoroutineType:
-                run.warn("function returned a coroutine; the run covers only the call, not the awaited work")
+            kind = type(result)
+            if kind is CoroutineType or (hasattr(kind, "__await__") and inspect.isawaitable(result)):
+                run.warn("function returned an awaitable; the run covers only the call, not the awaited work")
             return result
 
     return call

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import sys
 import uuid
 from collections import Counter
+from typing import Any
 
 import httpx
 import pytest
 from arq import create_pool
 from arq.connections import RedisSettings
+from arq.worker import func
 from support.brokers import Broker
 from support.otlp import HttpSink, decode_attributes
 from support.process import Service, free_port, wait_for
@@ -152,3 +155,28 @@ def test_worker_without_the_integration_runs_jobs_of_an_instrumented_client(redi
 
     with capture():
         assert asyncio.run(main()) == 5
+
+
+def test_settings_classes_that_inherit_functions_record_a_job_once() -> None:
+    async def work(ctx: dict[str, Any]) -> int:
+        return 1
+
+    class First:
+        functions = (func(work, name="work"),)
+        job_serializer = staticmethod(pickle.dumps)
+
+    class Second(First):
+        queue_name = "second"
+
+    arq.install(First)
+    arq.install(Second)
+    arq.install(Second)
+    content = First.job_serializer({"connectsoft_obs": {"tracestate": "a=b"}})
+    with capture() as captured:
+        for settings in (First, Second):
+            settings.job_deserializer(content)  # type: ignore[attr-defined]
+            [function] = settings.functions
+            assert asyncio.run(function.coroutine({"job_id": settings.__name__})) == 1
+    assert [span.name for span in captured.spans] == ["run work", "run work"]
+    queues = [span.attributes["messaging.destination.name"] for span in captured.spans if span.attributes]
+    assert queues == ["arq:queue", "second"]

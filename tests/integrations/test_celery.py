@@ -332,3 +332,53 @@ def test_second_installation_has_no_effect() -> None:
     with capture() as captured:
         module.add.apply(args=(1, 2))
     assert len(captured.spans) == 1
+
+
+def test_two_apps_in_one_process_record_their_own_tasks_once() -> None:
+    from celery import Celery
+
+    from connectsoft_obs.integrations import celery as integration
+
+    apps = [Celery(name, broker="memory://", set_as_current=False) for name in ("orders", "billing")]
+    for app in apps:
+        integration.install(app)
+        integration.install(app)
+
+    def increment(x: int) -> int:
+        return x + 1
+
+    tasks = [app.task(name=f"{app.main}.add")(increment) for app in apps]
+    with capture() as captured:
+        for task in tasks:
+            assert task.apply(args=(1,)).get() == 2
+            task.apply_async(args=(1,), queue="shared")
+    names = Counter(span.name for span in captured.spans)
+    assert names == {"run orders.add": 1, "run billing.add": 1, "send shared": 2}
+    for app in apps:
+        job = f"{app.main}.add"
+        assert captured.metric("connectsoft.job.duration", connectsoft_job_name=job).count == 1
+    assert captured.metric("messaging.client.sent.messages").value == 2
+    assert captured.metric("connectsoft.job.active").value == 0
+
+
+def test_worker_of_one_app_starts_nothing_for_another(tmp_path: Path) -> None:
+    (tmp_path / "two_apps.py").write_text(
+        "from celery import Celery\n"
+        "from connectsoft_obs.integrations import celery\n"
+        "billing = Celery('billing', broker='memory://')\n"
+        "celery.install(billing, service='billing')\n"
+        "app = Celery('orders', broker='memory://')\n"
+        "celery.install(app, service='orders')\n"
+    )
+    port = free_port()
+    env = {
+        "OTEL_EXPORTER_PROMETHEUS_PORT": str(port),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(obs.__file__).parents[1])]),
+    }
+    command = [sys.executable, "-m", "celery", "-A", "two_apps", "worker", "--pool", "threads", "--loglevel", "INFO"]
+    with Service(command, port, env) as service:
+        service.wait_until_ready(seconds=40)
+        assert httpx.get(f"{service.url}/info").json()["service"] == "orders"
+        service.stop()
+    starts = [line for line in service.json_lines if line.get("message") == "observability configured"]
+    assert [line["service.name"] for line in starts] == ["orders"]

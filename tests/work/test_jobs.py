@@ -7,6 +7,7 @@ import functools
 import inspect
 import threading
 import time
+import types
 from typing import Any
 
 import pytest
@@ -294,7 +295,7 @@ def test_sync_function_that_returns_a_coroutine_logs_one_warning() -> None:
     with capture() as captured:
         assert asyncio.run(returns_coroutine()) == "monday/3"
         asyncio.run(returns_coroutine())
-    assert len([line for line in captured.logs if "returned a coroutine" in line["message"]]) == 1
+    assert len([line for line in captured.logs if "returned an awaitable" in line["message"]]) == 1
 
 
 def test_disabled_telemetry_does_not_change_the_function() -> None:
@@ -364,3 +365,58 @@ def test_invalid_settings_do_not_stop_a_job(
         assert tidy(2) == 3
     error_output = capsys.readouterr().err
     assert error_output.count("CRITICAL connectsoft_obs: CONNECTSOFT_OBS_ACCESS_LOG") == 1
+
+
+@types.coroutine
+def generator_coroutine(fail: bool) -> Any:
+    yield from asyncio.sleep(0.05).__await__()
+    if fail:
+        raise ValueError
+    return 1
+
+
+class SlowCallable:
+    async def __call__(self, fail: bool) -> int:
+        await asyncio.sleep(0.05)
+        if fail:
+            raise ValueError
+        return 1
+
+
+@pytest.mark.parametrize("timeout", [None, 10.0])
+@pytest.mark.parametrize(
+    "function",
+    [
+        SlowCallable(),
+        functools.partial(SlowCallable()),
+        functools.partial(SlowCallable().__call__),
+        generator_coroutine,
+    ],
+    ids=["object", "partial of object", "partial of method", "types.coroutine"],
+)
+def test_run_of_an_awaitable_callable_covers_the_awaited_work(function: Any, timeout: float | None) -> None:
+    decorated = obs.job("slow", timeout=timeout)(function)
+    observed = obs.consumer("slow", system="redis", headers=lambda _: {}, timeout=timeout)(function)
+
+    async def call(decorated_function: Any, fail: bool) -> Any:
+        return await decorated_function(fail)
+
+    with capture() as captured:
+        assert asyncio.run(call(decorated, False)) == 1
+        with pytest.raises(ValueError):  # noqa: PT011  has no text
+            asyncio.run(call(decorated, True))
+        assert asyncio.run(call(observed, False)) == 1
+    runs = [span for span in captured.spans if span.name == "run slow"]
+    assert [span.attributes["connectsoft.outcome"] for span in runs if span.attributes] == ["success", "failure"]
+    assert all((span.end_time or 0) - (span.start_time or 0) >= 40_000_000 for span in captured.spans)
+
+
+def test_function_that_returns_an_awaitable_object_is_reported() -> None:
+    class Handle:
+        def __await__(self) -> Any:
+            return asyncio.sleep(0).__await__()
+
+    with capture() as captured:
+        obs.job("start")(lambda: Handle())()
+    message = "function returned an awaitable; the run covers only the call, not the awaited work"
+    assert captured.log(message)["severity"] == "WARN"
