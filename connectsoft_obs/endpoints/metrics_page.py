@@ -1,6 +1,7 @@
 """The metrics page: own metrics, `target_info`, and the metrics of prometheus_client and of the OpenTelemetry Meter API.
 
-In a service with several workers, any of them responds for all. The page takes long if there are many series, so it is
+In a service with several workers, any of them responds for all; metrics that cannot be aggregated over workers are left
+out. The page takes long if there are many series, so it is
 rendered in a thread, with pauses that keep the event loop responsive.
 """
 
@@ -14,12 +15,13 @@ from urllib.parse import parse_qsl
 
 from connectsoft_obs.endpoints.request_response import EndpointRequest, EndpointResponse
 from connectsoft_obs.process.fork_safety import register_fork_handler
-from connectsoft_obs.signals.metrics import CooperativePause, exposition, process_metrics
+from connectsoft_obs.signals.metrics import CooperativePause, Snapshot, exposition, process_metrics
 from connectsoft_obs.signals.metrics.bridges import name_conflicts, prometheus_client
 from connectsoft_obs.signals.metrics.bridges.otel_sdk import warn_meter_api_not_aggregated
+from connectsoft_obs.signals.metrics.bridges.prometheus_client import warn_client_families_not_aggregated
 from connectsoft_obs.signals.metrics.exposition import Exposition
 from connectsoft_obs.telemetry import Telemetry
-from connectsoft_obs.vocabulary import SERVICE_INSTANCE_ID
+from connectsoft_obs.vocabulary import PLATFORM_INFO, SERVICE_INSTANCE_ID
 
 if TYPE_CHECKING:
     from prometheus_client import Metric as ClientMetric
@@ -76,12 +78,18 @@ class MetricsPage:
             else process_metrics.service_snapshots(workers.supervisor_pid, workers.pids())
         )
         used_names, conflicts = name_conflicts.names_in_use(own_families), telemetry.meters.name_conflicts
-        otel_families = conflicts.filter_unique(
-            telemetry.meters.snapshots(used_names), used_names, name_conflicts.snapshot_names, "the Meter API"
-        )
-        if otel_families and workers is not None:
+        otel_snapshots: list[Snapshot] = []
+        if workers is None:
+            otel_snapshots = telemetry.meters.snapshots(used_names)
+        elif telemetry.meters.has_instruments():  # each worker has its own values, which would look like counter resets
             warn_meter_api_not_aggregated(telemetry.internal_telemetry)
+        otel_families = conflicts.filter_unique(
+            otel_snapshots, used_names, name_conflicts.snapshot_names, "the Meter API"
+        )
         client_families = prometheus_client.collect_families(self._record_collector_error, aggregate=True)
+        if workers is not None and not prometheus_client.is_multiprocess():
+            warn_client_families_not_aggregated(telemetry.internal_telemetry, client_families)
+            client_families = [family for family in client_families if family.name == PLATFORM_INFO]
         client = conflicts.filter_unique(
             client_families, used_names, name_conflicts.client_family_names, prometheus_client.SCOPE_NAME
         )

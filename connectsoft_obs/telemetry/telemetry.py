@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,8 +23,8 @@ from connectsoft_obs.signals.logs import LogPipeline, StdoutWriter
 from connectsoft_obs.signals.logs.levels import INFO, WARNING
 from connectsoft_obs.signals.logs.runtime_levels import RuntimeLevels
 from connectsoft_obs.signals.metrics import USER_METRICS, GcMetrics, MetricRegistry, OtelMeterBridge
+from connectsoft_obs.signals.metrics.bridges import prometheus_client
 from connectsoft_obs.signals.metrics.bridges.otel_sdk import warn_meter_api_not_aggregated
-from connectsoft_obs.signals.metrics.bridges.prometheus_client import warn_client_families_not_aggregated
 from connectsoft_obs.signals.tracing import Tracing
 from connectsoft_obs.telemetry.exporters import Exporters
 from connectsoft_obs.telemetry.health_metrics import HealthMetrics
@@ -235,7 +236,9 @@ class Telemetry:
 
     def _join_workers(self) -> None:
         if self.metrics.join_workers(self.identity.service, directory=self.settings.metrics_multiprocess_dir):
-            warn_client_families_not_aggregated(self.internal_telemetry)
+            if "prometheus_client" in sys.modules and not prometheus_client.is_multiprocess():
+                families = prometheus_client.collect_families(lambda _: None)
+                prometheus_client.warn_client_families_not_aggregated(self.internal_telemetry, families)
             if self.meters.has_instruments():
                 warn_meter_api_not_aggregated(self.internal_telemetry)
 

@@ -252,5 +252,6 @@ def test_client_families_are_aggregated_in_multiprocess_mode(tmp_path: Path) -> 
             assert page.value("orders_placed_total") == 60
             assert not page.has("python_gc_collections_total"), "describes one process only"
             assert page.value("process_threads") > 3
-        assert "prometheus_client metrics of one worker only" not in service.output
+            assert not page.has("parcels_shipped_total"), "the share of one worker"
+        assert "prometheus_client metrics are left out" not in service.output
         assert os.listdir(tmp_path)

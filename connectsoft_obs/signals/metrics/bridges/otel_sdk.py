@@ -1,6 +1,6 @@
 """Instruments that libraries create with the OpenTelemetry Meter API, for one Telemetry.
 
-The OpenTelemetry SDK aggregates them, its encoder writes them for OTLP, and /metrics of this worker shows them. An
+The OpenTelemetry SDK aggregates them, its encoder writes them for OTLP, and /metrics of a single process shows them. An
 instrument that has the name of one of this package is left out, see `name_conflicts.py`: FastAPI and the ASGI
 instrumentations measure requests themselves.
 """
@@ -138,10 +138,11 @@ class OtelMeterBridge(InstrumentSource):
 
 
 def warn_meter_api_not_aggregated(internal_telemetry: InternalTelemetry) -> None:
-    """Warn once that /metrics does not aggregate instruments of the Meter API over workers."""
+    """Warn once that /metrics of several workers leaves out instruments of the Meter API."""
     internal_telemetry.warn_once(
         ("metrics.meter_api", ""),
-        "/metrics shows OpenTelemetry Meter API instruments of one worker only; OTLP exports those of all workers",
+        "instruments of the OpenTelemetry Meter API are left out of /metrics, because workers do not share their values; "
+        "OTLP exports them",
         {"instead": "use obs.counter, obs.gauge or obs.histogram for metrics that /metrics must sum over workers"},
     )
 

@@ -65,19 +65,15 @@ def is_multiprocess() -> bool:
     )
 
 
-def application_family_names() -> list[str]:
-    """Names of the families of the application and its libraries, without those of prometheus_client itself."""
-    if "prometheus_client" not in sys.modules:
-        return []
-    return sorted(family.name for family in collect_families(lambda _: None) if family.name != PLATFORM_INFO)
-
-
-def warn_client_families_not_aggregated(internal_telemetry: InternalTelemetry) -> None:
-    """Warn once if there are prometheus_client metrics that are not aggregated over workers."""
-    if (names := application_family_names()) and not is_multiprocess():
+def warn_client_families_not_aggregated(
+    internal_telemetry: InternalTelemetry, families: Iterable[ClientMetric]
+) -> None:
+    """Warn once if /metrics of several workers leaves out families, because workers do not share their values."""
+    if names := sorted(family.name for family in families if family.name != PLATFORM_INFO):
         internal_telemetry.warn_once(
             ("metrics.prometheus_client", ""),
-            "/metrics shows prometheus_client metrics of one worker only",
+            "prometheus_client metrics are left out of /metrics, because workers do not share their values; "
+            "OTLP exports them",
             {
                 "metrics": ", ".join(names[:10]),
                 "instead": "use obs.counter, obs.gauge or obs.histogram, or set PROMETHEUS_MULTIPROC_DIR to an empty "
