@@ -28,11 +28,24 @@ from connectsoft_obs.signals.metrics.bridges.otel_sdk import warn_meter_api_not_
 from connectsoft_obs.signals.tracing import Tracing
 from connectsoft_obs.telemetry.exporters import Exporters
 from connectsoft_obs.telemetry.health_metrics import HealthMetrics
-from connectsoft_obs.vocabulary import BUILD_INFO, SCOPE, SLO_EVENTS, ExporterState, Metric, Outcome
+from connectsoft_obs.vocabulary import (
+    BUILD_INFO,
+    CHECK_STATUS,
+    EXPORTER_STATUS,
+    HEALTH_STATUS,
+    SCOPE,
+    SLO_EVENTS,
+    ExporterState,
+    Metric,
+    Outcome,
+)
 
 if TYPE_CHECKING:
     from connectsoft_obs.slo import EventCounter
     from connectsoft_obs.slo.event_counter import BoundCounter
+
+_SERIES_OF_SETTINGS = frozenset({BUILD_INFO.name, EXPORTER_STATUS.name, HEALTH_STATUS.name, CHECK_STATUS.name})
+"""Metrics that describe one Telemetry, not what the application has done."""
 
 
 class Telemetry:
@@ -203,7 +216,15 @@ class Telemetry:
         return self.logs.stop(min(seconds, 1.0)) and sent
 
     def hand_over_to(self, successor: Telemetry) -> None:
-        """Shut down; later calls of `flush` and `shutdown` are passed to the successor."""
+        """Shut down; later calls of `flush` and `shutdown` are passed to the successor.
+
+        Before this Telemetry serves, the successor continues its series, and what is queued is exported with the
+        identity of the successor: settings are often known only after modules have recorded at import.
+        """
+        if not self.serving and self.metrics.worker_group is None:
+            self.identity = successor.identity
+            with successor.internal_telemetry.guard("telemetry.replace"):
+                successor.metrics.take_over(self.metrics, _SERIES_OF_SETTINGS)
         self.shutdown(1.0)
         self._successor = successor
 

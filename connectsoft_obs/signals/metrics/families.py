@@ -6,9 +6,11 @@ Instrumentation looks a series up once and caches it; only new combinations of l
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any
 
 from connectsoft_obs.signals.metrics.cardinality_limit import CardinalityLimiter, sanitize_label_value
@@ -72,6 +74,22 @@ class Family:
                     slots[:] = child.exemplar_slots
                     child.exemplar_slots = slots
 
+    def take_over(self, previous: Family) -> None:
+        """Continue the series of a family of the same metric; recorders of `previous` then record here.
+
+        A series that exists here already, or has other buckets, receives the values. Gauges that exist here keep theirs.
+        """
+        is_additive = self.metric.instrument in (Instrument.COUNTER, Instrument.HISTOGRAM)
+        for values, child in list(previous.children.items()):
+            with self._lock:
+                if values not in self.children and previous.metric.buckets == self.metric.buckets:
+                    self.children[values] = child
+                    if isinstance(child, Histogram):
+                        child.allocate_exemplars = partial(self._allocate_exemplars, values)
+                    continue
+            if is_additive:
+                _add_values(self.child(values), child)
+
     def reset_after_fork(self, allocate: Callable[[], None]) -> None:
         """Reset in a forked child: all values start at zero, except gauges that describe state the child inherits.
 
@@ -119,6 +137,15 @@ class Family:
             if isinstance(child, Histogram):
                 child.exemplar_slots = slots
             return slots
+
+
+def _add_values(target: Child, source: Child) -> None:
+    """Add the values of a series to another one; counts of a bucket go to the bucket with the next higher bound."""
+    target.cells[0] += source.cells[0]
+    if isinstance(target, Histogram) and isinstance(source, Histogram):
+        for index, count in enumerate(source.cells.tolist()[1:]):
+            bound = source.bounds[index] if index < len(source.bounds) else inf
+            target.cells[bisect_left(target.bounds, bound) + 1] += count
 
 
 @dataclass(frozen=True, slots=True)

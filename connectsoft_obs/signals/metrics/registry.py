@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,13 @@ class MetricRegistry:
     def add(self, metric: Metric, labels: tuple[str, ...], amount: float = 1.0) -> None:
         """Add to a counter or gauge."""
         self.family(metric).number_series(*labels).add(amount)
+
+    def take_over(self, previous: MetricRegistry, exclude: Container[str]) -> None:
+        """Continue the series of a registry whose process does not serve yet, except those of excluded metrics."""
+        self.started_ns = previous.started_ns
+        for family in list(previous._families.values()):
+            if family.metric.name not in exclude:
+                self.family(family.metric).take_over(family)
 
     def snapshots(self, pause: Callable[[], None] = no_pause, exemplars: bool = True) -> list[Snapshot]:
         """Current values of all families of this process; `pause` is called between series."""
