@@ -10,15 +10,24 @@ import enum
 import fractions
 import ipaddress
 import json
+import logging
 import pathlib
+import typing
 import uuid
+import weakref
 from typing import Any
 
+import attrs
 import orjson
+import pydantic
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.log_format_cases import LogRecorder
+
+import connectsoft_obs as obs
+from connectsoft_obs.testing import capture
 
 MAX_LINE, MAX_VALUE = 65536, 8192
 
@@ -243,3 +252,64 @@ def test_value_that_another_thread_modifies_is_logged() -> None:
         thread.join()
     assert len(recorder.output.getvalue().splitlines()) == 300
     assert recorder.counted_errors == []
+
+
+class User(pydantic.BaseModel):
+    id: int
+    password: str
+
+
+@attrs.define
+class Account:
+    id: int
+    password: str
+
+
+class Login(typing.NamedTuple):
+    id: int
+    password: str
+
+
+class NoClass:
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        raise RuntimeError("working outside of application context")
+
+
+def dead_proxy() -> Any:
+    return weakref.proxy(Hostile())
+
+
+@pytest.mark.parametrize("way", ["native", "structlog", "stdlib"])
+@pytest.mark.parametrize("key", ["field", "password"])
+@pytest.mark.parametrize("value_kind", ["no_class", "dead_proxy"])
+def test_value_that_cannot_be_inspected_degrades_alone(way: str, key: str, value_kind: str) -> None:
+    value = NoClass() if value_kind == "no_class" else dead_proxy()
+    fields = {"before": 1, key: value, "nested": [value, {"x": value}], "after": 2}
+    with capture() as seen:
+        if way == "native":
+            obs.get_logger("x").info("said", **fields)
+        elif way == "structlog":
+            structlog.get_logger("x").info("said", **fields)
+        else:
+            logging.getLogger("x").warning("said", extra=fields)
+    (line,) = [line for line in seen.logs if line["message"] == "said"]
+    assert (line["before"], line["after"]) == (1, 2)
+    assert line[key] == "REDACTED" if key == "password" else isinstance(line[key], str)
+
+
+@pytest.mark.parametrize("kind", [User, Account, Login, Point], ids=lambda kind: kind.__name__)
+def test_secret_fields_of_structured_values_are_redacted(kind: Any) -> None:
+    value = kind(1, password="hunter2") if kind is Point else kind(id=1, password="hunter2")
+    for shown in (logged_line(value=value)["value"], logged_line(value=[value])["value"][0]):
+        assert shown["password"] == "REDACTED"
+        assert 1 in shown.values()
+
+
+def test_unset_field_of_a_structured_value_is_left_out() -> None:
+    @dataclasses.dataclass(slots=True)
+    class Unset:
+        id: int
+        other: int = dataclasses.field(init=False)
+
+    assert logged_line(value=Unset(1))["value"] == {"id": 1}

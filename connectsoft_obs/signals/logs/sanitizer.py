@@ -14,6 +14,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from connectsoft_obs.redaction import REDACTED, RedactionPolicy, is_card_number, safe_str
@@ -109,13 +110,13 @@ class Sanitizer:
         kind = self._key_kinds.get(key)
         if kind is None:
             kind = self._classify_key(key)
-        if value is None or isinstance(value, bool):
+        if value is None or type(value) is bool:  # `isinstance` reads `__class__`, which can raise
             return value
         if kind == _SECRET:
             return self._secret(value)
         if kind == _TENANT:
             return self._hash_tenant(value)
-        if kind == _STACK and isinstance(value, str) and len(value) > MAX_VALUE_LENGTH:
+        if kind == _STACK and type(value) is str and len(value) > MAX_VALUE_LENGTH:
             # The end of a stack trace has the exception, its beginning the entry point.
             first, last = value[: MAX_VALUE_LENGTH // 4], value[-MAX_VALUE_LENGTH * 3 // 4 :]
             return self._redact(f"{first}\n{TRUNCATION_MARK}\n{last}")
@@ -134,8 +135,8 @@ class Sanitizer:
         return kind
 
     def _secret(self, value: Any) -> Any:
-        content = value[0] if isinstance(value, list) and len(value) == 1 else value
-        if isinstance(content, str) and content in ("", REDACTED):  # only str: no `__eq__` of the application is called
+        content = value[0] if type(value) is list and len(value) == 1 else value
+        if type(content) is str and content in ("", REDACTED):  # only str: no `__eq__` of the application is called
             return value
         self._count_redacted(1)
         return REDACTED
@@ -157,18 +158,18 @@ class Sanitizer:
     def _nested(self, value: Any, depth: int, remaining: list[int]) -> Any:
         """Any value as types that JSON has. `remaining` holds the number of values that are still allowed."""
         remaining[0] -= 1
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, str):
-            return self.sanitize_text(str.__str__(value))
-        if isinstance(value, int):
-            return self._integer(int(value))
-        if isinstance(value, float):
-            number = float(value)
-            return number if math.isfinite(number) else _non_finite(number)
-        if depth > _MAX_DEPTH or remaining[0] < 0:
-            return TRUNCATION_MARK
-        try:
+        try:  # `isinstance` reads `__class__`, which a proxy of the application can raise from
+            if value is None or isinstance(value, bool):
+                return value
+            if isinstance(value, str):
+                return self.sanitize_text(str.__str__(value))
+            if isinstance(value, int):
+                return self._integer(int(value))
+            if isinstance(value, float):
+                number = float(value)
+                return number if math.isfinite(number) else _non_finite(number)
+            if depth > _MAX_DEPTH or remaining[0] < 0:
+                return TRUNCATION_MARK
             return self._compound(value, depth, remaining)
         except Exception:  # noqa: BLE001  an object of the application, possibly modified by another thread meanwhile
             return self.sanitize_text(safe_str(value))
@@ -176,6 +177,8 @@ class Sanitizer:
     def _compound(self, value: Any, depth: int, remaining: list[int]) -> Any:
         if isinstance(value, Mapping):
             return self._mapping(value, depth, remaining)
+        if (structure := _structure(value)) is not None:
+            return self._mapping(structure, depth, remaining)
         if isinstance(value, list | tuple | set | frozenset):
             return self._sequence(value, depth, remaining)
         if isinstance(value, enum.Enum):
@@ -186,9 +189,6 @@ class Sanitizer:
             return self._integer(operator.index(value))
         if isinstance(value, bytes | bytearray | memoryview):
             return self.sanitize_text(bytes(value[:MAX_VALUE_LENGTH]).decode("utf-8", "replace"))
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            names = [field.name for field in dataclasses.fields(value) if field.repr]
-            return self._mapping({name: getattr(value, name) for name in names}, depth, remaining)
         return self.sanitize_text(safe_str(value, repr if isinstance(value, BaseException) else str))
 
     def _mapping(self, value: Mapping[Any, Any], depth: int, remaining: list[int]) -> dict[str, Any]:
@@ -219,6 +219,34 @@ class Sanitizer:
                 break
             sanitized.append(self._nested(item, depth + 1, remaining))
         return sanitized
+
+
+def _structure(value: Any) -> dict[str, Any] | None:
+    """The fields that a structured value shows: of a dataclass, named tuple, or attrs, pydantic or msgspec object.
+
+    Each library is recognised by the attribute that it documents, of the class: none is imported, and no `__getattr__`
+    of the application is called. A field that was not set, or whose property raises, is left out.
+    """
+    kind = type(value)
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind) if field.repr]
+    elif hasattr(kind, "__attrs_attrs__"):
+        names = [field.name for field in kind.__attrs_attrs__ if field.repr]
+    elif isinstance(
+        fields := getattr(kind, "model_fields" if hasattr(kind, "model_fields") else "__fields__", 0), dict
+    ):
+        names = [name for name, field in fields.items() if getattr(field, "repr", True)]
+        extra = getattr(value, "__pydantic_extra__", None)
+        names += list(extra) if isinstance(extra, dict) else []
+    elif hasattr(kind, "__struct_fields__") or (issubclass(kind, tuple) and hasattr(kind, "_fields")):
+        names = list(getattr(kind, "__struct_fields__", None) or kind._fields)
+    else:
+        return None
+    shown = {}
+    for name in names:
+        with suppress(Exception):  # not set, or a property of the application
+            shown[name] = getattr(value, name)
+    return shown
 
 
 def _non_finite(value: float) -> str:
