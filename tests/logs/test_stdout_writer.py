@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -472,3 +475,115 @@ def _read_all(reading: int, received: bytearray) -> None:
     while chunk := os.read(reading, 65536):
         received.extend(chunk)
     os.close(reading)
+
+
+def test_pipe_without_reader_costs_next_to_nothing() -> None:
+    """As `program | head -1`: the reader leaves with bytes unread, and the program has to end soon and normally."""
+    script = (
+        "import os, sys, time, connectsoft_obs as obs\n"
+        "t = obs.configure(service='s')\n"
+        "log = obs.get_logger('x')\n"
+        "log.info('first')\n"
+        "os.read(0, 1)\n"
+        "start = time.monotonic()\n"
+        "for n in range(1000): log.info('line', n=n, stack='x' * (9000 if n % 10 == 0 else 10))\n"
+        "took = time.monotonic() - start\n"
+        "sys.stderr.write(f'{took}')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    wait_for(lambda: bool(select.select([process.stdout], [], [], 0)[0]), 20, "the first line")
+    process.stdout.close()
+    process.stdin.write(b"\n")
+    process.stdin.close()
+    errors = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait(20) == 0, errors
+    assert float(errors) < 1.5, "6.4 ms a line were 6.4 s"
+
+
+class FramedStream:
+    """A stream as Dramatiq's worker processes have it: its descriptor is a pipe with frames of its own."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.text = ""
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def write(self, text: str) -> int:
+        self.text += text
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+def test_stream_that_frames_its_descriptor_gets_lines_by_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    try:
+        stream = FramedStream(writer)
+        monkeypatch.setattr(sys, "stdout", stream)
+        output = StdoutWriter(InternalTelemetry())
+        output.start()
+        output.write(b"line\n", False)
+        assert stream.text == "line\n"
+        os.set_blocking(reader, False)
+        with pytest.raises(BlockingIOError):
+            os.read(reader, 1)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize("uses_thread", [False, True])
+def test_replaced_standard_output_gets_the_lines(uses_thread: bool, tmp_path: Path) -> None:
+    original = sys.stdout
+    with (tmp_path / "stdout").open("w") as file:
+        sys.stdout = file
+        try:
+            output = StdoutWriter(InternalTelemetry())
+            if uses_thread:
+                output.start()
+            output.write(b"before\n", False)
+            with contextlib.redirect_stdout(io.StringIO()) as replaced:
+                output.write(b"inside\n", False)
+            output.write(b"after\n", False)
+            assert output.flush(5)
+        finally:
+            sys.stdout = original
+    assert replaced.getvalue() == "inside\n"
+    assert (tmp_path / "stdout").read_text() == "before\nafter\n"
+
+
+def test_stream_that_is_closed_is_replaced_by_the_original() -> None:
+    script = (
+        "import io, sys, connectsoft_obs as obs\n"
+        "sys.stdout = io.StringIO()\n"
+        "obs.configure(service='s')\n"
+        "sys.stdout.close()\n"
+        "obs.get_logger('x').info('kept')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert json.loads(done.stdout)["message"] == "kept"
+
+
+def test_stream_that_logs_what_is_written_to_it_does_not_recurse() -> None:
+    """Celery replaces standard output by such an object."""
+    script = (
+        "import logging, sys, connectsoft_obs as obs\n"
+        "class Proxy:\n"
+        "    closed = False\n"
+        "    def write(self, text): logging.getLogger('stdout').warning(text)\n"
+        "    def flush(self): pass\n"
+        "obs.configure(service='s')\n"
+        "sys.stdout = Proxy()\n"
+        "for n in range(3): obs.get_logger('x').info('kept', n=n)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert [json.loads(line)["n"] for line in done.stdout.splitlines()] == [0, 1, 2]

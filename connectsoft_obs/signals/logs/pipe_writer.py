@@ -81,7 +81,8 @@ class PipeWriter:
                 self._has_partial_line = False
             ends, size = list(accumulate(map(len, lines))), 0
             while written < len(lines):
-                limit = self._max_write_size() if has_lock and deadline is None else PIPE_BUF
+                is_long = ends[-1] - size > PIPE_BUF  # anything else is one atomic write and waits for no reader
+                limit = self._max_write_size() if is_long and has_lock and deadline is None else PIPE_BUF
                 last = max(bisect_right(ends, size + limit), written + 1)  # a longer line is written on its own
                 self._write_all(b"".join(lines[written:last]), deadline)
                 written, size = last, ends[last - 1]
@@ -116,6 +117,8 @@ class PipeWriter:
             (unread,) = _INT.unpack(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(_INT.size)))
             if not unread:
                 return self._capacity - 2 * PIPE_BUF  # two pages for writers without the lock
+            if _has_no_reader(self._fd):  # what is unread stays unread; the write fails at once
+                return PIPE_BUF
             time.sleep(_POLL_INTERVAL)
         return PIPE_BUF
 
@@ -154,6 +157,14 @@ def _poll_writable(fd: int, timeout: float | None) -> bool:
     if os.name == "nt":  # select() supports only sockets there
         return True
     return bool(select.select([], [fd], [], timeout)[1])
+
+
+def _has_no_reader(fd: int) -> bool:
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))
 
 
 def _pipe_capacity(fd: int) -> int:

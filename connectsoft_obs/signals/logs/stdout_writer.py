@@ -17,12 +17,13 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import TextIO, TypeAlias
+from typing import Any, TextIO, TypeAlias
 
 from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.process import threads
 from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.signals.logs.pipe_writer import PipeWriter, WriteTimeout
+from connectsoft_obs.signals.logs.std_streams import ordinary_descriptor
 from connectsoft_obs.vocabulary import Signal
 
 WRITE_INTERVAL = 0.05
@@ -49,25 +50,27 @@ class StdoutWriter:
 
     Args:
         internal_telemetry: counts lines that could not be written.
-        stream: a text stream to use instead of `sys.stdout`.
+        stream: a text stream to use instead of `sys.stdout`, which is followed when somebody replaces it.
     """
 
     def __init__(self, internal_telemetry: InternalTelemetry, stream: TextIO | None = None) -> None:
         self._internal_telemetry = internal_telemetry
-        self._stream = sys.stdout if stream is None else stream
-        fd = _file_descriptor(self._stream)
-        self._pipe_writer = None if fd is None else PipeWriter(fd)
+        self._follows_stdout = stream is None
+        self._seen_stdout: TextIO | None = sys.stdout
         self._write_timeout: float | None = None
+        self._is_started = False
+        self._bind(sys.stdout if stream is None else stream)
         self.after_fork_in_child()
         register_fork_handler(self)
 
     def after_fork_in_child(self) -> None:
         """Initialise the state, also in a forked child: empty queue, no thread, synchronous writes."""
-        self._uses_thread = False
+        self._uses_thread = self._is_started = False
+        self._writing_thread: int | None = None  # the thread inside a stream's own `write`
         self._new_lines: list[Line] = []
         self._batches: deque[list[bytes]] = deque()
         self._queued_bytes = 0
-        self._is_writing = self._flush_requested = False
+        self._is_writing = self._flush_requested = self._is_echo = False
         self._is_idle = True  # until a thread runs, the next line has to start it
         self._scheduled_call: tuple[float, Callable[[], None]] | None = None
         self._thread: threading.Thread | None = None
@@ -80,17 +83,37 @@ class StdoutWriter:
     def is_terminal(self) -> bool:
         """Whether the stream is a terminal."""
         try:
-            return self._stream.isatty()
-        except (AttributeError, ValueError):
+            return bool(self._stream.isatty())
+        except Exception:  # noqa: BLE001  a stream of another library can raise anything
             return False
 
     def start(self) -> None:
         """Write by a thread, which the next line starts. Lines to a terminal are still written synchronously."""
         self._write_timeout = None
+        self._is_started = True
         self._uses_thread = self._pipe_writer is not None and not self.is_terminal
+
+    def _bind(self, stream: TextIO | None) -> None:
+        self._stream: Any = stream
+        fd = ordinary_descriptor(stream)
+        self._pipe_writer = None if fd is None else PipeWriter(fd)
+
+    def _follow_stdout(self) -> None:
+        """Continue with the stream that `sys.stdout` is now; lines that are queued go to the previous one."""
+        new, self._seen_stdout = sys.stdout, sys.stdout
+        if self._follows_stdout and new is not None:
+            self.flush(WRITE_TIMEOUT)
+            with self._write_lock:
+                self._bind(new)
+                self._uses_thread = self._is_started and self._pipe_writer is not None and not self.is_terminal
 
     def write(self, line: Line, urgent: bool) -> None:
         """Write one line, including its newline: within WRITE_INTERVAL, or without delay if it is urgent."""
+        if self._writing_thread is not None and self._writing_thread == threading.get_ident():
+            self._is_echo = True  # the stream logs what is written to it
+            return
+        if sys.stdout is not self._seen_stdout:
+            self._follow_stdout()
         if not self._uses_thread:
             self._write_now(self._render([line]), self._write_timeout)
             return
@@ -182,6 +205,7 @@ class StdoutWriter:
         if self._uses_thread:
             self._write_timeout = WRITE_TIMEOUT if is_flushed else 0.0
             self._uses_thread = False
+        self._is_started = False
         return is_flushed
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
@@ -212,9 +236,8 @@ class StdoutWriter:
             # at least one of them sees the other's change.
             self._is_idle = True
             if not self._new_lines and not self._batches and not self._flush_requested:
-                self._wakeup.wait(
-                    None if self._scheduled_call is None else max(self._scheduled_call[0] - monotonic(), 0)
-                )
+                call = self._scheduled_call
+                self._wakeup.wait(None if call is None else max(call[0] - monotonic(), 0))
             self._is_idle = False
             self._wakeup.clear()
             if (self._new_lines or self._batches) and not self._flush_requested:
@@ -232,15 +255,14 @@ class StdoutWriter:
             while batches and len(lines) < _MAX_LINES_PER_WRITE:
                 lines += batches.popleft()
             self._write_now(lines, None)
-            written = sum(map(len, lines))
-            self._queued_bytes -= written
+            self._queued_bytes -= sum(map(len, lines))
         self._is_writing = False
         with self._queue_empty:
             self._queue_empty.notify_all()
 
     def _run_scheduled_call(self) -> None:
         if self._scheduled_call is not None and monotonic() >= self._scheduled_call[0]:
-            (_, function), self._scheduled_call = self._scheduled_call, None
+            function, self._scheduled_call = self._scheduled_call[1], None
             with self._internal_telemetry.guard("logs.deferred"):
                 function()
 
@@ -250,11 +272,17 @@ class StdoutWriter:
             self._internal_telemetry.count_dropped(Signal.LOGS, "stdout_blocked", len(lines))
             return
         try:
+            if self._follows_stdout and getattr(self._stream, "closed", self._stream is None):
+                self._bind(sys.__stdout__)
             if self._pipe_writer is not None and not self._stream.closed:
                 self._pipe_writer.write(lines, deadline)
             else:
-                self._stream.write(b"".join(lines).decode("utf-8", "replace"))
-                self._stream.flush()
+                self._write_text(b"".join(lines).decode("utf-8", "replace"))
+            if self._is_echo:  # such a stream gets no more lines; the original standard output does
+                self._is_echo = False
+                self._bind(sys.__stdout__)
+                if self._pipe_writer is not None:
+                    self._pipe_writer.write(lines, deadline)
         except WriteTimeout as error:
             self._write_timeout = 0.0
             self._internal_telemetry.count_dropped(Signal.LOGS, "stdout_blocked", len(lines) - error.lines)
@@ -263,9 +291,10 @@ class StdoutWriter:
         finally:
             self._write_lock.release()
 
-
-def _file_descriptor(stream: TextIO | None) -> int | None:
-    try:
-        return None if stream is None else stream.fileno()
-    except (AttributeError, OSError, ValueError):
-        return None
+    def _write_text(self, text: str) -> None:
+        self._writing_thread = threading.get_ident()
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        finally:
+            self._writing_thread = None
