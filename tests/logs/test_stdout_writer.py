@@ -496,7 +496,8 @@ def test_pipe_without_reader_costs_next_to_nothing() -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    wait_for(lambda: bool(select.select([process.stdout], [], [], 0)[0]), 20, "the first line")
+    stdout = process.stdout
+    wait_for(lambda: bool(select.select([stdout], [], [], 0)[0]), 20, "the first line")
     process.stdout.close()
     process.stdin.write(b"\n")
     process.stdin.close()
