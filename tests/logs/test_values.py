@@ -288,12 +288,12 @@ def test_value_that_cannot_be_inspected_degrades_alone(way: str, key: str, value
     fields = {"before": 1, key: value, "nested": [value, {"x": value}], "after": 2}
     with capture() as seen:
         if way == "native":
-            obs.get_logger("x").info("said", **fields)
+            obs.get_logger("x").info("logged", **fields)
         elif way == "structlog":
-            structlog.get_logger("x").info("said", **fields)
+            structlog.get_logger("x").info("logged", **fields)
         else:
-            logging.getLogger("x").warning("said", extra=fields)
-    (line,) = [line for line in seen.logs if line["message"] == "said"]
+            logging.getLogger("x").warning("logged", extra=fields)
+    (line,) = [line for line in seen.logs if line["message"] == "logged"]
     assert (line["before"], line["after"]) == (1, 2)
     assert line[key] == "REDACTED" if key == "password" else isinstance(line[key], str)
 

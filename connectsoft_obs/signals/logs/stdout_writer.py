@@ -50,7 +50,7 @@ class StdoutWriter:
 
     Args:
         internal_telemetry: counts lines that could not be written.
-        stream: a text stream to use instead of `sys.stdout`, which is followed when somebody replaces it.
+        stream: a text stream to use instead of `sys.stdout`, followed when it is replaced.
     """
 
     def __init__(self, internal_telemetry: InternalTelemetry, stream: TextIO | None = None) -> None:
