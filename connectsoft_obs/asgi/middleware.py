@@ -64,6 +64,10 @@ class ObservabilityMiddleware:
         self._configuration_error: ConfigurationError | None = None
         self._has_failed = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process, for pickle, cloudpickle and `copy.deepcopy`."""
+        return {**self.__dict__, "_binding": None}
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection or lifespan."""
         kind = scope["type"]

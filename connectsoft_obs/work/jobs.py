@@ -208,6 +208,10 @@ class Job:
         self._attempt_argument = attempt
         self._recorded_arguments = frozenset(record)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process, for pickle, cloudpickle and `copy.deepcopy`."""
+        return {**self.__dict__, "_recorder": None}
+
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
         """Create the run of one call. Never raises."""
         try:

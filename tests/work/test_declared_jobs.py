@@ -62,7 +62,7 @@ def warm(): return 1
 
 warm()
 with obs.operation("build"):
-    obs.configure(version="2")
+    obs.configure(service="orders", version="2")
 app = Starlette()
 app.add_middleware(obs.ObservabilityMiddleware, service="orders")
 """

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
+import pickle
 import threading
 import time
 import types
 from typing import Any
 
+import cloudpickle
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
@@ -420,3 +423,43 @@ def test_function_that_returns_an_awaitable_object_is_reported() -> None:
         obs.job("start")(lambda: Handle())()
     message = "function returned an awaitable; the run covers only the call, not the awaited work"
     assert captured.log(message)["severity"] == "WARN"
+
+
+pickled_counter = obs.counter("jobs.pickled")
+
+
+@obs.job("pickled")
+def pickled_job(number: int) -> int:
+    pickled_counter.add(1)
+    return number
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [lambda value: cloudpickle.loads(cloudpickle.dumps(value)), copy.deepcopy],
+    ids=["cloudpickle", "deepcopy"],
+)
+def test_used_objects_can_be_copied_between_processes(copied: Any) -> None:
+    @obs.job("local", record=("number",))
+    def local_job(number: int) -> int:
+        pickled_counter.add(1)
+        return number
+
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    consumer = obs.consumer("orders", system="redis")
+    middleware = obs.ObservabilityMiddleware(app, service="orders")
+    scope = {"type": "http", "path": "/", "method": "GET", "scheme": "http", "http_version": "1.1", "headers": []}
+    with capture() as captured:
+        for round_trip in (lambda value: value, copied):
+            assert round_trip(local_job)(1) == 1
+            assert round_trip(pickled_job)(1) == 1
+            with round_trip(consumer).process({}):
+                round_trip(pickled_counter).add(1)
+            asyncio.run(round_trip(middleware)(dict(scope), None, None))
+        pickle.loads(pickle.dumps(pickled_job))(1)  # noqa: S301  own data
+    assert captured.metric("connectsoft.job.duration", connectsoft_job_name="local").count == 2
+    assert captured.metric("connectsoft.job.duration", connectsoft_job_name="pickled").count == 3
+    assert captured.metric("messaging.process.duration").count == 2
+    assert captured.metric("jobs.pickled").value == 7
+    assert captured.metric("http.server.request.duration").count == 2

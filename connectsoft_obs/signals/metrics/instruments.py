@@ -62,6 +62,10 @@ class _SynchronousInstrument:
         self._tenant_index = metric.labels.index(TENANT_ID) if TENANT_ID in metric.labels else None
         self._cache: tuple[InstrumentHost | None, dict[Any, Child]] = (None, {})
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process, for pickle, cloudpickle and `copy.deepcopy`."""
+        return {**self.__dict__, "_cache": (None, {})}
+
     def _get_series(self, host: InstrumentHost, attributes: Mapping[str, Any] | None, labels: dict[str, Any]) -> Child:
         cached_host, cached_series = self._cache
         if host is not cached_host:
