@@ -12,7 +12,7 @@ import time
 import types
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
