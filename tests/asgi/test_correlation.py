@@ -100,7 +100,35 @@ def test_several_tracestate_headers_are_joined_and_propagated() -> None:
 
 
 @pytest.mark.parametrize(
-    "state", ["a=1,a=2", "A=1", ",".join(f"k{n}=1" for n in range(33)), "a=\x01", "nokey", "a" * 20_000]
+    ("state", "propagated"),
+    [
+        ("1foo=1,bar=2", "1foo=1,bar=2"),
+        ("foo@=1,bar=2", "foo@=1,bar=2"),
+        ("foo@@bar=1,bar=2", "foo@@bar=1,bar=2"),
+        ("foo@bar@baz=1,bar=2", "foo@bar@baz=1,bar=2"),
+        (f"{'t' * 242}@{'v' * 13}=1,bar=2", f"{'t' * 242}@{'v' * 13}=1,bar=2"),
+        ("foo=1,foo=1,bar=2", "foo=1,bar=2"),
+        ("foo=1,bar=2,foo=2", "foo=1,bar=2"),
+    ],
+)
+def test_level_2_and_duplicate_tracestate_keys_keep_other_members(state: str, propagated: str) -> None:
+    response, captured = send_request([("traceparent", f"00-{TRACE}-{PARENT}-01"), ("tracestate", state)])
+    assert response.json()["tracestate"] == propagated
+    assert trace_and_parent(captured) == (TRACE, PARENT)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "foo =1,bar=2",
+        "foo.bar=1,bar=2",
+        "@foo=1,bar=2",
+        "A=1",
+        ",".join(f"k{n}=1" for n in range(33)),
+        "a=\x01",
+        "nokey",
+        "a" * 20_000,
+    ],
 )
 def test_invalid_tracestate_is_dropped_and_the_trace_continues(state: str) -> None:
     response, captured = send_request([("traceparent", f"00-{TRACE}-{PARENT}-01"), ("tracestate", state)])
