@@ -50,7 +50,7 @@ class Settings:
 
     # Export
     disabled: bool = _setting(
-        False, parsers.boolean, "disables spans, metrics, access log and exports", env="OTEL_SDK_DISABLED"
+        False, parsers.otel_boolean, "disables spans, metrics, access log and exports", env="OTEL_SDK_DISABLED"
     )
     traces_exporter: tuple[str, ...] | None = _setting(
         None,
@@ -145,7 +145,7 @@ class Settings:
     )
     temporality: str = _setting(
         "cumulative",
-        parsers.one_of("cumulative", "delta", "lowmemory"),
+        parsers.temporality,
         "aggregation temporality; only cumulative works with several worker processes",
         env="OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
     )
@@ -216,9 +216,7 @@ class Settings:
     )
 
     # Logs
-    log_level: str = _setting(
-        "info", parsers.one_of("debug", "info", "warning", "error", "critical"), "minimum log level", env="LOG_LEVEL"
-    )
+    log_level: str = _setting("info", parsers.level, "minimum log level", env="LOG_LEVEL")
     log_profile: str | None = _setting(
         None,
         parsers.one_of("otel", "connectsoft", "ecs", "gcp", "console"),

@@ -28,9 +28,11 @@ def load_settings(environ: Mapping[str, str], **arguments: Any) -> Settings:
     """Load settings: environment variables override arguments, arguments override defaults.
 
     An empty variable counts as unset, as in the OpenTelemetry specification. An argument of None counts as not passed.
+    A standard variable with an invalid value is ignored, because platforms set it for services of all languages;
+    `invalid_variables` describes it.
 
     Raises:
-        ConfigurationError: a value is invalid, or an argument is not a setting.
+        ConfigurationError: an argument or a CONNECTSOFT_OBS_ variable is invalid, or an argument is not a setting.
     """
     values: dict[str, Any] = {}
     for name, value in arguments.items():
@@ -41,13 +43,32 @@ def load_settings(environ: Mapping[str, str], **arguments: Any) -> Settings:
     for name, field in _FIELDS.items():
         env = variable(name, field.metadata["env"])
         if env and (content := environ.get(env)):
-            values[name] = _read(name, content, env)
+            _read_variable(values, name, content, env)
     _attributes_over_arguments(values, environ, arguments)
     overrides = {signal.value: _signal(environ, signal) for signal in Signal}
     values["otlp_overrides"] = {**values.get("otlp_overrides", {}), **{k: v for k, v in overrides.items() if v}}
     settings = Settings(**values)
     _cross_check(settings)
     return settings
+
+
+def invalid_variables(environ: Mapping[str, str], settings: Settings) -> list[str]:
+    """One warning for each standard variable whose value is ignored, with the value that is used instead."""
+    warnings = []
+    variables = [(env, name, getattr(settings, name)) for env, name in _VARIABLES.items() if env]
+    for signal in Signal:
+        override = settings.otlp_overrides.get(signal.value, {})
+        variables += [
+            (_signal_variable(name, signal), name, override.get(name, getattr(settings, name))) for name in _OTLP
+        ]
+    for env, name, used in variables:
+        if not env.startswith(PREFIX) and (content := environ.get(env)):
+            try:
+                _read(name, content, env)
+            except ConfigurationError as error:
+                instead = "..." if _FIELDS[name].metadata["secret"] else DEFAULT_POLICY.redact_text(safe_str(used))
+                warnings.append(f"{error.given} is ignored: {error.why}; {instead} is used instead")
+    return warnings
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -73,6 +94,15 @@ def _read(name: str, value: Any, source: str) -> Any:
             DEFAULT_POLICY.redact_text(reason),
             f"Set {source} to {parsers.expected(metadata['reader'])}.",
         ) from None
+
+
+def _read_variable(values: dict[str, Any], name: str, content: str, env: str) -> None:
+    """Read a variable into `values`. An invalid value of a standard variable is ignored, as if it were not set."""
+    try:
+        values[name] = _read(name, content, env)
+    except ConfigurationError:
+        if env.startswith(PREFIX):
+            raise
 
 
 def quote_setting(name: str, value: Any, source: str = "") -> str:
@@ -109,23 +139,21 @@ def _attributes_over_arguments(
 
 def _signal(environ: Mapping[str, str], signal: Signal) -> dict[str, Any]:
     """Settings from OTEL_EXPORTER_OTLP_<SIGNAL>_*, which override the variables without a signal."""
-    values = {}
+    values: dict[str, Any] = {}
     for name in _OTLP:
-        general = variable(name, _FIELDS[name].metadata["env"])
-        env = general.replace("OTLP_", f"OTLP_{signal.value.upper()}_", 1)
+        env = _signal_variable(name, signal)
         if content := environ.get(env):
-            values[name] = _read(name, content, env)
+            _read_variable(values, name, content, env)
     return values
+
+
+def _signal_variable(name: str, signal: Signal) -> str:
+    general = variable(name, _FIELDS[name].metadata["env"])
+    return general.replace("OTLP_", f"OTLP_{signal.value.upper()}_", 1)
 
 
 def _cross_check(settings: Settings) -> None:
     """Validate combinations of settings."""
-    if settings.temporality != "cumulative":
-        raise ConfigurationError(
-            f"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE={settings.temporality!r}",
-            "only cumulative temporality is supported: /metrics and the aggregation over worker processes need it",
-            "Unset it; for a backend that needs deltas use the cumulativetodelta processor of the collector.",
-        )
     for name in ("details_token", "metrics_token"):
         token = getattr(settings, name)
         if token is not None and len(token) < 8:

@@ -54,6 +54,17 @@ def boolean(value: Any) -> bool:
     return word in _TRUE
 
 
+@expecting("true or false")
+def otel_boolean(value: Any) -> bool:
+    """Only `true` in a variable, in any case, enables the setting, as OpenTelemetry specifies."""
+    if isinstance(value, bool):
+        return value
+    word = text(value).lower()
+    if word not in ("true", "false"):
+        raise ValueError("it is neither true nor false")
+    return word == "true"
+
+
 def number(*, low: float = 0.0, high: float = math.inf) -> Reader:
     """A finite number within bounds."""
     bounds = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
@@ -144,12 +155,34 @@ def key_values(value: Any) -> Mapping[str, str]:
 
 
 _LEVELS = one_of("debug", "info", "warning", "error", "critical")
+_LEVEL_ALIASES = {
+    "trace": "debug", "verbose": "debug", "information": "info", "notice": "info", "warn": "warning", "err": "error",
+    "fatal": "critical", "10": "debug", "20": "info", "30": "warning", "40": "error", "50": "critical",
+}  # fmt: skip
+
+
+@expecting("one of debug, info, warning, error, critical")
+def level(value: Any) -> str:
+    """A log level, in any case; also the names of other languages (warn, fatal, trace) and the numbers of `logging`."""
+    word = text(value).lower()
+    return str(_LEVELS(_LEVEL_ALIASES.get(word, word)))
+
+
+@expecting("cumulative")
+def temporality(value: Any) -> str:
+    """`cumulative`; the other values of the specification are rejected with an alternative."""
+    if text(value).lower() != "cumulative":
+        raise ValueError(
+            "only cumulative temporality is supported, because /metrics and the aggregation over worker processes need "
+            "it; for a backend that needs deltas use the cumulativetodelta processor of the collector"
+        )
+    return "cumulative"
 
 
 @expecting("logger=level pairs separated by commas")
 def levels(value: Any) -> Mapping[str, str]:
     """`logger=level` pairs separated by commas, or a mapping."""
-    return {name: _LEVELS(word) for name, word in key_values(value).items()}
+    return {name: level(word) for name, word in key_values(value).items()}
 
 
 @expecting("a regular expression that does not match the empty text")

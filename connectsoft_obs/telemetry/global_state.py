@@ -16,7 +16,7 @@ from connectsoft_obs import context
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.internal_telemetry import InternalTelemetry, set_current_getter
 from connectsoft_obs.process.fork_safety import register_fork_handler
-from connectsoft_obs.settings import Settings, load_settings, quote_setting, unknown_variables
+from connectsoft_obs.settings import Settings, invalid_variables, load_settings, quote_setting, unknown_variables
 from connectsoft_obs.signals import logs
 from connectsoft_obs.signals.logs.levels import ERROR, INFO, WARNING, Levels
 from connectsoft_obs.signals.metrics import DelegatingMeterProvider, OtelMeterBridge
@@ -119,7 +119,7 @@ def _create_telemetry(settings: Settings) -> Telemetry:
 
 def _on_process_telemetry_created(telemetry: Telemetry) -> None:
     _install_log_hooks(telemetry)
-    for text in unknown_variables(os.environ):
+    for text in [*invalid_variables(os.environ, telemetry.settings), *unknown_variables(os.environ)]:
         telemetry.log(WARNING, text)
 
 

@@ -138,18 +138,18 @@ def test_capture_restores_the_standard_library_loggers() -> None:
     assert (root.handlers, root.level) == (handlers, level)
 
 
-@pytest.mark.parametrize("level", ["loud", "-1"])
-def test_logging_works_with_invalid_settings(level: str) -> None:
+@pytest.mark.parametrize("value", ["loud", "-1"])
+def test_logging_works_with_invalid_settings(value: str) -> None:
     code = """
 import connectsoft_obs as obs
 obs.get_logger().info("first line", number=1)
 obs.get_logger().info("second line")
 """
-    result = run_script(code, env={"LOG_LEVEL": level})
+    result = run_script(code, env={"CONNECTSOFT_OBS_ACCESS_LOG": value})
     assert (result.exit_code, result.stderr) == (0, "")
     first, *rest = result.json_lines
     assert first["severity"] == "ERROR"
-    assert f"LOG_LEVEL={level!r}" in first["message"]
+    assert f"CONNECTSOFT_OBS_ACCESS_LOG={value!r}" in first["message"]
     assert [line["message"] for line in rest] == ["first line", "second line"]
 
 

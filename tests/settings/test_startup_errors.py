@@ -7,26 +7,26 @@ import pytest
 from support.process import uvicorn, wait_for
 
 import connectsoft_obs as obs
-from connectsoft_obs.settings import load_settings, unknown_variables
+from connectsoft_obs.settings import invalid_variables, load_settings, unknown_variables
 
 
 def test_server_with_lifespan_does_not_start_with_invalid_settings() -> None:
-    with uvicorn("orders:app", "--lifespan", "auto", env={"OTEL_TRACES_SAMPLER": "sometimes"}) as service:
+    with uvicorn("orders:app", "--lifespan", "auto", env={"CONNECTSOFT_OBS_ACCESS_LOG": "loud"}) as service:
         assert service.process.wait(15) != 0
-        wait_for(lambda: "sometimes" in service.output)
-    assert "OTEL_TRACES_SAMPLER='sometimes'" in service.output
-    assert "it is none of always_on" in service.output
+        wait_for(lambda: "loud" in service.output)
+    assert "CONNECTSOFT_OBS_ACCESS_LOG='loud'" in service.output
+    assert "it is none of all, errors, off" in service.output
 
 
 def test_server_without_lifespan_serves_without_instrumentation() -> None:
-    env = {"OTEL_TRACES_SAMPLER": "sometimes"}
+    env = {"CONNECTSOFT_OBS_ACCESS_LOG": "loud"}
     with uvicorn("orders:app", "--lifespan", "off", env=env) as service:
         service.wait_until_ready("/items/1")
         responses = [httpx.get(f"{service.url}/items/{number}") for number in range(20)]
         service.stop()
     assert {response.status_code for response in responses} == {200}
     assert "x-correlation-id" not in responses[0].headers
-    assert service.output.count("OTEL_TRACES_SAMPLER='sometimes'") == 1
+    assert service.output.count("CONNECTSOFT_OBS_ACCESS_LOG='loud'") == 1
     assert "CRITICAL" in service.output
 
 
@@ -36,6 +36,23 @@ def test_server_without_lifespan_serves_without_instrumentation() -> None:
         ("CONNECTSOFT_OBS_SHUTDOWN_TIMEOUT", "-1", "not a number of at least 0"),
         ("CONNECTSOFT_OBS_SHUTDOWN_TIMEOUT", "soon", "not a number"),
         ("CONNECTSOFT_OBS_SHUTDOWN_TIMEOUT", "inf", "not a number of at least 0"),
+        ("CONNECTSOFT_OBS_TRUSTED_PROXIES", "everyone", "not an IP network"),
+        ("CONNECTSOFT_OBS_LIVENESS_PATH", "alive", "starts with /"),
+        ("CONNECTSOFT_OBS_ACCESS_LOG", "loud", "none of all, errors, off"),
+    ],
+)
+def test_invalid_value_is_rejected_with_reason_and_correction(name: str, text: str, why: str) -> None:
+    with pytest.raises(obs.ConfigurationError) as raised:
+        load_settings({name: text})
+    assert f"{name}=" in str(raised.value)
+    assert text in raised.value.given
+    assert why in raised.value.why
+    assert raised.value.instead
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
         ("OTEL_TRACES_SAMPLER_ARG", "lots", "not a number"),
         ("OTEL_TRACES_SAMPLER_ARG", "1.5", "not a number from 0 to 1"),
         ("OTEL_TRACES_EXPORTER", "zipkin", "none of otlp, azuremonitor, console, none"),
@@ -44,20 +61,40 @@ def test_server_without_lifespan_serves_without_instrumentation() -> None:
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://x", "not an address"),
         ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta", "cumulative"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "no-equals-sign", "not a key=value pair"),
-        ("CONNECTSOFT_OBS_TRUSTED_PROXIES", "everyone", "not an IP network"),
-        ("CONNECTSOFT_OBS_LIVENESS_PATH", "alive", "starts with /"),
-        ("CONNECTSOFT_OBS_ACCESS_LOG", "loud", "none of all, errors, off"),
         ("LOG_LEVEL", "chatty", "none of debug"),
+        ("OTEL_SDK_DISABLED", "1", "neither true nor false"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "not a number from 1"),
     ],
 )
-def test_invalid_value_is_rejected_with_reason_and_correction(name: str, text: str, why: str) -> None:
-    with pytest.raises(obs.ConfigurationError) as raised:
-        load_settings({name: text})
-    assert f"{name}=" in str(raised.value)
+def test_invalid_standard_variable_is_ignored_with_a_warning(name: str, text: str, why: str) -> None:
+    settings = load_settings({name: text})
+    assert settings == load_settings({})
+    [warning] = invalid_variables({name: text}, settings)
+    assert warning.startswith(f"{name}=")
+    assert why in warning
     # The value of the headers is not quoted, because it may contain a token.
-    assert text in raised.value.given or name == "OTEL_EXPORTER_OTLP_HEADERS"
-    assert why in raised.value.why
-    assert raised.value.instead
+    assert (text in warning) is (name != "OTEL_EXPORTER_OTLP_HEADERS")
+
+
+def test_invalid_variable_of_one_signal_is_ignored_with_a_warning() -> None:
+    environ = {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"}
+    [warning] = invalid_variables(environ, load_settings(environ))
+    assert "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" in warning
+    assert "http/protobuf" in warning
+
+
+@pytest.mark.parametrize(
+    ("text", "level"), [("WARN", "warning"), ("fatal", "critical"), ("Trace", "debug"), ("20", "info")]
+)
+def test_log_level_accepts_names_of_other_languages(text: str, level: str) -> None:
+    assert load_settings({"LOG_LEVEL": text}).log_level == level
+
+
+def test_invalid_argument_of_a_standard_setting_is_rejected() -> None:
+    with pytest.raises(obs.ConfigurationError, match="none of always_on"):
+        load_settings({}, traces_sampler="sometimes")
+    with pytest.raises(obs.ConfigurationError, match="cumulative"):
+        load_settings({}, temporality="delta")
 
 
 def test_secrets_are_not_in_the_error_message() -> None:

@@ -189,7 +189,7 @@ def test_service_created_after_a_span_keeps_its_name() -> None:
 
 
 def test_invalid_settings_do_not_make_a_span_raise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "sometimes")
+    monkeypatch.setenv("CONNECTSOFT_OBS_ACCESS_LOG", "sometimes")
     with capture() as captured, trace.get_tracer("shop").start_as_current_span("price"):
         pass
     assert captured.spans == []
