@@ -13,6 +13,7 @@ import trio
 
 import connectsoft_obs as obs
 from connectsoft_obs.testing import capture
+from connectsoft_obs.work.options import RunOptions
 
 
 def test_async_job_is_cancelled_at_its_timeout() -> None:
@@ -167,3 +168,9 @@ def test_timeout_is_not_enforced_without_an_event_loop() -> None:
             manual().send(None)
         assert exc_info.value.value == 5
     captured.span("run manual", connectsoft_outcome="success")
+
+
+def test_cancellation_shortly_before_the_deadline_counts_as_timeout() -> None:
+    options = RunOptions(timeout=1.0)
+    assert options.outcome(asyncio.CancelledError(), 950_000_000, False, False)[0] is obs.Outcome.TIMEOUT
+    assert options.outcome(asyncio.CancelledError(), 850_000_000, False, False)[0] is obs.Outcome.ABORTED
