@@ -6,9 +6,10 @@ from collections.abc import Awaitable, MutableMapping
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
-from connectsoft_obs.asgi.server_connection import is_disconnected
+from connectsoft_obs.asgi.client_disconnect import is_disconnect_error, is_disconnected
 from connectsoft_obs.context import otel_context
 from connectsoft_obs.operations import Operation, exception_outcome, status_outcome
+from connectsoft_obs.signals.logs import logged_exception
 from connectsoft_obs.vocabulary import ErrorType, Outcome
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class HttpRequest(Operation):
         "response_body_size",
         "root_path",
         "scope",
+        "server_error",
         "span",
         "start_ns",
         "status",
@@ -97,6 +99,7 @@ class HttpRequest(Operation):
     response_body_size: int
     root_path: str
     scope: Scope
+    server_error: OSError | None  # raised by the server's `send` or `receive`: the client has disconnected
     span: Span | NonRecordingSpan | AdoptedSpan
     start_ns: int  # `perf_counter_ns()` at the start
     status: int  # 0 before the response start
@@ -119,34 +122,37 @@ class HttpRequest(Operation):
         request.scope = scope
         request.root_path = scope.get("root_path", "")
         request.stream_kind = ""
-        request.message_counts = request.captured_headers = None
+        request.message_counts = request.captured_headers = request.server_error = None
         request.status = request.response_body_size = request.request_body_size = 0
         request.first_byte_ns = request.last_byte_ns = 0
         request.client_aborted = request.has_trailers = request.disconnected = False
         return request
 
-    # A plain function that returns the server's awaitable costs half of a coroutine around it, for each message.
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on to the server."""
         kind = message.get("type")
         if kind == "http.response.start":
-            return self._send(self._on_response_start(message, message))
+            return self._pass_on(self._on_response_start(message, message))
         if kind == "http.response.body":
             body = message.get("body")
             if body:
                 self.response_body_size += len(body)
             if ("more_body" in message and message["more_body"]) or self.has_trailers:  # noqa: RUF019  a third of `get`
-                return self._send(message)
+                return self._pass_on(message)
             return self._on_last_byte(message)
         if kind == "http.response.pathsend" or (
             kind == "http.response.trailers" and not message.get("more_trailers", False)
         ):
             return self._on_last_byte(message)
-        return self._send(message)
+        return self._pass_on(message)
 
     async def receive(self) -> Message:
         """Pass a message on to the application."""
-        message = await self._receive()
+        try:
+            message = await self._receive()
+        except OSError as error:
+            self._on_server_error(error)
+            raise
         if message["type"] == "http.request":
             self.request_body_size += len(message.get("body") or b"")
         elif message["type"] == "http.disconnect":
@@ -160,15 +166,16 @@ class HttpRequest(Operation):
         if error is not None:
             outcome, error_type = exception_outcome(error)
             if self._is_disconnect_error(error):
-                outcome, error_type = Outcome.ABORTED, ErrorType.CLIENT_DISCONNECT.value
-                self.status = 0 if self.status >= 500 else self.status  # the client did not get the framework's 500
-            elif not self.first_byte_ns and outcome is not Outcome.ABORTED:
+                logged_exception.set(error)  # the server's record of it is not an error of the service
+                self._finish_aborted()
+                return
+            if not self.first_byte_ns and outcome is not Outcome.ABORTED:
                 self.status = 500  # the server is going to send it
             self._finish(outcome, error_type, error if outcome is not Outcome.ABORTED else None)
         elif self.last_byte_ns and not self.client_aborted:
             self._finish(*status_outcome(self.status))
         elif self.client_aborted or self.disconnected:
-            self._finish(Outcome.ABORTED, ErrorType.CLIENT_DISCONNECT.value)
+            self._finish_aborted()
         elif self.stream_kind:
             self._finish(Outcome.SUCCESS, None)
         else:
@@ -206,8 +213,8 @@ class HttpRequest(Operation):
         token = otel_context.attach(self.outer_context)
         try:
             await self._send(message)
-        except OSError:
-            self.disconnected = True
+        except OSError as error:
+            self._on_server_error(error)
             raise
         finally:
             try:
@@ -249,15 +256,28 @@ class HttpRequest(Operation):
         except Exception as failure:  # noqa: BLE001  an internal error; the request is over
             self._hooks.on_error("asgi.record", failure)
 
+    async def _pass_on(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError as error:
+            self._on_server_error(error)
+            raise
+
+    def _on_server_error(self, error: OSError) -> None:
+        """Note that the client has disconnected (ASGI 2.4). The exception is raised to the application."""
+        self.disconnected = True
+        self.server_error = error
+
+    def _finish_aborted(self) -> None:
+        self.status = 0 if self.status >= 500 else self.status  # the client did not get the 500
+        self._finish(Outcome.ABORTED, ErrorType.CLIENT_DISCONNECT.value)
+
     def _is_disconnect_error(self, error: BaseException) -> bool:
-        """Return whether an exception is the consequence of the client's disconnect."""
         if self.last_byte_ns:
             disconnected = self.client_aborted
         else:
             disconnected = self.disconnected or is_disconnected(getattr(self._send, "__self__", None))
-        if not disconnected or isinstance(error, TimeoutError):
-            return False
-        return isinstance(error, OSError) or type(error).__name__ == "ClientDisconnect"
+        return is_disconnect_error(error, self.server_error, disconnected)
 
 
 def with_header(message: Message, name: bytes, value: bytes) -> Message:

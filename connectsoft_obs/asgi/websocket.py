@@ -7,8 +7,10 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Self
 
 from connectsoft_obs.asgi.bindings import WEBSOCKET
+from connectsoft_obs.asgi.client_disconnect import is_disconnect_error
 from connectsoft_obs.asgi.request import HttpRequest
 from connectsoft_obs.operations import exception_outcome, status_outcome
+from connectsoft_obs.signals.logs import logged_exception
 from connectsoft_obs.vocabulary import STREAM_RECEIVED, STREAM_SENT, Outcome
 
 if TYPE_CHECKING:
@@ -45,14 +47,18 @@ class WebSocketRequest(HttpRequest):
             self.response_body_size: int = self.response_body_size + size
         elif kind in ("websocket.accept", "websocket.http.response.start"):
             status = SWITCHING_PROTOCOLS if kind == "websocket.accept" else message.get("status", WEBSOCKET_REJECTED)
-            return self._send(self._on_response_start({**message, "status": status}, message))
+            return self._pass_on(self._on_response_start({**message, "status": status}, message))
         elif kind == "websocket.close" and not self.first_byte_ns:
             self.status = WEBSOCKET_REJECTED
-        return self._send(message)
+        return self._pass_on(message)
 
     async def receive(self) -> Message:
         """Pass a message on to the application."""
-        message = await self._receive()
+        try:
+            message = await self._receive()
+        except OSError as error:
+            self._on_server_error(error)
+            raise
         if message["type"] == "websocket.receive":
             self.messages_received += 1
             size = len(message.get("bytes") or message.get("text") or b"")
@@ -70,7 +76,9 @@ class WebSocketRequest(HttpRequest):
             STREAM_SENT: self.messages_sent,
             STREAM_RECEIVED: self.messages_received,
         }
-        if error is not None and not self._is_disconnect(error):
+        if error is not None and is_disconnect_error(error, self.server_error, self.disconnected):
+            logged_exception.set(error)  # the server's record of it is not an error of the service
+        elif error is not None:
             outcome, error_type = exception_outcome(error)
             if outcome is not Outcome.ABORTED:
                 self.status = self.status or 500
@@ -83,7 +91,3 @@ class WebSocketRequest(HttpRequest):
             self._finish(Outcome.FAILURE, "500")
         else:
             self._finish(Outcome.SUCCESS, None)
-
-    def _is_disconnect(self, error: BaseException) -> bool:
-        """Return whether an exception only reports that the client has closed the connection."""
-        return self.disconnected and (isinstance(error, OSError) or type(error).__name__ == "WebSocketDisconnect")

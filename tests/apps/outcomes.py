@@ -110,6 +110,13 @@ async def ws_unread(socket: WebSocket) -> None:
         await socket.receive_text()
 
 
+async def ws_sends(socket: WebSocket) -> None:
+    await socket.accept()
+    for _ in range(150):  # hypercorn and granian do not tell an application that only sends
+        await socket.send_text("x" * 1000)
+        await asyncio.sleep(0.01)
+
+
 app = Starlette(
     routes=[
         Route("/status/{code:int}", status),
@@ -127,6 +134,7 @@ app = Starlette(
         WebSocketRoute("/ws/rejects", ws_rejects),
         WebSocketRoute("/ws/crashes", ws_crashes),
         WebSocketRoute("/ws/unread", ws_unread),
+        WebSocketRoute("/ws/sends", ws_sends),
     ]
 )
 app.add_middleware(obs.ObservabilityMiddleware, service="outcomes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ UNSET, ERROR = 0, 2
 def server_command(server: str, port: int) -> list[str]:
     python = [sys.executable, "-m"]
     return {
-        "uvicorn-h11": [*python, "uvicorn", "outcomes:app", "--http", "h11", "--loop", "asyncio", "--port", str(port)],
+        "uvicorn-h11": [*python, "uvicorn", "outcomes:app", "--http", "h11", "--ws", "wsproto", "--port", str(port)],
         "uvicorn-httptools": [*python, "uvicorn", "outcomes:app", "--loop", "uvloop", "--port", str(port)],
         "hypercorn": [*python, "hypercorn", "outcomes:app", "-b", f"127.0.0.1:{port}"],
         "granian": [*python, "granian", "outcomes:app", "--interface", "asgi", "--port", str(port)],
@@ -66,6 +67,23 @@ def disconnect(request: bytes, delay: float) -> Callable[[Service], None]:
         with socket.create_connection(("127.0.0.1", service.port)) as connection:
             connection.sendall(request)
             time.sleep(delay)  # the case depends on the time of the disconnect
+
+    return client_action
+
+
+def vanish(path: str) -> Callable[[Service], None]:
+    """Return an action that opens a WebSocket, reads what the server sends, and resets the connection."""
+
+    def client_action(service: Service) -> None:
+        with socket.create_connection(("127.0.0.1", service.port), 5) as connection:
+            connection.sendall(
+                f"GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            )
+            received = b""
+            while b"xxxx" not in received:
+                received += connection.recv(4096)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     return client_action
 
@@ -127,6 +145,7 @@ CASES: dict[str, tuple[Callable[[Service], None], str, int, str, str | None, int
     "websocket, client closes": (websocket("/ws/echo/a", "one", "two"), "/ws/echo/{room}", 101, "success", None, UNSET),
     "websocket, server closes": (websocket("/ws/closes", wait_close=True), "/ws/closes", 101, "success", None, UNSET),
     "websocket, disconnect is not handled": (websocket("/ws/unread"), "/ws/unread", 101, "success", None, UNSET),
+    "websocket, client vanishes": (vanish("/ws/sends"), "/ws/sends", 101, "success", None, UNSET),
     "websocket rejected": (websocket("/ws/rejects"), "/ws/rejects", 403, "rejected", None, UNSET),
     "websocket handler raises": (websocket("/ws/crashes", wait_close=True), "/ws/crashes", 101, "failure", "LookupError", ERROR),
 }  # fmt: skip
@@ -142,6 +161,7 @@ def test_outcome_of_a_request_in_span_and_access_log(observed: tuple[Service, An
     service, received, server = observed
     run_client, route, status, outcome, error_type, span_status = CASES[case]
     status, outcome, error_type = SERVER_SPECIFIC_OUTCOMES.get((server, case), (status, outcome, error_type))
+    all_before = len(service.json_lines)
     spans_before, lines_before = len(received.spans), len(access_lines(service))
     run_client(service)
     wait_for(
@@ -169,7 +189,9 @@ def test_outcome_of_a_request_in_span_and_access_log(observed: tuple[Service, An
         line for line in page.splitlines() if line.startswith(("http_server_active", "connectsoft_http_stream_active"))
     ]
     assert {float(line.rpartition(" ")[2]) for line in active} == {0.0}
-    if "websocket, client" in case:
+    if "client vanishes" in case:
+        assert not [line for line in service.json_lines[all_before:] if line["severity"] == "ERROR"]
+    if "websocket, client closes" in case:
         assert attributes["connectsoft.http.stream.messages_sent"] == 2
         assert attributes["connectsoft.http.stream.messages_received"] == 2
 

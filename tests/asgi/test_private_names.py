@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from connectsoft_obs.asgi import coexistence, route_template
-from connectsoft_obs.asgi.server_connection import is_disconnected
+from connectsoft_obs.asgi.client_disconnect import is_disconnected
 from connectsoft_obs.testing import capture
 
 FASTAPI = f"fastapi {version('fastapi')}"
@@ -127,7 +127,7 @@ def test_starlette_routes_have_templates() -> None:
 def test_servers_have_an_attribute_for_a_disconnect(
     package: str, module: str, class_name: str, attribute: str, send: str
 ) -> None:
-    """Module server_connection."""
+    """Module client_disconnect."""
     connection_class = getattr(import_module(module), class_name)
     installed = f"{package} {version(package)}"
     assert attribute in connection_class.__init__.__code__.co_names, installed
