@@ -17,6 +17,7 @@ from connectsoft_obs.vocabulary import (
     STREAM_DURATION,
     Outcome,
     Signal,
+    duration_attribute,
 )
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class AccessLog:
     def _compile_template(self, series: BoundSeries, request: HttpRequest) -> LineTemplate:
         assert request.outcome is not None
         series.log_level = self._levels.get(request.outcome, 0)
-        duration = STREAM_DURATION.name if request.stream_kind else REQUEST_DURATION.name
+        duration = duration_attribute(STREAM_DURATION.name if request.stream_kind else REQUEST_DURATION.name)
         numbers = (duration, HTTP_RESPONSE_BODY_SIZE)
         series.log_template = self._logs.compile_line(series.log_message, ACCESS_LOGGER, series.log_fields, numbers)
         return series.log_template

@@ -38,6 +38,7 @@ from connectsoft_obs.vocabulary import (
     ExporterState,
     Metric,
     Outcome,
+    own_line_attribute,
 )
 
 if TYPE_CHECKING:
@@ -149,7 +150,8 @@ class Telemetry:
     ) -> None:
         """Log a line of this package. If telemetry is disabled, only warnings and errors are logged."""
         if level >= WARNING or not self.settings.disabled:
-            self.logs.emit(level, message, fields, SCOPE, error)
+            attributes = {own_line_attribute(key): value for key, value in fields.items()} if fields else None
+            self.logs.emit(level, message, attributes, SCOPE, error)
 
     def slo_counter(self, metric: Metric, labels: Mapping[str, str], outcome: Outcome) -> BoundCounter | None:
         """Function to call with the duration of each event of one kind; None if no SLO counts it."""

@@ -1,6 +1,7 @@
 """Checks captured telemetry against the OpenTelemetry semantic conventions and the vocabulary of this package.
 
-Finding codes are those of the live check of OpenTelemetry Weaver 0.25, and `identifier_as_label` of this package.
+Finding codes are those of the live check of OpenTelemetry Weaver 0.25, and of this package `identifier_as_label` and
+`missing_namespace`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,20 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
 from connectsoft_obs.context.otel_private import INCUBATING_ATTRIBUTES
+from connectsoft_obs.signals.logs.profiles import OTEL
 from connectsoft_obs.testing.captured_telemetry import Captured
-from connectsoft_obs.vocabulary import DIMENSIONS, ERROR_TYPE, HTTP_METHOD, URL_PATH, URL_SCHEME
+from connectsoft_obs.vocabulary import (
+    DIMENSIONS,
+    ERROR_TYPE,
+    EVENT_NAME,
+    HTTP_METHOD,
+    METRICS,
+    OWN_LINE_ATTRIBUTES,
+    SCOPE,
+    URL_PATH,
+    URL_SCHEME,
+    duration_attribute,
+)
 from connectsoft_obs.vocabulary import attributes as vocabulary_attributes
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([._][a-z0-9]+)*")
@@ -33,6 +46,7 @@ _DEPRECATED = frozenset(
         "deployment.environment", "error.message", "exception.escaped", "messaging.operation", "db.statement", "db.system",
     }
 )  # fmt: skip
+_LINE_KEYS = frozenset(OTEL.leading_keys) | {EVENT_NAME}
 _TYPES = {"http.response.status_code": int, "server.port": int, "network.peer.port": int, "client.port": int}
 _REQUIRED = {SpanKind.SERVER: (HTTP_METHOD, URL_PATH, URL_SCHEME)}
 _METHODS = frozenset(
@@ -46,7 +60,7 @@ class Finding:
 
     Args:
         code: identifier of the rule, as in the live check of OpenTelemetry Weaver.
-        subject: the span or metric.
+        subject: the span, log line or metric.
         message: the name or value, and what is wrong with it.
     """
 
@@ -77,6 +91,7 @@ def assert_conventions(captured: Captured, *, namespaces: tuple[str, ...] = ()) 
 def findings(captured: Captured, *, namespaces: tuple[str, ...] = ()) -> list[Finding]:
     """Return the violations of the conventions, without duplicates; the arguments are those of `assert_conventions`."""
     violations = [finding for span in captured.spans for finding in _check_span(span, namespaces)]
+    violations += [finding for line in captured.logs for finding in _check_line(line, namespaces)]
     snapshots = [] if captured.telemetry is None else captured.telemetry.metrics.snapshots()
     for snapshot in snapshots:
         metric = snapshot.metric
@@ -105,6 +120,18 @@ def _check_span(span: ReadableSpan, own_namespaces: tuple[str, ...]) -> Iterator
         yield Finding("conditionally_required_attribute_not_present", subject, f"{ERROR_TYPE} on a failed span")
     if any(event.name == "exception" for event in span.events):
         yield Finding("deprecated", subject, "record exceptions as log records instead of span events")
+
+
+def _check_line(line: Mapping[str, Any], own_namespaces: tuple[str, ...]) -> Iterator[Finding]:
+    subject = f"log line {line.get('message')!r}"
+    is_own = str(line.get("logger", "")).partition(".")[0] == SCOPE
+    for name, value in line.items():
+        if name in _LINE_KEYS:
+            continue
+        if is_own and "." not in name:
+            yield Finding("missing_namespace", subject, f"{name}: own lines have names with a namespace")
+        elif "." in name:  # an application names its own fields without a namespace as it likes
+            yield from _check_attribute(subject, name, value, own_namespaces)
 
 
 def _check_attribute(subject: str, name: str, value: Any, own_namespaces: tuple[str, ...]) -> Iterator[Finding]:
@@ -155,4 +182,5 @@ def _semantic_convention_namespaces() -> frozenset[str]:
 @cache
 def _vocabulary_names() -> frozenset[str]:
     names = {value for value in vars(vocabulary_attributes).values() if isinstance(value, str)}
-    return frozenset(names | set(DIMENSIONS.values()))
+    durations = {duration_attribute(metric.name) for metric in METRICS}
+    return frozenset(names | set(DIMENSIONS.values()) | set(OWN_LINE_ATTRIBUTES.values()) | durations)

@@ -104,3 +104,36 @@ INTEGER_LABELS: Final = frozenset({HTTP_STATUS})
 
 UNBOUNDED_LABELS: Final = frozenset({HTTP_ROUTE, MESSAGING_DESTINATION, GEN_AI_REQUEST_MODEL})
 """Labels without a fixed set of values. At the cardinality limit only these are emptied, so that SLOs do not under-count."""
+
+_OWN_NAMESPACE: Final = "connectsoft."
+
+OWN_LINE_ATTRIBUTES: Final = {
+    "host": SERVER_ADDRESS,
+    "port": SERVER_PORT,
+    "stack": CODE_STACK,
+    "previous": "connectsoft.health.previous_state",
+    "cause": "connectsoft.health.cause",
+    "phase": "connectsoft.health.phase",
+    "task": "connectsoft.health.startup_task",
+    "line": "connectsoft.event_loop.line",
+    "running": "connectsoft.worker.active_runs",
+    "scheduled": "connectsoft.job.scheduled_time",
+} | {
+    key: f"connectsoft.obs.{key}"
+    for key in (
+        "budget", "by", "directory", "drain_delay", "endpoint", "error", "exports", "instead", "instrumented", "level",
+        "limit", "metric", "name", "operation", "path", "reason", "replaced", "seconds", "setting", "signal", "timeout",
+        "tried", "waiting", "where",
+    )
+}  # fmt: skip
+"""Short name of a field of this package's own log lines -> its attribute."""
+
+
+def duration_attribute(metric_name: str) -> str:
+    """Attribute of log lines with the duration that a metric records; OpenTelemetry has no attribute for it."""
+    return metric_name if metric_name.startswith(_OWN_NAMESPACE) else _OWN_NAMESPACE + metric_name
+
+
+def own_line_attribute(key: str) -> str:
+    """Attribute for a field of this package's own log lines; names with a namespace are unchanged."""
+    return key if "." in key else OWN_LINE_ATTRIBUTES.get(key) or f"connectsoft.obs.{key}"

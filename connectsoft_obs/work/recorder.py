@@ -12,7 +12,7 @@ from connectsoft_obs.signals.logs.levels import ERROR, INFO, WARNING
 from connectsoft_obs.signals.metrics import Family, Histogram
 from connectsoft_obs.signals.tracing import EncodedAttributes, encode_common_attributes
 from connectsoft_obs.telemetry import Telemetry
-from connectsoft_obs.vocabulary import ERROR_TYPE, OUTCOME, Metric, Outcome
+from connectsoft_obs.vocabulary import ERROR_TYPE, OUTCOME, Metric, Outcome, duration_attribute
 from connectsoft_obs.work.registry import WorkRegistry, registry_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class BoundOutcome:
             not self.is_bad and not retried
         ):  # a log line whose only variable is the duration; encoding it was half the cost of a run
             logs = recorder.telemetry.logs
-            numbers = (recorder.durations.metric.name,)
+            numbers = (duration_attribute(recorder.durations.metric.name),)
             self.line_template = (
                 None
                 if logs.is_rate_limited(INFO)

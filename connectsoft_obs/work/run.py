@@ -23,6 +23,7 @@ from connectsoft_obs.vocabulary import (
     JOB_ATTEMPT,
     SKIP_REASON,
     Outcome,
+    duration_attribute,
 )
 from connectsoft_obs.work import retry_links
 from connectsoft_obs.work.heartbeats import Heartbeat, enclosing_heartbeat
@@ -290,7 +291,7 @@ class Run(Operation):
         log_exception = bound.is_bad and bound.duration is not None and error is not None and not already_logged(error)
         if bound.level < recorder.min_level and not log_exception:
             return
-        fields = {**bound.fields, recorder.durations.metric.name: seconds}
+        fields = {**bound.fields, duration_attribute(recorder.durations.metric.name): seconds}
         fields |= self._log_fields()
         if self.skip_reason is not None:
             fields[SKIP_REASON] = self.skip_reason

@@ -276,7 +276,7 @@ def test_application_routes_take_precedence_over_endpoints_except_probes() -> No
     assert bodies["/health"] == bodies["/info"] == bodies["/metrics/"] == "application"
     assert "Healthy" in bodies["/health/live"]
     warnings = [line for line in captured.logs if line["severity"] == "WARN"]
-    assert {(line["path"], line["setting"]) for line in warnings} == {
+    assert {(line["connectsoft.obs.path"], line["connectsoft.obs.setting"]) for line in warnings} == {
         ("/health", "CONNECTSOFT_OBS_HEALTH_PATH"),
         ("/info", "CONNECTSOFT_OBS_INFO_PATH"),
         ("/metrics", "CONNECTSOFT_OBS_METRICS_PATH"),

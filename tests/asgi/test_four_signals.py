@@ -123,7 +123,7 @@ def test_duration_is_equal_in_span_metric_and_log_line(observed: Observed) -> No
         for sample in family.samples
         if sample.name == "http_server_request_duration_seconds_sum"
     ]
-    assert line["http.server.request.duration"] == pytest.approx(nanoseconds / 1e9, abs=1e-9)
+    assert line["connectsoft.http.server.request.duration"] == pytest.approx(nanoseconds / 1e9, abs=1e-9)
     assert total == pytest.approx(nanoseconds / 1e9, abs=1e-9)
 
 

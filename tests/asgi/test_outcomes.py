@@ -181,7 +181,9 @@ def test_outcome_of_a_request_in_span_and_access_log(observed: tuple[Service, An
     assert not span.events
     severity = {"failure": "ERROR", "timeout": "ERROR"}.get(outcome, "INFO")
     assert line["severity"] == severity
-    duration = "connectsoft.http.stream.duration" if case.startswith(STREAMS) else "http.server.request.duration"
+    duration = (
+        "connectsoft.http.stream.duration" if case.startswith(STREAMS) else "connectsoft.http.server.request.duration"
+    )
     nanoseconds = span.end_time_unix_nano - span.start_time_unix_nano
     assert line[duration] == pytest.approx(nanoseconds / 1e9, abs=1e-9)
     page = httpx.get(f"{service.url}/metrics").text

@@ -43,7 +43,7 @@ def test_outgoing_call_has_one_span_with_stable_attributes(path: str) -> None:
         ]
         assert export_spans == []
         [configured] = [line for line in service.json_lines if line["message"] == "observability configured"]
-        assert {"httpx", "requests", "urllib3"} <= set(configured["instrumented"])
+        assert {"httpx", "requests", "urllib3"} <= set(configured["connectsoft.obs.instrumented"])
 
 
 def test_instrumentations_none_disables_client_instrumentation() -> None:

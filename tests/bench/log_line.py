@@ -92,7 +92,7 @@ def access_lines() -> Variants:
     for name, with_writer_thread in PIPELINES:
         telemetry, _, pipeline = create_pipeline(with_writer_thread)
         operation, context = request_context(telemetry)
-        numbers = ("http.server.request.duration", "http.response.body.size")
+        numbers = ("connectsoft.http.server.request.duration", "http.response.body.size")
         template = pipeline.compile_line("GET /orders/{id} 200", "connectsoft_obs.access", constants, numbers)
         client = pipeline.encode_fields({"client.address": "203.0.113.7", "user_agent.original": USER_AGENT})
 

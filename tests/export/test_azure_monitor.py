@@ -170,7 +170,7 @@ def test_collector_and_azure_exports_are_independent(azure: AppInsightsServer) -
             service.stop()
         [configured] = [line for line in service.json_lines if line["message"] == CONFIGURED]
     ingestion_url = f"{azure.url}/v2.1/track"
-    assert sorted(configured["exports"]) == sorted(
+    assert sorted(configured["connectsoft.obs.exports"]) == sorted(
         [
             f"traces to {sink.url}/v1/traces", f"metrics to {sink.url}/v1/metrics",
             f"traces to {ingestion_url}", f"metrics to {ingestion_url}", f"logs to {ingestion_url}",

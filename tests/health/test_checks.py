@@ -114,7 +114,10 @@ def test_hanging_check_runs_once_times_out_and_delays_no_probe(run_service: Any)
     with run_service(environment="development") as (client, captured):
         body = wait_for_status(client, 503)
         wait_for(lambda: "still running" in client.get("/health/ready").text, 5)
-        assert next(line["reason"] for line in captured.logs if "reason" in line) == "timed out after 0.2 s"
+        assert (
+            next(line["connectsoft.obs.reason"] for line in captured.logs if "connectsoft.obs.reason" in line)
+            == "timed out after 0.2 s"
+        )
         assert (runs, max_in_flight) == (1, 1)
         body = client.get("/health/ready").json()
         assert body["entries"]["other"]["status"] == "Healthy"
@@ -353,4 +356,4 @@ def test_slow_check_is_logged_once(run_service: Any) -> None:
         wait_for(lambda: runs > 3)
     lines = [line for line in captured.logs if line["message"] == "health check slow is slow"]
     assert len(lines) == 1
-    assert lines[0]["seconds"] >= 0.15
+    assert lines[0]["connectsoft.obs.seconds"] >= 0.15

@@ -73,7 +73,7 @@ def test_readiness_fails_at_once_and_requests_are_served_during_the_delay(server
         assert "drain started" in service.output
         assert "lifespan ended" in service.output
     lines = [line for line in service.json_lines if line["message"] == "readiness is unhealthy"]
-    assert {line["cause"] for line in lines} == {"draining: SIGTERM"}
+    assert {line["connectsoft.health.cause"] for line in lines} == {"draining: SIGTERM"}
 
 
 def test_request_in_progress_at_the_end_of_the_delay_is_served() -> None:
@@ -151,7 +151,7 @@ def test_sigint_alone_has_no_delay() -> None:
         service.stop(signal.SIGINT)
         assert time.monotonic() - started < 5
     [line] = [line for line in service.json_lines if line["message"] == "readiness is unhealthy"]
-    assert line["cause"] == "draining: the server stops"
+    assert line["connectsoft.health.cause"] == "draining: the server stops"
 
 
 def test_unknown_platform_has_no_delay() -> None:
@@ -267,7 +267,7 @@ def test_server_that_does_not_pass_sigterm_to_workers_is_warned_about() -> None:
         service.stop()
     [line] = [line for line in service.json_lines if line["severity"] == "WARN"]
     assert "the workers of this server do not receive SIGTERM" in line["message"]
-    assert line["drain_delay"] == 10
+    assert line["connectsoft.obs.drain_delay"] == 10
     assert "lifecycle.preStop.sleep.seconds" in line["message"]
     assert "CONNECTSOFT_OBS_DRAIN_DELAY=0" in line["message"]
 

@@ -58,7 +58,7 @@ def test_response_without_details_access_has_no_reasons(service: Any) -> None:
         assert SECRET not in response.text
     assert "[!]recommendations degraded: reason withheld" in client.get("/health/ready?verbose").text
     [line] = [line for line in captured.logs if "recommendations" in line["message"]]
-    assert "no route to https://shop:" in line["reason"]
+    assert "no route to https://shop:" in line["connectsoft.obs.reason"]
     assert "Traceback" in line["exception.stacktrace"]
 
 
@@ -218,7 +218,9 @@ def test_cached_response_is_invalidated_by_each_change(run_service: Any) -> None
         failing = True
         wait_for(
             lambda: [
-                line for line in captured.logs if line["message"] == "readiness is unhealthy" and "db" in line["cause"]
+                line
+                for line in captured.logs
+                if line["message"] == "readiness is unhealthy" and "db" in line["connectsoft.health.cause"]
             ]
         )
         assert ready_status() == 503

@@ -46,14 +46,14 @@ def test_blocked_loop_is_logged_and_fails_liveness_above_the_limit() -> None:
     assert len(stalls) == 1
     source, number = inspect.getsourcelines(lifecycle.blocking)
     blocking = number + next(index for index, row in enumerate(source) if "time.sleep" in row)
-    assert stalls[0]["line"].endswith(f"lifecycle.py:{blocking}")
-    assert "time.sleep(seconds)" in stalls[0]["stack"]
-    assert "in block" in stalls[0]["stack"]
-    assert 1 <= stalls[0]["seconds"] < 2
+    assert stalls[0]["connectsoft.event_loop.line"].endswith(f"lifecycle.py:{blocking}")
+    assert "time.sleep(seconds)" in stalls[0]["code.stacktrace"]
+    assert "in block" in stalls[0]["code.stacktrace"]
+    assert 1 <= stalls[0]["connectsoft.obs.seconds"] < 2
     [recovery] = [line for line in service.json_lines if line["message"] == "event loop responsive again"]
-    assert 4 <= recovery["seconds"] <= 6
+    assert 4 <= recovery["connectsoft.obs.seconds"] <= 6
     [line] = [line for line in service.json_lines if line["message"] == "liveness is unhealthy"]
-    assert "event-loop: the event loop has been blocked for" in line["cause"]
+    assert "event-loop: the event loop has been blocked for" in line["connectsoft.health.cause"]
     buckets = [row for row in metrics.splitlines() if row.startswith("connectsoft_event_loop_lag_seconds_bucket")]
     counts = [int(row.split()[1]) for row in buckets]
     assert counts[-1] > counts[-4]  # a tick was more than 2.5 s late

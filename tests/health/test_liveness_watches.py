@@ -67,7 +67,9 @@ def test_liveness_fails_when_a_watched_task_ends(work: Any, reason: str, capture
         body = wait_for_status(client, 503, "/health/live")
         assert body["entries"]["poller"]["description"] == reason
         assert client.get("/health/ready").status_code == 200
-        wait_for(lambda: [line for line in captured.logs if line.get("cause") == f"poller: {reason}"])
+        wait_for(
+            lambda: [line for line in captured.logs if line.get("connectsoft.health.cause") == f"poller: {reason}"]
+        )
 
 
 def test_watched_tasks_may_end_while_the_service_stops(captured: Any) -> None:

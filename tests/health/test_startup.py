@@ -40,7 +40,7 @@ def test_real_server_accepts_connections_while_tasks_run(lifespan: str, tmp_path
         "readiness is healthy",
         "startup is healthy",
     ]
-    assert lines[0]["seconds"] > 0
+    assert lines[0]["connectsoft.obs.seconds"] > 0
 
 
 def test_sync_and_async_tasks_run_in_order(run_service: Any) -> None:
@@ -67,10 +67,10 @@ def test_sync_and_async_tasks_run_in_order(run_service: Any) -> None:
         wait_for_status(client, 200, "/health/startup")
     assert events == ["first started", "first ended", "second started", "second ended", "third"]
     lines = [line for line in captured.logs if line["message"].startswith("startup task")]
-    assert [line["task"] for line in lines] == ["first", "second", "third"]
-    assert lines[0]["seconds"] >= 0.1
+    assert [line["connectsoft.health.startup_task"] for line in lines] == ["first", "second", "third"]
+    assert lines[0]["connectsoft.obs.seconds"] >= 0.1
     [line] = [line for line in captured.logs if line["message"] == "startup is healthy"]
-    assert "startup completed after 0." in line["cause"]
+    assert "startup completed after 0." in line["connectsoft.health.cause"]
 
 
 def test_failing_task_fails_startup_with_a_reason(run_service: Any) -> None:
@@ -92,7 +92,7 @@ def test_failing_task_fails_startup_with_a_reason(run_service: Any) -> None:
     assert later_runs == []
     [line] = [line for line in captured.logs if line["severity"] == "ERROR"]
     assert line["message"] == "startup task migrations failed"
-    assert "refused" in line["reason"]
+    assert "refused" in line["connectsoft.obs.reason"]
     assert "Traceback" in line["exception.stacktrace"]
 
 
@@ -113,7 +113,7 @@ def test_task_that_exceeds_its_timeout_fails(kind: str, run_service: Any) -> Non
         assert client.get("/health/startup").json()["entries"]["stuck"]["description"] == "timed out after 0.1 s"
         released.set()
     [line] = [line for line in captured.logs if line["severity"] == "ERROR"]
-    assert line["reason"] == "timed out after 0.1 s"
+    assert line["connectsoft.obs.reason"] == "timed out after 0.1 s"
 
 
 def test_startup_probe_keeps_passing_after_startup(run_service: Any) -> None:

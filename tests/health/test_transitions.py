@@ -32,7 +32,15 @@ def test_transition_is_logged_counted_and_published_once(run_service: Any) -> No
         obs.mark_ready()
         assert client.get("/health/ready").status_code == 200
         wait_for(lambda: len(calls) == 2)
-        lines = [(line["severity"], line["message"], line["cause"], line["previous"]) for line in captured.logs]
+        lines = [
+            (
+                line["severity"],
+                line["message"],
+                line["connectsoft.health.cause"],
+                line["connectsoft.health.previous_state"],
+            )
+            for line in captured.logs
+        ]
         count = captured.metric("connectsoft.health.transitions")
         received = list(calls)
     assert lines == [
@@ -56,7 +64,7 @@ def test_fail_liveness_fails_liveness_only_until_the_restart(run_service: Any) -
         obs.mark_ready()
         assert client.get("/health/live").status_code == 503
     [line] = [line for line in captured.logs if line["message"] == "liveness is unhealthy"]
-    assert (line["severity"], line["cause"]) == ("WARN", "liveness failed: the index is corrupt")
+    assert (line["severity"], line["connectsoft.health.cause"]) == ("WARN", "liveness failed: the index is corrupt")
 
 
 def test_liveness_watch_fails_liveness_with_its_name(run_service: Any) -> None:
@@ -67,7 +75,13 @@ def test_liveness_watch_fails_liveness_with_its_name(run_service: Any) -> None:
         problem = "its thread has ended"
         body = wait_for_status(client, 503, "/health/live")
         assert body["entries"]["consumer"]["description"] == "its thread has ended"
-        wait_for(lambda: [line for line in captured.logs if line.get("cause") == "consumer: its thread has ended"])
+        wait_for(
+            lambda: [
+                line
+                for line in captured.logs
+                if line.get("connectsoft.health.cause") == "consumer: its thread has ended"
+            ]
+        )
         problem = ""
         wait_for_status(client, 200, "/health/live")
 
@@ -93,7 +107,7 @@ def test_check_and_probe_transitions_are_logged_with_reasons(run_service: Any) -
         failing = False
         wait_for_status(client, 200)
         wait_for(lambda: len([line for line in captured.logs if line["message"] == "readiness is healthy"]) == 2)
-    lines = [(line["severity"], line["message"], line.get("cause")) for line in captured.logs]
+    lines = [(line["severity"], line["message"], line.get("connectsoft.health.cause")) for line in captured.logs]
     assert lines[1:5] == [
         ("WARN", "health check db is unhealthy", None),
         ("WARN", "readiness is unhealthy", "db: ConnectionError: refused by 10.0.0.1"),
@@ -107,7 +121,10 @@ def test_stop_of_the_service_is_logged_with_its_cause(run_service: Any) -> None:
     with run_service() as (client, captured):
         assert client.get("/health/ready").status_code == 200
         obs.on_health_change(lambda change: phases.append((change.after, change.phase)))
-    lines = [(line["severity"], line["message"], line["cause"], line["phase"]) for line in captured.logs]
+    lines = [
+        (line["severity"], line["message"], line["connectsoft.health.cause"], line["connectsoft.health.phase"])
+        for line in captured.logs
+    ]
     assert lines == [
         ("INFO", "readiness is unhealthy", "draining: the server stops", "draining"),
         ("INFO", "service is stopped", "stopped", "stopped"),
@@ -143,7 +160,11 @@ def test_transition_seen_by_several_threads_is_published_once(run_service: Any) 
                 stopped.set()
                 for thread in threads:
                     thread.join()
-                logged = [(line["message"], line["cause"], line["phase"]) for line in captured.logs if "phase" in line]
+                logged = [
+                    (line["message"], line["connectsoft.health.cause"], line["connectsoft.health.phase"])
+                    for line in captured.logs
+                    if "connectsoft.health.phase" in line
+                ]
                 assert logged == [("readiness is unhealthy", "draining: a test", "draining")]
     finally:
         sys.setswitchinterval(interval)

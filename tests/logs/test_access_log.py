@@ -116,7 +116,7 @@ def test_access_line_has_client_route_duration_and_sizes() -> None:
     assert (line["http.request.body.size"], line["http.response.body.size"]) == (4, 4)
     assert line["client.address"] == "testclient"
     assert line["user_agent.original"] == "testclient"
-    assert 0 < line["http.server.request.duration"] < 5
+    assert 0 < line["connectsoft.http.server.request.duration"] < 5
     assert len(line["trace_id"]) == 32
 
 

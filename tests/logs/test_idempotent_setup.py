@@ -102,7 +102,7 @@ assert file_handler in audit.handlers and audit.propagate is False
         ("audit", "audited"),
     ]
     assert result.json_lines[0]["message"] == "removed other log handlers that write to the terminal"
-    assert result.json_lines[0]["replaced"] == "audit:StreamHandler, root:StreamHandler"
+    assert result.json_lines[0]["connectsoft.obs.replaced"] == "audit:StreamHandler, root:StreamHandler"
     assert path.read_text().splitlines() == ["an error", "audited"]
     assert result.stderr == ""
 

@@ -135,7 +135,12 @@ def test_override_applies_to_native_and_standard_loggers_and_expires() -> None:
         "standard debug",
     ]
     change = seen.log("log level was set at run time")
-    assert (change["logger"], change["name"], change["level"], change["seconds"]) == (
+    assert (
+        change["logger"],
+        change["connectsoft.obs.name"],
+        change["connectsoft.obs.level"],
+        change["connectsoft.obs.seconds"],
+    ) == (
         "connectsoft_obs",
         "chatty",
         "debug",
@@ -154,7 +159,9 @@ def test_override_can_raise_the_level_and_be_replaced() -> None:
         client.put("/loggers/root?level=debug&seconds=0", headers=TOKEN)
     messages = [line["message"] for line in seen.logs if line["logger"].startswith("chatty")]
     assert messages.count("native debug") == 1
-    changes = [line["level"] for line in seen.logs if line["message"] == "log level was set at run time"]
+    changes = [
+        line["connectsoft.obs.level"] for line in seen.logs if line["message"] == "log level was set at run time"
+    ]
     assert changes == ["error", "debug"], "a level that disables INFO is logged anyway"
     assert [line["http.route"] for line in seen.logs if line["logger"] == "connectsoft_obs.access"] == ["/debug"]
 

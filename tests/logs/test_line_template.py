@@ -43,7 +43,7 @@ def test_byte_template_and_dictionary_give_the_same_line(
     duration: float, extra_fields: Any,
 ) -> None:  # fmt: skip
     formatter = LineFormatter(PROFILES[profile], RESOURCE)
-    numbers = {"http.server.request.duration": duration, "http.response.body.size": 3}
+    numbers = {"connectsoft.http.server.request.duration": duration, "http.response.body.size": 3}
     attributes = {"http.route": "/a/{b}", "connectsoft.outcome": "success"}
     template = formatter.compile_line(message, "connectsoft_obs.access", attributes, tuple(numbers))
     shared_fields = formatter.encode_fields({"user_agent.original": user_agent})

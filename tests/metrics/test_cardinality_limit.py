@@ -54,7 +54,7 @@ def test_overflow_is_logged_once_per_metric() -> None:
             counter.add(1, route=f"/r{number}")
             other.add(1, route=f"/r{number}")
     lines = [line for line in seen.logs if "too many series" in line["message"]]
-    assert [(line["severity"], line["metric"], line["limit"]) for line in lines] == [
+    assert [(line["severity"], line["connectsoft.obs.metric"], line["connectsoft.obs.limit"]) for line in lines] == [
         ("WARN", "overflowing", 5),
         ("WARN", "overflowing.too", 5),
     ]

@@ -208,7 +208,7 @@ def test_workers_without_a_directory_warn_once() -> None:
         service.stop()
     assert 1 <= len(warnings) <= 2, "one warning per worker"
     assert warnings[0]["severity"] == "WARN"
-    assert warnings[0]["setting"] == "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR"
+    assert warnings[0]["connectsoft.obs.setting"] == "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR"
     assert service.process.returncode == 0
 
 

@@ -154,7 +154,7 @@ def test_undeclared_label_is_ignored_and_logged_once() -> None:
     assert seen.metric("tests.items.sold").value == 2
     assert seen.metric("tests.items.sold").series == ({"colour": "red"},)
     [line] = seen.logs
-    assert "no label customer; allowed labels: colour, shop.size" in line["error"]
+    assert "no label customer; allowed labels: colour, shop.size" in line["connectsoft.obs.error"]
     assert "alice" not in str(line)
 
 

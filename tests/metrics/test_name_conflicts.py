@@ -31,7 +31,7 @@ def render_page(seen: Any, openmetrics: bool) -> MetricsPage:
 
 
 def conflict_warnings(seen: Any) -> list[str]:
-    return [line["metric"] for line in seen.logs if "is left out of /metrics" in line["message"]]
+    return [line["connectsoft.obs.metric"] for line in seen.logs if "is left out of /metrics" in line["message"]]
 
 
 def test_request_metrics_of_other_libraries_are_left_out() -> None:
@@ -77,7 +77,9 @@ def test_request_metrics_of_other_libraries_are_left_out() -> None:
             # Three names of the Meter API, two of which differ only in case, and three of prometheus_client.
             assert scrape(service.url).value("connectsoft_obs_dropped_total", **DROPPED) == 6
         warnings = [
-            (line["by"], line["metric"]) for line in service.json_lines if "is left out of /metrics" in line["message"]
+            (line["connectsoft.obs.by"], line["connectsoft.obs.metric"])
+            for line in service.json_lines
+            if "is left out of /metrics" in line["message"]
         ]
         assert len(warnings) == len(set(warnings)) == 6, "each conflict is logged once"
         assert {source for source, _ in warnings} == {"other.library", "prometheus_client"}

@@ -95,4 +95,4 @@ def test_port_in_use_is_logged_and_bound_when_it_becomes_free() -> None:
             other_listener.close()
             wait_for(lambda: request(port), 10)
             [line] = [line for line in service.json_lines if "side listener: cannot listen" in line["message"]]
-            assert (line["severity"], line["port"]) == ("WARN", port)
+            assert (line["severity"], line["server.port"]) == ("WARN", port)

@@ -141,7 +141,11 @@ def find_problem(sink: HttpSink, scenario: Scenario, code: CodeType, expected: o
             return "does not work after the fault was removed"
         name = function_label(code)
         logged = [line for line in captured.logs if line["message"].startswith("connectsoft_obs failed internally")]
-        reported = [(line["where"], line["error"].split(":")[0]) for line in logged if "where" in line]
+        reported = [
+            (line["connectsoft.obs.where"], line["connectsoft.obs.error"].split(":")[0])
+            for line in logged
+            if "connectsoft.obs.where" in line
+        ]
         if len(set(reported)) != len(reported):
             return f"logged more than once: {logged}"
         if SECRET in str(captured.logs):

@@ -28,9 +28,9 @@ def test_service_retries_to_start_its_threads() -> None:
             send_requests(service, 0, 50)
             wait_for(lambda: len(request_messages(service)) >= 100, 5)
             assert request_messages(service) == ["looked up", "GET /items/{number} 200"] * 50
-            assert [line["error"] for line in service.json_lines if line["message"] == INTERNAL_ERROR] == [
-                "RuntimeError: can't start new thread"
-            ]
+            assert [
+                line["connectsoft.obs.error"] for line in service.json_lines if line["message"] == INTERNAL_ERROR
+            ] == ["RuntimeError: can't start new thread"]
             page = httpx.get(f"{service.url}/metrics").text
             assert [line.split()[1] for line in page.splitlines() if line.startswith(REQUEST_COUNT)] == ["50"]
             assert httpx.get(f"{service.url}/health/ready").status_code == 503, "the readiness check runs in a thread"

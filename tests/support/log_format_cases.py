@@ -82,7 +82,7 @@ class LogRecorder:
                 **fields,
                 "connectsoft.outcome": outcome,
             },
-            ("http.server.request.duration", "http.response.body.size"),
+            ("connectsoft.http.server.request.duration", "http.response.body.size"),
         )
         client = self.pipeline.encode_fields({"client.address": "203.0.113.7", "user_agent.original": "Mozilla/5.0"})
         ids = (b"%032x" % TRACE_ID, b"%016x" % SPAN_ID, b"01")

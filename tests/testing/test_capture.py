@@ -193,3 +193,16 @@ def test_invalid_settings_do_not_make_a_span_raise(monkeypatch: pytest.MonkeyPat
     with capture() as captured, trace.get_tracer("shop").start_as_current_span("price"):
         pass
     assert captured.spans == []
+
+
+def test_conventions_look_at_log_lines() -> None:
+    with capture() as seen:
+        obs.get_logger("orders").info("first")
+        assert seen.telemetry is not None
+        seen.telemetry.log(30, "own line", {"cause": "a", "exports": 1, "budget": 2.0})
+        obs.get_logger("orders").info("kept", order_number=1)
+    assert findings(seen) == []
+    with capture() as seen:
+        obs.get_logger("orders").info("kept", **{"http.server.request.duration": 1.0})
+        obs.get_logger("connectsoft_obs").info("kept", cause="a")
+    assert sorted(finding.code for finding in findings(seen)) == ["extends_namespace", "missing_namespace"]

@@ -41,7 +41,7 @@ def test_request_duration_is_that_of_the_frozen_clock() -> None:
     assert captured.log("in handler")["timestamp"] == "2026-05-04T12:00:00.250000Z"
     line = captured.log("GET /hello 200")
     assert line["timestamp"] == "2026-05-04T12:00:00.750000Z"
-    assert line["http.server.request.duration"] == 0.75
+    assert line["connectsoft.http.server.request.duration"] == 0.75
     duration = captured.metric("http.server.request.duration")
     assert (duration.count, duration.sum) == (1, 0.75)
     assert [exemplar.timestamp for exemplar in duration.exemplars] == [NOON_NS / 1_000_000_000 + 0.75]

@@ -15,6 +15,7 @@ from connectsoft_obs.vocabulary import (
     HTTP_STATUS,
     OUTCOME,
     REQUEST_DURATION,
+    duration_attribute,
 )
 
 _COLOURS = {"DEBUG": "\x1b[36m", "INFO": "\x1b[32m", "WARN": "\x1b[33m", "ERROR": "\x1b[31m", "FATAL": "\x1b[35m"}
@@ -40,7 +41,11 @@ class Console:
         """One line, followed by the indented stack trace if there is one."""
         severity = str(line["severity"])
         trace_id = str(line.get("trace_id", ""))[:8]
-        omitted = _OMITTED_FIELDS | _ACCESS_MESSAGE_FIELDS if REQUEST_DURATION.name in line else _OMITTED_FIELDS
+        omitted = (
+            _OMITTED_FIELDS | _ACCESS_MESSAGE_FIELDS
+            if duration_attribute(REQUEST_DURATION.name) in line
+            else _OMITTED_FIELDS
+        )
         fields = " ".join(
             f"{self._dim(key + '=')}{_format_value(value)}" for key, value in line.items() if key not in omitted
         )
