@@ -236,4 +236,7 @@ def test_transition_log_line_has_the_trace_of_the_request_that_caused_it(capture
     app.add_middleware(obs.ObservabilityMiddleware, service="a")
     with TestClient(app) as client:
         correlation = client.get("/mark").headers["x-correlation-id"]
-    assert captured.log("readiness is unhealthy", connectsoft_health_cause="unready: maintenance")["trace_id"] == correlation
+    assert (
+        captured.log("readiness is unhealthy", connectsoft_health_cause="unready: maintenance")["trace_id"]
+        == correlation
+    )

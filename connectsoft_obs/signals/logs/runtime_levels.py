@@ -119,12 +119,12 @@ class RuntimeLevels:
 
     def _log_change(self, name: str, override: Override | None) -> None:
         level = self._levels.effective_level("" if name == ROOT_LOGGER else name)
-        fields: dict[str, Any] = {"name": name, "level": _LEVEL_NAMES.get(level)}
+        fields: dict[str, Any] = {"connectsoft.obs.name": name, "connectsoft.obs.level": _LEVEL_NAMES.get(level)}
         if override is None:
             self._log(INFO, "log level was reset to its configured value", fields)
         else:
             seconds = round(override.until - time.time())
-            self._log(INFO, "log level was set at run time", {**fields, "seconds": seconds})
+            self._log(INFO, "log level was set at run time", {**fields, "connectsoft.obs.seconds": seconds})
 
     def _apply_to_stdlib(self, overrides: dict[str, Override]) -> None:
         """Set the levels of the standard library's loggers, which would not create the records otherwise."""
