@@ -21,11 +21,11 @@ from connectsoft_obs.export.transport import ExportResult, Transport
 from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.process import threads
 from connectsoft_obs.process.fork_safety import import_guard, register_fork_handler
-from connectsoft_obs.vocabulary import ExporterState, Signal
+from connectsoft_obs.vocabulary import Signal
 
 T = TypeVar("T")
 RecordExport = Callable[[Signal, str, float], None]
-OnStateChange = Callable[[Signal, ExporterState, str], None]
+OnResult = Callable[[ExportResult], None]
 
 
 class BatchProcessor(Generic[T]):
@@ -42,7 +42,7 @@ class BatchProcessor(Generic[T]):
         schedule_delay: maximum seconds between two export attempts while items are queued.
         timeout: seconds for one request.
         record_export: called with signal, outcome and seconds of each request.
-        on_state_change: called with the new state of the circuit breaker and the reason.
+        on_result: called with the result of each request, except of one that is split and sent again at once.
         collect: called before each batch, for signals that are collected instead of queued.
         name: name in thread names and health details; the signal by default.
         on_accepted: called with the items that the destination accepted.
@@ -61,21 +61,20 @@ class BatchProcessor(Generic[T]):
         schedule_delay: float,
         timeout: float,
         record_export: RecordExport,
-        on_state_change: OnStateChange,
+        on_result: OnResult,
         collect: Callable[[], Sequence[T]] | None = None,
         name: str = "",
         on_accepted: Callable[[Sequence[Chunk]], None] | None = None,
     ) -> None:
         self.signal = signal
         self.name: str = name or signal.value
-        self.state: ExporterState = ExporterState.CLOSED
         self._create_transport = transport
         self._build_request = build_request
         self._internal_telemetry = internal_telemetry
         self._delay = schedule_delay
         self._timeout = timeout
         self._record_export = record_export
-        self._on_state_change = on_state_change
+        self._on_result = on_result
         self._collect = collect
         self._on_accepted = on_accepted
         self._backoff = Backoff()
@@ -206,7 +205,7 @@ class BatchProcessor(Generic[T]):
             self._record_export(self.signal, "success" if result.accepted else "failure", time.monotonic() - started)
             if self._handle_result(result):
                 continue
-            if not self._pause(self._backoff.next_pause(result.retry_after), result.reason):
+            if not self._pause(self._backoff.next_pause(result.retry_after)):
                 return False
         return True
 
@@ -221,17 +220,17 @@ class BatchProcessor(Generic[T]):
         elif result.too_large and self._queue.split_batch():
             return True
         elif result.retry:
+            self._on_result(result)
             return False
         else:
             self._internal_telemetry.count_dropped(self.signal, result.reason, item_count(self._queue.batch))
             self._queue.release_batch()
         self._backoff.reset()
-        self._update_state("" if result.accepted else result.reason)
+        self._on_result(result)
         return True
 
-    def _pause(self, seconds: float, reason: str) -> bool:
+    def _pause(self, seconds: float) -> bool:
         """Wait before the next attempt; False if a shutdown leaves no time for it."""
-        self._update_state(reason)
         until = time.monotonic() + seconds
         while (remaining := until - time.monotonic()) > 0:
             if self._deadline is not None and until > self._deadline:
@@ -241,12 +240,6 @@ class BatchProcessor(Generic[T]):
             self._wake.wait(min(remaining, 0.2))
             self._wake.clear()
         return True
-
-    def _update_state(self, reason: str) -> None:
-        state = self._backoff.state
-        if state is not self.state:
-            self.state = state
-            self._on_state_change(self.signal, state, reason)
 
     def _remaining_time(self) -> float:
         if self._deadline is None:
@@ -261,4 +254,3 @@ class BatchProcessor(Generic[T]):
         self._wake = threading.Event()
         self._idle = threading.Condition()
         self._backoff = Backoff()
-        self.state = ExporterState.CLOSED

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.export.refusal_actions import action_of_refusal
 from connectsoft_obs.redaction import DEFAULT_POLICY
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.vocabulary import Signal
@@ -46,6 +47,10 @@ class Destination:
         """URL for log lines and errors, without credentials."""
         scheme = "grpc" if self.grpc else "http"
         return f"{scheme}{'s' if self.secure else ''}://{self.host}:{self.port}{'' if self.grpc else self.path}"
+
+    def action(self, reason: str) -> str:
+        """What to change if exports are refused for this reason."""
+        return action_of_refusal(reason, self.signal.value)
 
 
 def create_destination(settings: Settings, signal: Signal) -> Destination | None:

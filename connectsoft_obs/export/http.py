@@ -10,19 +10,26 @@ import gzip
 import http.client
 import math
 import socket
-import ssl
 import time
 import urllib.request
 from contextlib import suppress
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from connectsoft_obs.export.destination import Destination
+from connectsoft_obs.export.failures import (
+    RETRYABLE_STATUS,
+    detect_wrong_port,
+    redirect_target,
+    refusal,
+    result_of_error,
+)
+from connectsoft_obs.export.tls import TlsCache, create_context
 from connectsoft_obs.export.transport import ExportResult
 from connectsoft_obs.process.fork_safety import import_guard
 from connectsoft_obs.vocabulary import Signal
 
-_RETRYABLE = frozenset({429, 502, 503, 504})
 _MAX_RESPONSE_BYTES = 65536
 
 
@@ -33,7 +40,9 @@ class HttpTransport:
         from importlib import metadata  # imported here: it would add 10 ms to importing the package
 
         self._destination = destination
+        self._tls = TlsCache(destination, lambda: create_context(destination))
         self._connection: http.client.HTTPConnection | None = None
+        self._has_response = False
         self._headers = {
             "Content-Type": "application/x-protobuf",
             "User-Agent": f"OTel-OTLP-Exporter-Python/{metadata.version('opentelemetry-sdk')} connectsoft-obs",
@@ -49,6 +58,8 @@ class HttpTransport:
         result = self._attempt(body, timeout)
         if reused and result.reason == "closed" and (remaining := deadline - time.monotonic()) > 0:
             result = self._attempt(body, remaining)
+        if result.reason in ("closed", "garbage") and not self._has_response:
+            return self._detect_wrong_port(result, deadline)
         return result
 
     def close(self) -> None:
@@ -72,16 +83,29 @@ class HttpTransport:
                 self.close()
         except Exception as error:  # noqa: BLE001  any network error is a failed export
             self.close()
-            return ExportResult(False, retry=not isinstance(error, ssl.SSLCertVerificationError), reason=_reason(error))
+            return result_of_error(error)
+        self._has_response = True
         if 200 <= response.status < 300:
-            return ExportResult(True, rejected=rejected_items(self._destination.signal, content))
+            rejected, message = partial_success(self._destination.signal, content)
+            return ExportResult(True, rejected=rejected, detail=message)
+        retry = response.status in RETRYABLE_STATUS
         return ExportResult(
             False,
-            retry=response.status in _RETRYABLE,
+            retry=retry,
             reason=f"http_{response.status}",
             retry_after=retry_after(response.getheader("Retry-After")),
             too_large=response.status == 413,
+            refused=not retry,
+            detail=redirect_target(response.getheader("Location")) if 300 <= response.status < 400 else "",
         )
+
+    def _detect_wrong_port(self, result: ExportResult, deadline: float) -> ExportResult:
+        """Refusal if the port has never responded to HTTP and speaks gRPC or TLS; otherwise the result of the attempt."""
+        destination, seconds = self._destination, min(1.0, deadline - time.monotonic())
+        if destination.secure or seconds <= 0 or self._proxy():
+            return result
+        reason = detect_wrong_port(destination.host, destination.port, seconds, accepts_http2=False)
+        return refusal(reason) if reason else result
 
     def _get_connection(self, timeout: float) -> http.client.HTTPConnection:
         connection = self._connection
@@ -98,10 +122,7 @@ class HttpTransport:
         host, port = proxy or (destination.host, destination.port)
         connection: http.client.HTTPConnection
         if destination.secure:
-            context = ssl.create_default_context(cafile=destination.certificate)
-            if destination.client_certificate:
-                context.load_cert_chain(destination.client_certificate, destination.client_key)
-            connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+            connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=self._tls.get())
             if proxy:
                 connection.set_tunnel(destination.host, destination.port)
         else:
@@ -131,39 +152,26 @@ class HttpTransport:
         )
 
 
-def rejected_items(signal: Signal, content: bytes) -> int:
-    """Number of rejected items in the protobuf body of a response; 0 if the body cannot be parsed."""
+def partial_success(signal: Signal, content: bytes) -> tuple[int, str]:
+    """Number of rejected items and message in the protobuf body of a response; 0 and "" if it cannot be parsed."""
     if not content:
-        return 0
+        return 0, ""
     with suppress(Exception), import_guard():  # the body can be anything
         if signal is Signal.TRACES:
             from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-            return int(ExportTraceServiceResponse.FromString(content).partial_success.rejected_spans)
+            spans = ExportTraceServiceResponse.FromString(content).partial_success
+            return int(spans.rejected_spans), str(spans.error_message)
         if signal is Signal.LOGS:
             from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
-            return int(ExportLogsServiceResponse.FromString(content).partial_success.rejected_log_records)
+            records = ExportLogsServiceResponse.FromString(content).partial_success
+            return int(records.rejected_log_records), str(records.error_message)
         from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 
-        return int(ExportMetricsServiceResponse.FromString(content).partial_success.rejected_data_points)
-    return 0
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    if isinstance(error, ssl.SSLError):
-        return "tls"
-    if isinstance(error, socket.gaierror):
-        return "dns"
-    if isinstance(error, ConnectionRefusedError):
-        return "refused"
-    if isinstance(error, ConnectionError | http.client.RemoteDisconnected | http.client.IncompleteRead):
-        return "closed"
-    if isinstance(error, http.client.HTTPException):
-        return "garbage"
-    return "network" if isinstance(error, OSError) else type(error).__name__
+        points = ExportMetricsServiceResponse.FromString(content).partial_success
+        return int(points.rejected_data_points), str(points.error_message)
+    return 0, ""
 
 
 def retry_after(value: str | None) -> float | None:
@@ -173,6 +181,7 @@ def retry_after(value: str | None) -> float | None:
     with suppress(ValueError):
         seconds = float(value)
         return max(seconds, 0.0) if math.isfinite(seconds) else None
-    with suppress(ValueError, TypeError):
-        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    with suppress(ValueError, TypeError, OverflowError):
+        date = parsedate_to_datetime(value)  # without a time zone for "-0000", which is UTC
+        return max((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time(), 0.0)
     return None

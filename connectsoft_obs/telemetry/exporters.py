@@ -23,7 +23,6 @@ from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs import LogPipeline, sdk_records
 from connectsoft_obs.signals.logs import otlp_encoder as logs_encode
-from connectsoft_obs.signals.logs.levels import INFO, WARNING
 from connectsoft_obs.signals.metrics import (
     CooperativePause,
     MetricRegistry,
@@ -36,6 +35,7 @@ from connectsoft_obs.signals.metrics import otlp_encoder as metrics_encode
 from connectsoft_obs.signals.metrics.bridges import name_conflicts, prometheus_client
 from connectsoft_obs.signals.metrics.delta_temporality import DeltaBatch, DeltaTracker
 from connectsoft_obs.signals.tracing import Tracing
+from connectsoft_obs.telemetry.exporter_status import ExporterStatus, LogFunction
 from connectsoft_obs.vocabulary import (
     EXPORT_DURATION,
     EXPORTER_STATUS,
@@ -46,7 +46,6 @@ from connectsoft_obs.vocabulary import (
     Signal,
 )
 
-LogFunction = Callable[[int, str, dict[str, Any]], None]
 _STATES = list(ExporterState)
 
 
@@ -77,6 +76,7 @@ class Exporters:
         self._log = log
         self._deltas = DeltaTracker(attributes)
         self.processors: list[BatchProcessor[Any]] = []
+        self.statuses: list[ExporterStatus] = []
         self.addresses: list[str] = []
         self._add_otlp_exporters(tracing, log_pipeline)
         self._add_azure_exporters(tracing, log_pipeline)
@@ -194,6 +194,7 @@ class Exporters:
         schedule_delay: float,
         **options: Any,
     ) -> BatchProcessor[Any]:
+        status = ExporterStatus(destination, self._log, self._update_state_metric)
         processor: BatchProcessor[Any] = BatchProcessor(
             destination.signal,
             lambda: create_transport(destination),
@@ -205,15 +206,14 @@ class Exporters:
             schedule_delay=schedule_delay,
             timeout=destination.timeout,
             record_export=self._record_export,
-            on_state_change=lambda signal, state, reason: self._on_state_change(destination, state, reason),
+            on_result=status.record_result,
             name=destination.name,
             **options,
         )
         self.processors.append(processor)
+        self.statuses.append(status)
         self.addresses.append(f"{destination.signal.value} to {destination.address}")
-        self._metrics.family(EXPORTER_STATUS).number_series(destination.signal.value).set(
-            _STATES.index(ExporterState.CLOSED)
-        )
+        self._update_state_metric(destination.signal)
         return processor
 
     def _collect_requests(self) -> list[bytes]:
@@ -264,18 +264,10 @@ class Exporters:
     def _record_export(self, signal: Signal, outcome: str, seconds: float) -> None:
         self._metrics.family(EXPORT_DURATION).histogram_series(signal.value, outcome).observe(seconds)
 
-    def _on_state_change(
-        self, destination: Destination | ApplicationInsightsDestination, state: ExporterState, reason: str
-    ) -> None:
-        worst = max(
-            _STATES.index(processor.state) for processor in self.processors if processor.signal is destination.signal
-        )
-        self._metrics.family(EXPORTER_STATUS).number_series(destination.signal.value).set(worst)
-        fields = {"signal": destination.signal.value, "endpoint": destination.address, "reason": reason}
-        if state is ExporterState.OPEN:
-            self._log(WARNING, "export failed; retrying (telemetry is buffered)", fields)
-        else:
-            self._log(INFO, "export recovered", fields)
+    def _update_state_metric(self, signal: Signal) -> None:
+        """Set the metric to the most severe state of the exporters of the signal."""
+        severity = max(_STATES.index(status.state) for status in self.statuses if status.destination.signal is signal)
+        self._metrics.family(EXPORTER_STATUS).number_series(signal.value).set(severity)
 
 
 def _single_item(collected: Sequence[Chunk]) -> Any:

@@ -35,7 +35,6 @@ from connectsoft_obs.vocabulary import (
     HEALTH_STATUS,
     SCOPE,
     SLO_EVENTS,
-    ExporterState,
     Metric,
     Outcome,
     own_line_attribute,
@@ -130,8 +129,8 @@ class Telemetry:
             if (export_switch.exports_allowed if exports is None else exports)
             else None
         )
-        for processor in self.export_processors():
-            self.health.add_advisory(f"export-{processor.name}", partial(_export_problem, processor))
+        for status in [] if self.exporters is None else self.exporters.statuses:
+            self.health.add_advisory(f"export-{status.destination.name}", status.problem)
         self.serving: bool = False
         self._successor: Telemetry | None = None
         self.instrumented: list[str] = []
@@ -289,7 +288,3 @@ def _load_slos(settings: Settings) -> tuple[Mapping[str, tuple[float, ...]], Cal
 
     slos = load_any(source, "this-service").slos
     return required_buckets(slos), partial(EventCounter, slos)
-
-
-def _export_problem(processor: BatchProcessor[Any]) -> str:
-    return "" if processor.state is ExporterState.CLOSED else "exports fail"

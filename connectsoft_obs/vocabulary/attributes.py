@@ -121,8 +121,8 @@ OWN_LINE_ATTRIBUTES: Final = {
 } | {
     key: f"connectsoft.obs.{key}"
     for key in (
-        "budget", "by", "directory", "drain_delay", "endpoint", "error", "exports", "instead", "instrumented", "level",
-        "limit", "metric", "name", "operation", "path", "reason", "replaced", "seconds", "setting", "signal", "timeout",
+        "action", "budget", "by", "detail", "directory", "drain_delay", "endpoint", "error", "exports", "instead", "instrumented", "level",
+        "limit", "metric", "name", "operation", "path", "reason", "rejected", "replaced", "seconds", "setting", "signal", "timeout",
         "tried", "waiting", "where",
     )
 }  # fmt: skip

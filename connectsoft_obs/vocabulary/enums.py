@@ -59,10 +59,15 @@ class HealthState(StrEnum):
 
 
 class ExporterState(StrEnum):
-    """State of an exporter, as of a circuit breaker: CLOSED exports, OPEN waits before a retry after a failure."""
+    """State of an exporter, in order of severity, named like those of a circuit breaker.
+
+    CLOSED exports, OPEN waits before a retry after a temporary failure. REFUSED is a permanent failure: the destination does
+    not accept exports until its configuration or that of the service is changed.
+    """
 
     CLOSED = "closed"
     OPEN = "open"
+    REFUSED = "refused"
 
 
 class Signal(StrEnum):

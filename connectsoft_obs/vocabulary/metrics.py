@@ -188,7 +188,7 @@ EXPORT_DURATION = _seconds(
     "connectsoft.obs.export.duration", "Duration of exports.", (OBS_SIGNAL, OBS_OUTCOME), REQUEST_BUCKETS
 )
 EXPORTER_STATUS = Metric(
-    "connectsoft.obs.exporter.status", S, "1", "State of each exporter's circuit breaker, 1 for the current one.",
+    "connectsoft.obs.exporter.status", S, "1", "State of each exporter, 1 for the current one.",
     (OBS_SIGNAL, OBS_EXPORTER_STATE), states=tuple(ExporterState),
 )  # fmt: skip
 OVERFLOW = Metric(

@@ -34,12 +34,14 @@ async def item(request: Request) -> Response:
 async def internals(request: Request) -> Response:
     """Queued items, export states, dropped items and internal errors of the worker that answers."""
     telemetry = resolve()
-    family = telemetry.metrics.family
+    family, exporters = telemetry.metrics.family, telemetry.exporters
     return JSONResponse(
         {
             "pid": os.getpid(),
             "queued": {processor.signal.value: processor.pending for processor in telemetry.export_processors()},
-            "state": {processor.signal.value: processor.state.value for processor in telemetry.export_processors()},
+            "state": {status.destination.signal.value: status.state.value for status in exporters.statuses}
+            if exporters
+            else {},
             "dropped": {"/".join(key): child.cells[0] for key, child in family(DROPPED).children.items()},
             "errors": {key[0]: child.cells[0] for key, child in family(ERRORS).children.items()},
         }

@@ -24,6 +24,11 @@ EXPORTER = "azuremonitor"
 _VARIABLE = "APPLICATIONINSIGHTS_CONNECTION_STRING"
 _PACKAGE = "azure.monitor.opentelemetry.exporter"
 _INSTRUMENTATION_KEY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_QUOTA_REASONS = frozenset({"http_402", "http_439"})
+_ACTION = (
+    f"Check InstrumentationKey and IngestionEndpoint in {_VARIABLE}. If the resource allows only Entra ID, set "
+    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING=Authorization=AAD and give the identity the role Monitoring Metrics Publisher."
+)
 _GLOBAL_ENDPOINT = "https://dc.services.visualstudio.com"
 
 
@@ -46,6 +51,16 @@ class ApplicationInsightsDestination:
     def address(self) -> str:
         """URL for log lines and errors, without the key."""
         return f"{self.endpoint.rstrip('/')}/v2.1/track"
+
+    def action(self, reason: str) -> str:
+        """What to change if exports are refused for this reason."""
+        if reason in _QUOTA_REASONS:
+            return "The daily cap or quota of the Application Insights resource is reached: increase it, or reduce sampling."
+        if reason == "http_413":
+            return "A single item is too large: set OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT."
+        if reason in ("certificate_file", "tls_certificate"):
+            return "Set REQUESTS_CA_BUNDLE to a file with the CA certificate of the endpoint or of the proxy."
+        return _ACTION
 
 
 def create_application_insights(

@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import ssl
 import threading
 from contextlib import suppress
 from typing import Any
 
 from azure.core.exceptions import (
     AzureError,
+    ClientAuthenticationError,
     ServiceRequestError,
     ServiceRequestTimeoutError,
     ServiceResponseError,
@@ -29,6 +31,7 @@ from azure.monitor.opentelemetry.exporter import (
 )
 
 from connectsoft_obs.export.azure_monitor.destination import ApplicationInsightsDestination
+from connectsoft_obs.export.failures import redirect_target, refusal, result_of_error
 from connectsoft_obs.export.http import retry_after
 from connectsoft_obs.export.transport import ExportResult
 from connectsoft_obs.vocabulary import Signal
@@ -40,6 +43,9 @@ _EXPORTERS: dict[Signal, Any] = {
 }
 _RETRYABLE = frozenset({401, 403, 408, 429, 500, 502, 503, 504})
 """Status codes that are retried; the official exporter keeps such batches too."""
+
+_REFUSED_WITH_RETRY = frozenset({401, 403})
+"""Of these, the codes that do not go away by themselves."""
 
 _DISABLING_VARIABLES = ("APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL", "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED")
 """Variables that disable usage statistics and remote configuration; read when an exporter is created."""
@@ -118,7 +124,11 @@ class SingleAttemptPolicy(HTTPPolicy[Any, Any]):
         try:
             response = self.next.send(request)
         except AzureError as error:
-            self.result = ExportResult(False, retry=True, reason=_reason(error))
+            self.result = _result_of_error(error)
+            raise
+        except OSError as error:  # raised by requests if the file in REQUESTS_CA_BUNDLE does not exist
+            is_missing_file = "CA certificate bundle" in str(error)
+            self.result = refusal("certificate_file", str(error)) if is_missing_file else result_of_error(error)
             raise
         self.result = _result_of_response(response.http_response)
         return response
@@ -128,7 +138,8 @@ def _result_of_response(response: Any) -> ExportResult:
     status = response.status_code
     if status in (200, 206):
         try:
-            return ExportResult(True, rejected=len(response.json().get("errors") or ()))
+            errors = response.json().get("errors") or ()
+            return ExportResult(True, rejected=len(errors), detail=str(errors[0].get("message", "")) if errors else "")
         except Exception:  # noqa: BLE001  the page of a proxy, not of the service
             return ExportResult(False, retry=True, reason="garbage")
     return ExportResult(
@@ -137,7 +148,30 @@ def _result_of_response(response: Any) -> ExportResult:
         reason=f"http_{status}",
         retry_after=retry_after(response.headers.get("Retry-After")),
         too_large=status == 413,
+        refused=status in _REFUSED_WITH_RETRY or status not in _RETRYABLE,
+        detail=redirect_target(response.headers.get("Location")) if 300 <= status < 400 else "",
     )
+
+
+def _result_of_error(error: AzureError) -> ExportResult:
+    tls_error = _find_cause(error, ssl.SSLError)
+    if tls_error is not None and (result := result_of_error(tls_error)).refused:
+        return result
+    return ExportResult(False, retry=True, reason=_reason(error), refused=isinstance(error, ClientAuthenticationError))
+
+
+def _find_cause(error: BaseException, kind: type[Exception]) -> Exception | None:
+    """An exception of a class among the causes and arguments of an exception, where requests and urllib3 keep them."""
+    pending, visited = [error], set()
+    while pending:
+        current = pending.pop()
+        if isinstance(current, kind):
+            return current
+        if id(current) not in visited:
+            visited.add(id(current))
+            related = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
+            pending += [cause for cause in related if isinstance(cause, BaseException)]
+    return None
 
 
 def _reason(error: AzureError) -> str:

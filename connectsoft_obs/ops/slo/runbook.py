@@ -50,8 +50,8 @@ _SYMPTOMS = (
         (
             "Service: query `up{<selector>}`. If the service is down, handle that incident first.",
             "Metrics of the service: `/metrics` has `connectsoft_slo_events_total` if the service declares its SLOs.",
-            "Pipeline: check `connectsoft_obs_exporter_status`, `connectsoft_obs_dropped_total`, the collector and the "
-            "scrape.",
+            "Pipeline: check `connectsoft_obs_exporter_status` (if it is `refused`, the log line `export refused` names what "
+            "to change), `connectsoft_obs_dropped_total`, the collector and the scrape.",
             "Selector: does any series in Prometheus match `<selector>`? Update the declaration if the service was "
             "renamed.",
         ),
