@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -53,6 +54,32 @@ def test_level_of_the_root_logger(level: str, enabled_levels: int) -> None:
         for method in ("debug", "info", "warning", "error", "critical"):
             getattr(log, method)(method)
     assert len(seen.logs) == enabled_levels
+
+
+def test_logging_disable_applies_to_every_logger_but_not_to_own_lines(request: pytest.FixtureRequest) -> None:
+    app = Starlette(routes=[Route("/ok", lambda _: PlainTextResponse("ok"))])
+    app.add_middleware(obs.ObservabilityMiddleware)
+    request.addfinalizer(lambda: logging.disable(logging.NOTSET))
+    with capture(service="x") as seen, TestClient(app) as client:
+        loggers = (obs.get_logger("native"), structlog.get_logger("structlog"), logging.getLogger("standard"))
+        logging.disable(logging.WARNING)
+        seen.logs.clear()
+        for log in loggers:
+            log.info("disabled")
+            log.warning("disabled")
+            log.error("enabled")
+        is_enabled = [obs.get_logger().is_enabled_for(level) for level in (logging.WARNING, logging.ERROR)]
+        client.get("/ok")
+        logging.disable(logging.NOTSET)
+        for log in loggers:
+            log.warning("enabled again")
+        client.close()
+    assert is_enabled == [False, True]
+    assert [(line["logger"], line["message"]) for line in seen.logs if line["logger"] != "connectsoft_obs"] == [
+        ("native", "enabled"), ("structlog", "enabled"), ("standard", "enabled"),
+        ("connectsoft_obs.access", "GET /ok 200"),
+        ("native", "enabled again"), ("structlog", "enabled again"), ("standard", "enabled again"),
+    ]  # fmt: skip
 
 
 def test_lines_of_every_logger_are_counted_by_severity() -> None:

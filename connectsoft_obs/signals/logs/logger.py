@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,13 +20,15 @@ GetPipeline = Callable[[], LogPipeline]
 Processors = Sequence[Callable[[Any, str, Any], Any]]
 
 _METHOD_BY_LEVEL = {level: name for name, level in LEVEL_BY_NAME.items()}
+_STDLIB_MANAGER = logging.root.manager
 
 
 class Logger:
     """A bound logger like structlog's: `info("order placed", total=99.5)`, `bind(...)`, `exception(...)`.
 
     Immutable and thread-safe. It resolves the pipeline for each call, so a logger created at import follows
-    `configure()` and `capture()`. Its records have the values of `structlog.contextvars` too.
+    `configure()` and `capture()`. Its records have the values of `structlog.contextvars` too. `logging.disable()` applies
+    to it as to the loggers of the standard library.
 
     Args:
         get_pipeline: returns the current log pipeline.
@@ -139,7 +142,7 @@ class Logger:
 
     def is_enabled_for(self, level: int) -> bool:
         """Whether a record of this level is written."""
-        return level >= self.get_effective_level()
+        return level > _STDLIB_MANAGER.disable and level >= self.get_effective_level()
 
     def get_effective_level(self) -> int:
         """The lowest level that is written, as a number of the standard library."""
@@ -148,7 +151,7 @@ class Logger:
     def _write(self, level: int, event: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
         try:
             pipeline = self._get_pipeline()
-            if level < pipeline.levels.effective_level(self._name):
+            if level < pipeline.levels.effective_level(self._name) or level <= _STDLIB_MANAGER.disable:
                 return
         except Exception as error:  # noqa: BLE001  a log call never fails the caller
             record_internal_error("logs", error)
