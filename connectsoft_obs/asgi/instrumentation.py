@@ -108,7 +108,6 @@ class RequestInstrumentation:
             # once is still in the processor's cache, which is half of what a request costs (tests/bench/throughput.py).
             scope[OBSERVED_KEY] = None
             del request.scope, request.context
-            request.server_error = None
 
     def on_error(self, where: str, error: BaseException) -> None:
         """Record an internal error."""

@@ -71,7 +71,6 @@ class HttpRequest(Operation):
         "response_body_size",
         "root_path",
         "scope",
-        "server_error",
         "span",
         "start_ns",
         "status",
@@ -99,7 +98,6 @@ class HttpRequest(Operation):
     response_body_size: int
     root_path: str
     scope: Scope
-    server_error: OSError | None  # raised by the server's `send` or `receive`: the client has disconnected
     span: Span | NonRecordingSpan | AdoptedSpan
     start_ns: int  # `perf_counter_ns()` at the start
     status: int  # 0 before the response start
@@ -122,37 +120,35 @@ class HttpRequest(Operation):
         request.scope = scope
         request.root_path = scope.get("root_path", "")
         request.stream_kind = ""
-        request.message_counts = request.captured_headers = request.server_error = None
+        request.message_counts = request.captured_headers = None
         request.status = request.response_body_size = request.request_body_size = 0
         request.first_byte_ns = request.last_byte_ns = 0
         request.client_aborted = request.has_trailers = request.disconnected = False
         return request
 
+    # A plain function that returns the server's awaitable costs half of a coroutine around it, for each message. An
+    # exception that the server raises is recognized by its traceback when it leaves the application.
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on to the server."""
         kind = message.get("type")
         if kind == "http.response.start":
-            return self._pass_on(self._on_response_start(message, message))
+            return self._send(self._on_response_start(message, message))
         if kind == "http.response.body":
             body = message.get("body")
             if body:
                 self.response_body_size += len(body)
             if ("more_body" in message and message["more_body"]) or self.has_trailers:  # noqa: RUF019  a third of `get`
-                return self._pass_on(message)
+                return self._send(message)
             return self._on_last_byte(message)
         if kind == "http.response.pathsend" or (
             kind == "http.response.trailers" and not message.get("more_trailers", False)
         ):
             return self._on_last_byte(message)
-        return self._pass_on(message)
+        return self._send(message)
 
     async def receive(self) -> Message:
         """Pass a message on to the application."""
-        try:
-            message = await self._receive()
-        except OSError as error:
-            self._on_server_error(error)
-            raise
+        message = await self._receive()
         if message["type"] == "http.request":
             self.request_body_size += len(message.get("body") or b"")
         elif message["type"] == "http.disconnect":
@@ -174,7 +170,7 @@ class HttpRequest(Operation):
             self._finish(outcome, error_type, error if outcome is not Outcome.ABORTED else None)
         elif self.last_byte_ns and not self.client_aborted:
             self._finish(*status_outcome(self.status))
-        elif self.client_aborted or self.disconnected:
+        elif self.client_aborted or self._is_disconnected():
             self._finish_aborted()
         elif self.stream_kind:
             self._finish(Outcome.SUCCESS, None)
@@ -213,8 +209,8 @@ class HttpRequest(Operation):
         token = otel_context.attach(self.outer_context)
         try:
             await self._send(message)
-        except OSError as error:
-            self._on_server_error(error)
+        except OSError:
+            self.disconnected = True
             raise
         finally:
             try:
@@ -256,28 +252,16 @@ class HttpRequest(Operation):
         except Exception as failure:  # noqa: BLE001  an internal error; the request is over
             self._hooks.on_error("asgi.record", failure)
 
-    async def _pass_on(self, message: Message) -> None:
-        try:
-            await self._send(message)
-        except OSError as error:
-            self._on_server_error(error)
-            raise
-
-    def _on_server_error(self, error: OSError) -> None:
-        """Note that the client has disconnected (ASGI 2.4). The exception is raised to the application."""
-        self.disconnected = True
-        self.server_error = error
-
     def _finish_aborted(self) -> None:
         self.status = 0 if self.status >= 500 else self.status  # the client did not get the 500
         self._finish(Outcome.ABORTED, ErrorType.CLIENT_DISCONNECT.value)
 
     def _is_disconnect_error(self, error: BaseException) -> bool:
-        if self.last_byte_ns:
-            disconnected = self.client_aborted
-        else:
-            disconnected = self.disconnected or is_disconnected(getattr(self._send, "__self__", None))
-        return is_disconnect_error(error, self.server_error, disconnected)
+        disconnected = self.client_aborted if self.last_byte_ns else self._is_disconnected()
+        return is_disconnect_error(error, (self._send, self._receive), disconnected)
+
+    def _is_disconnected(self) -> bool:
+        return self.disconnected or is_disconnected(getattr(self._send, "__self__", None))
 
 
 def with_header(message: Message, name: bytes, value: bytes) -> Message:

@@ -47,18 +47,14 @@ class WebSocketRequest(HttpRequest):
             self.response_body_size: int = self.response_body_size + size
         elif kind in ("websocket.accept", "websocket.http.response.start"):
             status = SWITCHING_PROTOCOLS if kind == "websocket.accept" else message.get("status", WEBSOCKET_REJECTED)
-            return self._pass_on(self._on_response_start({**message, "status": status}, message))
+            return self._send(self._on_response_start({**message, "status": status}, message))
         elif kind == "websocket.close" and not self.first_byte_ns:
             self.status = WEBSOCKET_REJECTED
-        return self._pass_on(message)
+        return self._send(message)
 
     async def receive(self) -> Message:
         """Pass a message on to the application."""
-        try:
-            message = await self._receive()
-        except OSError as error:
-            self._on_server_error(error)
-            raise
+        message = await self._receive()
         if message["type"] == "websocket.receive":
             self.messages_received += 1
             size = len(message.get("bytes") or message.get("text") or b"")
@@ -76,7 +72,7 @@ class WebSocketRequest(HttpRequest):
             STREAM_SENT: self.messages_sent,
             STREAM_RECEIVED: self.messages_received,
         }
-        if error is not None and is_disconnect_error(error, self.server_error, self.disconnected):
+        if error is not None and is_disconnect_error(error, (self._send, self._receive), self.disconnected):
             logged_exception.set(error)  # the server's record of it is not an error of the service
         elif error is not None:
             outcome, error_type = exception_outcome(error)

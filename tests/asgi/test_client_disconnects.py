@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -89,7 +91,28 @@ def service() -> obs.ObservabilityMiddleware:
     return obs.ObservabilityMiddleware(Starlette(routes=routes), service="disconnects")
 
 
-def run(kind: str, path: str, fails_at: int, error: OSError, *, receive_error: bool = False) -> tuple[Captured, Any]:
+class CallableSend:
+    """A `send` that is an object with `__call__`, and with a method that is another `send`."""
+
+    def __init__(self, send: Any) -> None:
+        self._send = send
+
+    async def __call__(self, message: Any) -> None:
+        await self._send(message)
+
+    async def method(self, message: Any) -> None:
+        await self._send(message)
+
+
+SEND_KINDS: dict[str, Callable[[Any], Any]] = {
+    "function": lambda send: send,
+    "method": lambda send: CallableSend(send).method,
+    "callable object": CallableSend,
+    "partial": partial,
+}
+
+
+def run(kind: str, path: str, fails_at: int, error: OSError, send_kind: str = "function") -> tuple[Captured, Any]:
     """Handle one connection whose `send` raises at a message. Return what was recorded and what was raised."""
     scope: dict[str, Any] = {"type": kind, "path": path, "raw_path": path.encode(), "query_string": b"", "headers": [],
                              "method": "GET", "scheme": "http" if kind == "http" else "ws", "http_version": "1.1",
@@ -113,7 +136,7 @@ def run(kind: str, path: str, fails_at: int, error: OSError, *, receive_error: b
     raised: BaseException | None = None
     with capture() as seen:
         try:
-            asyncio.run(service()(scope, receive, send))
+            asyncio.run(service()(scope, receive, SEND_KINDS[send_kind](send)))
         except BaseException as failure:
             raised = failure
     return seen, raised
@@ -149,6 +172,12 @@ def test_send_that_raises_is_an_aborted_request(path: str, fails_at: int, error:
     assert not [line for line in seen.logs if line["severity"] == "ERROR"]
     [span] = [span for span in seen.spans if span.kind.name == "SERVER"]
     assert span.status.status_code.value != 2
+
+
+@pytest.mark.parametrize("kind", SEND_KINDS)
+def test_exception_of_any_kind_of_send_is_recognized(kind: str) -> None:
+    seen, _ = run("http", "/plain", 0, ClientGone("gone"), kind)
+    assert access_line(seen)["connectsoft.outcome"] == "aborted"
 
 
 def test_exception_of_send_propagates_unchanged() -> None:

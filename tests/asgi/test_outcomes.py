@@ -23,7 +23,19 @@ UNSET, ERROR = 0, 2
 def server_command(server: str, port: int) -> list[str]:
     python = [sys.executable, "-m"]
     return {
-        "uvicorn-h11": [*python, "uvicorn", "outcomes:app", "--http", "h11", "--ws", "wsproto", "--port", str(port)],
+        "uvicorn-h11": [
+            *python,
+            "uvicorn",
+            "outcomes:app",
+            "--http",
+            "h11",
+            "--loop",
+            "asyncio",
+            "--ws",
+            "wsproto",
+            "--port",
+            str(port),
+        ],
         "uvicorn-httptools": [*python, "uvicorn", "outcomes:app", "--loop", "uvloop", "--port", str(port)],
         "hypercorn": [*python, "hypercorn", "outcomes:app", "-b", f"127.0.0.1:{port}"],
         "granian": [*python, "granian", "outcomes:app", "--interface", "asgi", "--port", str(port)],
