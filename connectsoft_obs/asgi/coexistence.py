@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from opentelemetry import baggage
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
 
@@ -56,17 +57,36 @@ class _ExcludeAllUrls:
 
 
 def find_active_server_span(scope: Scope, current_context: Context) -> AdoptedSpan | None:
-    """Return the recording server span of an outer instrumentation, or None."""
+    """Return the open server span of an outer instrumentation, or None. Its sampling decision is kept.
+
+    A span that is not sampled is usually one of the API, which knows no kind; it is adopted unless it is a remote parent.
+    """
     telemetry = scope.get(FASTAPI_SPAN_KEY)
     span = getattr(telemetry, "span", None) if telemetry is not None else None
     if span is None:
-        current = current_context.get(SPAN_KEY)
-        if getattr(current, "kind", None) is not SpanKind.SERVER:
-            return None
         if OPERATION_KEY in current_context:  # the span of another request, which calls this application in-process
             return None
-        span = current
-    return AdoptedSpan(span) if isinstance(span, Span) and span.is_recording() else None
+        span = current_context.get(SPAN_KEY)
+    if not isinstance(span, Span) or getattr(span, "kind", SpanKind.SERVER) is not SpanKind.SERVER:
+        return None
+    context = span.get_span_context()
+    if not context.is_valid or context.is_remote or getattr(span, "end_time", None) is not None:
+        return None
+    return AdoptedSpan(span)
+
+
+def with_outer_values(inner: Context, outer: Context) -> Context:
+    """Return a context with the values of an outer layer and of the request's headers; the outer layer's take precedence.
+
+    The context of another operation is left out: servers start a pipelined request in the context of the previous one.
+    """
+    if not outer or OPERATION_KEY in outer:
+        return inner
+    merged, outer_baggage = Context({**inner, **outer}), baggage.get_all(outer)
+    for key, value in baggage.get_all(inner).items():
+        if key not in outer_baggage:
+            merged = baggage.set_baggage(key, value, merged)
+    return merged
 
 
 def mark_observed(scope: Scope) -> None:

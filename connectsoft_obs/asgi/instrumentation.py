@@ -151,12 +151,13 @@ class RequestInstrumentation:
         if adopted is not None:
             span = adopted
             context = context_with(request, adopted.span, outer_context)
-        elif inbound is EMPTY_INBOUND and not self._provider.needs_start_attributes:
+        elif inbound is EMPTY_INBOUND and not outer_context and not self._provider.needs_start_attributes:
             span = self._tracer.start_fast(protocol.span_name, _SERVER, None, wall_ns)
             context = Context({OPERATION_KEY: request, SPAN_KEY: span})  # `context_with` on an empty context
         else:
             span = self._start_span(request, inbound)
-            context = context_with(request, span, inbound.context if self._trust_inbound else EMPTY_INBOUND.context)
+            inner_context = inbound.context if self._trust_inbound else EMPTY_INBOUND.context
+            context = context_with(request, span, coexistence.with_outer_values(inner_context, outer_context))
         request.span = span
         request.context = context
         digits = hexlify(span.ids)

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from opentelemetry import baggage, context
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as ContribMiddleware
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind
 from starlette.applications import Starlette
 from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as StarletteMiddleware
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
@@ -40,9 +42,9 @@ def fastapi_app(**options: Any) -> FastAPI:
 
 
 def trace_id(span: ReadableSpan) -> int:
-    context = span.get_span_context()
-    assert context is not None
-    return context.trace_id
+    span_context = span.get_span_context()
+    assert span_context is not None
+    return span_context.trace_id
 
 
 def with_inner_middleware(app: Any) -> Any:
@@ -157,6 +159,44 @@ def test_trace_id_of_an_adopted_span_is_the_correlation_id() -> None:
         response = TestClient(ContribMiddleware(with_inner_middleware(starlette_app()))).get("/hello/a")
     [span] = [span for span in captured.spans if span.kind is SpanKind.SERVER]
     assert response.headers["x-correlation-id"] == f"{trace_id(span):032x}"
+
+
+async def injected_headers(_: Any) -> JSONResponse:
+    headers: dict[str, str] = {}
+    obs.inject(headers)
+    return JSONResponse({**headers, "value": context.get_value("outer.value")})
+
+
+@pytest.mark.parametrize("sampler", [ALWAYS_OFF, ParentBased(ALWAYS_OFF)])
+def test_outer_server_span_that_is_not_sampled_is_adopted(sampler: Any) -> None:
+    app = with_inner_middleware(Starlette(routes=[Route("/", injected_headers)]))
+    outer = ContribMiddleware(app, tracer_provider=TracerProvider(sampler=sampler))
+    trace_of_caller = "0af7651916cd43dd8448eb211c80319c"
+    with capture() as captured:
+        response = TestClient(outer).get("/", headers={"traceparent": f"00-{trace_of_caller}-b7ad6b7169203331-00"})
+    assert response.json()["traceparent"].startswith(f"00-{trace_of_caller}-")
+    assert response.json()["traceparent"].endswith("-00")
+    assert response.headers["x-correlation-id"] == trace_of_caller
+    assert not [span for span in captured.spans if span.kind is SpanKind.SERVER]
+    assert captured.metric("http.server.request.duration").count == 1
+
+
+@pytest.mark.parametrize("headers", [{}, {"baggage": "sent=1,both=inner"}])
+def test_context_values_of_an_outer_layer_are_visible_and_propagated(headers: dict[str, str]) -> None:
+    app = with_inner_middleware(Starlette(routes=[Route("/", injected_headers)]))
+
+    async def outer(scope: Any, receive: Any, send: Any) -> None:
+        values = context.set_value("outer.value", "kept", baggage.set_baggage("both", "outer"))
+        token = context.attach(values)
+        try:
+            await app(scope, receive, send)
+        finally:
+            context.detach(token)
+
+    with capture():
+        result = TestClient(outer).get("/", headers=headers).json()
+    assert result["value"] == "kept"
+    assert sorted(result["baggage"].split(",")) == (["both=outer", "sent=1"] if headers else ["both=outer"])
 
 
 def test_application_called_in_process_is_a_separate_request() -> None:
