@@ -16,7 +16,7 @@ from typing import Any
 
 from opentelemetry import baggage
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import Span, SpanContext, SpanKind
 
 from connectsoft_obs.asgi.types import Scope
 from connectsoft_obs.context import OPERATION_KEY, SPAN_KEY
@@ -30,6 +30,9 @@ STARLETTE_MODULE = "starlette.middleware.opentelemetry"
 
 STARLETTE_OBSERVED_KEY = "starlette.opentelemetry"
 """Key in the ASGI scope of a request that Starlette's middleware must not observe again."""
+
+CONTRIB_MODULE = "opentelemetry.instrumentation.asgi"
+"""Module of OpenTelemetry's ASGI middleware; its `send` and `receive` are defined there."""
 
 NATIVE_TELEMETRY = "_native_telemetry"
 """Attribute of a FastAPI application with its own telemetry. Without it, FastAPI is not disabled."""
@@ -56,10 +59,20 @@ class _ExcludeAllUrls:
         return True
 
 
-def find_active_server_span(scope: Scope, current_context: Context) -> AdoptedSpan | None:
+def find_active_server_span(
+    scope: Scope, current_context: Context, parent: SpanContext | None, server_functions: tuple[Any, ...]
+) -> AdoptedSpan | None:
     """Return the open server span of an outer instrumentation, or None. Its sampling decision is kept.
 
-    A span that is not sampled is usually one of the API, which knows no kind; it is adopted unless it is a remote parent.
+    A span that is not sampled is usually one of the API, which knows no kind. It is adopted if it continues the trace of
+    the request, or if a known instrumentation handles the request. Otherwise it can be the span of a process
+    that runs the server, or of a test that calls the application.
+
+    Args:
+        scope: ASGI scope of the request.
+        current_context: the context that is current when the request comes.
+        parent: span context in the headers of the request.
+        server_functions: the `receive` and `send` that the next outer layer has passed.
     """
     telemetry = scope.get(FASTAPI_SPAN_KEY)
     span = getattr(telemetry, "span", None) if telemetry is not None else None
@@ -67,12 +80,36 @@ def find_active_server_span(scope: Scope, current_context: Context) -> AdoptedSp
         if OPERATION_KEY in current_context:  # the span of another request, which calls this application in-process
             return None
         span = current_context.get(SPAN_KEY)
-    if not isinstance(span, Span) or getattr(span, "kind", SpanKind.SERVER) is not SpanKind.SERVER:
+        kind = getattr(span, "kind", None)
+        if kind is not SpanKind.SERVER and (
+            kind is not None
+            or not isinstance(span, Span)
+            or not _is_span_of_request(span, scope, parent, server_functions)
+        ):
+            return None
+    if not isinstance(span, Span):
         return None
     context = span.get_span_context()
     if not context.is_valid or context.is_remote or getattr(span, "end_time", None) is not None:
         return None
     return AdoptedSpan(span)
+
+
+def _is_span_of_request(
+    span: Span, scope: Scope, parent: SpanContext | None, server_functions: tuple[Any, ...]
+) -> bool:
+    """Whether a span without a kind was started for this request by an outer layer."""
+    if STARLETTE_OBSERVED_KEY in scope or any(
+        _module_name(function) == CONTRIB_MODULE for function in server_functions
+    ):
+        return True
+    context = span.get_span_context()
+    return parent is not None and parent.trace_id == context.trace_id and parent.span_id != context.span_id
+
+
+def _module_name(function: Any) -> Any:
+    """Return the name of the module that defines a function; `functools.wraps` replaces its `__module__`."""
+    return getattr(function, "__globals__", {}).get("__name__")
 
 
 def with_outer_values(inner: Context, outer: Context) -> Context:
@@ -114,7 +151,7 @@ def disable_other_instrumentation(application: Any) -> list[str]:
     while app is not None and id(app) not in visited:
         visited.add(id(app))
         app_class = type(app)
-        is_otel = app_class.__module__ == "opentelemetry.instrumentation.asgi"
+        is_otel = app_class.__module__ == CONTRIB_MODULE
         if is_otel and app_class.__name__ == "OpenTelemetryMiddleware":
             app.excluded_urls = _ExcludeAllUrls()
             disabled.append("opentelemetry-instrumentation-asgi")

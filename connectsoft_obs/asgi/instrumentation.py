@@ -140,11 +140,10 @@ class RequestInstrumentation:
         request.wall_ns = wall_ns = time_ns()
         request.start_ns = perf_counter_ns()
         request.outer_context = outer_context = otel_context.get_current()
-        adopted = (
-            coexistence.find_active_server_span(scope, outer_context)
-            if outer_context or _FASTAPI_SPAN_KEY in scope
-            else None
-        )
+        adopted = None
+        if outer_context or _FASTAPI_SPAN_KEY in scope:
+            functions = (request._receive, request._send)  # noqa: SLF001  a class of this package
+            adopted = coexistence.find_active_server_span(scope, outer_context, inbound.parent, functions)
         if "fastapi" in _modules or _STARLETTE_MODULE in _modules:
             coexistence.mark_observed(scope)
         span: Span | NonRecordingSpan | coexistence.AdoptedSpan

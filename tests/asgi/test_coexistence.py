@@ -12,7 +12,8 @@ from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as Contri
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, TraceFlags
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.applications import Starlette
 from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as StarletteMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse
@@ -179,6 +180,39 @@ def test_outer_server_span_that_is_not_sampled_is_adopted(sampler: Any) -> None:
     assert response.headers["x-correlation-id"] == trace_of_caller
     assert not [span for span in captured.spans if span.kind is SpanKind.SERVER]
     assert captured.metric("http.server.request.duration").count == 1
+
+
+def test_outer_root_span_that_is_not_sampled_is_adopted() -> None:
+    app = with_inner_middleware(Starlette(routes=[Route("/", injected_headers)]))
+    outer = ContribMiddleware(app, tracer_provider=TracerProvider(sampler=ALWAYS_OFF))
+    with capture() as captured:
+        response = TestClient(outer).get("/")
+    assert not int(response.json()["traceparent"][-2:], 16) & TraceFlags.SAMPLED
+    assert not [span for span in captured.spans if span.kind is SpanKind.SERVER]
+
+
+@pytest.mark.parametrize("headers", [{}, {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}])
+def test_span_of_the_process_that_is_not_sampled_is_not_adopted(headers: dict[str, str]) -> None:
+    app = with_inner_middleware(Starlette(routes=[Route("/", injected_headers)]))
+    tracer = TracerProvider(sampler=ALWAYS_OFF).get_tracer("process")
+    with capture() as captured, tracer.start_as_current_span("main") as main:
+        response = TestClient(app).get("/", headers=headers)
+    (span,) = [span for span in captured.spans if span.kind is SpanKind.SERVER]
+    assert trace_id(span) != main.get_span_context().trace_id
+    assert response.json()["traceparent"].startswith(f"00-{trace_id(span):032x}-")
+
+
+def test_caller_span_in_the_same_process_that_is_not_sampled_is_the_parent() -> None:
+    app = with_inner_middleware(Starlette(routes=[Route("/", injected_headers)]))
+    tracer = TracerProvider(sampler=ALWAYS_OFF).get_tracer("client")
+    with capture() as captured, tracer.start_as_current_span("GET") as caller:
+        carrier: dict[str, str] = {}
+        TraceContextTextMapPropagator().inject(carrier)
+        response = TestClient(app).get("/", headers=carrier)
+    span_context = caller.get_span_context()
+    assert response.json()["traceparent"].startswith(f"00-{span_context.trace_id:032x}-")
+    assert f"-{span_context.span_id:016x}-" not in response.json()["traceparent"]
+    assert not captured.spans
 
 
 @pytest.mark.parametrize("headers", [{}, {"baggage": "sent=1,both=inner"}])

@@ -49,6 +49,19 @@ def test_fastapi_stores_its_span_in_the_scope() -> None:
     assert spans[0].get_span_context() in [span.get_span_context() for span in captured.spans], FASTAPI
 
 
+def test_functions_of_the_contrib_middleware_name_their_module() -> None:
+    """Module coexistence."""
+    functions: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        functions.extend([receive, send])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    TestClient(ContribMiddleware(app)).get("/")
+    assert {function.__globals__["__name__"] for function in functions} == {coexistence.CONTRIB_MODULE}
+
+
 def test_fastapi_stores_its_effective_route_in_the_scope() -> None:
     """Module route_template."""
     router, app = APIRouter(), FastAPI()
