@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from connectsoft_obs.asgi.types import App, Message, Receive, Scope, Send
@@ -14,6 +15,7 @@ from connectsoft_obs.endpoints import SideListener
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.health import AsyncEvent, validate_disabled_checks
 from connectsoft_obs.process import threads
+from connectsoft_obs.process.uvicorn_internals import call_after_serving
 from connectsoft_obs.signals.logs import watch_loop
 from connectsoft_obs.signals.logs.levels import CRITICAL
 from connectsoft_obs.telemetry import Telemetry, current_log_pipeline, install_log_hooks
@@ -60,7 +62,7 @@ class Lifespan:
                 self._run_guarded(on_startup_complete, self._telemetry)
             elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 self._run_guarded(self._telemetry.health.stop)
-                await self._flush()
+                await _flush(self._telemetry)
             await send(message)
 
         await app(scope, observe_receive, observe_send)
@@ -71,23 +73,26 @@ class Lifespan:
             return function(*arguments)
         return None
 
-    async def _flush(self) -> None:
-        """Export pending telemetry before the server may end the process; uvicorn ends it without exit handlers.
 
-        This runs in a new thread, because the application may have left calls that block in every thread of the event
-        loop's executor.
-        """
+async def _flush(telemetry: Telemetry) -> None:
+    """Export pending telemetry before the server may end the process; uvicorn ends it without exit handlers.
 
-        def flush(done: AsyncEvent) -> None:
-            self._run_guarded(self._telemetry.stop_serving)
-            done.set()
+    This runs in a new thread, because the application may have left calls that block in every thread of the event
+    loop's executor.
+    """
+    guard = telemetry.internal_telemetry.guard
 
-        with self._telemetry.internal_telemetry.guard("asgi.lifespan"):
-            done = AsyncEvent()
-            if threads.start_thread("obs-flush", flush, done) is None:
-                flush(done)
-            async with _timeout(self._telemetry.settings.shutdown_timeout + _FLUSH_MARGIN):
-                await done
+    def flush(done: AsyncEvent) -> None:
+        with guard("asgi.lifespan"):
+            telemetry.stop_serving()
+        done.set()
+
+    with guard("asgi.lifespan"):
+        done = AsyncEvent()
+        if threads.start_thread("obs-flush", flush, done) is None:
+            flush(done)
+        async with _timeout(telemetry.settings.shutdown_timeout + _FLUSH_MARGIN):
+            await done
 
 
 def _timeout(seconds: float) -> AbstractAsyncContextManager[object]:
@@ -136,7 +141,10 @@ def on_startup_complete(telemetry: Telemetry) -> None:
 
 
 def start_without_lifespan(telemetry: Telemetry) -> None:
-    """Start serving at the first request, for a server that does not run the lifespan protocol."""
+    """Start serving at the first request, for a server or an application without the lifespan protocol.
+
+    The telemetry is exported when uvicorn has stopped serving; other servers end the process with exit handlers.
+    """
     if (
         not telemetry.health.running
         and (error := validate_disabled_checks(telemetry.settings, telemetry.health.registry)) is not None
@@ -144,6 +152,13 @@ def start_without_lifespan(telemetry: Telemetry) -> None:
         telemetry.log(CRITICAL, f"connectsoft_obs: {error}")
     install_loop_hooks(telemetry)
     on_startup_complete(telemetry)
+    call_after_serving(partial(_stop_without_lifespan, telemetry))
+
+
+async def _stop_without_lifespan(telemetry: Telemetry) -> None:
+    with telemetry.internal_telemetry.guard("asgi.lifespan"):
+        telemetry.health.stop()
+    await _flush(telemetry)
 
 
 async def fail_startup(error: ConfigurationError, receive: Receive, send: Send) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from opentelemetry.sdk import trace as sdk
 from connectsoft_obs import context
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.internal_telemetry import InternalTelemetry, set_current_getter
+from connectsoft_obs.process.exit_hooks import call_at_exit
 from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.settings import Settings, invalid_variables, load_settings, quote_setting, unknown_variables
 from connectsoft_obs.signals import logs
@@ -290,8 +290,10 @@ def _install_otel_globals() -> None:
             metrics.set_meter_provider(DelegatingMeterProvider(_current_meters))
 
 
-@atexit.register
-def _at_exit() -> None:
+def _shut_down() -> None:
     telemetry = _process_holder.telemetry
     if telemetry is not None:
         telemetry.shutdown()
+
+
+call_at_exit(_shut_down)

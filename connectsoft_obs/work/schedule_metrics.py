@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
 import tempfile
 import threading
@@ -17,6 +16,7 @@ import orjson
 
 from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.process import threads
+from connectsoft_obs.process.exit_hooks import call_at_exit
 from connectsoft_obs.process.file_lock import FileLock
 from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.telemetry import Telemetry, current, on_configured
@@ -105,10 +105,12 @@ class ScheduleStateFile:
 _state_files: weakref.WeakSet[ScheduleStateFile] = weakref.WeakSet()
 
 
-@atexit.register
-def _at_exit() -> None:
+def _flush_state_files() -> None:
     for state in list(_state_files):
         state.flush()
+
+
+call_at_exit(_flush_state_files)
 
 
 def _merge_latest(known: Mapping[str, Timestamps], new: Mapping[str, Timestamps]) -> dict[str, Timestamps]:

@@ -21,7 +21,7 @@ from connectsoft_obs.process.cpython_internals import (
     process_keyword_arguments,
     stored_exception,
 )
-from connectsoft_obs.process.uvicorn_internals import is_reload_worker
+from connectsoft_obs.process.uvicorn_internals import call_after_serving, is_reload_worker
 
 CPYTHON = f"CPython {platform.python_version()}"
 UVICORN = f"uvicorn {version('uvicorn')}"
@@ -74,6 +74,31 @@ def test_uvicorn_reload_worker_is_recognised(reload: bool, monkeypatch: pytest.M
     assert process_keyword_arguments(), f"{CPYTHON}: multiprocessing.Process._kwargs"
     assert process_keyword_arguments().get("config") is config, f"{UVICORN}: keyword argument `config` of workers"
     assert is_reload_worker() is reload, f"{UVICORN}: Config.should_reload"
+
+
+def test_callback_follows_the_lifespan_of_a_uvicorn_server() -> None:
+    calls: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError("no lifespan")
+
+    async def callback() -> None:
+        calls.append("after serving")
+
+    async def main() -> None:
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+        with server.capture_signals():
+            serving = asyncio.create_task(server._serve())
+            while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
+                await asyncio.sleep(0.01)
+            assert call_after_serving(callback), f"{UVICORN}: the owner of the SIGINT handler, Server.lifespan.shutdown"
+            assert not calls
+            server.should_exit = True
+            await serving
+
+    asyncio.run(main())
+    assert calls == ["after serving"], f"{UVICORN}: Server.lifespan.shutdown"
+    assert not call_after_serving(callback), "no server runs any more"
 
 
 def test_main_process_is_no_uvicorn_reload_worker() -> None:
