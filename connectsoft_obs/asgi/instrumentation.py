@@ -101,8 +101,8 @@ class RequestInstrumentation:
         finally:
             try:
                 otel_context.reset(token)
-            except ValueError:
-                otel_context.detach(token)
+            except ValueError:  # closed by another task or by the garbage collector
+                otel_context.leave(request.context, token)
             # Without these references the request is in no reference cycle, neither by itself nor through the server's
             # objects that own `send`. It is freed here and not by a later garbage collection: memory that is reused at
             # once is still in the processor's cache, which is half of what a request costs (tests/bench/throughput.py).

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import Token
 from typing import Final
+from weakref import WeakValueDictionary
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from connectsoft_obs.context.otel_private import CURRENT_CONTEXT
+
+_LEFT: Final = "connectsoft_obs_left"
+"""Attribute of a context with the contexts that go back to it."""
 
 _uses_variable: Final = CURRENT_CONTEXT is not None
 
@@ -24,13 +28,44 @@ attach: Final[Callable[[Context], Token[Context]]] = CURRENT_CONTEXT.set if _use
 """Make a context current. The token is for `reset` or `detach`."""
 
 reset: Final[Callable[[Token[Context]], None]] = CURRENT_CONTEXT.reset if _uses_variable else otel_context.detach
-"""Restore the previous context. Use `detach` where the calling code may run in another `contextvars.Context`.
+"""Restore the previous context. Use `leave` or `detach` where the calling code may run in another `contextvars.Context`.
 
 Raises:
     ValueError: the token was created in another `contextvars.Context`.
 """
 
 
-def detach(token: Token[Context]) -> None:
-    """Restore the previous context. OpenTelemetry logs an error if the token is from another `contextvars.Context`."""
-    otel_context.detach(token)
+def detach(token: Token[Context], attached: Context | None = None) -> None:
+    """Restore the previous context; see `leave` for a token from another `contextvars.Context`. Never raises.
+
+    Args:
+        token: what `attach` has returned.
+        attached: the context that was attached, if nothing else uses the object.
+    """
+    try:
+        reset(token)
+    except ValueError:
+        if attached is not None:
+            leave(attached, token)
+
+
+def leave(attached: Context, token: Token[Context]) -> None:
+    """Make `attached` equal to the context before it, where `reset` has raised.
+
+    An async generator that is left early is closed by another task or by the event loop, so a block in it ends where its
+    token is not valid, and `attached` remains the current context of the task that has entered the block. That variable
+    cannot be set from here, so the object is changed. Contexts that were left before and go back to this one are changed
+    with it.
+    """
+    if not _uses_variable:
+        return
+    previous = token.old_value
+    if not isinstance(previous, Context):
+        previous = Context()
+    left = vars(attached).pop(_LEFT, {})
+    left[id(attached)] = attached
+    for context in list(left.values()):
+        dict.update(context, previous)
+        for key in context.keys() - previous.keys():
+            dict.pop(context, key)
+    vars(previous).setdefault(_LEFT, WeakValueDictionary()).update(left)

@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
-from connectsoft_obs.context import current_operation
+from connectsoft_obs.context import current_operation, otel_context
 from connectsoft_obs.operations import exception_outcome
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import (
@@ -67,13 +67,14 @@ def genai_call(model: str, *, provider: str, operation: str = "chat", telemetry:
 class GenAiCall:
     """Context manager around one call. An instance is used once."""
 
-    __slots__ = ("_labels", "_span", "_start_ns", "_telemetry", "_token", "_usage")
+    __slots__ = ("_context", "_labels", "_span", "_start_ns", "_telemetry", "_token", "_usage")
 
     def __init__(self, telemetry: Telemetry | None, model: str, provider: str, operation: str) -> None:
         self._telemetry = telemetry
         self._labels = (operation, provider, model)
         self._usage: dict[str, int] = {}
         self._span: Span | None = None
+        self._context: Context | None = None
         self._token: Token[Context] | None = None
         self._start_ns = 0
 
@@ -92,7 +93,7 @@ class GenAiCall:
         """End the span; an exception propagates."""
         token, self._token = self._token, None
         if token is not None:
-            detach(token)
+            otel_context.detach(token, self._context)
         span, self._span = self._span, None
         if span is None or self._telemetry is None:
             return
@@ -133,7 +134,8 @@ class GenAiCall:
         span = telemetry.tracing.tracer.start_span(f"{operation} {model}", kind=SpanKind.CLIENT, attributes=attributes)
         self._start_ns = perf_counter_ns()
         self._span = span
-        self._token = attach(trace.set_span_in_context(span))
+        self._context = trace.set_span_in_context(span)
+        self._token = otel_context.attach(self._context)
 
     def _finish_span(self, telemetry: Telemetry, span: Span, error: BaseException | None) -> None:
         seconds = (perf_counter_ns() - self._start_ns) / 1e9

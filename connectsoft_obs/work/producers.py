@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Any, Final
 
 from opentelemetry import baggage, trace
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 
-from connectsoft_obs.context import current_operation, inject
+from connectsoft_obs.context import current_operation, inject, otel_context
 from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.operations import exception_outcome
 from connectsoft_obs.signals.tracing import (
@@ -99,7 +99,7 @@ class Producer:
         """Start the span, make it current, and return the headers."""
         headers = self.begin()
         if self._context is not None:
-            self._token = attach(self._context)
+            self._token = otel_context.attach(self._context)
         return headers
 
     def __exit__(
@@ -108,7 +108,7 @@ class Producer:
         """End the span; an exception propagates."""
         token, self._token = self._token, None
         if token is not None:
-            detach(token)
+            otel_context.detach(token, self._context)
         self.end(error)
 
     def begin(self) -> dict[str, str]:
@@ -118,12 +118,12 @@ class Producer:
         try:
             if telemetry is not None:
                 self._start_span(telemetry)
-            token = None if self._context is None else attach(self._context)
+            token = None if self._context is None else otel_context.attach(self._context)
             try:
                 inject(headers)
             finally:
                 if token is not None:
-                    detach(token)
+                    otel_context.detach(token)
             headers[SENT_HEADER] = _to_datetime(time_ns()).isoformat(timespec="microseconds").replace("+00:00", "Z")
             headers |= self._dimensions()
         except Exception as failure:  # noqa: BLE001  must not affect sending
@@ -143,7 +143,7 @@ class Producer:
             telemetry.internal_telemetry.record_error("work.producer", failure)
 
     def _start_span(self, telemetry: Telemetry) -> None:
-        context = get_current()
+        context = otel_context.get_current()
         parent = trace.get_current_span(context).get_span_context()
         self._wall_ns, self._start_ns = time_ns(), perf_counter_ns()
         self._span = telemetry.tracing.tracer.start_fast(

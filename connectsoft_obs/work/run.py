@@ -8,7 +8,7 @@ from time import perf_counter_ns, time_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, SpanKind
 
 from connectsoft_obs.context import CORRELATION_KEY, OPERATION_KEY, SPAN_KEY, context_with, otel_context
@@ -85,8 +85,10 @@ class Run(Operation):
         if token is not None:
             try:
                 otel_context.reset(token)
-            except ValueError:
-                otel_context.detach(token)
+            except ValueError:  # the block is in a generator that another task closes
+                if (attached := self.context) is not None:
+                    self.context = Context(attached)  # for the log line
+                    otel_context.leave(attached, token)
         self.end(error)
 
     def begin(self) -> bool:
@@ -108,13 +110,13 @@ class Run(Operation):
 
     def resume(self) -> Token[Context] | None:
         """Make the run current for one step; pass the token to `pause`."""
-        return None if self.context is None else attach(self.context)
+        return None if self.context is None else otel_context.attach(self.context)
 
     def pause(self, token: Token[Context] | None) -> None:
         """End a step and keep its context for the next step."""
         if token is not None:
-            self.context = get_current()
-            detach(token)
+            self.context = otel_context.get_current()
+            otel_context.detach(token)
 
     def end(self, error: BaseException | None) -> None:
         """End the run. Idempotent."""
@@ -140,7 +142,7 @@ class Run(Operation):
         recorder, self._recorder = self._recorder, None
         token, self._token = self._token, None
         if token is not None:
-            detach(token)
+            otel_context.detach(token, self.context)
         if recorder is not None:
             recorder.on_leave()
             recorder.registry.runs.discard(self)
