@@ -1,8 +1,8 @@
 """Coexistence with other request instrumentation: reuse its span if it runs first, disable it otherwise.
 
 The outermost instrumentation owns the server span. FastAPI (from 0.142) instruments requests outside of everything that
-`add_middleware` can add. It is disabled for the application, and if its span is already open (first request of a server
-without lifespan) that span is used. The middlewares of Starlette and OpenTelemetry are disabled inside the application;
+`add_middleware` can add. It is disabled for the application when this middleware is constructed; if its span is open
+anyway, that span is used. The middlewares of Starlette and OpenTelemetry are disabled inside the application;
 around the application, their span is the server span.
 
 All names of FastAPI's and OpenTelemetry's instrumentation that are not public are used in this module only
@@ -36,6 +36,9 @@ CONTRIB_MODULE = "opentelemetry.instrumentation.asgi"
 
 NATIVE_TELEMETRY = "_native_telemetry"
 """Attribute of a FastAPI application with its own telemetry. Without it, FastAPI is not disabled."""
+
+ROUTER_OWNER = "dependency_overrides_provider"
+"""Attribute of a FastAPI router that refers to its application."""
 
 
 class AdoptedSpan:
@@ -140,12 +143,7 @@ def disable_other_instrumentation(application: Any) -> list[str]:
     FastAPI's own telemetry stays enabled if the application has configured providers for it. Middlewares are found only
     if the application has built its middleware stack.
     """
-    disabled = []
-    config = getattr(getattr(application, NATIVE_TELEMETRY, None), "config", None)
-    if isinstance(config, dict) and not (config.get("tracer_provider") or config.get("meter_provider")):
-        if any(config.get(signal) for signal in ("tracing", "metrics", "logs")):
-            disabled.append("FastAPI")
-        config.update(tracing=False, metrics=False, logs=False)
+    disabled = ["FastAPI"] if _disable_fastapi_telemetry(application) else []
     app = application
     visited: set[int] = set()
     while app is not None and id(app) not in visited:
@@ -157,3 +155,30 @@ def disable_other_instrumentation(application: Any) -> list[str]:
             disabled.append("opentelemetry-instrumentation-asgi")
         app = getattr(app, "middleware_stack", None) or getattr(app, "app", None)
     return disabled
+
+
+def disable_fastapi_around(inner: Any) -> bool:
+    """Disable the telemetry of the FastAPI application that builds its middleware stack around `inner` now.
+
+    FastAPI builds the stack at the first request at the latest, before it starts the span of that request. The
+    router, which is the innermost application of the stack, refers to it. Return whether telemetry was enabled.
+    """
+    if "fastapi" not in sys.modules:
+        return False
+    visited: set[int] = set()
+    while inner is not None and id(inner) not in visited:
+        visited.add(id(inner))
+        application = getattr(inner, ROUTER_OWNER, None)
+        if application is not None:
+            return _disable_fastapi_telemetry(application)
+        inner = getattr(inner, "app", None)
+    return False
+
+
+def _disable_fastapi_telemetry(application: Any) -> bool:
+    config = getattr(getattr(application, NATIVE_TELEMETRY, None), "config", None)
+    if not isinstance(config, dict) or config.get("tracer_provider") or config.get("meter_provider"):
+        return False
+    was_enabled = any(config.get(signal) for signal in ("tracing", "metrics", "logs"))
+    config.update(tracing=False, metrics=False, logs=False)
+    return was_enabled

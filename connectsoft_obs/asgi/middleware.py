@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable
 from typing import Any
 
-from connectsoft_obs.asgi.coexistence import disable_other_instrumentation
+from connectsoft_obs.asgi.coexistence import disable_fastapi_around, disable_other_instrumentation
 from connectsoft_obs.asgi.endpoint_responder import EndpointResponder
 from connectsoft_obs.asgi.instrumentation import OBSERVED_KEY, RequestInstrumentation
 from connectsoft_obs.asgi.lifespan import Lifespan, fail_startup, start_without_lifespan
@@ -63,6 +63,8 @@ class ObservabilityMiddleware:
         self._binding: TelemetryBinding | None = None
         self._configuration_error: ConfigurationError | None = None
         self._has_failed = False
+        with guard("asgi.disable_other_instrumentation"):
+            disable_fastapi_around(self.app)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process, for pickle, cloudpickle and `copy.deepcopy`."""

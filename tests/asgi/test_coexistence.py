@@ -15,6 +15,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as StarletteMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route
@@ -138,13 +140,9 @@ def test_request_has_one_server_span_one_sample_and_one_log_line(name: str, life
     assert {line["http.route"] for line in access_lines} == {f"{path.removesuffix('a')}{{name}}"}
     assert [line["trace_id"] for line in access_lines] == [f"{trace_id(span):032x}" for span in server_spans]
     if not is_adopted:
-        # Without a lifespan, an outer instrumentation observes the first request before it can be disabled, and its
-        # span is adopted. An inner instrumentation adds spans to that request only.
-        first_is_adopted = not lifespan and name in (
-            "fastapi telemetry, inner",
-            "fastapi telemetry, parent and mounted",
-            "contrib instrument_app, inner",
-        )
+        # Without a lifespan, OpenTelemetry's outer instrumentation observes the first request before it can be disabled,
+        # and its span is adopted. An inner instrumentation adds spans to that request only.
+        first_is_adopted = not lifespan and name == "contrib instrument_app, inner"
         own_spans = server_spans[1:] if first_is_adopted else server_spans
         assert {span.instrumentation_scope.name for span in own_spans} == {"connectsoft_obs"}
         later_traces = {trace_id(span) for span in server_spans[1:]}
@@ -153,6 +151,20 @@ def test_request_has_one_server_span_one_sample_and_one_log_line(name: str, life
             assert len(captured.spans) == 3
     for span in server_spans:
         assert span.attributes["client.address"] == "testclient"
+
+
+@pytest.mark.parametrize("middleware_around", [False, True], ids=["outermost", "inside another middleware"])
+def test_health_probe_that_is_the_first_request_is_not_traced(middleware_around: bool) -> None:
+    app = with_inner_middleware(fastapi_app(middleware=[Middleware(GZipMiddleware)]))
+    if middleware_around:
+        app.add_middleware(GZipMiddleware)
+    with capture() as captured:
+        client = TestClient(app)
+        for path in ("/health/live", "/health/ready", "/metrics"):
+            assert client.get(path).status_code == 200
+        assert captured.spans == []
+        client.get("/hello/a")
+        assert [span.name for span in captured.spans] == ["GET /hello/{name}"]
 
 
 def test_trace_id_of_an_adopted_span_is_the_correlation_id() -> None:

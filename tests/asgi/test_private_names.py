@@ -35,6 +35,14 @@ def test_fastapi_telemetry_can_be_disabled() -> None:
     assert "FastAPI" in coexistence.disable_other_instrumentation(FastAPI()), FASTAPI
 
 
+def test_fastapi_router_refers_to_its_application() -> None:
+    """Module coexistence."""
+    app = FastAPI()
+    assert coexistence.disable_fastapi_around(app.router), FASTAPI
+    config = getattr(app, coexistence.NATIVE_TELEMETRY).config
+    assert not config["tracing"], FASTAPI
+
+
 def test_fastapi_stores_its_span_in_the_scope() -> None:
     """Module coexistence."""
     app = FastAPI()
