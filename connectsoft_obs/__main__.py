@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 TYPE_CHECKING = False
 
@@ -13,6 +14,7 @@ _USAGE = """usage: connectsoft-obs COMMAND ...
 
 commands:
   demo [--once]   run a service with traffic on this machine and show its telemetry (extra: demo)
+  doctor [APP]    show settings and their sources; check collectors, routes, checks and SLOs (extra: cli)
   slo ...         lint, explain, generate, test, report and gate SLOs (extra: cli)
   probe TARGET    probe a health endpoint, a TCP port or a heartbeat file; exit 0 if healthy, else 1
   version         print the version of this package
@@ -29,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from connectsoft_obs.cli.probe import main as probe
 
         return probe(rest)
-    if command == "slo":
-        return _slo(rest)
+    if command in ("slo", "doctor"):
+        return _run_with_extra(command, rest)
     if command == "demo":
         from connectsoft_obs.demo import main as demo
 
@@ -47,18 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if out is sys.stdout else 2
 
 
-def _slo(arguments: Sequence[str]) -> int:
+def _run_with_extra(command: str, arguments: Sequence[str]) -> int:
     """Run a command of the extra `cli`, or print how to install it."""
     try:
-        from connectsoft_obs.cli.slo import main as slo
+        main_function = import_module(f"connectsoft_obs.cli.{command}").main
     except ModuleNotFoundError as error:
         if error.name not in ("click", "rich", "yaml"):
             raise
         sys.stderr.write(
-            f"connectsoft-obs slo needs {error.name}, which is not installed: pip install 'connectsoft-obs[cli]'\n"
+            f"connectsoft-obs {command} needs {error.name}, which is not installed: pip install 'connectsoft-obs[cli]'\n"
         )
         return 2
-    return slo(arguments)
+    code: int = main_function(arguments)
+    return code
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from connectsoft_obs.asgi.coexistence import disable_fastapi_around, disable_other_instrumentation
@@ -15,6 +15,7 @@ from connectsoft_obs.asgi.route_template import RouteFunction
 from connectsoft_obs.asgi.types import App, Receive, Scope, Send
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.internal_telemetry import guard, record_internal_error
+from connectsoft_obs.settings import Settings, load_settings
 from connectsoft_obs.telemetry import Telemetry, current, resolve
 
 
@@ -69,6 +70,14 @@ class ObservabilityMiddleware:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process, for pickle, cloudpickle and `copy.deepcopy`."""
         return {**self.__dict__, "_binding": None}
+
+    def load_settings(self, environ: Mapping[str, str]) -> Settings:
+        """Load the settings that the service has with these environment variables, without starting anything.
+
+        Raises:
+            ConfigurationError: a setting is invalid.
+        """
+        return load_settings(environ, **self._arguments) if self._telemetry is None else self._telemetry.settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection or lifespan."""

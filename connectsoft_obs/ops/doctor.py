@@ -1,0 +1,206 @@
+"""Diagnosis of a service: effective settings and their sources, collectors, routes, health checks and SLOs."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from connectsoft_obs.asgi import ObservabilityMiddleware
+from connectsoft_obs.asgi.route_template import list_route_paths
+from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.export import create_destination, create_transport
+from connectsoft_obs.health import current_registry
+from connectsoft_obs.ops.findings import Finding, Level
+from connectsoft_obs.redaction import DEFAULT_POLICY, safe_str
+from connectsoft_obs.settings import Settings, invalid_variables, load_settings, unknown_variables, variable
+from connectsoft_obs.slo.loader import load_any
+from connectsoft_obs.telemetry import current
+from connectsoft_obs.vocabulary import HTTP_ROUTE, Signal
+
+_MAX_DEPTH = 20
+"""Layers of middleware that are searched for `ObservabilityMiddleware`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EffectiveSetting:
+    """A setting, its redacted value, and where the value comes from: a variable, `argument` or `default`."""
+
+    name: str
+    value: str
+    source: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What `diagnose` reports."""
+
+    settings: list[EffectiveSetting] = dataclasses.field(default_factory=list)
+    collectors: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Signal -> address and whether it accepts exports."""
+    routes: list[str] = dataclasses.field(default_factory=list)
+    checks: list[str] = dataclasses.field(default_factory=list)
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+
+    def add(self, level: Level, code: str, subject: str, message: str, advice: str) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(level, code, subject, message, advice))
+
+
+def diagnose(target: str, environ: Mapping[str, str] | None = None, timeout: float = 5.0) -> Diagnosis:
+    """Diagnose an application, or only the environment if `target` is "".
+
+    The application is imported; its startup does not run. Each OTLP destination receives one request without content.
+
+    Args:
+        target: `module:attribute` of an ASGI application, or `module` of a worker that calls `obs.configure()`.
+        environ: the environment variables; those of the process by default.
+        timeout: seconds to wait for each collector.
+
+    Raises:
+        ConfigurationError: the target cannot be imported.
+    """
+    environ = os.environ if environ is None else environ
+    diagnosis = Diagnosis()
+    application = _import_target(target) if target else None
+    try:
+        settings = _load(application, environ, diagnosis)
+        _report_settings(settings, environ, diagnosis)
+        _report_collectors(settings, timeout, diagnosis)
+        if application is not None:
+            _report_application(application, settings, diagnosis)
+    except ConfigurationError as error:
+        diagnosis.add(Level.ERROR, "invalid-setting", error.given, error.why, error.instead)
+    return diagnosis
+
+
+def _import_target(target: str) -> Any:
+    module_name, _, attribute = target.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+        return getattr(module, attribute) if attribute else module
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            target,
+            f"it cannot be imported: {type(error).__name__}: {error}",
+            "Pass module:attribute, such as main:app.",
+        ) from error
+
+
+def _load(application: Any, environ: Mapping[str, str], diagnosis: Diagnosis) -> Settings:
+    """Load the settings as the service does."""
+    if (middleware := _find_middleware(application)) is not None:
+        return middleware.load_settings(environ)
+    if (telemetry := current()) is not None:
+        return telemetry.settings
+    if application is not None:
+        diagnosis.add(
+            Level.ERROR,
+            "no-middleware",
+            type(application).__name__,
+            "the application has no ObservabilityMiddleware and does not call obs.configure() at import",
+            "Add app.add_middleware(obs.ObservabilityMiddleware, service=...).",
+        )
+    return load_settings(environ)
+
+
+def _find_middleware(application: Any) -> ObservabilityMiddleware | None:
+    """Find the middleware around an application, or in the middleware list of a Starlette or FastAPI application."""
+    for layer in _layers(application):
+        if isinstance(layer, ObservabilityMiddleware):
+            return layer
+        for entry in getattr(layer, "user_middleware", ()):
+            if entry.cls is ObservabilityMiddleware:
+                return ObservabilityMiddleware(layer, *entry.args, **entry.kwargs)
+    return None
+
+
+def _layers(application: Any) -> Iterator[Any]:
+    for _ in range(_MAX_DEPTH):
+        if application is None:
+            return
+        yield application
+        application = getattr(application, "app", None)
+
+
+def _report_settings(settings: Settings, environ: Mapping[str, str], diagnosis: Diagnosis) -> None:
+    defaults = Settings()
+    for field in dataclasses.fields(Settings):
+        value, default = getattr(settings, field.name), getattr(defaults, field.name)
+        env = variable(field.name, field.metadata["env"])
+        source = env if env and environ.get(env) else "argument" if value != default else "default"
+        is_hidden = field.metadata["secret"] and value != default
+        shown = "..." if is_hidden else DEFAULT_POLICY.redact_text(_format(value))
+        diagnosis.settings.append(EffectiveSetting(field.name, shown, source))
+    for warning in invalid_variables(environ, settings):
+        diagnosis.add(Level.WARNING, "variable-ignored", "environment", warning, "Correct or remove the variable.")
+    for warning in unknown_variables(environ):
+        diagnosis.add(Level.WARNING, "variable-unknown", "environment", warning, "Correct or remove the variable.")
+    if settings.service is None:
+        diagnosis.add(
+            Level.WARNING, "no-service-name", "service", "the service has no name", "Set OTEL_SERVICE_NAME or service=."
+        )
+
+
+def _format(value: Any) -> str:
+    """Format a value; of SLOs only the names."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return ", ".join(getattr(item, "name", None) or safe_str(item) for item in value)
+    return "" if value is None else safe_str(value)
+
+
+def _report_collectors(settings: Settings, timeout: float, diagnosis: Diagnosis) -> None:
+    for signal in Signal:
+        destination = create_destination(settings, signal)
+        if destination is None:
+            diagnosis.collectors[signal.value] = "not exported by OTLP"
+            continue
+        transport = create_transport(destination)
+        try:
+            result = transport.send(b"", min(timeout, destination.timeout))
+        finally:
+            transport.close()
+        if result.accepted:
+            diagnosis.collectors[signal.value] = f"{destination.address} accepts exports"
+            continue
+        diagnosis.collectors[signal.value] = f"{destination.address} fails: {result.reason}"
+        advice = destination.action(result.reason) if result.refused else "Check the address and that it is reachable."
+        diagnosis.add(
+            Level.ERROR,
+            "collector",
+            signal.value,
+            f"{destination.address} does not accept exports: {result.reason}",
+            advice,
+        )
+
+
+def _report_application(application: Any, settings: Settings, diagnosis: Diagnosis) -> None:
+    for layer in _layers(application):
+        diagnosis.routes.extend(list_route_paths(getattr(layer, "routes", ())))
+    registry = current_registry()
+    diagnosis.checks.extend(f"{check.probe.value} {check.name}" for check in registry.checks())
+    diagnosis.checks.extend(f"startup {task.name}" for task in registry.tasks())
+    source = settings.slo_file or settings.objectives
+    if not source or not diagnosis.routes:
+        return
+    for slo in load_any(source, settings.service or "").slos:
+        for route in dict(getattr(slo.sli, "matchers", ())).get(HTTP_ROUTE, ()):
+            if route not in diagnosis.routes:
+                nearest = difflib.get_close_matches(route, diagnosis.routes, 1)
+                diagnosis.add(
+                    Level.ERROR,
+                    "slo-route",
+                    slo.name,
+                    f"the application has no route {route}, so the SLO counts nothing",
+                    f"Did you mean {nearest[0]}?" if nearest else "Use a route template of the application.",
+                )
