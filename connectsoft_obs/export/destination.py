@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.export.refusal_actions import action_of_refusal
-from connectsoft_obs.redaction import DEFAULT_POLICY
-from connectsoft_obs.settings import Settings
+from connectsoft_obs.settings import Settings, parsers, quote_setting
 from connectsoft_obs.vocabulary import Signal
 
 _GRPC_METHODS = {
@@ -97,21 +96,14 @@ def create_destination(settings: Settings, signal: Signal) -> Destination | None
 
 def _split_endpoint(endpoint: str, grpc: bool, insecure: bool) -> tuple[str, int, str, bool]:
     """Host, port, path and whether TLS is used."""
-    url = endpoint if "://" in endpoint else f"{'http' if insecure or not grpc else 'https'}://{endpoint}"
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise _endpoint_error(endpoint, str(error)) from None
-    if not parts.hostname:
-        raise _endpoint_error(endpoint, "it has no host name")
+        parsers.url(endpoint)
+    except ValueError as error:  # an override that was passed as an argument
+        raise ConfigurationError(
+            quote_setting("otlp_endpoint", endpoint),
+            str(error),
+            "Set OTEL_EXPORTER_OTLP_ENDPOINT to a URL such as http://collector:4318.",
+        ) from None
+    parts = urlsplit(endpoint if "://" in endpoint else f"{'http' if insecure or not grpc else 'https'}://{endpoint}")
     secure = parts.scheme in ("https", "grpcs")
-    return parts.hostname, port or (4317 if grpc else 443 if secure else 80), parts.path, secure
-
-
-def _endpoint_error(endpoint: str, why: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"OTEL_EXPORTER_OTLP_ENDPOINT={DEFAULT_POLICY.redact_text(repr(endpoint))}",
-        why,
-        "Set OTEL_EXPORTER_OTLP_ENDPOINT to a URL such as http://collector:4318.",
-    )
+    return parts.hostname or "", parts.port or (4317 if grpc else 443 if secure else 80), parts.path, secure

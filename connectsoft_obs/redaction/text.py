@@ -43,7 +43,15 @@ _RULES: Final[tuple[Rule, ...]] = (
         re.compile(r"((?:set-)?cookie[\"']?+\s{0,4}+[:=]\s{0,4}+[\"']?+)(?!REDACTED\b)[^\r\n\"']+", re.IGNORECASE),
         rf"\g<1>{REDACTED}",
     ),
-    (("://",), re.compile(r"(://[^/\s:@\"']{0,256}:)(?!REDACTED@)[^/\s\"']{1,512}(?=@)"), rf"\g<1>{REDACTED}"),
+    # A password that contains a slash is recognized where no port can be.
+    (
+        ("://",),
+        re.compile(
+            r"(://[^/\s:@\"'\[]{0,256}:)(?!REDACTED@)"
+            r"(?:[^/\s\"']{1,512}|(?!\d{1,5}[/?#])[^\s\"']{1,512}?)(?=@)"
+        ),
+        rf"\g<1>{REDACTED}",
+    ),
     # A token instead of a user name, as in https://ghp_...@github.com.
     (("://",), re.compile(r"(://)(?!REDACTED@)(?=[^/\s:@\"']{0,512}\d)[^/\s:@\"']{20,512}(?=@)"), rf"\g<1>{REDACTED}"),
 )

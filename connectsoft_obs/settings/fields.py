@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from connectsoft_obs.redaction import RedactionPolicy
+from connectsoft_obs.redaction import DEFAULT_POLICY, REDACTED, RedactionPolicy, safe_str
 from connectsoft_obs.settings import parsers
 from connectsoft_obs.settings.parsers import Network, Reader
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.sampling import Sampler
 
 PREFIX = "CONNECTSOFT_OBS_"
+_USER_INFO = re.compile(r"^(['\"]?(?:\w+://)?).*@", re.DOTALL)
+"""User name and password of a URL, also if its password contains characters that a URL must not contain."""
 
 
 def _setting(default: Any, reader: Reader, help_: str, *, env: str | None = None, secret: bool = False) -> Any:
@@ -28,7 +30,7 @@ def _setting(default: Any, reader: Reader, help_: str, *, env: str | None = None
     return field(default_factory=factory, metadata=metadata) if factory else field(default=default, metadata=metadata)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Settings:
     """Settings of one process. Environment variables override arguments, arguments override defaults.
 
@@ -104,7 +106,11 @@ class Settings:
         False, parsers.boolean, "disables TLS for a gRPC endpoint without a scheme", env="OTEL_EXPORTER_OTLP_INSECURE"
     )
     otlp_overrides: Mapping[str, Mapping[str, Any]] = _setting(
-        dict, parsers.passthrough, "OTLP settings per signal, from OTEL_EXPORTER_OTLP_<SIGNAL>_* variables", env=""
+        dict,
+        parsers.passthrough,
+        "OTLP settings per signal, from OTEL_EXPORTER_OTLP_<SIGNAL>_* variables",
+        env="",
+        secret=True,
     )
     azure_connection_string: str | None = _setting(
         None,
@@ -363,6 +369,21 @@ class Settings:
     def redaction_policy(self) -> RedactionPolicy:
         """A policy for secrets that includes `redact_keys`, `redact_emails` and `redact_pattern`."""
         return RedactionPolicy(self.redact_keys, self.redact_emails, self.redact_pattern)
+
+    def __repr__(self) -> str:
+        """All settings, without secrets: debuggers and error reports show it."""
+        values = [f"{field.name}={quote_value(field, getattr(self, field.name))}" for field in fields(self)]
+        return f"Settings({', '.join(values)})"
+
+
+def quote_value(setting: Field[Any], value: Any) -> str:
+    """A value for error texts: `...` for a secret setting, other values redacted."""
+    if setting.metadata["secret"]:
+        return "..."
+    text = safe_str(value)
+    if setting.metadata["reader"] is parsers.url:
+        text = _USER_INFO.sub(rf"\g<1>{REDACTED}@", text)
+    return DEFAULT_POLICY.redact_text(text)
 
 
 def variable(name: str, env: str | None) -> str:

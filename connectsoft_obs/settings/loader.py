@@ -10,7 +10,7 @@ from typing import Any
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.redaction import DEFAULT_POLICY, safe_str
 from connectsoft_obs.settings import parsers
-from connectsoft_obs.settings.fields import PREFIX, Settings, variable
+from connectsoft_obs.settings.fields import PREFIX, Settings, quote_value, variable
 from connectsoft_obs.vocabulary import ENVIRONMENT, SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_VERSION, Signal
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
@@ -66,7 +66,7 @@ def invalid_variables(environ: Mapping[str, str], settings: Settings) -> list[st
             try:
                 _read(name, content, env)
             except ConfigurationError as error:
-                instead = "..." if _FIELDS[name].metadata["secret"] else DEFAULT_POLICY.redact_text(safe_str(used))
+                instead = quote_value(_FIELDS[name], used)
                 warnings.append(f"{error.given} is ignored: {error.why}; {instead} is used instead")
     return warnings
 
@@ -113,9 +113,7 @@ def quote_setting(name: str, value: Any, source: str = "") -> str:
         value: what it was set to.
         source: the environment variable, or "" for the argument.
     """
-    if _FIELDS[name].metadata["secret"]:
-        return f"{source or name}=..."
-    return f"{source or name}={DEFAULT_POLICY.redact_text(safe_str(value))}"
+    return f"{source or name}={quote_value(_FIELDS[name], value)}"
 
 
 def _repeats_value(message: str, value: Any) -> bool:

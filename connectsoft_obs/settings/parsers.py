@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 Reader: TypeAlias = Callable[[Any], Any]
 """Converts the text of an environment variable, or an argument, to the value of a setting. Raises ValueError."""
@@ -224,13 +224,23 @@ def path(value: Any) -> str:
 
 @expecting("a URL such as http://collector:4318")
 def url(value: Any) -> str:
-    """An `http://`, `https://`, `grpc://` or `unix:` address, or a bare host:port for gRPC."""
+    """An `http://`, `https://`, `grpc://` or `grpcs://` address, or a bare host:port for gRPC."""
     result = text(value)
     if not result:
         return result
     scheme, separator, rest = result.partition("://")
-    if separator and (scheme not in ("http", "https", "grpc", "grpcs", "unix") or not rest.strip("/")):
+    if separator and (scheme not in ("http", "https", "grpc", "grpcs") or not rest.strip("/")):
         raise ValueError("it is not an address such as http://collector:4318")
+    try:
+        parts = urlsplit(result if separator else f"//{result}")
+        _ = parts.port
+        is_valid = "@" not in result.rpartition(parts.netloc)[2]
+    except ValueError:  # its text may repeat a part of a password
+        is_valid = False
+    if not is_valid:
+        raise ValueError("its host or port is invalid; encode / ? # in a password as %2F %3F %23")
+    if not parts.hostname:
+        raise ValueError("it has no host name")
     return result
 
 

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import pytest
 from starlette.applications import Starlette
@@ -88,6 +89,7 @@ CORPUS = [
     free_text("redis://:s3cr3t-pw@cache:6379/0", "s3cr3t-pw"),
     free_text("mysql://app:p@s3cr3t-pw@db/orders", "s3cr3t-pw"),
     free_text("amqp://user:s3cr3t-pw@broker//", "s3cr3t-pw"),
+    free_text("amqp://user:s3cr3t/p#w?1@broker//", "s3cr3t/p#w?1"),
     free_text(f"https://{GITHUB_TOKEN}@github.com/acme/shop.git", GITHUB_TOKEN),
     free_text(JWT, JWT.rpartition(".")[2]),
     free_text(PRIVATE_KEY, "MIIEpAIBAAKCAQEAs3cr3t"),
@@ -277,8 +279,8 @@ def error_of(**arguments: Any) -> str:
 
 
 def url_with_password(sample: Sample, scheme: str) -> str:
-    """A URL with the secret as its password; a URL has no spaces."""
-    return f"{scheme}://user:{sample.secret.replace(' ', '%20')}@collector"
+    """A URL with the secret as its password; only what a URL cannot contain is encoded."""
+    return f"{scheme}://user:{quote(sample.secret, safe='@+=:;&%')}@collector"
 
 
 def configuration_error(samples: Sequence[Sample]) -> Shown:
@@ -313,27 +315,93 @@ def conflicting_configuration(samples: Sequence[Sample]) -> Shown:
 
     def show(sample: Sample) -> str:
         endpoint = url_with_password(sample, "https")
+        name = sample.key or "note"
+        first: dict[str, Any] = {
+            "details_token": f"{sample.value}-first-token",
+            "metrics_token": f"{sample.value}-first-token",
+            "log_tenant_key": f"{sample.value}-first",
+            "azure_connection_string": f"InstrumentationKey={sample.value}-first",
+            "otlp_endpoint": endpoint,
+            "otlp_headers": {"x-acme": f"{sample.value}-first"},
+            "otlp_overrides": {"traces": {"otlp_headers": {"x-acme": f"{sample.value}-first"}}},
+            "resource_attributes": {"team": "shop"},
+        }
+        second: dict[str, Any] = {
+            "details_token": f"{sample.value}-second-token",
+            "metrics_token": f"{sample.value}-second-token",
+            "log_tenant_key": f"{sample.value}-second",
+            "azure_connection_string": f"InstrumentationKey={sample.value}-second",
+            "otlp_endpoint": f"{endpoint}-2",
+            "otlp_headers": {"x-acme": f"{sample.value}-second"},
+            "otlp_overrides": {"traces": {"otlp_headers": {"x-acme": f"{sample.value}-second"}}},
+            "resource_attributes": {name: sample.value, "other": sample.text},
+        }
         errors = []
         with capture():
-            obs.configure(
-                service="corpus",
-                details_token=f"{sample.value}-first",
-                otlp_endpoint=endpoint,
-                resource_attributes={"team": "shop"},
-            )
-            settings: dict[str, Any]
-            for settings in (
-                {"details_token": f"{sample.value}-second"},
-                {"otlp_endpoint": f"{endpoint}-2"},
-                {"resource_attributes": {sample.key or "note": sample.value, "other": sample.text}},
-            ):
-                app = obs.ObservabilityMiddleware(Starlette(), **settings)
-                with pytest.raises(obs.ConfigurationError) as error, TestClient(app):
+            obs.configure(service="corpus", **first)
+            for setting, value in second.items():
+                app = obs.ObservabilityMiddleware(Starlette(), **{setting: value})
+                with pytest.raises(obs.ConfigurationError, match=setting) as error, TestClient(app):
                     pass
                 errors.append(str(error.value))
+            with pytest.raises(obs.ConfigurationError) as error:
+                obs.configure(service=f"other-{sample.value}", **second)
+            errors.append(str(error.value).replace(f"other-{sample.value}", "other"))  # a name is not a secret
+            errors.append(repr(obs.configure(service="corpus", **second).settings))
         return "\n".join(errors)
 
     return by_sample(samples, show)
+
+
+def output_of_starts_with_wrong_variables(samples: Sequence[Sample]) -> Shown:
+    """All that a process prints about environment variables that are wrong, and about an endpoint with a password."""
+    code = """
+import json, os, sys
+os.dup2(2, 1)
+import connectsoft_obs as obs
+general = {**os.environ}
+for number, environment in enumerate(json.load(sys.stdin)):
+    os.environ.clear()
+    os.environ.update({**general, **environment})
+    print("start", file=sys.stderr)
+    try:
+        telemetry = obs.configure(service="corpus", resource_attributes={"number": str(number)})
+        if environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").endswith("@127.0.0.1:1"):
+            with obs.operation("import-orders"):
+                pass
+            telemetry.flush(0.1)
+            telemetry.shutdown(0.01)
+    except obs.ConfigurationError as error:
+        print(error, repr(error), file=sys.stderr)
+    print("--- next ---", file=sys.stderr)
+"""
+
+    def environments(sample: Sample) -> list[dict[str, str]]:
+        pair = f"{sample.key}: {sample.value}" if sample.key else sample.text.replace("\n", " ")
+        value = sample.value.replace("\n", " ")
+        return [
+            {
+                "OTEL_EXPORTER_OTLP_HEADERS": pair.replace("=", ""),
+                "OTEL_EXPORTER_OTLP_TRACES_HEADERS": f"x-acme={value},broken",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": url_with_password(sample, "htps"),
+                "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": url_with_password(sample, "ftp"),
+                "OTEL_TRACES_SAMPLER_ARG": sample.text,
+                "OTEL_RESOURCE_ATTRIBUTES": f"{sample.text},broken",
+                "LOG_LEVEL": sample.text,
+            },
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://user:{quote(sample.secret, safe='')}@127.0.0.1:1"},
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://user:{quote(sample.secret, safe='')}@127.0.0.1:port"},
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://user:{sample.secret}/{sample.secret}@127.0.0.1:1"},
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": f"user:{sample.secret}#{sample.secret}@127.0.0.1:1"},
+            {"APPLICATIONINSIGHTS_CONNECTION_STRING": f"InstrumentationKey={value};;broken"},
+            {"CONNECTSOFT_OBS_METRICS_TOKEN": value[:7]},
+            {"CONNECTSOFT_OBS_DETAILS_TOKEN": value[:7]},
+            {"CONNECTSOFT_OBS_LOG_PROFILE": sample.text},
+            {f"CONNECTSOFT_OBS_{sample.key.upper().replace('-', '_') or 'NOTE'}": value},
+        ]
+
+    inputs = [environment for sample in samples for environment in environments(sample)]
+    return split_stderr(code, samples, len(inputs) // len(samples), inputs)
 
 
 def stderr_of_an_invalid_configuration(samples: Sequence[Sample]) -> Shown:
@@ -367,10 +435,12 @@ for text in json.load(sys.stdin):
     return split_stderr(code, samples, 1)
 
 
-def split_stderr(code: str, samples: Sequence[Sample], parts_per_sample: int) -> Shown:
-    """Run a script that reads the texts of the samples and separates what it prints about each of them."""
-    texts = json.dumps([sample.text for sample in samples])
-    result = run_script(f"import io, sys\nsys.stdin = io.StringIO({texts!r})\n{code}")
+def split_stderr(
+    code: str, samples: Sequence[Sample], parts_per_sample: int, inputs: Sequence[object] | None = None
+) -> Shown:
+    """Run a script that reads the inputs, by default the texts, and separates what it prints about each of them."""
+    content = json.dumps([sample.text for sample in samples] if inputs is None else inputs)
+    result = run_script(f"import io, sys\nsys.stdin = io.StringIO({content!r})\n{code}")
     assert result.exit_code == 0, result.stderr[-2000:]
     parts = result.stderr.split("--- next ---\n")[:-1]
     assert len(parts) == len(samples) * parts_per_sample
@@ -395,6 +465,7 @@ SINKS: list[Callable[[Sequence[Sample]], Shown]] = [
     verbose_health_page,
     configuration_error,
     conflicting_configuration,
+    output_of_starts_with_wrong_variables,
     stderr_of_an_invalid_configuration,
     stderr_of_the_console_exporter,
 ]

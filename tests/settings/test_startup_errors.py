@@ -59,6 +59,10 @@ def test_invalid_value_is_rejected_with_reason_and_correction(name: str, text: s
         ("OTEL_METRICS_EXPORTER", "otlp,statsd", "none of"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "none of http/protobuf, grpc"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://x", "not an address"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "unix:///run/otlp.sock", "not an address"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:port", "host or port is invalid"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:431800", "host or port is invalid"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://:4318", "no host name"),
         ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta", "cumulative"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "no-equals-sign", "not a key=value pair"),
         ("LOG_LEVEL", "chatty", "none of debug"),
@@ -101,6 +105,17 @@ def test_secrets_are_not_in_the_error_message() -> None:
     with pytest.raises(obs.ConfigurationError) as raised:
         load_settings({"CONNECTSOFT_OBS_DETAILS_TOKEN": "short"})
     assert "short" not in raised.value.given
+
+
+@pytest.mark.parametrize("endpoint", ["http://user:12/s3cr3t@collector:4318", "user:s3cr3t#1@collector:4318"])
+def test_endpoint_with_unencoded_password_is_ignored_and_not_shown(endpoint: str) -> None:
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+    settings = load_settings(environ)
+    [warning] = invalid_variables(environ, settings)
+    assert settings.otlp_endpoint is None
+    assert "REDACTED@collector:4318" in warning
+    assert "encode / ? # in a password" in warning
+    assert "s3cr3t" not in warning
 
 
 def test_environment_overrides_arguments_and_defaults() -> None:
