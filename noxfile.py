@@ -87,9 +87,11 @@ def lowest(session: nox.Session) -> None:
     requirements = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"]["demo"]]
     constraints = Path(session.create_tmp()) / "lowest.txt"
     constraints.write_text("\n".join(map(lower_bound, requirements)) + "\n")
-    servers = ("uvicorn", "uvicorn-worker", "gunicorn", "hypercorn", "granian", "websockets", "litestar")
+    servers = ("uvicorn", "uvicorn-worker", "gunicorn", "hypercorn", "granian", "websockets")
+    frameworks = ("litestar", "quart", "django", "channels", "falcon", "blacksheep")
     test_tools = (
         *servers,
+        *frameworks,
         "azure-monitor-opentelemetry-exporter",
         "pytest",
         "hypothesis",

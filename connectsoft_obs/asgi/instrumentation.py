@@ -51,7 +51,7 @@ _LETTER_T = frozenset(b"tT")
 class RequestInstrumentation:
     """Observes HTTP requests and WebSocket connections. Holds no per-request state; safe for concurrent requests."""
 
-    def __init__(self, telemetry: Telemetry, route: RouteFunction | None) -> None:
+    def __init__(self, telemetry: Telemetry, app: App, route: RouteFunction | None) -> None:
         settings = telemetry.settings
         self._telemetry = telemetry
         self._tracer = telemetry.tracing.tracer
@@ -63,7 +63,7 @@ class RequestInstrumentation:
         self._active_streams = telemetry.metrics.family(STREAM_ACTIVE)
         self._request_attributes = RequestAttributeCache(settings, telemetry.logs)
         self._clients = self._request_attributes.clients
-        recorder = RequestRecorder(telemetry, route, self._request_attributes)
+        recorder = RequestRecorder(telemetry, app, route, self._request_attributes)
         self.record: Callable[[HttpRequest, int, BaseException | None], None] = recorder.record
         # None instead of an empty HeaderCapture: this saves a call for each request.
         secrets, policy = settings.sanitized_headers, telemetry.logs.redaction

@@ -36,8 +36,8 @@ class ObservabilityMiddleware:
         namespace: namespace of the service.
         version: version of the service.
         environment: deployment environment: development, test, staging, production, or another name.
-        route: returns the route template of a scope, or None for no route. For frameworks other than Starlette and
-            FastAPI.
+        route: returns the route template of a scope, or None for no route. For frameworks whose templates are not
+            found without it: docs/how-to/other-frameworks.md.
         settings: any other field of `Settings`.
     """
 
@@ -183,7 +183,7 @@ class ObservabilityMiddleware:
         internal_telemetry = telemetry.internal_telemetry
         binding: TelemetryBinding | None = None
         with internal_telemetry.guard("asgi.bind"):
-            binding = self._binding = TelemetryBinding(telemetry, self._route)
+            binding = self._binding = TelemetryBinding(telemetry, self.app, self._route)
         if binding is None:
             return None
         with internal_telemetry.guard("asgi.routes"):
@@ -201,9 +201,9 @@ class TelemetryBinding:
 
     __slots__ = ("disabled", "endpoints", "instrumentation", "requests_until_recheck", "telemetry")
 
-    def __init__(self, telemetry: Telemetry, route: RouteFunction | None) -> None:
+    def __init__(self, telemetry: Telemetry, app: App, route: RouteFunction | None) -> None:
         self.telemetry: Telemetry = telemetry
-        self.instrumentation: RequestInstrumentation = RequestInstrumentation(telemetry, route)
+        self.instrumentation: RequestInstrumentation = RequestInstrumentation(telemetry, app, route)
         self.endpoints: EndpointResponder = EndpointResponder(telemetry)
         self.disabled: bool = telemetry.settings.disabled
         self.requests_until_recheck: int = 2

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from connectsoft_obs.asgi.access_log import AccessLog
 from connectsoft_obs.asgi.bindings import FIXED_ATTRIBUTES, OTHER, BoundSeries, BoundSeriesCache
 from connectsoft_obs.asgi.route_template import RouteFunction, RouteTemplates
-from connectsoft_obs.asgi.types import Scope
+from connectsoft_obs.asgi.types import App, Scope
 from connectsoft_obs.signals.tracing import Span
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import (
@@ -25,27 +26,38 @@ if TYPE_CHECKING:
     from connectsoft_obs.asgi.request import HttpRequest
     from connectsoft_obs.asgi.request_attributes import RequestAttributeCache
 
+_REQUESTS_UNTIL_WARNING = 10
+"""Number of successful requests without a route, after which a warning is logged if no request had one."""
+
 
 class RequestRecorder:
     """Records finished requests. Holds no per-request state; safe for concurrent requests.
 
     Args:
         telemetry: the Telemetry that receives the signals.
-        route: function of the application that returns the route template, or None for Starlette and FastAPI.
+        app: the application, whose framework has the route templates.
+        route: function of the application that returns the route template, used instead of the framework's.
         request_attributes: redacts queries.
     """
 
     def __init__(
-        self, telemetry: Telemetry, route: RouteFunction | None, request_attributes: RequestAttributeCache
+        self,
+        telemetry: Telemetry,
+        app: App,
+        route: RouteFunction | None,
+        request_attributes: RequestAttributeCache,
     ) -> None:
         settings = telemetry.settings
         self._internal_telemetry = telemetry.internal_telemetry
         self._provider = telemetry.tracing.provider
         self._access_log = AccessLog(telemetry)
         self._find_route: Callable[[Scope, str], str] = (
-            RouteTemplates().find if route is None else self._guard_route_function(route)
+            RouteTemplates(app, partial(self._internal_telemetry.record_error, "asgi.route")).find
+            if route is None
+            else self._guard_route_function(route)
         )
         self._series = BoundSeriesCache(telemetry)
+        self._requests_until_warning = _REQUESTS_UNTIL_WARNING
         self._request_attributes = request_attributes
         self._exemplars = settings.exemplar_filter != "always_off"
         self._record_exception_event = settings.exception_signal == "logs/dup"
@@ -89,6 +101,20 @@ class RequestRecorder:
                 fixed_values,
             )
         self._access_log.write(request, series, seconds, now_ns)
+        if not route and self._requests_until_warning:
+            self._warn_without_routes(request)
+
+    def _warn_without_routes(self, request: HttpRequest) -> None:
+        """Log one warning if the first successful requests have no route: they all share one series."""
+        if not 200 <= request.status < 300 or request.protocol.method == "OPTIONS":  # a preflight has no route
+            return
+        self._requests_until_warning -= 1
+        if not self._requests_until_warning and not any(key[4] for key in list(self._series.by_key)):
+            self._internal_telemetry.warn_once(
+                ("asgi.route", ""),
+                "no request has a route template, so all requests share one series; pass route= to the middleware",
+                {"requests": _REQUESTS_UNTIL_WARNING, "instead": "route=, as in docs/how-to/other-frameworks.md"},
+            )
 
     def _find_series(self, request: HttpRequest, route: str) -> BoundSeries:
         protocol = request.protocol

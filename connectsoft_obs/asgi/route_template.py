@@ -2,7 +2,7 @@
 
 Starlette stores the innermost route in `scope["route"]` and FastAPI an effective route with the prefixes of included
 routers. For mounts, the scope has only the concrete path. The mounts that lead to a route are looked up in the route
-table, once for each route.
+table, once for each route. The templates of other frameworks come from `framework_routes`.
 
 All names of Starlette's and FastAPI's routing that are not public are used in this module only
 (tests/asgi/test_private_names.py).
@@ -14,7 +14,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-from connectsoft_obs.asgi.types import Scope
+from connectsoft_obs.asgi.framework_routes import FrameworkRoutes, is_litestar_mount, litestar_mount_path
+from connectsoft_obs.asgi.types import App, Scope
 
 RouteFunction: TypeAlias = Callable[[Scope], str | None]
 """Returns the route template of a request, None if no route matched."""
@@ -25,9 +26,16 @@ _PARAMETER = re.compile(r"\{[^}]*\}")
 
 
 class RouteTemplates:
-    """Cache of route templates by route object, bounded by the number of routes. Thread-safe."""
+    """Cache of route templates by route object, bounded by the number of routes. Thread-safe.
 
-    def __init__(self) -> None:
+    Args:
+        app: the application that the middleware wraps.
+        on_error: called with the exception of a framework's router that cannot be read.
+    """
+
+    def __init__(self, app: App, on_error: Callable[[Exception], object]) -> None:
+        self._app = app
+        self._frameworks = FrameworkRoutes(on_error)
         self._cache: dict[int | tuple[int, int], tuple[Any, str]] = {}
 
     def find(self, scope: Scope, root_path: str) -> str:
@@ -35,7 +43,7 @@ class RouteTemplates:
         route = scope.get("route")
         target = scope.get("endpoint") if route is None else route
         if target is None:
-            return ""
+            return self._frameworks.find(self._app, scope, root_path)
         effective = _effective_route(scope, route) if "fastapi" in scope else None
         cached = self._cache.get(id(target) if effective is None else (id(target), id(effective)))
         if cached is None or cached[0] is not target:
@@ -46,8 +54,15 @@ class RouteTemplates:
         chains = list(_find_route_chains(getattr(scope.get("router"), "routes", ()), target, ()))
         if scope.get("route") is None and not chains:
             return ""  # an endpoint that is in no route table
+        mounted = (
+            None if len(chains) != 1 or hasattr(chains[0][-1], "endpoint") else getattr(chains[0][-1], "app", None)
+        )
+        if mounted is not None and self._frameworks.knows(mounted, scope):
+            return self._frameworks.find(mounted, scope, root_path + "".join(map(_mount_template, chains[0])))
         local = _local_template(chains[0][-1] if chains else target, target, effective)
         prefixes = {"".join(_mount_template(mount) for mount in chain[:-1]) for chain in chains} or {""}
+        if local and is_litestar_mount(scope):  # not cached: Litestar may mount the application several times
+            return f"{root_path}{litestar_mount_path(scope)}{prefixes.pop()}{local}"
         if len(prefixes) > 1:  # the routes are mounted several times: the concrete path decides
             mount_path = str(scope.get("root_path", ""))[len(root_path) :]
             matches = [prefix for prefix in prefixes if _matches_prefix(prefix, mount_path, "[^/]+")]
