@@ -6,6 +6,7 @@ the same traceback to standard error again.
 
 from __future__ import annotations
 
+import _warnings
 import asyncio
 import sys
 import threading
@@ -35,26 +36,24 @@ class ExceptHooks:
 
     def __init__(self, get_pipeline: GetPipeline) -> None:
         self._get_pipeline = get_pipeline
+        self._is_installed = False
         self._previous_excepthook: Any = None
         self._previous_thread_hook: Any = None
 
     def install(self) -> None:
-        """Set `sys.excepthook`, `threading.excepthook` and, unless the application replaced it, `showwarning`."""
-        if sys.excepthook != self._handle_exception:
-            self._previous_excepthook, sys.excepthook = sys.excepthook, self._handle_exception
-        if threading.excepthook != self._handle_thread_exception:
-            self._previous_thread_hook, threading.excepthook = threading.excepthook, self._handle_thread_exception
-        if warnings.showwarning is _DEFAULT_SHOWWARNING:  # logging.captureWarnings() reaches the pipeline by its logger
-            warnings.showwarning = self._handle_warning
+        """Set `sys.excepthook`, `threading.excepthook` and, unless the application replaced it, `showwarning`.
 
-    def remove(self) -> None:
-        """Restore the previous hooks where no other hook was installed since."""
-        if sys.excepthook == self._handle_exception:
-            sys.excepthook = self._previous_excepthook
-        if threading.excepthook == self._handle_thread_exception:
-            threading.excepthook = self._previous_thread_hook
-        if warnings.showwarning == self._handle_warning:
-            warnings.showwarning = _DEFAULT_SHOWWARNING
+        A hook that was set over these later calls them, so it stays; they are set again only if the default was restored.
+        Inside a `warnings.catch_warnings()` block nothing is changed: the block may record warnings, and undoes changes.
+        """
+        is_first, self._is_installed = not self._is_installed, True
+        if is_first or sys.excepthook is sys.__excepthook__:
+            self._previous_excepthook, sys.excepthook = sys.excepthook, self._handle_exception
+        if is_first or threading.excepthook is threading.__excepthook__:
+            self._previous_thread_hook, threading.excepthook = threading.excepthook, self._handle_thread_exception
+        # logging.captureWarnings() reaches the pipeline by its logger
+        if warnings.showwarning is _DEFAULT_SHOWWARNING and not _is_catching_warnings():
+            warnings.showwarning = self._handle_warning
 
     def _handle_exception(
         self, exc_type: type[BaseException], error: BaseException, traceback: TracebackType | None
@@ -97,6 +96,11 @@ class ExceptHooks:
             return
         fields = {CODE_FILE: filename, CODE_LINE: lineno}
         self._get_pipeline().emit(WARNING, f"{category.__name__}: {safe_str(message, str)}", fields, "py.warnings")
+
+
+def _is_catching_warnings() -> bool:
+    """Return whether a `warnings.catch_warnings()` block is active. Its list of filters is a copy of the process's."""
+    return warnings.filters is not getattr(_warnings, "filters", warnings.filters)
 
 
 class _LoopExceptionHandler:
