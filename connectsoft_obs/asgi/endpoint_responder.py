@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from connectsoft_obs.asgi.route_template import list_route_paths
+from connectsoft_obs.asgi.route_template import list_route_paths, path_pattern
 from connectsoft_obs.asgi.types import Scope, Send
 from connectsoft_obs.endpoints import EndpointRequest, EndpointRouter
 from connectsoft_obs.endpoints.request_response import INTERNAL_SERVER_ERROR, EndpointResponse
@@ -66,10 +67,16 @@ class EndpointResponder:
         """Pages by path, for an application that is not mounted below another path."""
         self.prefixes: tuple[str, ...] = self._router.prefixes
         """Prefixes of the paths that have a page without being in `pages`."""
+        self._app_paths: re.Pattern[str] | None = None  # routes of the application below one of the prefixes
 
     def yield_paths_to_app(self, application: Any) -> None:
-        """Disable the built-in endpoints that the application routes itself, except the three probe paths."""
+        """Disable the built-in endpoints that the application routes itself, except the three probe paths.
+
+        The application's routes below a probe path (`/health/live/...`) stay the application's too.
+        """
         app_paths = set(list_route_paths(getattr(application, "routes", ())))
+        if below := [path_pattern(path) for path in app_paths if path.startswith(self.prefixes)]:
+            self._app_paths = re.compile("|".join(below))
         for path in sorted(self.pages.keys() & app_paths):
             if path in self._router.reserved_paths:
                 continue
@@ -89,7 +96,9 @@ class EndpointResponder:
         page = self.pages.get(path)
         if page is not None:
             return page if scope["method"] in ("GET", "HEAD") else None
-        return self._router.find_page_by_prefix(scope["method"], path) if path.startswith(self.prefixes) else None
+        if not path.startswith(self.prefixes) or (self._app_paths is not None and self._app_paths.fullmatch(path)):
+            return None
+        return self._router.find_page_by_prefix(scope["method"], path)
 
     async def send(self, page: Page, scope: Scope, send: Send) -> None:
         """Send the response of a page. A page that fails is answered with a 500."""

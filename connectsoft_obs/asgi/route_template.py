@@ -122,6 +122,15 @@ def _matches_prefix(prefix: str, mount_path: str, parameter: str) -> bool:
     return re.fullmatch(pattern, mount_path) is not None
 
 
+def path_pattern(template: str) -> str:
+    """Return a regular expression of the paths that match a path template of Starlette."""
+    parts, parameters = _PARAMETER.split(template), [*_PARAMETER.findall(template), ""]
+    return "".join(
+        re.escape(part) + (parameter and (".*" if parameter.endswith(":path}") else "[^/]+"))
+        for part, parameter in zip(parts, parameters, strict=True)
+    )
+
+
 def list_route_paths(routes: Any, prefix: str = "", depth: int = 0) -> Iterator[str]:
     """Yield the path templates of a route table and of its mounts, each with `prefix`."""
     for route in routes or ():

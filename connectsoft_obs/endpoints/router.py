@@ -85,15 +85,15 @@ class EndpointRouter:
         return self.find_page_by_prefix(method, path) if path.startswith(self.prefixes) else None
 
     def find_page_by_prefix(self, method: str, path: str) -> Page | None:
-        """Return the page of a single check (`/health/ready/postgres`) or of a single logger, or None."""
+        """Return the page of a check that exists (`/health/ready/postgres`) or of a single logger, or None."""
         loggers = self._loggers
         if loggers is not None and loggers.owns_path(path):
             return partial(_logger_page, loggers, path) if method in METHODS else None
         if method not in _READ_METHODS:
             return None
         for prefix, page in self._page_by_prefix.items():
-            if path.startswith(prefix):
-                return page.page_of_check(path[len(prefix) :])
+            if path.startswith(prefix) and page.has_check(name := path[len(prefix) :]):
+                return page.page_of_check(name)
         return None
 
     def _metrics(self, request: EndpointRequest) -> EndpointResponse:
@@ -155,6 +155,10 @@ class _ProbePage:
         response = health_response.health_page(self._report(), request, details, self._redaction)
         self._cached = (version, response)
         return response
+
+    def has_check(self, name: str) -> bool:
+        """Return whether the probe has a check of this name, or the name is empty: the page of all checks."""
+        return not name or any(entry.name == name for entry in self._report().entries)
 
     def page_of_check(self, name: str) -> Page:
         """Return the page of one of the checks."""

@@ -164,6 +164,26 @@ def _cross_check(settings: Settings) -> None:
             "changing log levels requires the details token, which is not set",
             "Set CONNECTSOFT_OBS_DETAILS_TOKEN as well.",
         )
+    _check_paths(settings)
+
+
+_ENDPOINT_PATHS = (
+    "liveness_path", "liveness_path_alias", "readiness_path", "startup_path", "startup_path_alias", "health_path",
+    "metrics_path", "info_path", "loggers_path",
+)  # fmt: skip
+
+
+def _check_paths(settings: Settings) -> None:
+    """Validate that no two endpoints are on one path. An alias may repeat the path that it is an alias of."""
+    setting_by_path: dict[str, str] = {}
+    for name in _ENDPOINT_PATHS:
+        path = getattr(settings, name)
+        if path and (other := setting_by_path.setdefault(path, name)) != name and name != f"{other}_alias":
+            raise ConfigurationError(
+                f"{PREFIX}{name.upper()}={path!r}",
+                f"{PREFIX}{other.upper()} is the same path",
+                "Use another path for one of them.",
+            )
 
 
 def _unknown(name: str) -> ConfigurationError:
