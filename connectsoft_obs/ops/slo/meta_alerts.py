@@ -1,4 +1,4 @@
-"""Meta-alerts: indicators without data, missing bucket boundaries, missed scheduled runs and stale telemetry."""
+"""Meta-alerts: indicators without data, missing bucket boundaries, missed runs, stale telemetry and refused exports."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from connectsoft_obs.slo.indicators import Events, Freshness, OutageLimit
 from connectsoft_obs.slo.model import SLO
 from connectsoft_obs.vocabulary import (
     EXPORT_DURATION,
+    EXPORTER_STATUS,
     JOB_NAME,
     JOB_NEXT_EXPECTED,
+    OBS_EXPORTER_STATE,
     OBS_SIGNAL,
     SLO_BAD,
     SLO_COVERAGE,
+    ExporterState,
     Severity,
     Signal,
     prometheus_name,
@@ -57,6 +60,27 @@ def telemetry_stalled_alerts(context: RuleContext) -> Iterator[AlertingRule]:
             "description": "The counter of metric exports has not increased for 15 minutes: exports have stopped, or a "
             "collector repeats old values. Check the collector; until then the SLOs of this service are not reliable.",
         },
+    )
+
+
+def export_refused_alert(context: RuleContext) -> AlertingRule:
+    """Return the alert for exports that a destination refuses until a configuration is changed."""
+    signal = prometheus_name(OBS_SIGNAL)
+    refused = series_selector(
+        EXPORTER_STATUS.family,
+        service_selector(context.service_slos),
+        f"{prometheus_name(OBS_EXPORTER_STATE)}={quote(ExporterState.REFUSED.value)}",
+    )
+    return context.alerting_rule(
+        "ExportRefused",
+        f"max by ({signal}) ({refused}) > 0",
+        Severity.SEV3,
+        {
+            "summary": f"exports of {context.service_slos.service} are refused",
+            "description": f"The destination refuses {{{{ $labels.{signal} }}}} of this service, and they are dropped. The log "
+            "line that begins with 'export refused' and /health name the reason and what to change.",
+        },
+        for_seconds=5 * MINUTE,
     )
 
 

@@ -42,6 +42,7 @@ def rule_groups(service_slos: ServiceSLOs, limits: TargetLimits = PROMETHEUS_LIM
     alerts = [
         *outages.service_down_alerts(context, service_slos.slos),
         *meta_alerts.telemetry_stalled_alerts(context),
+        meta_alerts.export_refused_alert(context),
     ]
     groups += _split(context, [], alerts)
     return tuple(groups)

@@ -57,6 +57,16 @@ _SYMPTOMS = (
         ),
     ),
     (
+        "Exports are refused",
+        r"ExportRefused$",
+        (
+            "Reason: the log line that begins with `export refused` names the URL, the reason and what to change; "
+            "`/health` has the same text in the entry `export-<signal>`.",
+            "Usual causes: a token that has expired or been rotated, a certificate, a path, a port, or a proxy.",
+            "Dropped telemetry (`connectsoft_obs_dropped_total`) is lost. Logs on standard output are complete.",
+        ),
+    ),
+    (
         "A scheduled run is missing",
         r"RunMissed$",
         (

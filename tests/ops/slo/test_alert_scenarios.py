@@ -155,6 +155,18 @@ def test_lost_targets_alert_and_do_not_change_the_error_budget() -> None:
     assert next(iter(after.values())) == pytest.approx(next(iter(before.values())), abs=0.002)
 
 
+def test_refused_exports_alert_after_five_minutes_and_resolve() -> None:
+    status = 'connectsoft_obs_exporter_status{job="shop",connectsoft_obs_signal="traces",connectsoft_obs_exporter_state="STATE"}'
+    series = {
+        UP: always_one,
+        status.replace("STATE", "refused"): lambda time: float(1200 <= time < 2400),
+        status.replace("STATE", "open"): lambda time: float(time >= 2400),
+    }
+    firing = RuleReplay(shop(), series, 3600).firing_times()["ShopExportRefused"]
+    assert firing[0] == pytest.approx(1200 + 300, abs=60)
+    assert firing[-1] == pytest.approx(2400, abs=60)
+
+
 # --- Burn rate alerts ------------------------------------------------------------------------------------------------
 
 
