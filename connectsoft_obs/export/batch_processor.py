@@ -204,6 +204,8 @@ class BatchProcessor(Generic[T]):
             result = transport.send(self._build_request(self._queue.batch), timeout)
             self._record_export(self.signal, "success" if result.accepted else "failure", time.monotonic() - started)
             if self._handle_result(result):
+                if result.refused and not result.too_large:
+                    self._wait_after_refusal(self._backoff.next_pause(result.retry_after))
                 continue
             if not self._pause(self._backoff.next_pause(result.retry_after)):
                 return False
@@ -225,7 +227,8 @@ class BatchProcessor(Generic[T]):
         else:
             self._internal_telemetry.count_dropped(self.signal, result.reason, item_count(self._queue.batch))
             self._queue.release_batch()
-        self._backoff.reset()
+        if result.accepted or not result.refused:
+            self._backoff.reset()
         self._on_result(result)
         return True
 
@@ -240,6 +243,15 @@ class BatchProcessor(Generic[T]):
             self._wake.wait(min(remaining, 0.2))
             self._wake.clear()
         return True
+
+    def _wait_after_refusal(self, seconds: float) -> None:
+        """Limit the rate of attempts while the collector refuses exports. A flush or a shutdown ends the wait."""
+        until = time.monotonic() + seconds
+        while (remaining := until - time.monotonic()) > 0:
+            if self._deadline is not None or self._flush_requests != self._flushes_done:
+                return
+            self._wake.wait(min(remaining, 0.2))
+            self._wake.clear()
 
     def _remaining_time(self) -> float:
         if self._deadline is None:

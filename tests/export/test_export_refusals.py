@@ -49,7 +49,8 @@ class RefusedService:
     def assert_refused(self, reason: str, text: str) -> None:
         for number in range(1, 4):
             self.create_span()
-            wait_for(lambda number=number: self.dropped() == {reason: number}, 10, f"{self.captured.logs}")  # type: ignore[misc]
+            self.telemetry.flush(5)
+            assert self.dropped() == {reason: number}, f"{self.captured.logs}"
         [line] = self.refusals()
         assert (line["severity"], line["connectsoft.obs.signal"], line["connectsoft.obs.reason"]) == (
             "ERROR",
@@ -65,7 +66,7 @@ class RefusedService:
 
 @contextmanager
 def tls_server(certificate: Path) -> Iterator[int]:
-    """Accept TLS connections and close them after the handshake; yields the port."""
+    """Accept TLS connections, one at a time, and respond with 200 to the first request of each; yields the port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -77,7 +78,10 @@ def tls_server(certificate: Path) -> Iterator[int]:
                 except OSError:
                     return
                 with suppress(OSError), context.wrap_socket(connection, server_side=True) as stream:
-                    stream.recv(1000)
+                    stream.recv(65536)
+                    stream.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                    while stream.recv(65536):
+                        pass
 
         threading.Thread(target=serve, daemon=True).start()
         yield listener.getsockname()[1]
@@ -137,6 +141,20 @@ def test_tls_context_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with tls_server(self_signed_certificate(tmp_path, 10)) as port:
         RefusedService(f"https://127.0.0.1:{port}").assert_refused("tls_certificate", "certificate")
     assert len(contexts) == 1
+
+
+def test_tls_context_is_built_again_after_a_file_changes(tmp_path: Path) -> None:
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(self_signed_certificate(tmp_path, 5).read_bytes())
+    certificate = self_signed_certificate(tmp_path, 10)
+    with tls_server(certificate) as port:
+        service = RefusedService(f"https://localhost:{port}", otlp_certificate=str(trusted))
+        service.create_span()
+        wait_for(service.refusals, 5)
+        trusted.write_bytes(certificate.read_bytes())
+        service.create_span()
+        wait_for(lambda: "export recovered" in [line["message"] for line in service.captured.logs], 10)
+        service.telemetry.shutdown(1)
 
 
 def test_retry_after_delays_the_next_attempt() -> None:

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from support.otlp import MESSAGE_TYPES, ReceivedTelemetry
+from support.otlp import MESSAGE_TYPES, ReceivedTelemetry, partial_success_response
 
 
 class FaultyCollector:
@@ -18,7 +18,8 @@ class FaultyCollector:
 
     Modes: `ok`, `refuse` (does not listen), `hang` (accepts connections and never responds), `garbage` (responds with
     bytes that are not HTTP), `cut` (closes the connection within the response), `reset` (resets the connection), a number
-    (responds with that status), `429:2` (the same with Retry-After), `slow:10` (responds after that many seconds).
+    (responds with that status), `429:2` (the same with Retry-After), `307@URL` (the same with Location), `partial:2` (accepts
+    a request, but rejects two of its items), `slow:10` (responds after that many seconds).
     """
 
     def __init__(self, mode: str = "ok", port: int = 0) -> None:
@@ -95,7 +96,12 @@ class FaultyCollector:
         self._connections.discard(connection)
 
     def _respond(self, connection: socket.socket, path: str, body: bytes, headers: dict[str, str]) -> bool:
+        status, _, location = self.mode.partition("@")
         mode, _, argument = self.mode.partition(":")
+        if location:
+            response = f"HTTP/1.1 {status} simulated\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n"
+            connection.sendall(response.encode())
+            return True
         if mode == "hang":
             while self.mode == "hang":
                 time.sleep(0.02)
@@ -126,4 +132,5 @@ class FaultyCollector:
         request_type: Any = MESSAGE_TYPES[path][0]
         content = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
         self.received.requests.append((path, request_type.FromString(content)))
-        return b""
+        mode, _, rejected = self.mode.partition(":")
+        return partial_success_response(path, int(rejected)) if mode == "partial" else b""

@@ -101,6 +101,18 @@ def decode_value(message: Any) -> Any:
     return getattr(message, kind) if kind else None
 
 
+def partial_success_response(path: str, rejected: int) -> bytes:
+    """Body of a response that rejects some items of an accepted request, with a message."""
+    response: Any = MESSAGE_TYPES[path][1]()
+    name = {"/v1/traces": "rejected_spans", "/v1/metrics": "rejected_data_points", "/v1/logs": "rejected_log_records"}[
+        path
+    ]
+    setattr(response.partial_success, name, rejected)
+    response.partial_success.error_message = "token=hidden-value is over its quota"
+    content: bytes = response.SerializeToString()
+    return content
+
+
 class HttpSink:
     """An OTLP/HTTP receiver on a loopback port."""
 
