@@ -6,6 +6,7 @@ Celery's signals and wraps `app.send_task`, because no signal reports a failed p
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -175,7 +176,7 @@ class CeleryInstrumentation:
     def _on_task_revoked(self, sender: Any = None, request: Any = None, terminated: bool = False, **_: Any) -> None:
         """Record a task that was revoked with `terminate=True`."""
         if terminated:
-            self._record_from_pool(str(sender.name), str(request.id), SystemExit(), False)
+            self._record_from_pool(str(sender.name), str(request.id), asyncio.CancelledError(), False)
 
     def _record_from_pool(self, task: str, task_id: str, error: BaseException, timed_out: bool) -> None:
         request = self._requests.pop(task_id, None)

@@ -140,7 +140,7 @@ class RunOptions:
         return cls(timeout, kinds)
 
     def outcome(
-        self, error: BaseException | None, elapsed_ns: int, skipped: bool, timed_out: bool
+        self, error: BaseException | None, elapsed_ns: int, skipped: bool, timed_out: bool, stopping: bool = False
     ) -> tuple[Outcome, str | None]:
         """Outcome and `error.type` of a run.
 
@@ -149,7 +149,12 @@ class RunOptions:
             elapsed_ns: duration in nanoseconds.
             skipped: whether the run called `skip()`.
             timed_out: whether its timeout cancelled it.
+            stopping: whether the process is stopping, so that `SystemExit` does not come from the run itself.
         """
+        if type(error) is SystemExit and not stopping:  # frameworks stop workers with subclasses
+            if error.code not in (None, 0):
+                return Outcome.FAILURE, "SystemExit"
+            error = None
         exceeded = self.timeout is not None and elapsed_ns >= self.timeout * 1e9
         if error is None:
             if exceeded:

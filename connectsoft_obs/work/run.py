@@ -225,7 +225,9 @@ class Run(Operation):
         if ordinary and not retried:  # most runs
             outcome, name = _SUCCESS, None
         else:
-            outcome, name = self.options.outcome(error, elapsed_ns, self.skip_reason is not None, self.timed_out)
+            stopping = recorder.telemetry.health.draining
+            skipped = self.skip_reason is not None
+            outcome, name = self.options.outcome(error, elapsed_ns, skipped, self.timed_out, stopping)
             retried = retried or (outcome in _BAD_OUTCOMES and 0 < self.inbound.attempt < self.inbound.max_attempts)
         self.outcome = outcome
         self.error_type = name

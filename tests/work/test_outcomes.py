@@ -13,12 +13,17 @@ import trio.lowlevel
 from opentelemetry.trace import StatusCode
 
 import connectsoft_obs as obs
+from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.testing import capture
 from connectsoft_obs.testing.captured_telemetry import Captured
 
 
 class ApplicationError(Exception):
     pass
+
+
+class FrameworkExit(SystemExit):
+    """Like `celery.exceptions.WorkerShutdown`, by which Celery stops a worker."""
 
 
 def run_function(action: Callable[[], Any]) -> Any:
@@ -147,12 +152,36 @@ def test_skip_is_rejected_with_its_reason(run: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("run", [run for run in RUNNERS if run is not run_trio_coroutine])
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), asyncio.CancelledError()])
-def test_interrupt_exit_and_cancellation_are_aborted_and_reraised(
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), asyncio.CancelledError(), FrameworkExit(3)])
+def test_interrupt_cancellation_and_stop_are_aborted_and_reraised(
     run: Callable[..., Any], error: BaseException
 ) -> None:
     with capture() as captured, pytest.raises(type(error)):
         run(action_raising(error))
+    assert_one_run(captured, "aborted", "cancelled")
+
+
+@pytest.mark.parametrize("run", [run for run in RUNNERS if run is not run_trio_coroutine])
+@pytest.mark.parametrize("code", [1, 3, "disk full"])
+def test_exit_with_an_error_code_is_a_failure(run: Callable[..., Any], code: object) -> None:
+    with capture() as captured, pytest.raises(SystemExit):
+        run(action_raising(SystemExit(code)))
+    assert_one_run(captured, "failure", "SystemExit")
+
+
+@pytest.mark.parametrize("run", [run for run in RUNNERS if run is not run_trio_coroutine])
+@pytest.mark.parametrize("code", [None, 0])
+def test_exit_without_an_error_code_is_a_success(run: Callable[..., Any], code: object) -> None:
+    with capture() as captured, pytest.raises(SystemExit):
+        run(action_raising(SystemExit(code)))
+    assert_one_run(captured, "success")
+
+
+def test_exit_while_the_process_stops_is_aborted() -> None:
+    with capture() as captured:
+        resolve().health.drain()
+        with pytest.raises(SystemExit):
+            run_function(action_raising(SystemExit(1)))
     assert_one_run(captured, "aborted", "cancelled")
 
 
