@@ -13,8 +13,10 @@ from connectsoft_obs.vocabulary import (
     EVENT_REQUEST_EXCEPTION,
     HTTP_REQUEST_BODY_SIZE,
     HTTP_RESPONSE_BODY_SIZE,
+    HTTP_ROUTE,
     REQUEST_DURATION,
     STREAM_DURATION,
+    URL_PATH,
     Outcome,
     Signal,
     duration_attribute,
@@ -27,6 +29,7 @@ ACCESS_LOGGER = "connectsoft_obs.access"
 EXCEPTION_LOGGER = "connectsoft_obs.request"
 
 _EVENT = {EVENT_NAME: EVENT_REQUEST_EXCEPTION}
+_MAX_PATH_LENGTH = 256
 _RATIO_BOUND = 1 << 64
 """Number of values of the eight bytes of a trace id that the ratio sampler compares."""
 
@@ -37,6 +40,7 @@ class AccessLog:
     Success and client aborts are INFO, rejected requests have the level `access_log_4xx_level`, failures are ERROR. A
     request slower than `access_log_slow` is at least WARN. Sampling drops only lines of successful requests that are not
     slow. It decides by the trace id like OpenTelemetry's ratio sampler, so that all services keep the same requests.
+    With `access_log_url_path`, which is on by default in development, lines without a route have the redacted path.
     """
 
     def __init__(self, telemetry: Telemetry) -> None:
@@ -59,10 +63,16 @@ class AccessLog:
         self._slow_threshold = None if is_off else settings.access_log_slow
         ratio = settings.access_log_sample
         bound = min(round(ratio * _RATIO_BOUND), _RATIO_BOUND - 1)
+        self._logs_url_path = settings.access_log_url_path
+        if self._logs_url_path is None:
+            self._logs_url_path = telemetry.identity.environment == "development"
         self._sampling_bound = None if ratio >= 1.0 else bound.to_bytes(8, "big")
 
     def write(self, request: HttpRequest, series: BoundSeries, seconds: float, now_ns: int) -> None:
-        """Write the line of a finished request. It contains neither path parameters nor the query."""
+        """Write the line of a finished request. It contains neither path parameters nor the query.
+
+        The path of a request without a route is written if that is enabled.
+        """
         template = series.log_template or self._compile_template(series, request)
         level = series.log_level
         if self._slow_threshold is not None and seconds >= self._slow_threshold and not request.stream_kind:
@@ -81,6 +91,9 @@ class AccessLog:
             fields = {HTTP_REQUEST_BODY_SIZE: request.request_body_size}
         if request.message_counts is not None:
             fields = {**(fields or {}), **request.message_counts}
+        if self._logs_url_path and HTTP_ROUTE not in series.log_fields:
+            path: str = self._logs.sanitize({URL_PATH: request.path})[URL_PATH]
+            fields = {**(fields or {}), URL_PATH: path[:_MAX_PATH_LENGTH]}
         numbers = (seconds, request.response_body_size)
         write, client_fields = self._logs.write_templated, request.client.log_fields
         write(template, request.context, request.hex_ids, level, now_ns, request, numbers, client_fields, fields)

@@ -222,7 +222,8 @@ class RequestInstrumentation:
     def _client_and_url_attributes(self, request: HttpRequest) -> dict[str, Any]:
         """Return the attributes that samplers need at the start and that an adopted span needs before its end."""
         client_attributes = request.client.span_attributes.attributes
-        return {**self._request_attributes.url_attributes(request.scope), **client_attributes}
+        query = request.scope.get("query_string")
+        return {**self._request_attributes.url_attributes(request.path, query), **client_attributes}
 
     def _switch_to_event_stream(self, request: HttpRequest) -> None:
         if not request.stream_kind:

@@ -89,7 +89,7 @@ class RequestRecorder:
             if self._provider.has_consumers:
                 first_byte_ns, size = request.first_byte_ns, request.response_body_size
                 if first_byte_ns and size:
-                    fixed_values = (request.scope["path"], (first_byte_ns - request.start_ns) / 1e9, size)
+                    fixed_values = (request.path, (first_byte_ns - request.start_ns) / 1e9, size)
                 own = self._own_attributes(request, series, fixed_values)
             span.finish(
                 series.span_name,
@@ -168,7 +168,7 @@ class RequestRecorder:
 
     @staticmethod
     def _available_fixed_attributes(request: HttpRequest) -> dict[str, Any]:
-        attributes: dict[str, Any] = {URL_PATH: request.scope["path"]}
+        attributes: dict[str, Any] = {URL_PATH: request.path}
         if request.first_byte_ns:
             attributes[TIME_TO_FIRST_BYTE] = (request.first_byte_ns - request.start_ns) / 1e9
         if request.response_body_size:

@@ -66,6 +66,7 @@ class HttpRequest(Operation):
         "last_byte_ns",
         "message_counts",
         "outer_context",
+        "path",
         "protocol",
         "request_body_size",
         "response_body_size",
@@ -93,6 +94,7 @@ class HttpRequest(Operation):
     last_byte_ns: int  # `perf_counter_ns()` after the last byte, 0 before
     message_counts: dict[str, int] | None  # WebSocket messages by attribute name
     outer_context: Context  # the context that was current when the request came
+    path: str  # as the server has set it; some frameworks change it in the scope
     protocol: RequestProtocol
     request_body_size: int
     response_body_size: int
@@ -118,6 +120,7 @@ class HttpRequest(Operation):
         request._receive = receive  # noqa: SLF001
         request._send = send  # noqa: SLF001
         request.scope = scope
+        request.path = scope["path"]
         request.root_path = scope.get("root_path", "")
         request.stream_kind = ""
         request.message_counts = request.captured_headers = None

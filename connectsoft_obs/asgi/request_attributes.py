@@ -9,7 +9,6 @@ import re
 from typing import Any
 
 from connectsoft_obs.asgi.forwarded import NO_FORWARDED_INFO, ForwardedHeaders, ForwardedInfo
-from connectsoft_obs.asgi.types import Scope
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs import EncodedFields, LogPipeline
 from connectsoft_obs.signals.tracing import EncodedAttributes, encode_common_attributes
@@ -76,10 +75,9 @@ class RequestAttributeCache:
             key = (*key, forwarded.client, forwarded.host)
         return self.clients.get(key) or self._create_client(key, forwarded)
 
-    def url_attributes(self, scope: Scope) -> dict[str, Any]:
+    def url_attributes(self, path: str, query: bytes | None) -> dict[str, Any]:
         """Return path and redacted query as span attributes."""
-        query = scope.get("query_string")
-        return {URL_PATH: scope["path"], URL_QUERY: self.redact_query(query)} if query else {URL_PATH: scope["path"]}
+        return {URL_PATH: path, URL_QUERY: self.redact_query(query)} if query else {URL_PATH: path}
 
     def redact_query(self, query: bytes) -> str:
         """Return a query string with secret values replaced."""

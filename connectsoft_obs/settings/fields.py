@@ -261,6 +261,11 @@ class Settings:
     access_log_4xx_level: str = _setting(
         "info", parsers.one_of("info", "warning"), "level of access log lines of 4xx responses"
     )
+    access_log_url_path: bool | None = _setting(
+        None,
+        parsers.boolean,
+        "adds the redacted url.path to access log lines without a route; by default only in development",
+    )
 
     # Requests
     known_methods: tuple[str, ...] | None = _setting(

@@ -127,6 +127,46 @@ def test_path_parameters_and_query_values_are_not_logged() -> None:
     assert "SECRET" not in str(lines)
 
 
+def unmatched_lines(**settings: Any) -> list[dict[str, Any]]:
+    requests = [("GET", "/nowhere/5?token=SECRET"), ("OPTIONS", "/elsewhere"), ("GET", "/slow/"), ("GET", "/items/a")]
+    return access_lines(*requests, **settings)
+
+
+def test_path_of_a_request_without_a_route_is_logged_in_development() -> None:
+    lines = unmatched_lines(environment="development")
+    assert [(line["http.response.status_code"], line.get("url.path")) for line in lines] == [
+        (404, "/nowhere/5"),
+        (404, "/elsewhere"),
+        (307, "/slow/"),  # a redirect to /slow, which is the next request
+        (200, None),
+        (200, None),
+    ]
+    assert [line.get("http.route") for line in lines] == [None, None, None, "/slow", "/items/{email}"]
+    assert "SECRET" not in str(lines)
+
+
+@pytest.mark.parametrize("environment", ["production", "staging", "test"])
+def test_path_of_a_request_without_a_route_is_a_setting_in_production(environment: str) -> None:
+    assert not any("url.path" in line for line in unmatched_lines(environment=environment))
+    lines = unmatched_lines(environment=environment, access_log_url_path=True)
+    assert [line.get("url.path") for line in lines[:3]] == ["/nowhere/5", "/elsewhere", "/slow/"]
+    lines = unmatched_lines(environment="development", access_log_url_path=False)
+    assert not any("url.path" in line for line in lines)
+
+
+def test_path_of_a_request_without_a_route_is_redacted_and_bounded() -> None:
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJlLW9mLXRva2Vu"
+    paths = [f"/reset/{token}", "/pay/4111111111111111", f"/{'x' * 5000}", "/a%0Ab%1B[31m", "/%FF"]
+    lines = access_lines(*[("GET", path) for path in paths], environment="development")
+    assert [line["url.path"] for line in lines] == [
+        "/reset/REDACTED",
+        "/pay/REDACTED",
+        f"/{'x' * 255}",
+        "/a\nb\x1b[31m",
+        "/\ufffd",
+    ]
+
+
 def test_level_of_rejections_is_configurable() -> None:
     lines = access_lines(("GET", "/forbidden"), ("GET", "/items/a"), access_log_4xx_level="warning")
     assert [line["severity"] for line in lines] == ["WARN", "INFO"]
