@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple
 
 from opentelemetry import baggage as otel_baggage
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context, create_key
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import CarrierT, Setter, TextMapPropagator, default_setter
@@ -15,6 +15,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from connectsoft_obs.context import w3c
 from connectsoft_obs.context.current import SPAN_KEY, current_operation
+from connectsoft_obs.context.opentelemetry_import import propagate
 from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.vocabulary import CORRELATION_HEADER

@@ -75,7 +75,10 @@ def create_destination(settings: Settings, signal: Signal) -> Destination | None
         if exporters is None:
             return None
         endpoint = "http://localhost:4317" if grpc else "http://localhost:4318"
-    host, port, path, secure = _split_endpoint(endpoint, grpc, setting("otlp_insecure"))
+    source = settings.sources.get("otlp_endpoint", "otlp_endpoint")
+    if signal_endpoint:
+        source = settings.sources.get(f"otlp_endpoint.{signal.value}", "otlp_overrides")
+    host, port, path, secure = _split_endpoint(endpoint, grpc, setting("otlp_insecure"), source)
     if not grpc and signal_endpoint is None:
         path = f"{path.rstrip('/')}/v1/{signal.value}"
     return Destination(
@@ -94,15 +97,15 @@ def create_destination(settings: Settings, signal: Signal) -> Destination | None
     )
 
 
-def _split_endpoint(endpoint: str, grpc: bool, insecure: bool) -> tuple[str, int, str, bool]:
-    """Host, port, path and whether TLS is used."""
+def _split_endpoint(endpoint: str, grpc: bool, insecure: bool, source: str) -> tuple[str, int, str, bool]:
+    """Host, port, path and whether TLS is used. `source` is the variable or argument with the endpoint."""
     try:
         parsers.url(endpoint)
-    except ValueError as error:  # an override that was passed as an argument
+    except ValueError as error:
         raise ConfigurationError(
-            quote_setting("otlp_endpoint", endpoint),
+            quote_setting("otlp_endpoint", endpoint, source),
             str(error),
-            "Set OTEL_EXPORTER_OTLP_ENDPOINT to a URL such as http://collector:4318.",
+            f"Set {source} to {parsers.expected(parsers.url)}.",
         ) from None
     parts = urlsplit(endpoint if "://" in endpoint else f"{'http' if insecure or not grpc else 'https'}://{endpoint}")
     secure = parts.scheme in ("https", "grpcs")

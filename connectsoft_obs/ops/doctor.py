@@ -17,7 +17,7 @@ from connectsoft_obs.export import create_destination, create_transport
 from connectsoft_obs.health import current_registry
 from connectsoft_obs.ops.findings import Finding, Level
 from connectsoft_obs.redaction import DEFAULT_POLICY, safe_str
-from connectsoft_obs.settings import Settings, invalid_variables, load_settings, unknown_variables, variable
+from connectsoft_obs.settings import FIELDS, Settings, invalid_variables, load_settings, unknown_variables
 from connectsoft_obs.slo.loader import load_any
 from connectsoft_obs.telemetry import current
 from connectsoft_obs.vocabulary import HTTP_ROUTE, Signal
@@ -133,10 +133,9 @@ def _layers(application: Any) -> Iterator[Any]:
 
 def _report_settings(settings: Settings, environ: Mapping[str, str], diagnosis: Diagnosis) -> None:
     defaults = Settings()
-    for field in dataclasses.fields(Settings):
+    for field in FIELDS.values():
         value, default = getattr(settings, field.name), getattr(defaults, field.name)
-        env = variable(field.name, field.metadata["env"])
-        source = env if env and environ.get(env) else "argument" if value != default else "default"
+        source = settings.sources.get(field.name) or ("argument" if value != default else "default")
         is_hidden = field.metadata["secret"] and value != default
         shown = "..." if is_hidden else DEFAULT_POLICY.redact_text(_format(value))
         diagnosis.settings.append(EffectiveSetting(field.name, shown, source))
@@ -161,7 +160,12 @@ def _format(value: Any) -> str:
 
 def _report_collectors(settings: Settings, timeout: float, diagnosis: Diagnosis) -> None:
     for signal in Signal:
-        destination = create_destination(settings, signal)
+        try:
+            destination = create_destination(settings, signal)
+        except ConfigurationError as error:
+            diagnosis.collectors[signal.value] = f"off: {error.given}: {error.why}"
+            diagnosis.add(Level.ERROR, "collector", signal.value, f"{error.given}: {error.why}", error.instead)
+            continue
         if destination is None:
             diagnosis.collectors[signal.value] = "not exported by OTLP"
             continue

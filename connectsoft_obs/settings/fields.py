@@ -82,7 +82,7 @@ class Settings:
         env="OTEL_EXPORTER_OTLP_PROTOCOL",
     )
     otlp_headers: Mapping[str, str] = _setting(
-        dict, parsers.key_values, "headers of OTLP requests", env="OTEL_EXPORTER_OTLP_HEADERS", secret=True
+        dict, parsers.headers, "headers of OTLP requests", env="OTEL_EXPORTER_OTLP_HEADERS", secret=True
     )
     otlp_timeout: float = _setting(
         10.0, parsers.milliseconds, "time limit of one export, retries included", env="OTEL_EXPORTER_OTLP_TIMEOUT"
@@ -103,7 +103,10 @@ class Settings:
         None, parsers.text, "certificate for mutual TLS", env="OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"
     )
     otlp_insecure: bool = _setting(
-        False, parsers.boolean, "disables TLS for a gRPC endpoint without a scheme", env="OTEL_EXPORTER_OTLP_INSECURE"
+        False,
+        parsers.otel_boolean,
+        "disables TLS for a gRPC endpoint without a scheme",
+        env="OTEL_EXPORTER_OTLP_INSECURE",
     )
     otlp_overrides: Mapping[str, Mapping[str, Any]] = _setting(
         dict,
@@ -178,7 +181,7 @@ class Settings:
         None, parsers.sampler, "custom OpenTelemetry sampler", env=""
     )
     propagators: tuple[str, ...] = _setting(
-        ("tracecontext", "baggage"), parsers.string_list, "propagators of trace context", env="OTEL_PROPAGATORS"
+        ("tracecontext", "baggage"), parsers.propagators, "propagators of trace context", env="OTEL_PROPAGATORS"
     )
     baggage_keys: tuple[str, ...] = _setting(
         ("connectsoft.tenant.id", "connectsoft.correlation.id", "connectsoft.execution.id"),
@@ -371,13 +374,18 @@ class Settings:
     heartbeat_file: str | None = _setting(None, parsers.text, "file that is touched every 5 s while liveness passes")
     liveness_stall: float = _setting(30.0, parsers.number(low=1), "event loop stall after which liveness fails")
 
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Names of the settings that environment variables set, with the variables; of a signal: `otlp_endpoint.traces`."""
+
     def redaction_policy(self) -> RedactionPolicy:
         """A policy for secrets that includes `redact_keys`, `redact_emails` and `redact_pattern`."""
         return RedactionPolicy(self.redact_keys, self.redact_emails, self.redact_pattern)
 
     def __repr__(self) -> str:
         """All settings, without secrets: debuggers and error reports show it."""
-        values = [f"{field.name}={quote_value(field, getattr(self, field.name))}" for field in fields(self)]
+        values = [
+            f"{field.name}={quote_value(field, getattr(self, field.name))}" for field in fields(self) if field.metadata
+        ]
         return f"Settings({', '.join(values)})"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.redaction import DEFAULT_POLICY, safe_str
@@ -13,78 +13,48 @@ from connectsoft_obs.settings import parsers
 from connectsoft_obs.settings.fields import PREFIX, Settings, quote_value, variable
 from connectsoft_obs.vocabulary import ENVIRONMENT, SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_VERSION, Signal
 
-_FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
-_VARIABLES = {variable(name, field.metadata["env"]): name for name, field in _FIELDS.items()}
+FIELDS = {field.name: field for field in dataclasses.fields(Settings) if field.metadata}
 _IDENTITY = {
     "service": SERVICE_NAME,
     "namespace": SERVICE_NAMESPACE,
     "version": SERVICE_VERSION,
     "environment": ENVIRONMENT,
 }
-_OTLP = [name for name in _FIELDS if name.startswith("otlp_") and name != "otlp_overrides"]
+OTLP_FIELDS = [name for name in FIELDS if name.startswith("otlp_") and name != "otlp_overrides"]
 
 
 def load_settings(environ: Mapping[str, str], **arguments: Any) -> Settings:
     """Load settings: environment variables override arguments, arguments override defaults.
 
     An empty variable counts as unset, as in the OpenTelemetry specification. An argument of None counts as not passed.
-    A standard variable with an invalid value is ignored, because platforms set it for services of all languages;
-    `invalid_variables` describes it.
+    A standard variable with an invalid value, or its invalid entries, are ignored, because platforms set it for
+    services of all languages; `variable_warnings` describes them.
 
     Raises:
         ConfigurationError: an argument or a CONNECTSOFT_OBS_ variable is invalid, or an argument is not a setting.
     """
     values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     for name, value in arguments.items():
-        if name not in _FIELDS:
+        if name not in FIELDS:
             raise _unknown(name)
         if value is not None:
             values[name] = _read(name, value, name)
-    for name, field in _FIELDS.items():
+    for name, field in FIELDS.items():
         env = variable(name, field.metadata["env"])
-        if env and (content := environ.get(env)):
-            _read_variable(values, name, content, env)
+        if env and (content := environ.get(env)) and (reading := read_variable(name, content, env)).is_set:
+            values[name], sources[name] = reading.value, env
     _attributes_over_arguments(values, environ, arguments)
-    overrides = {signal.value: _signal(environ, signal) for signal in Signal}
+    overrides = {signal.value: _signal(environ, signal, sources) for signal in Signal}
     values["otlp_overrides"] = {**values.get("otlp_overrides", {}), **{k: v for k, v in overrides.items() if v}}
-    settings = Settings(**values)
+    settings = Settings(**values, sources=sources)
     _cross_check(settings)
     return settings
 
 
-def invalid_variables(environ: Mapping[str, str], settings: Settings) -> list[str]:
-    """One warning for each standard variable whose value is ignored, with the value that is used instead."""
-    warnings = []
-    variables = [(env, name, getattr(settings, name)) for env, name in _VARIABLES.items() if env]
-    for signal in Signal:
-        override = settings.otlp_overrides.get(signal.value, {})
-        variables += [
-            (_signal_variable(name, signal), name, override.get(name, getattr(settings, name))) for name in _OTLP
-        ]
-    for env, name, used in variables:
-        if not env.startswith(PREFIX) and (content := environ.get(env)):
-            try:
-                _read(name, content, env)
-            except ConfigurationError as error:
-                instead = quote_value(_FIELDS[name], used)
-                warnings.append(f"{error.given} is ignored: {error.why}; {instead} is used instead")
-    return warnings
-
-
-def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """One warning for each unknown CONNECTSOFT_OBS_ variable, with the most similar variable that exists."""
-    warnings = []
-    for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in _VARIABLES:
-            near = _similar(name, [variable for variable in _VARIABLES if variable.startswith(PREFIX)])
-            hint = f"did you mean {near[0]}?" if near else "see the settings reference in the documentation."
-            warnings.append(f"unknown variable {name}; {hint}")
-    return warnings
-
-
 def _read(name: str, value: Any, source: str) -> Any:
     """The value of a setting, parsed; `source` is the variable or the argument that it comes from."""
-    metadata = _FIELDS[name].metadata
+    metadata = FIELDS[name].metadata
     try:
         return metadata["reader"](value)
     except ValueError as error:
@@ -96,13 +66,56 @@ def _read(name: str, value: Any, source: str) -> Any:
         ) from None
 
 
-def _read_variable(values: dict[str, Any], name: str, content: str, env: str) -> None:
-    """Read a variable into `values`. An invalid value of a standard variable is ignored, as if it were not set."""
+class VariableReading(NamedTuple):
+    """Value of a standard variable, or of its valid entries, and what is wrong with it.
+
+    Args:
+        value: the value.
+        is_set: whether the value applies; otherwise the variable is ignored.
+        problems: why the variable, or some of its entries, are ignored.
+    """
+
+    value: Any
+    is_set: bool = True
+    problems: tuple[str, ...] = ()
+
+
+def read_variable(name: str, content: str, env: str) -> VariableReading:
+    """Read a variable.
+
+    Raises:
+        ConfigurationError: the value is invalid, and the variable is not a standard variable.
+    """
     try:
-        values[name] = _read(name, content, env)
-    except ConfigurationError:
+        return VariableReading(_read(name, content, env))
+    except ConfigurationError as error:
         if env.startswith(PREFIX):
             raise
+        invalid = error
+    reader = FIELDS[name].metadata["reader"]
+    if reader is parsers.url:
+        return VariableReading(content)  # its exporter logs an error and stays off; a default would be a wrong address
+    if parsers.is_list(reader):
+        valid, problems = _read_entries(name, content, env)
+        if valid:
+            return VariableReading(_read(name, ",".join(valid), env), problems=problems)
+    given = f"{env}=..." if reader is parsers.key_values else invalid.given
+    problem = f"{given} is ignored: {invalid.why}"
+    # The specification: every value except true is false.
+    return VariableReading(False, is_set=reader is parsers.otel_boolean, problems=(problem,))
+
+
+def _read_entries(name: str, content: str, env: str) -> tuple[list[str], tuple[str, ...]]:
+    """The valid entries of a list, and what is wrong with the others. Entries are not quoted if they may be secrets."""
+    valid, problems = [], []
+    for position, entry in enumerate(content.split(","), 1):
+        try:
+            _read(name, entry, env)
+        except ConfigurationError as error:
+            problems.append(f"entry {position} of {env} is ignored: {error.why}; the other entries are used")
+        else:
+            valid += [entry] if entry.strip() else []
+    return valid, tuple(problems)
 
 
 def quote_setting(name: str, value: Any, source: str = "") -> str:
@@ -113,7 +126,7 @@ def quote_setting(name: str, value: Any, source: str = "") -> str:
         value: what it was set to.
         source: the environment variable, or "" for the argument.
     """
-    return f"{source or name}={quote_value(_FIELDS[name], value)}"
+    return f"{source or name}={quote_value(FIELDS[name], value)}"
 
 
 def _repeats_value(message: str, value: Any) -> bool:
@@ -135,18 +148,19 @@ def _attributes_over_arguments(
         values["resource_attributes"] = {**from_argument, **attributes}
 
 
-def _signal(environ: Mapping[str, str], signal: Signal) -> dict[str, Any]:
+def _signal(environ: Mapping[str, str], signal: Signal, sources: dict[str, str]) -> dict[str, Any]:
     """Settings from OTEL_EXPORTER_OTLP_<SIGNAL>_*, which override the variables without a signal."""
     values: dict[str, Any] = {}
-    for name in _OTLP:
-        env = _signal_variable(name, signal)
-        if content := environ.get(env):
-            _read_variable(values, name, content, env)
+    for name in OTLP_FIELDS:
+        env = signal_variable(name, signal)
+        if (content := environ.get(env)) and (reading := read_variable(name, content, env)).is_set:
+            values[name], sources[f"{name}.{signal.value}"] = reading.value, env
     return values
 
 
-def _signal_variable(name: str, signal: Signal) -> str:
-    general = variable(name, _FIELDS[name].metadata["env"])
+def signal_variable(name: str, signal: Signal) -> str:
+    """The variable OTEL_EXPORTER_OTLP_<SIGNAL>_* of a setting."""
+    general = variable(name, FIELDS[name].metadata["env"])
     return general.replace("OTLP_", f"OTLP_{signal.value.upper()}_", 1)
 
 
@@ -187,12 +201,13 @@ def _check_paths(settings: Settings) -> None:
 
 
 def _unknown(name: str) -> ConfigurationError:
-    near = _similar(name, list(_FIELDS))
+    near = similar(name, list(FIELDS))
     hint = f"Did you mean {near[0]}?" if near else "See the settings reference in the documentation."
     return ConfigurationError(f"{name}=...", "there is no such setting", hint)
 
 
-def _similar(name: str, names: list[str]) -> list[str]:
+def similar(name: str, names: list[str]) -> list[str]:
+    """The most similar name, as a list; empty if there is none."""
     from difflib import get_close_matches  # only needed for an error; not imported at every start
 
     return get_close_matches(name, names, 1)

@@ -18,13 +18,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off", ""})
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+=[\t\x20-\x7e\x80-\xff]*")
 
 
-def expecting(description: str) -> Callable[[F], F]:
-    """Decorator that describes which values a parser accepts, for "Set NAME to ..." in error texts."""
+def expecting(description: str, *, is_list: bool = False) -> Callable[[F], F]:
+    """Decorator that describes which values a parser accepts, for "Set NAME to ..." in error texts.
+
+    Args:
+        description: a noun phrase.
+        is_list: whether the parser accepts entries separated by commas, each of which it also accepts alone.
+    """
 
     def describe(parser: F) -> F:
-        vars(parser)["expected"] = description
+        vars(parser).update(expected=description, is_list=is_list)
         return parser
 
     return describe
@@ -33,6 +39,11 @@ def expecting(description: str) -> Callable[[F], F]:
 def expected(parser: Reader) -> str:
     """Which values a parser accepts, as a noun phrase."""
     return str(getattr(parser, "expected", "a valid value"))
+
+
+def is_list(parser: Reader) -> bool:
+    """Whether the entries of a value can be parsed one by one."""
+    return bool(getattr(parser, "is_list", False))
 
 
 @expecting("text")
@@ -133,25 +144,52 @@ def any_of(*allowed: str) -> Reader:
     """One or more of the allowed values, separated by commas."""
     parse_one = one_of(*allowed)
 
-    @expecting(f"one or more of {', '.join(allowed)}, separated by commas")
+    @expecting(f"one or more of {', '.join(allowed)}, separated by commas", is_list=True)
     def read(value: Any) -> tuple[str, ...]:
         return tuple(dict.fromkeys(parse_one(word) for word in string_list(value)))
 
     return read
 
 
-@expecting("key=value pairs separated by commas")
+@expecting("key=value pairs separated by commas", is_list=True)
 def key_values(value: Any) -> Mapping[str, str]:
     """`key=value` pairs separated by commas, percent-decoded as OpenTelemetry specifies, or a mapping."""
     if isinstance(value, Mapping):
         return {text(key): str(item) for key, item in value.items()}
     pairs = {}
-    for position, item in enumerate(string_list(value), 1):
+    items = string_list(value)
+    for position, item in enumerate(items, 1):
         key, equals, content = item.partition("=")
         if not equals or not key.strip():
-            raise ValueError(f"entry {position} is not a key=value pair")  # not quoted: it may be a secret
+            entry = f"entry {position}" if len(items) > 1 else "it"
+            raise ValueError(f"{entry} is not a key=value pair")  # not quoted: it may be a secret
         pairs[key.strip()] = unquote(content.strip())
     return pairs
+
+
+@expecting("key=value pairs separated by commas", is_list=True)
+def headers(value: Any) -> Mapping[str, str]:
+    """Pairs as of `key_values` whose keys and values HTTP allows."""
+    pairs = key_values(value)
+    if not all(_HEADER.fullmatch(f"{name}={content}") for name, content in pairs.items()):
+        raise ValueError("a name or value has characters that HTTP headers cannot contain")
+    return pairs
+
+
+@expecting("the names of installed propagators separated by commas", is_list=True)
+def propagators(value: Any) -> tuple[str, ...]:
+    """Names of installed propagators, in the case in which OpenTelemetry looks them up."""
+    return tuple(dict.fromkeys(_propagator(word) for word in string_list(value)))
+
+
+def _propagator(word: str) -> str:
+    if word.lower() in ("tracecontext", "baggage", "none"):
+        return word.lower()
+    from importlib.metadata import entry_points  # slow to import, and rarely needed
+
+    if match := {word, word.lower()} & entry_points(group="opentelemetry_propagator").names:
+        return match.pop()
+    raise ValueError(f"the propagator {word} is not installed")
 
 
 _LEVELS = one_of("debug", "info", "warning", "error", "critical")
@@ -233,8 +271,7 @@ def url(value: Any) -> str:
         raise ValueError("it is not an address such as http://collector:4318")
     try:
         parts = urlsplit(result if separator else f"//{result}")
-        _ = parts.port
-        is_valid = "@" not in result.rpartition(parts.netloc)[2]
+        is_valid = parts.port != 0 and "@" not in result.rpartition(parts.netloc)[2]
     except ValueError:  # its text may repeat a part of a password
         is_valid = False
     if not is_valid:
@@ -254,7 +291,7 @@ def sampler(value: Any) -> Any:
 
 @expecting("SLO objects of connectsoft_obs.slo")
 def objectives(value: Any) -> tuple[Any, ...]:
-    """One or several SLO objects; they are validated when the Telemetry is created."""
+    """One or several SLO objects."""
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 

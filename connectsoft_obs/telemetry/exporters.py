@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from connectsoft_obs._version import __version__
+from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.export import (
     ApplicationInsightsDestination,
     BatchProcessor,
@@ -23,6 +24,7 @@ from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs import LogPipeline, sdk_records
 from connectsoft_obs.signals.logs import otlp_encoder as logs_encode
+from connectsoft_obs.signals.logs.levels import ERROR
 from connectsoft_obs.signals.metrics import (
     CooperativePause,
     MetricRegistry,
@@ -46,6 +48,7 @@ from connectsoft_obs.vocabulary import (
     Signal,
 )
 
+D = TypeVar("D", Destination, ApplicationInsightsDestination)
 _STATES = list(ExporterState)
 
 
@@ -53,7 +56,7 @@ class Exporters:
     """All batch processors of one Telemetry. Without a destination it does nothing and starts no thread.
 
     Raises:
-        ConfigurationError: an endpoint or connection string is invalid, or a required package is missing.
+        ConfigurationError: an argument for an exporter is invalid. If a variable is invalid, its exporter is off.
     """
 
     def __init__(
@@ -78,12 +81,14 @@ class Exporters:
         self.processors: list[BatchProcessor[Any]] = []
         self.statuses: list[ExporterStatus] = []
         self.addresses: list[str] = []
+        self.disabled: dict[Signal, str] = {}
+        """Signals with an exporter that is off because of an invalid variable, and the error."""
         self._add_otlp_exporters(tracing, log_pipeline)
         self._add_azure_exporters(tracing, log_pipeline)
         self.warning: str = missing_exporter_warning(settings)
         """Start-up warning about a destination that receives nothing; "" if there is none."""
         if "console" in (settings.traces_exporter or ()) and not settings.disabled:
-            _add_console_exporter(tracing)
+            tracing.export_to_console()
 
     def start(self) -> None:
         """Start the periodic export of metrics."""
@@ -107,10 +112,10 @@ class Exporters:
 
     def _add_otlp_exporters(self, tracing: Tracing, log_pipeline: LogPipeline) -> None:
         settings = self._settings
-        if (destination := create_destination(settings, Signal.TRACES)) is not None:
+        if (destination := self._create(create_destination, Signal.TRACES)) is not None:
             processor = self._add_queue_processor(destination, tracing.encode, tracing.build_request)
             tracing.export_to(processor.put)
-        if (destination := create_destination(settings, Signal.METRICS)) is not None:
+        if (destination := self._create(create_destination, Signal.METRICS)) is not None:
             self._add_processor(
                 destination,
                 chunks.unencoded_chunks,
@@ -120,7 +125,7 @@ class Exporters:
                 settings.metric_interval,
                 collect=self._collect_requests,
             )
-        if (destination := create_destination(settings, Signal.LOGS)) is not None:
+        if (destination := self._create(create_destination, Signal.LOGS)) is not None:
             processor = self._add_queue_processor(
                 destination, chunks.chunks_by_scope, lambda records: logs_encode.pack(records, self._attributes())
             )
@@ -129,7 +134,7 @@ class Exporters:
     def _add_azure_exporters(self, tracing: Tracing, log_pipeline: LogPipeline) -> None:
         settings = self._settings
         if (
-            destination := create_application_insights(settings, Signal.TRACES, tracer_provider=tracing.provider)
+            destination := self._create(create_application_insights, Signal.TRACES, tracer_provider=tracing.provider)
         ) is not None:
             processor = self._add_queue_processor(
                 destination,
@@ -137,7 +142,7 @@ class Exporters:
                 lambda ended: PausingList(tracing.to_readable(chunks.iter_items(ended))),
             )
             tracing.export_to(processor.put)
-        if (destination := create_application_insights(settings, Signal.METRICS)) is not None:
+        if (destination := self._create(create_application_insights, Signal.METRICS)) is not None:
             self._add_processor(
                 destination,
                 chunks.unencoded_chunks,
@@ -148,7 +153,7 @@ class Exporters:
                 collect=self._collect_deltas,
                 on_accepted=lambda parts: self._deltas.mark_exported(chunks.iter_items(parts)),
             )
-        if (destination := create_application_insights(settings, Signal.LOGS)) is not None:
+        if (destination := self._create(create_application_insights, Signal.LOGS)) is not None:
             processor = self._add_queue_processor(
                 destination,
                 chunks.unencoded_chunks,
@@ -157,6 +162,18 @@ class Exporters:
                 ),
             )
             log_pipeline.export_to(sdk_records.export_callback(processor.put))
+
+    def _create(self, create: Callable[..., D | None], signal: Signal, **options: Any) -> D | None:
+        """Create a destination. An invalid variable disables it: variables for many services must not stop one."""
+        try:
+            return create(self._settings, signal, **options)
+        except ConfigurationError as error:
+            if error.given.partition("=")[0] not in self._settings.sources.values():
+                raise
+            if self.disabled.setdefault(signal, str(error)) not in list(self.disabled.values())[:-1]:
+                self._log(ERROR, f"exporter is off: {error}", {})
+            self._update_state_metric(signal)
+            return None
 
     def _add_queue_processor(
         self,
@@ -266,19 +283,11 @@ class Exporters:
 
     def _update_state_metric(self, signal: Signal) -> None:
         """Set the metric to the most severe state of the exporters of the signal."""
-        severity = max(_STATES.index(status.state) for status in self.statuses if status.destination.signal is signal)
-        self._metrics.family(EXPORTER_STATUS).number_series(signal.value).set(severity)
+        states = [status.state for status in self.statuses if status.destination.signal is signal]
+        states += [ExporterState.REFUSED] if signal in self.disabled else []
+        self._metrics.family(EXPORTER_STATUS).number_series(signal.value).set(max(map(_STATES.index, states)))
 
 
 def _single_item(collected: Sequence[Chunk]) -> Any:
     """The only item of a batch of one."""
     return collected[0].content[0]
-
-
-def _add_console_exporter(tracing: Tracing) -> None:
-    """Print each ended span to standard error with the console exporter of the SDK."""
-    import sys
-
-    from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
-
-    tracing.provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stderr)))

@@ -9,18 +9,17 @@ from contextlib import suppress
 from typing import Any
 
 from opentelemetry import metrics, trace
-from opentelemetry.sdk import trace as sdk
 
 from connectsoft_obs import context
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.internal_telemetry import InternalTelemetry, set_current_getter
 from connectsoft_obs.process.exit_hooks import call_at_exit
 from connectsoft_obs.process.fork_safety import register_fork_handler
-from connectsoft_obs.settings import Settings, invalid_variables, load_settings, quote_setting, unknown_variables
+from connectsoft_obs.settings import Settings, load_settings, quote_setting, valid_environment, variable_warnings
 from connectsoft_obs.signals import logs
 from connectsoft_obs.signals.logs.levels import ERROR, INFO, WARNING, Levels
 from connectsoft_obs.signals.metrics import DelegatingMeterProvider, OtelMeterBridge
-from connectsoft_obs.signals.tracing import ProxyTracerProvider
+from connectsoft_obs.signals.tracing import Provider, ProxyTracerProvider
 from connectsoft_obs.telemetry import auto_instrumentation
 from connectsoft_obs.telemetry.telemetry import Telemetry
 from connectsoft_obs.vocabulary import SCOPE
@@ -119,7 +118,7 @@ def _create_telemetry(settings: Settings) -> Telemetry:
 
 def _on_process_telemetry_created(telemetry: Telemetry) -> None:
     _install_log_hooks(telemetry)
-    for text in [*invalid_variables(os.environ, telemetry.settings), *unknown_variables(os.environ)]:
+    for text in variable_warnings(os.environ, telemetry.settings):
         telemetry.log(WARNING, text)
 
 
@@ -270,7 +269,7 @@ def _current_or_captured() -> Telemetry | None:
     return telemetry
 
 
-def _current_provider() -> sdk.TracerProvider | None:
+def _current_provider() -> Provider | None:
     telemetry = _current_or_captured()
     return None if telemetry is None else telemetry.tracing.provider
 
@@ -282,7 +281,7 @@ def _current_meters() -> OtelMeterBridge | None:
 
 def _install_otel_globals() -> None:
     """Set the global OpenTelemetry providers and context. Idempotent."""
-    with _install_lock:
+    with _install_lock, valid_environment():
         context.install_correlation_propagator()
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             trace.set_tracer_provider(ProxyTracerProvider(_current_provider))

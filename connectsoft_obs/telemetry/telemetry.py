@@ -131,6 +131,8 @@ class Telemetry:
         )
         for status in [] if self.exporters is None else self.exporters.statuses:
             self.health.add_advisory(f"export-{status.destination.name}", status.problem)
+        for signal, error in ({} if self.exporters is None else self.exporters.disabled).items():
+            self.health.add_advisory(f"exporter-{signal.value}", partial(str, f"an exporter is off: {error}"))
         self.serving: bool = False
         self._successor: Telemetry | None = None
         self.instrumented: list[str] = []

@@ -44,6 +44,6 @@ def test_block_languages_links_and_settings_are_valid(page: str) -> None:
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         assert ((DOCS / page).parent / link).exists(), link
     variables = {word for word in re.findall(r"`(CONNECTSOFT_OBS_\w+)`", text)}
-    from connectsoft_obs.settings.loader import _VARIABLES
+    from connectsoft_obs.settings.variable_checks import _VARIABLES
 
     assert variables <= _VARIABLES.keys()

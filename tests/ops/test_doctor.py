@@ -75,6 +75,12 @@ def test_invalid_and_unknown_variables_are_reported() -> None:
     assert "invalid-setting" in codes(json.loads(result.stdout))
 
 
+def test_invalid_endpoint_is_reported() -> None:
+    result = run("--json", OTEL_EXPORTER_OTLP_ENDPOINT="http://:4318", OTEL_SERVICE_NAME="orders-api")
+    assert result.returncode == 1, result.stderr
+    assert codes(json.loads(result.stdout)) == {"collector"}
+
+
 def test_target_that_cannot_be_imported_exits_with_2() -> None:
     result = run("no_such_module:app")
     assert result.returncode == 2

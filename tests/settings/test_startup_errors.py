@@ -7,7 +7,7 @@ import pytest
 from support.process import uvicorn, wait_for
 
 import connectsoft_obs as obs
-from connectsoft_obs.settings import invalid_variables, load_settings, unknown_variables
+from connectsoft_obs.settings import load_settings, unknown_variables
 
 
 def test_server_with_lifespan_does_not_start_with_invalid_settings() -> None:
@@ -51,43 +51,6 @@ def test_invalid_value_is_rejected_with_reason_and_correction(name: str, text: s
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "why"),
-    [
-        ("OTEL_TRACES_SAMPLER_ARG", "lots", "not a number"),
-        ("OTEL_TRACES_SAMPLER_ARG", "1.5", "not a number from 0 to 1"),
-        ("OTEL_TRACES_EXPORTER", "zipkin", "none of otlp, azuremonitor, console, none"),
-        ("OTEL_METRICS_EXPORTER", "otlp,statsd", "none of"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "none of http/protobuf, grpc"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://x", "not an address"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "unix:///run/otlp.sock", "not an address"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:port", "host or port is invalid"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:431800", "host or port is invalid"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://:4318", "no host name"),
-        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta", "cumulative"),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "no-equals-sign", "not a key=value pair"),
-        ("LOG_LEVEL", "chatty", "none of debug"),
-        ("OTEL_SDK_DISABLED", "1", "neither true nor false"),
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "not a number from 1"),
-    ],
-)
-def test_invalid_standard_variable_is_ignored_with_a_warning(name: str, text: str, why: str) -> None:
-    settings = load_settings({name: text})
-    assert settings == load_settings({})
-    [warning] = invalid_variables({name: text}, settings)
-    assert warning.startswith(f"{name}=")
-    assert why in warning
-    # The value of the headers is not quoted, because it may contain a token.
-    assert (text in warning) is (name != "OTEL_EXPORTER_OTLP_HEADERS")
-
-
-def test_invalid_variable_of_one_signal_is_ignored_with_a_warning() -> None:
-    environ = {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"}
-    [warning] = invalid_variables(environ, load_settings(environ))
-    assert "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" in warning
-    assert "http/protobuf" in warning
-
-
-@pytest.mark.parametrize(
     ("text", "level"), [("WARN", "warning"), ("fatal", "critical"), ("Trace", "debug"), ("20", "info")]
 )
 def test_log_level_accepts_names_of_other_languages(text: str, level: str) -> None:
@@ -105,17 +68,6 @@ def test_secrets_are_not_in_the_error_message() -> None:
     with pytest.raises(obs.ConfigurationError) as raised:
         load_settings({"CONNECTSOFT_OBS_DETAILS_TOKEN": "short"})
     assert "short" not in raised.value.given
-
-
-@pytest.mark.parametrize("endpoint", ["http://user:12/s3cr3t@collector:4318", "user:s3cr3t#1@collector:4318"])
-def test_endpoint_with_unencoded_password_is_ignored_and_not_shown(endpoint: str) -> None:
-    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
-    settings = load_settings(environ)
-    [warning] = invalid_variables(environ, settings)
-    assert settings.otlp_endpoint is None
-    assert "REDACTED@collector:4318" in warning
-    assert "encode / ? # in a password" in warning
-    assert "s3cr3t" not in warning
 
 
 def test_environment_overrides_arguments_and_defaults() -> None:

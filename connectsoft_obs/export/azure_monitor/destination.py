@@ -87,7 +87,7 @@ def create_application_insights(
         if exporters is None:
             return None
         raise ConfigurationError(
-            f"OTEL_{signal.value.upper()}_EXPORTER={','.join(exporters)!r}",
+            _quote_exporters(settings, signal),
             f"{EXPORTER} is in the list, but there is no connection string",
             f"Set {_VARIABLE}, or remove {EXPORTER} from the list.",
         )
@@ -95,11 +95,12 @@ def create_application_insights(
         if exporters is None:
             return None
         raise ConfigurationError(
-            f"OTEL_{signal.value.upper()}_EXPORTER={','.join(exporters)!r}",
+            _quote_exporters(settings, signal),
             "the package azure-monitor-opentelemetry-exporter is not installed",
             f"Install connectsoft-obs[azure], or remove {EXPORTER} from the list.",
         )
-    endpoint = _endpoint(settings.azure_connection_string)
+    source = settings.sources.get("azure_connection_string", "azure_connection_string")
+    endpoint = _endpoint(settings.azure_connection_string, source)
     return ApplicationInsightsDestination(
         signal, endpoint, settings.otlp_timeout, settings.azure_connection_string, options
     )
@@ -118,16 +119,21 @@ def _is_installed() -> bool:
     return False
 
 
-def _endpoint(text: str) -> str:
+def _quote_exporters(settings: Settings, signal: Signal) -> str:
+    name = f"{signal.value}_exporter"
+    return f"{settings.sources.get(name, name)}={','.join(getattr(settings, name))!r}"
+
+
+def _endpoint(text: str, source: str) -> str:
     """The ingestion endpoint. As strict as the official exporter, which would fail later, in the exporter thread."""
     pairs = [pair.split("=") for pair in text.split(";")]
     if any(len(pair) != 2 for pair in pairs):
-        raise _connection_string_error("it is not a list of key=value pairs separated by semicolons")
+        raise _connection_string_error(source, "it is not a list of key=value pairs separated by semicolons")
     fields = {key.lower(): value for key, value in pairs}
     if fields.get("authorization", "ikey").lower() != "ikey":
-        raise _connection_string_error("its Authorization is not ikey")
+        raise _connection_string_error(source, "its Authorization is not ikey")
     if not _INSTRUMENTATION_KEY.fullmatch(fields.get("instrumentationkey", "")):
-        raise _connection_string_error("its InstrumentationKey is missing or not a lower-case UUID")
+        raise _connection_string_error(source, "its InstrumentationKey is missing or not a lower-case UUID")
     endpoint = fields.get("ingestionendpoint")
     if not endpoint and (suffix := fields.get("endpointsuffix")):
         location = fields.get("location")
@@ -140,14 +146,15 @@ def _endpoint(text: str) -> str:
         valid = False
     if not valid:
         raise _connection_string_error(
-            "its IngestionEndpoint is not a URL such as https://westeurope-1.in.applicationinsights.azure.com/"
+            source,
+            "its IngestionEndpoint is not a URL such as https://westeurope-1.in.applicationinsights.azure.com/",
         )
     return endpoint
 
 
-def _connection_string_error(why: str) -> ConfigurationError:
+def _connection_string_error(source: str, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{_VARIABLE}=...",
+        f"{source}=...",
         why,
         "Copy the connection string from the overview page of the Application Insights resource.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -12,7 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
 from connectsoft_obs._version import __version__
 from connectsoft_obs.export import Chunk, chunks, otlp_request
 from connectsoft_obs.internal_telemetry import InternalTelemetry, record_internal_error
-from connectsoft_obs.settings import Settings
+from connectsoft_obs.settings import Settings, valid_environment
 from connectsoft_obs.signals.tracing import otlp_encoder
 from connectsoft_obs.signals.tracing.provider import SAMPLED, Provider, Tracer
 from connectsoft_obs.signals.tracing.sampling import create_fast_sampler, create_sampler, is_always_on
@@ -38,11 +39,13 @@ class Tracing:
         self._internal_telemetry = internal_telemetry
         self._cached_resource: tuple[Mapping[str, Any] | None, Resource] = (None, Resource.get_empty())
         custom_sampler = settings.sampler
+        with valid_environment():
+            limits = SpanLimits()
         self.provider: Provider = Provider(
             self._resource,
             custom_sampler or create_sampler(settings),
             None if custom_sampler is not None else create_fast_sampler(settings),
-            SpanLimits(),
+            limits,
             custom_sampler is None and is_always_on(settings),
         )
         self.tracer: Tracer = self.provider.get_tracer(SCOPE, __version__, SCHEMA_URL)
@@ -58,6 +61,12 @@ class Tracing:
                     record_internal_error("tracing.export", failure)
 
         self.provider.export_to(export)
+
+    def export_to_console(self) -> None:
+        """Print each ended span to standard error with the console exporter of the SDK."""
+        from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+
+        self.provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stderr)))
 
     def encode(self, spans: Sequence[Span]) -> list[Chunk]:
         """Encode ended spans, grouped by scope; a span that cannot be encoded is counted as dropped."""

@@ -1,0 +1,53 @@
+"""Warnings about environment variables: invalid values, unknown names, values that are probably a mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from connectsoft_obs.settings import opentelemetry_environment
+from connectsoft_obs.settings.fields import PREFIX, Settings, quote_value, variable
+from connectsoft_obs.settings.loader import FIELDS, OTLP_FIELDS, read_variable, signal_variable, similar
+from connectsoft_obs.vocabulary import Signal
+
+_VARIABLES = {variable(name, field.metadata["env"]): name for name, field in FIELDS.items()}
+
+
+def variable_warnings(environ: Mapping[str, str], settings: Settings) -> list[str]:
+    """All warnings about environment variables."""
+    return [*invalid_variables(environ, settings), *unknown_variables(environ)]
+
+
+def invalid_variables(environ: Mapping[str, str], settings: Settings) -> list[str]:
+    """One warning for each standard variable, or entry of a list, that is ignored, with the value used instead."""
+    warnings = []
+    for env, name, value in _standard_variables(settings):
+        if content := environ.get(env):
+            instead = quote_value(FIELDS[name], value)
+            warnings += [
+                problem if problem.startswith("entry") else f"{problem}; {instead} is used instead"
+                for problem in read_variable(name, content, env).problems
+            ]
+    return warnings + opentelemetry_environment.invalid_variables(environ)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """One warning for each unknown CONNECTSOFT_OBS_ variable, with the most similar variable that exists."""
+    warnings = []
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in _VARIABLES:
+            near = similar(name, [variable for variable in _VARIABLES if variable.startswith(PREFIX)])
+            hint = f"did you mean {near[0]}?" if near else "see the settings reference in the documentation."
+            warnings.append(f"unknown variable {name}; {hint}")
+    return warnings
+
+
+def _standard_variables(settings: Settings) -> Iterator[tuple[str, str, Any]]:
+    """Variable, setting and effective value."""
+    for env, name in _VARIABLES.items():
+        if env and not env.startswith(PREFIX):
+            yield env, name, getattr(settings, name)
+    for signal in Signal:
+        override = settings.otlp_overrides.get(signal.value, {})
+        for name in OTLP_FIELDS:
+            yield signal_variable(name, signal), name, override.get(name, getattr(settings, name))
