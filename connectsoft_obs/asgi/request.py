@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, MutableMapping
+from contextlib import suppress
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 EVENT_STREAM = b"text/event-stream"
 """Prefix of the content type of server-sent events, in lower case."""
+
+_FILE_MESSAGES: Final = ("http.response.pathsend", "http.response.zerocopysend")
 
 _SUCCESS: Final = Outcome.SUCCESS  # saves the look-up of the enum member
 _new = object.__new__
@@ -143,11 +147,12 @@ class HttpRequest(Operation):
             if ("more_body" in message and message["more_body"]) or self.has_trailers:  # noqa: RUF019  a third of `get`
                 return self._send(message)
             return self._on_last_byte(message)
-        if kind == "http.response.pathsend" or (
-            kind == "http.response.trailers" and not message.get("more_trailers", False)
-        ):
-            return self._on_last_byte(message)
-        return self._send(message)
+        if kind in _FILE_MESSAGES:
+            self.response_body_size += _file_size(message)
+            is_last = not (message.get("more_body", False) or self.has_trailers)
+        else:
+            is_last = kind == "http.response.trailers" and not message.get("more_trailers", False)
+        return self._on_last_byte(message) if is_last else self._send(message)
 
     async def receive(self) -> Message:
         """Pass a message on to the application."""
@@ -265,6 +270,18 @@ class HttpRequest(Operation):
 
     def _is_disconnected(self) -> bool:
         return self.disconnected or is_disconnected(getattr(self._send, "__self__", None))
+
+
+def _file_size(message: Message) -> int:
+    """Return the bytes that a message of the ASGI extensions for files sends, or 0 if they cannot be determined."""
+    with suppress(Exception):  # any object may be in the message
+        if "path" in message:
+            return os.stat(message["path"]).st_size
+        if message.get("count") is not None:
+            return int(message["count"])
+        descriptor, offset = message["file"].fileno(), message.get("offset")
+        return os.fstat(descriptor).st_size - (os.lseek(descriptor, 0, os.SEEK_CUR) if offset is None else int(offset))
+    return 0
 
 
 def with_header(message: Message, name: bytes, value: bytes) -> Message:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -20,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
-from support.process import uvicorn, wait_for
+from support.process import Service, free_port, uvicorn, wait_for
 
 import connectsoft_obs as obs
 from connectsoft_obs.testing import Captured, capture
@@ -149,6 +151,74 @@ def test_trailers_and_pathsend_end_the_response() -> None:
     assert {line["connectsoft.outcome"] for line in captured.logs if line["logger"] == "connectsoft_obs.access"} == {
         "success"
     }
+
+
+@pytest.mark.parametrize(
+    ("messages", "size"),
+    [
+        (lambda file: [{"type": "http.response.pathsend", "path": file.name}], 5000),
+        (lambda file: [{"type": "http.response.pathsend", "path": f"{file.name}.missing"}], None),
+        (lambda file: [{"type": "http.response.zerocopysend", "file": file}], 5000),
+        (lambda file: [{"type": "http.response.zerocopysend", "file": file, "offset": 1000}], 4000),
+        (lambda file: [{"type": "http.response.zerocopysend", "file": file, "offset": 1000, "count": 10}], 10),
+        (lambda file: [{"type": "http.response.zerocopysend", "file": file.seek(3000) and file}], 2000),
+        (lambda file: [{"type": "http.response.zerocopysend", "file": None}], None),
+        (
+            lambda file: [
+                {"type": "http.response.zerocopysend", "file": file, "count": 3, "more_body": True},
+                {"type": "http.response.body", "body": b"four"},
+            ],
+            7,
+        ),
+    ],
+)
+def test_sent_files_count_as_body_of_the_response(tmp_path: Path, messages: Any, size: int | None) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    (tmp_path / "file").write_bytes(b"x" * 5000)
+    with (tmp_path / "file").open("rb") as file, capture() as captured:
+        expected = messages(file)
+        position = file.tell()
+
+        async def raw(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for message in expected:
+                await send(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        asyncio.run(obs.ObservabilityMiddleware(raw, service="a")(scope, None, send))  # type: ignore[arg-type]
+        assert file.tell() == position
+    assert sent[1:] == expected
+    line = captured.log("GET 200")
+    assert line["connectsoft.outcome"] == "success"
+    assert line.get("http.response.body.size") == size or (size is None and not line["http.response.body.size"])
+    assert (server_span(captured).attributes or {}).get("http.response.body.size") == size
+
+
+def test_file_that_granian_sends_by_its_path_has_its_size(tmp_path: Path) -> None:
+    (tmp_path / "files.py").write_text(
+        "from starlette.applications import Starlette\n"
+        "from starlette.responses import FileResponse\n"
+        "from starlette.routing import Route\n"
+        "import connectsoft_obs as obs\n"
+        "async def file(request):\n"
+        "    assert 'http.response.pathsend' in request.scope['extensions']\n"
+        "    return FileResponse(__file__)\n"
+        "app = Starlette(routes=[Route('/file', file)])\n"
+        "app.add_middleware(obs.ObservabilityMiddleware, service='files')\n"
+    )
+    port = free_port()
+    command = [sys.executable, "-m", "granian", "files:app", "--interface", "asgi", "--port", str(port)]
+    with Service(command, port, {"PYTHONPATH": str(tmp_path)}) as service:
+        service.wait_until_ready()
+        content = httpx.get(f"{service.url}/file").content
+        assert content == (tmp_path / "files.py").read_bytes()
+        wait_for(lambda: [line for line in service.json_lines if line["logger"] == "connectsoft_obs.access"])
+        [line] = [line for line in service.json_lines if line["logger"] == "connectsoft_obs.access"]
+    assert line["http.response.body.size"] == len(content)
 
 
 def test_application_runs_in_the_task_and_context_of_the_server() -> None:
