@@ -1,7 +1,7 @@
 """The redaction policy that every sink uses.
 
-Sinks are log fields and text, span attributes, captured headers, `url.query`, health reasons, configuration errors and
-what the package writes to standard error.
+Sinks are log fields and text, exported spans with their events and links, captured headers, `url.query`, health reasons,
+configuration errors and what the package writes to standard error.
 """
 
 from __future__ import annotations
@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from typing import Final
-from urllib.parse import unquote_plus
 
-from connectsoft_obs.redaction.keys import REDACTED, SecretKeys
+from connectsoft_obs.redaction.keys import SecretKeys
+from connectsoft_obs.redaction.queries import QueryRedactor
+from connectsoft_obs.redaction.statements import redact_statement
 from connectsoft_obs.redaction.text import TextRedactor
 
 _MAX_QUERY: Final = 8192
 """Maximum bytes of a query string; the rest is cut."""
+
+_URL_QUERY: Final = "url.query"
+_DATABASE_PREFIX: Final = "db."
 
 
 class RedactionPolicy:
@@ -28,9 +32,10 @@ class RedactionPolicy:
     """
 
     def __init__(self, keys: Sequence[str] = (), emails: bool = False, pattern: re.Pattern[str] | None = None) -> None:
-        self._keys = SecretKeys(keys)
-        text = TextRedactor(emails, pattern)
-        self.is_secret_key: Callable[[str], bool] = self._keys.is_secret
+        secret_keys = SecretKeys(keys)
+        self._queries = QueryRedactor(secret_keys.is_secret_query_key)
+        text = TextRedactor(emails, pattern, self._queries)
+        self.is_secret_key: Callable[[str], bool] = secret_keys.is_secret
         self.may_contain_secret: Callable[[str], bool] = text.may_contain_secret
         self.redact_and_count: Callable[[str], tuple[str, int]] = text.redact
 
@@ -45,17 +50,30 @@ class RedactionPolicy:
             query: the raw query string; bytes beyond 8192 are cut.
             allowed: names whose values are shown although they look secret.
         """
-        text = query[:_MAX_QUERY].decode("latin-1")
-        if "=" not in text:
-            return text
-        return "&".join([self._redact_parameter(part, allowed) for part in text.split("&")])
+        return self._queries.redact(query[:_MAX_QUERY].decode("latin-1"), allowed)[0]
 
-    def _redact_parameter(self, part: str, allowed: frozenset[str]) -> str:
-        key, _, value = part.partition("=")
-        if not value or key in allowed:
-            return part
-        name = unquote_plus(key) if "%" in key or "+" in key else key
-        return f"{key}={REDACTED}" if self._keys.is_secret_query_key(name) else part
+    @staticmethod
+    def has_named_rule(name: str) -> bool:
+        """Whether `redact_named_text()` has a rule for attributes of this name."""
+        return name == _URL_QUERY or name.startswith(_DATABASE_PREFIX)
+
+    def redact_named_text(self, name: str, text: str, allowed: frozenset[str] = frozenset()) -> tuple[str, int]:
+        """The text of the attribute `url.query` or `db.*` with its secrets replaced, and the number of replacements.
+
+        Args:
+            name: attribute name; any other has the rules of `redact_text()`.
+            text: the value.
+            allowed: query parameters whose values are shown although they look secret.
+        """
+        if name == _URL_QUERY:
+            return self._queries.redact(text[:_MAX_QUERY], allowed)
+        count = 0
+        if name.startswith(_DATABASE_PREFIX):
+            text, count = redact_statement(text, self.is_secret_key)
+        if self.may_contain_secret(text):
+            text, number = self.redact_and_count(text)
+            count += number
+        return text, count
 
 
 DEFAULT_POLICY: Final = RedactionPolicy()

@@ -1,4 +1,4 @@
-"""Finds and replaces secrets in free text: private keys, JWTs, credentials, cookies, connection strings, card numbers.
+"""Finds and replaces secrets in free text: private keys, JWTs, credentials, cookies, URLs, connection strings, card numbers.
 
 Every expression is bounded, so the time is proportional to the length of the text for any input, and redacted text does
 not match again.
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from connectsoft_obs.redaction.keys import REDACTED, SECRET_KEY_NAMES
+from connectsoft_obs.redaction.queries import QueryRedactor
 
 Rule: TypeAlias = tuple[tuple[str, ...], re.Pattern[str], str]
 """Lower-case substrings of which the text must contain one, the expression that is applied then, and its
@@ -105,11 +106,13 @@ class TextRedactor:
     Args:
         emails: also replace e-mail addresses.
         pattern: an additional expression whose matches are replaced.
+        queries: replaces the values of secret parameters in URLs.
     """
 
-    def __init__(self, emails: bool = False, pattern: re.Pattern[str] | None = None) -> None:
+    def __init__(self, emails: bool, pattern: re.Pattern[str] | None, queries: QueryRedactor) -> None:
         self._emails = emails
         self._pattern = pattern
+        self._queries = queries
 
     def may_contain_secret(self, text: str) -> bool:
         """Cheap test before `redact()`: True for every text with a secret, and for some without."""
@@ -130,6 +133,9 @@ class TextRedactor:
             if _contains_any(parts, low):
                 text, number = expression.subn(replacement, text)
                 count += number
+        if "=" in text and ("?" in text or "#" in text):
+            text, number = self._queries.redact_urls(text)
+            count += number
         for parts, names, always in (
             (_ALWAYS_SECRET_PARTS, _ALWAYS_SECRET_NAMES, True),
             (_OFTEN_SECRET_PARTS, _OFTEN_SECRET_NAMES, False),

@@ -42,7 +42,7 @@ SDK_TRACER = TracerProvider(shutdown_on_exit=False).get_tracer("bench")
 def cases() -> dict[str, dict[str, Callable[[], Any]]]:
     """The comparisons: by title and library, a function that runs the operation once."""
     telemetry = obs.Telemetry(obs.Settings(), exports=False)
-    tracer = telemetry.tracing.tracer
+    tracer, redactor = telemetry.tracing.tracer, telemetry.tracing.redactor
     common = otlp_encoder.encode_common_attributes(COMMON, "GET /items/{item_id}", SpanKind.SERVER)
     per_connection = otlp_encoder.encode_common_attributes(PER_CONNECTION)
 
@@ -77,7 +77,7 @@ def cases() -> dict[str, dict[str, Callable[[], Any]]]:
         "operation() compared with a span": {"connectsoft-obs": run_operation, "OpenTelemetry SDK": run_sdk_span},
         "a span, thirteen attributes": {"connectsoft-obs": record_span, "OpenTelemetry SDK": record_sdk_span},
         "encoding a span": {
-            "connectsoft-obs": lambda: otlp_encoder.encode_span(span),
+            "connectsoft-obs": lambda: otlp_encoder.encode_span(span, redactor),
             "official encoder": lambda: encode_spans([sdk_span]).SerializeToString(),
         },
     }

@@ -209,10 +209,10 @@ def test_span_that_cannot_be_encoded_does_not_affect_others(
 ) -> None:
     encode_span = otlp_encoder.encode_span
 
-    def encode_with_failure(span: Any) -> bytes:
+    def encode_with_failure(span: Any, redactor: Any) -> bytes:
         if span.name == "span-3":
             raise RuntimeError("simulated failure")
-        return encode_span(span)
+        return encode_span(span, redactor)
 
     monkeypatch.setattr(otlp_encoder, "encode_span", encode_with_failure)
     service = ExportingTelemetry(collector.url)
@@ -227,10 +227,10 @@ def test_signal_during_encoding_loses_no_encoded_spans(
 ) -> None:
     encode_span, interrupts = otlp_encoder.encode_span, [KeyboardInterrupt]
 
-    def encode_with_interrupt(span: Any) -> bytes:
+    def encode_with_interrupt(span: Any, redactor: Any) -> bytes:
         if interrupts and span.name == "span-3":
             raise interrupts.pop()
-        return encode_span(span)
+        return encode_span(span, redactor)
 
     monkeypatch.setattr(otlp_encoder, "encode_span", encode_with_interrupt)
     service = ExportingTelemetry(collector.url)

@@ -10,19 +10,26 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanContext, SpanKind, StatusCode
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from support.app_insights_server import AppInsightsServer
+from support.otlp import GrpcSink, HttpSink, ReceivedTelemetry
 from support.process import wait_for
 from support.scripts import run_script
 
 import connectsoft_obs as obs
+from connectsoft_obs.settings import load_settings
+from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.testing import Captured, capture
+from connectsoft_obs.testing.telemetry_capture import CapturingLogWriter
 
 DETAILS_TOKEN = "details-token-of-the-test"
 
@@ -235,6 +242,82 @@ def url_query(samples: Sequence[Sample]) -> Shown:
     return by_sample(samples, show)
 
 
+# --- Spans of other libraries, as exporters send them -----------------------------------------------------------------
+
+
+def record_external_spans(telemetry: Telemetry, samples: Sequence[Sample]) -> list[str]:
+    """A span of another library for each sample, which is in every part of the span; their trace ids."""
+    tracer = telemetry.tracing.provider.get_tracer("client-library")
+    trace_ids = []
+    for sample in samples:
+        key = sample.key or "note"
+        attributes: dict[str, Any] = {
+            key: sample.value,
+            "values": [sample.text, sample.text],
+            "marker": "part of the span",
+        }
+        if sample.key:
+            query = urlencode({sample.key: sample.value, "page": "2"})
+            attributes |= {"url.query": query}
+            attributes |= dict.fromkeys(("url.full", "http.url"), f"https://shop.example/orders?{query}#{query}")
+            attributes |= {
+                "http.target": f"/orders?{query}",
+                "db.query.text": f"SELECT 1 WHERE {key} = '{sample.value}'",
+            }
+        span = tracer.start_span(f"call {sample.text}", Context(), SpanKind.CLIENT, attributes)
+        span.add_event(f"event {sample.text}", {key: sample.value})
+        span.add_link(SpanContext(1, 2, True), {key: sample.value, "text": sample.text})
+        try:
+            raise ValueError(sample.text)
+        except ValueError as error:
+            span.record_exception(error)
+        span.set_status(StatusCode.ERROR, sample.text)
+        span.end()
+        trace_ids.append(f"{span.get_span_context().trace_id:032x}")
+    return trace_ids
+
+
+def exported_spans(samples: Sequence[Sample], received: Callable[[], dict[str, str]], **settings: Any) -> Shown:
+    """What a server receives about each sample; `received` returns it by trace id."""
+    loaded = load_settings({}, service="corpus", metrics_exporter="none", logs_exporter="none", **settings)
+    telemetry = Telemetry(loaded, output=CapturingLogWriter(Captured()), exports=True)
+    trace_ids = record_external_spans(telemetry, samples)
+    assert telemetry.shutdown(20)
+    by_trace_id = received()
+    assert all("part of the span" in by_trace_id[trace_id] for trace_id in trace_ids)
+    shown = iter(trace_ids)
+    return by_sample(samples, lambda _: by_trace_id[next(shown)])
+
+
+def span_over_otlp_http(samples: Sequence[Sample]) -> Shown:
+    with HttpSink() as sink:
+        return exported_spans(samples, lambda: spans_by_trace_id(sink.received), otlp_endpoint=sink.url)
+
+
+def span_over_otlp_grpc(samples: Sequence[Sample]) -> Shown:
+    with GrpcSink() as sink:
+        received = sink.received
+        return exported_spans(
+            samples, lambda: spans_by_trace_id(received), otlp_endpoint=sink.url, otlp_protocol="grpc"
+        )
+
+
+def span_in_application_insights(samples: Sequence[Sample]) -> Shown:
+    def received() -> dict[str, str]:
+        by_trace_id: dict[str, str] = {}
+        for envelope in azure.envelopes:
+            trace_id = envelope["tags"].get("ai.operation.id", "")
+            by_trace_id[trace_id] = by_trace_id.get(trace_id, "") + json.dumps(envelope)
+        return by_trace_id
+
+    with AppInsightsServer() as azure:
+        return exported_spans(samples, received, azure_connection_string=azure.connection_string)
+
+
+def spans_by_trace_id(received: ReceivedTelemetry) -> dict[str, str]:
+    return {span.trace_id.hex(): str(span) for span in received.spans}
+
+
 # --- Health pages ----------------------------------------------------------------------------------------------------
 
 
@@ -435,6 +518,20 @@ for text in json.load(sys.stdin):
     return split_stderr(code, samples, 1)
 
 
+def span_of_another_library_on_the_console(samples: Sequence[Sample]) -> Shown:
+    code = """
+import json, sys
+import connectsoft_obs as obs
+from opentelemetry import trace
+telemetry = obs.configure(service="corpus", traces_exporter="console")
+for text in json.load(sys.stdin):
+    trace.get_tracer("client-library").start_span("call", attributes={"note": text}).end()
+    telemetry.flush(5)
+    print("--- next ---", file=sys.stderr)
+"""
+    return split_stderr(code, samples, 1)
+
+
 def split_stderr(
     code: str, samples: Sequence[Sample], parts_per_sample: int, inputs: Sequence[object] | None = None
 ) -> Shown:
@@ -461,6 +558,10 @@ SINKS: list[Callable[[Sequence[Sample]], Shown]] = [
     captured_request_header,
     captured_response_header,
     url_query,
+    span_over_otlp_http,
+    span_over_otlp_grpc,
+    span_in_application_insights,
+    span_of_another_library_on_the_console,
     health_page,
     verbose_health_page,
     configuration_error,

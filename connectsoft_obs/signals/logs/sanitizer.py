@@ -31,7 +31,7 @@ _MAX_ITEMS = 1000
 
 _MAX_DEPTH = 8
 _MAX_CACHED, _MAX_CACHED_LENGTH = 4096, 256
-_PLAIN, _SECRET, _TENANT, _STACK = 0, 1, 2, 3
+_PLAIN, _SECRET, _TENANT, _STACK, _NAMED = 0, 1, 2, 3, 4
 _HASHED_TENANT: Final = re.compile(r"[0-9a-f]{16}:h")
 _MIN_CHECKED_INTEGER = 10**11
 """Integers from here on may be card numbers or exceed 64 bits."""
@@ -51,6 +51,7 @@ class Sanitizer:
     ) -> None:
         self._policy = policy or settings.redaction_policy()
         self._count_redacted = count_redacted
+        self._allowed_query_keys = frozenset(settings.url_query_allowlist)
         self._hashes_tenants = settings.log_tenant_id == "hash"
         self._tenant_hash_key = (settings.log_tenant_key or "").encode()[:64]
         self._key_kinds: dict[str, int] = {}
@@ -120,6 +121,10 @@ class Sanitizer:
             # The end of a stack trace has the exception, its beginning the entry point.
             first, last = value[: MAX_VALUE_LENGTH // 4], value[-MAX_VALUE_LENGTH * 3 // 4 :]
             return self._redact(f"{first}\n{TRUNCATION_MARK}\n{last}")
+        if kind == _NAMED and type(value) is str:
+            value, number = self._policy.redact_named_text(key, value[:MAX_VALUE_LENGTH], self._allowed_query_keys)
+            if number:
+                self._count_redacted(number)
         return self._nested(value, 0, [_MAX_ITEMS])
 
     def _classify_key(self, key: Any) -> int:
@@ -129,7 +134,7 @@ class Sanitizer:
         elif self._hashes_tenants and text in {TENANT_ID, "tenant_id", "tenantId"}:
             kind = _TENANT
         else:
-            kind = _STACK if text == EXCEPTION_STACKTRACE else _PLAIN
+            kind = _STACK if text == EXCEPTION_STACKTRACE else _NAMED if self._policy.has_named_rule(text) else _PLAIN
         if len(self._key_kinds) < _MAX_CACHED and len(text) <= _MAX_CACHED_LENGTH:
             self._key_kinds[text] = kind
         return kind

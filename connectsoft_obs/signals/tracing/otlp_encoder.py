@@ -14,6 +14,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode, TraceSt
 from connectsoft_obs.export import protobuf
 from connectsoft_obs.signals.tracing.span import Span
 from connectsoft_obs.signals.tracing.span_data import EncodedAttributes, FixedAttributes
+from connectsoft_obs.signals.tracing.span_redaction import SpanRedactor
 
 _ATTRIBUTES_FIELD = 9
 _KIND_FIELD = {kind: protobuf.integer(6, kind.value + 1) for kind in SpanKind}
@@ -43,8 +44,8 @@ def _encode_name(span_name: str, span_kind: SpanKind) -> bytes:
     return protobuf.text(5, span_name) + _KIND_FIELD[span_kind]
 
 
-def encode_span(span: Span) -> bytes:
-    """Encode a span of the custom class."""
+def encode_span(span: Span, redactor: SpanRedactor) -> bytes:
+    """Encode a span of the custom class. Data of this package is redacted when it is set, data of others here."""
     own, values, common, ids = span.own_attributes, span.fixed_values, span.common_attributes, span.ids
     if span.is_ordinary and not own and common.span_name is span.span_name and common.span_kind is span.span_kind:
         # Most requests: everything except ids, times and fixed values is already encoded.
@@ -55,7 +56,7 @@ def encode_span(span: Span) -> bytes:
             )
         )  # fmt: skip
     if span.has_user_data or (len(own) if own else 0) > span.tracer.free_attributes:
-        return encode_readable(span)
+        return encode_readable(span, redactor)
     parent = span.parent_context
     encoded = b"" if values is None or common.fixed_attributes is None else common.fixed_attributes.encode(values)
     return b"".join(
@@ -68,21 +69,24 @@ def encode_span(span: Span) -> bytes:
             b"" if parent is None else b"\x22\x08" + parent.span_id.to_bytes(8, "big"),
             common.encoded_name
             if common.span_name == span.span_name and common.span_kind is span.span_kind
-            else _encode_name(span.span_name, span.span_kind),
+            else _encode_name(redactor.redact_text(span.span_name), span.span_kind),
             _pack_times(0x39, span.start_ns, 0x41, span.end_ns),
             common.encoded,
             span.client_attributes.encoded,
             encoded,
             protobuf.attributes(_ATTRIBUTES_FIELD, own) if own else b"",
             protobuf.join(13, [_encode_link(link) for link in span.initial_links]) if span.initial_links else b"",
-            _UNSET if span.status_code is StatusCode.UNSET else _encode_status(span.status_code, span.status_text),
+            _UNSET
+            if span.status_code is StatusCode.UNSET
+            else _encode_status(span.status_code, span.status_text and redactor.redact_text(span.status_text)),
             _REMOTE_PARENT if parent is not None and parent.is_remote else _LOCAL_PARENT,
         )
     )
 
 
-def encode_readable(span: ReadableSpan) -> bytes:
-    """Encode any ended span."""
+def encode_readable(span: ReadableSpan, redactor: SpanRedactor) -> bytes:
+    """Encode any ended span without its secrets."""
+    span = redactor.redact_span(span)
     context = span.get_span_context()
     assert context is not None
     return b"".join(

@@ -18,6 +18,7 @@ from connectsoft_obs.signals.tracing import otlp_encoder
 from connectsoft_obs.signals.tracing.provider import SAMPLED, Provider, Tracer
 from connectsoft_obs.signals.tracing.sampling import create_fast_sampler, create_sampler, is_always_on
 from connectsoft_obs.signals.tracing.span import Span
+from connectsoft_obs.signals.tracing.span_redaction import SpanRedactor, has_external_data
 from connectsoft_obs.vocabulary import SCHEMA_URL, SCOPE, Signal
 
 _item_prefix, _cached_sizes = otlp_request.ITEM_PREFIX, otlp_request.CACHED_SIZES
@@ -38,6 +39,7 @@ class Tracing:
         self._attributes = attributes
         self._internal_telemetry = internal_telemetry
         self._cached_resource: tuple[Mapping[str, Any] | None, Resource] = (None, Resource.get_empty())
+        self.redactor: SpanRedactor = SpanRedactor(settings.redaction_policy(), frozenset(settings.url_query_allowlist))
         custom_sampler = settings.sampler
         with valid_environment():
             limits = SpanLimits()
@@ -66,15 +68,18 @@ class Tracing:
         """Print each ended span to standard error with the console exporter of the SDK."""
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
-        self.provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stderr)))
+        exporter = ConsoleSpanExporter(
+            out=sys.stderr, formatter=lambda span: f"{self.redactor.redact_span(span).to_json()}\n"
+        )
+        self.provider.add_span_processor(SimpleSpanProcessor(exporter))
 
     def encode(self, spans: Sequence[Span]) -> list[Chunk]:
         """Encode ended spans, grouped by scope; a span that cannot be encoded is counted as dropped."""
         scopes: dict[tuple[str, str, str | None], list[bytes]] = {}
-        encode_span = otlp_encoder.encode_span
+        encode_span, redactor = otlp_encoder.encode_span, self.redactor
         for span in spans:
             try:
-                encoded = encode_span(span)
+                encoded = encode_span(span, redactor)
                 size = len(encoded)
                 prefix = _item_prefix[size] if size < _cached_sizes else otlp_request.item_prefix(size)
             except Exception as error:  # noqa: BLE001  the other spans are still exported
@@ -90,8 +95,11 @@ class Tracing:
         return [Chunk(scope, len(parts) // 2, b"".join(parts)) for scope, parts in scopes.items()]
 
     def to_readable(self, spans: Sequence[Span]) -> list[ReadableSpan]:
-        """Convert ended spans to immutable spans of the SDK, for its exporters."""
-        return [span.to_readable() for span in spans]
+        """Convert ended spans to immutable spans of the SDK without secrets, for its exporters."""
+        return [
+            self.redactor.redact_span(span.to_readable()) if has_external_data(span) else span.to_readable()
+            for span in spans
+        ]
 
     def build_request(self, batch: Sequence[Chunk]) -> bytes:
         """Build an ExportTraceServiceRequest."""
