@@ -69,7 +69,7 @@ def test_any_worker_returns_the_sum_including_killed_workers(server: str, multip
         for _ in range(6):
             _check_sum(service, sum(counts.values()))
         warnings = [
-            line["metrics"]
+            line["connectsoft.obs.metrics"]
             for line in service.json_lines
             if line["message"].startswith("prometheus_client metrics are left out of /metrics")
         ]
