@@ -169,9 +169,9 @@ def key_values(value: Any) -> Mapping[str, str]:
 
 @expecting("key=value pairs separated by commas", is_list=True)
 def headers(value: Any) -> Mapping[str, str]:
-    """Pairs as of `key_values` whose keys and values HTTP allows."""
+    """Pairs as of `key_values`; those of a variable must be valid HTTP headers, so that one typo does not fail exports."""
     pairs = key_values(value)
-    if not all(_HEADER.fullmatch(f"{name}={content}") for name, content in pairs.items()):
+    if isinstance(value, str) and not all(_HEADER.fullmatch(f"{name}={content}") for name, content in pairs.items()):
         raise ValueError("a name or value has characters that HTTP headers cannot contain")
     return pairs
 
