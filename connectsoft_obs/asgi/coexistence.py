@@ -20,7 +20,7 @@ from opentelemetry.trace import Span, SpanContext, SpanKind
 
 from connectsoft_obs.asgi.types import Scope
 from connectsoft_obs.context import OPERATION_KEY, SPAN_KEY
-from connectsoft_obs.signals.tracing import hex_ids
+from connectsoft_obs.signals.tracing import ApiSpan
 
 FASTAPI_SPAN_KEY = "fastapi.telemetry"
 """Key in the ASGI scope where FastAPI stores its own telemetry of the request; None disables it for the request."""
@@ -41,17 +41,10 @@ ROUTER_OWNER = "dependency_overrides_provider"
 """Attribute of a FastAPI router that refers to its application."""
 
 
-class AdoptedSpan:
+class AdoptedSpan(ApiSpan):
     """A server span that another instrumentation has started and will end; attributes are added to it."""
 
-    __slots__ = ("cached_hex_ids", "flags", "ids", "span")
-
-    def __init__(self, span: Span) -> None:
-        context = span.get_span_context()
-        self.span: Span = span
-        self.ids: bytes = context.trace_id.to_bytes(16, "big") + context.span_id.to_bytes(8, "big")
-        self.flags: int = int(context.trace_flags)
-        self.cached_hex_ids: tuple[str, str, str] = hex_ids(self.ids, self.flags)
+    __slots__ = ()
 
 
 class _ExcludeAllUrls:

@@ -22,7 +22,7 @@ from connectsoft_obs.asgi.route_template import RouteFunction
 from connectsoft_obs.asgi.types import App, Message, Receive, Scope, Send
 from connectsoft_obs.asgi.websocket import WebSocketRequest
 from connectsoft_obs.context import EMPTY_INBOUND, OPERATION_KEY, SPAN_KEY, Inbound, context_with, otel_context
-from connectsoft_obs.signals.tracing import FLAGS_HEX, NonRecordingSpan, Span
+from connectsoft_obs.signals.tracing import FLAGS_HEX, ExternalSpan, NonRecordingSpan, Span, api_span
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import (
     HTTP_METHOD,
@@ -146,7 +146,7 @@ class RequestInstrumentation:
             adopted = coexistence.find_active_server_span(scope, outer_context, inbound.parent, functions)
         if "fastapi" in _modules or _STARLETTE_MODULE in _modules:
             coexistence.mark_observed(scope)
-        span: Span | NonRecordingSpan | coexistence.AdoptedSpan
+        span: Span | NonRecordingSpan | ExternalSpan | coexistence.AdoptedSpan
         if adopted is not None:
             span = adopted
             context = context_with(request, adopted.span, outer_context)
@@ -154,9 +154,11 @@ class RequestInstrumentation:
             span = self._tracer.start_fast(protocol.span_name, _SERVER, None, wall_ns)
             context = Context({OPERATION_KEY: request, SPAN_KEY: span})  # `context_with` on an empty context
         else:
-            span = self._start_span(request, inbound)
-            inner_context = inbound.context if self._trust_inbound else EMPTY_INBOUND.context
-            context = context_with(request, span, coexistence.with_outer_values(inner_context, outer_context))
+            base = coexistence.with_outer_values(
+                inbound.context if self._trust_inbound else EMPTY_INBOUND.context, outer_context
+            )
+            span = self._start_span(request, inbound, base)
+            context = context_with(request, span if type(span) is Span else api_span(span), base)
         request.span = span
         request.context = context
         digits = hexlify(span.ids)
@@ -175,13 +177,15 @@ class RequestInstrumentation:
             request.bound_attributes = self._propagation.bindings(inbound.context)
         return inbound
 
-    def _start_span(self, request: HttpRequest, inbound: Inbound) -> Span | NonRecordingSpan:
+    def _start_span(
+        self, request: HttpRequest, inbound: Inbound, context: Context
+    ) -> Span | NonRecordingSpan | ExternalSpan:
         parent, links = inbound.parent, _NO_LINKS
         if parent is not None and not self._trust_inbound:
             links, parent = (Link(parent),), None
         attributes = partial(self._sampling_attributes, request) if self._provider.needs_start_attributes else None
         name = request.protocol.span_name
-        return self._tracer.start_fast(name, _SERVER, parent, request.wall_ns, attributes, None, links)
+        return self._tracer.start_fast(name, _SERVER, parent, request.wall_ns, attributes, context, links)
 
     def on_response_start(self, request: HttpRequest, message: Message) -> Message:
         """Add the correlation id to the start message of a response, and detect an event stream."""

@@ -10,7 +10,7 @@ from connectsoft_obs.asgi.access_log import AccessLog
 from connectsoft_obs.asgi.bindings import FIXED_ATTRIBUTES, OTHER, BoundSeries, BoundSeriesCache
 from connectsoft_obs.asgi.route_template import RouteFunction, RouteTemplates
 from connectsoft_obs.asgi.types import App, Scope
-from connectsoft_obs.signals.tracing import Span
+from connectsoft_obs.signals.tracing import ExternalSpan, Span
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import (
     CORRELATION_ID,
@@ -82,9 +82,9 @@ class RequestRecorder:
             series.slo_counter(seconds)
         if error is not None:
             self._access_log.write_exception(request, error)
-            if self._record_exception_event and type(span) is Span:
+            if self._record_exception_event and (type(span) is Span or type(span) is ExternalSpan):
                 span.record_exception(error)
-        if type(span) is Span:
+        if type(span) is Span or type(span) is ExternalSpan:
             fixed_values, own = None, None
             if self._provider.has_consumers:
                 first_byte_ns, size = request.first_byte_ns, request.response_body_size

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from connectsoft_obs.asgi.types import Message, Receive, Scope, Send
     from connectsoft_obs.signals.logs import HexIds
     from connectsoft_obs.signals.metrics import NumberSeries
-    from connectsoft_obs.signals.tracing import NonRecordingSpan, Span
+    from connectsoft_obs.signals.tracing import ExternalSpan, NonRecordingSpan, Span
 
 EVENT_STREAM = b"text/event-stream"
 """Prefix of the content type of server-sent events, in lower case."""
@@ -104,7 +104,7 @@ class HttpRequest(Operation):
     response_body_size: int
     root_path: str
     scope: Scope
-    span: Span | NonRecordingSpan | AdoptedSpan
+    span: Span | NonRecordingSpan | ExternalSpan | AdoptedSpan
     start_ns: int  # `perf_counter_ns()` at the start
     status: int  # 0 before the response start
     stream_kind: str  # `sse`, `websocket`, or empty for an ordinary response

@@ -43,6 +43,12 @@ agnosticcontextmanager: Final = _agnosticcontextmanager
 """`contextlib.contextmanager` whose result decorates coroutine functions too, as `start_as_current_span` of the API does.
 There is no fallback: the import fails if it is missing."""
 
+PROVIDER_LOGGERS: Final = {"traces": "opentelemetry.trace", "metrics": "opentelemetry.metrics._internal"}
+"""Loggers that report a refused second provider, by signal. With other names, OpenTelemetry's own line stays."""
+
+REFUSED_PROVIDER_TEXT: Final = "Overriding of current "
+"""Beginning of the log message about a refused provider. With another text, OpenTelemetry's own line stays."""
+
 INCUBATING_ATTRIBUTES: Final = "opentelemetry.semconv._incubating.attributes"
 """Package with the attributes that are not stable yet. The test kit skips it if it cannot be imported."""
 

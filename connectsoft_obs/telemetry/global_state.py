@@ -8,19 +8,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from opentelemetry import metrics, trace
-
 from connectsoft_obs import context
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.internal_telemetry import InternalTelemetry, set_current_getter
 from connectsoft_obs.process.exit_hooks import call_at_exit
 from connectsoft_obs.process.fork_safety import register_fork_handler
-from connectsoft_obs.settings import Settings, load_settings, quote_setting, valid_environment, variable_warnings
+from connectsoft_obs.settings import Settings, load_settings, quote_setting, variable_warnings
 from connectsoft_obs.signals import logs
 from connectsoft_obs.signals.logs.levels import ERROR, INFO, WARNING, Levels
-from connectsoft_obs.signals.metrics import DelegatingMeterProvider, OtelMeterBridge
-from connectsoft_obs.signals.tracing import Provider, ProxyTracerProvider
+from connectsoft_obs.signals.metrics import OtelMeterBridge
+from connectsoft_obs.signals.tracing import Provider
 from connectsoft_obs.telemetry import auto_instrumentation
+from connectsoft_obs.telemetry.otel_globals import install_otel_globals
 from connectsoft_obs.telemetry.telemetry import Telemetry
 from connectsoft_obs.vocabulary import SCOPE
 
@@ -135,7 +134,6 @@ def _install_log_hooks(telemetry: Telemetry) -> None:
 _process_holder = TelemetryHolder(_create_telemetry, _on_process_telemetry_created)
 _captures: list[TelemetryHolder] = []
 _capture_takeovers: dict[TelemetryHolder, logs.StdlibTakeover] = {}
-_install_lock = threading.Lock()
 _except_hooks = logs.ExceptHooks(lambda: current_log_pipeline())
 
 
@@ -280,13 +278,7 @@ def _current_meters() -> OtelMeterBridge | None:
 
 
 def _install_otel_globals() -> None:
-    """Set the global OpenTelemetry providers and context. Idempotent."""
-    with _install_lock, valid_environment():
-        context.install_correlation_propagator()
-        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-            trace.set_tracer_provider(ProxyTracerProvider(_current_provider))
-        if type(metrics.get_meter_provider()).__name__ == "_ProxyMeterProvider":
-            metrics.set_meter_provider(DelegatingMeterProvider(_current_meters))
+    install_otel_globals(_current_provider, _current_meters, _internal_telemetry)
 
 
 def _shut_down() -> None:

@@ -28,6 +28,7 @@ from connectsoft_obs.signals.metrics.bridges.otel_sdk import warn_meter_api_not_
 from connectsoft_obs.signals.tracing import Tracing
 from connectsoft_obs.telemetry.exporters import Exporters
 from connectsoft_obs.telemetry.health_metrics import HealthMetrics
+from connectsoft_obs.telemetry.otel_globals import external_providers
 from connectsoft_obs.vocabulary import (
     BUILD_INFO,
     CHECK_STATUS,
@@ -253,6 +254,10 @@ class Telemetry:
         """Log the destinations and instrumentations at start."""
         fields = {"exports": exports.addresses, "instrumented": self.instrumented}
         self.log(INFO, "observability configured", fields)
+        for signal, provider in external_providers().items():
+            self.log(
+                INFO, "the OpenTelemetry provider of the application is used", {"signal": signal, "class": provider}
+            )
         if exports.warning:
             self.log(WARNING, exports.warning)
         for name, problem in self.not_instrumented.items():

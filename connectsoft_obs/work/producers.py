@@ -18,8 +18,10 @@ from connectsoft_obs.operations import exception_outcome
 from connectsoft_obs.signals.tracing import (
     NO_ENCODED_ATTRIBUTES,
     EncodedAttributes,
+    ExternalSpan,
     NonRecordingSpan,
     Span,
+    api_span,
     encode_common_attributes,
 )
 from connectsoft_obs.telemetry import Telemetry
@@ -88,12 +90,12 @@ class Producer:
         self._count = count
         self._token: Token[Context] | None = None
         self._context: Context | None = None
-        self._span: Span | NonRecordingSpan | None = None
+        self._span: Span | NonRecordingSpan | ExternalSpan | None = None
 
     @property
-    def span(self) -> Span | NonRecordingSpan | None:
+    def span(self) -> trace.Span | None:
         """The span, while it is recording."""
-        return self._span
+        return None if self._span is None else api_span(self._span)
 
     def __enter__(self) -> dict[str, str]:
         """Start the span, make it current, and return the headers."""
@@ -158,13 +160,15 @@ class Producer:
         for name, value in ((operation.bound_attributes if operation is not None else None) or {}).items():
             if name in telemetry.settings.baggage_keys:
                 context = baggage.set_baggage(name, str(value), context)
-        self._context = trace.set_span_in_context(self._span, context)
+        self._context = trace.set_span_in_context(api_span(self._span), context)
 
-    def _finish_span(self, telemetry: Telemetry, span: Span | NonRecordingSpan, error: BaseException | None) -> None:
+    def _finish_span(
+        self, telemetry: Telemetry, span: Span | NonRecordingSpan | ExternalSpan, error: BaseException | None
+    ) -> None:
         name = "" if error is None else exception_outcome(error)[1]
         sent = telemetry.metrics.family(SENT_MESSAGES)
         sent.number_series(self._system, SEND, self._destination, name).add(self._count)
-        if isinstance(span, Span):
+        if isinstance(span, (Span, ExternalSpan)):
             attributes: dict[str, Any] = {ERROR_TYPE: name} if name else {}
             if self._count != 1:
                 attributes[MESSAGING_BATCH_COUNT] = self._count

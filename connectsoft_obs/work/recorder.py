@@ -16,7 +16,7 @@ from connectsoft_obs.vocabulary import ERROR_TYPE, OUTCOME, Metric, Outcome, dur
 from connectsoft_obs.work.registry import WorkRegistry, registry_of
 
 if TYPE_CHECKING:
-    from connectsoft_obs.signals.tracing.provider import Tracer
+    from connectsoft_obs.signals.tracing import ExternalTracer, Tracer
     from connectsoft_obs.slo.event_counter import BoundCounter
     from connectsoft_obs.work.inbound import InboundContext
 
@@ -103,7 +103,7 @@ class RunRecorder(ABC):
         self.nested_span_kind = nested_span_kind
         self.logger = logger
         self.exception_event = exception_event
-        self.tracer: Tracer = telemetry.tracing.tracer
+        self.tracer: Tracer | ExternalTracer = telemetry.tracing.tracer
         self.durations: Family = telemetry.metrics.family(metric)
         self.registry: WorkRegistry = registry_of(telemetry)
         self.exemplars: bool = settings.exemplar_filter != "always_off"

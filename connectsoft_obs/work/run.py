@@ -15,7 +15,14 @@ from connectsoft_obs.context import CORRELATION_KEY, OPERATION_KEY, SPAN_KEY, co
 from connectsoft_obs.operations import Operation, already_logged, exception_name
 from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.signals.logs import NO_FIELDS
-from connectsoft_obs.signals.tracing import NO_ENCODED_ATTRIBUTES, NonRecordingSpan, Span, hex_id_bytes
+from connectsoft_obs.signals.tracing import (
+    NO_ENCODED_ATTRIBUTES,
+    ExternalSpan,
+    NonRecordingSpan,
+    Span,
+    api_span,
+    hex_id_bytes,
+)
 from connectsoft_obs.vocabulary import (
     CORRELATION_ID,
     EXCEPTION_MESSAGE,
@@ -69,7 +76,7 @@ class Run(Operation):
         self.start_ns: int = 0
         self.context: Context | None = None
         self.heartbeat: Heartbeat | None = None
-        self.span: Span | NonRecordingSpan
+        self.span: Span | NonRecordingSpan | ExternalSpan
 
     def __enter__(self) -> Run:
         """Start the run and make it current."""
@@ -179,7 +186,7 @@ class Run(Operation):
         parent = _span_context(context) if SPAN_KEY in context else None
         local = parent is not None and not parent.is_remote
         self.wall_ns, self.start_ns = time_ns(), perf_counter_ns()
-        self.span = recorder.tracer.start_fast(
+        self.span = span = recorder.tracer.start_fast(
             recorder.span_name,
             recorder.nested_span_kind if local else SpanKind.CONSUMER,
             parent,
@@ -189,7 +196,7 @@ class Run(Operation):
             [Link(context) for context in inbound.links] if inbound.links else (),
             inbound.root_id,
         )
-        self.context = context_with(self, self.span, context)
+        self.context = context_with(self, span if type(span) is Span else api_span(span), context)
         if self.options.timeout is not None:
             self.heartbeat = enclosing_heartbeat(self)
         recorder.registry.runs.add(self)
@@ -242,7 +249,7 @@ class Run(Operation):
             if bound.count_slo_event is not None:
                 bound.count_slo_event(seconds)
             recorder.on_finish(self.inbound, outcome, now)
-        if type(span) is Span:
+        if type(span) is Span or type(span) is ExternalSpan:
             attributes = (
                 None
                 if ordinary and self.correlation_id is None and not self.bound_attributes

@@ -51,6 +51,23 @@ assert otel_context.reset is context.detach
     assert run.returncode == 0, run.stderr
 
 
+def test_refused_providers_are_reported_by_the_expected_loggers() -> None:
+    code = """
+import logging
+from opentelemetry import metrics, trace
+from connectsoft_obs.context.otel_private import PROVIDER_LOGGERS, REFUSED_PROVIDER_TEXT
+records = []
+logging.getLogger().addHandler(type("Handler", (logging.Handler,), {"emit": lambda _, record: records.append(record)})())
+for _ in range(2):
+    trace.set_tracer_provider(trace.NoOpTracerProvider())
+    metrics.set_meter_provider(metrics.NoOpMeterProvider())
+assert [record.name for record in records] == list(PROVIDER_LOGGERS.values()), records
+assert all(record.msg.startswith(REFUSED_PROVIDER_TEXT) for record in records), records
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, f"{INSTALLED}: {run.stderr}"
+
+
 def test_suppression_keys_exist() -> None:
     keys = [context._SUPPRESS_INSTRUMENTATION_KEY, context._SUPPRESS_HTTP_INSTRUMENTATION_KEY]
     values = [otel_private.SUPPRESS_INSTRUMENTATION_KEY, otel_private.SUPPRESS_HTTP_INSTRUMENTATION_KEY]

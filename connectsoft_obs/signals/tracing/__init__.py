@@ -1,5 +1,12 @@
 """Traces: custom span and provider classes that implement the OpenTelemetry interfaces."""
 
+from connectsoft_obs.signals.tracing.external_span import ApiSpan as ApiSpan
+from connectsoft_obs.signals.tracing.external_span import ExternalSpan as ExternalSpan
+from connectsoft_obs.signals.tracing.external_span import api_span as api_span
+from connectsoft_obs.signals.tracing.external_tracer import ExternalTracer as ExternalTracer
+from connectsoft_obs.signals.tracing.external_tracer import add_export_processor as add_export_processor
+from connectsoft_obs.signals.tracing.external_tracer import find_external_provider as find_external_provider
+from connectsoft_obs.signals.tracing.external_tracer import set_current_provider_getter as set_current_provider_getter
 from connectsoft_obs.signals.tracing.global_provider import ProxyTracerProvider as ProxyTracerProvider
 from connectsoft_obs.signals.tracing.otlp_encoder import encode_common_attributes as encode_common_attributes
 from connectsoft_obs.signals.tracing.provider import SAMPLED as SAMPLED
@@ -14,3 +21,4 @@ from connectsoft_obs.signals.tracing.span_data import FixedAttributes as FixedAt
 from connectsoft_obs.signals.tracing.span_data import hex_id_bytes as hex_id_bytes
 from connectsoft_obs.signals.tracing.span_data import hex_ids as hex_ids
 from connectsoft_obs.signals.tracing.tracing import Tracing as Tracing
+from connectsoft_obs.signals.tracing.tracing import class_name as class_name

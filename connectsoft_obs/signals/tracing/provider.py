@@ -243,6 +243,11 @@ class Provider(sdk.TracerProvider):
         self.has_consumers = True
         self._select_consumer()
 
+    def pass_on_external_spans(self) -> None:
+        """Receive the spans of another provider: attributes are needed when a span starts, and when it ends."""
+        self.needs_start_attributes = self.has_consumers = True
+        self.records_all_roots = False
+
     def add_span_processor(self, span_processor: sdk.SpanProcessor) -> None:
         """Add an OpenTelemetry span processor."""
         super().add_span_processor(span_processor)

@@ -7,14 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
+from opentelemetry.trace import TracerProvider
 
 from connectsoft_obs._version import __version__
 from connectsoft_obs.export import Chunk, chunks, otlp_request
 from connectsoft_obs.internal_telemetry import InternalTelemetry, record_internal_error
 from connectsoft_obs.settings import Settings, valid_environment
 from connectsoft_obs.signals.tracing import otlp_encoder
+from connectsoft_obs.signals.tracing.external_span import EndedSpan
+from connectsoft_obs.signals.tracing.external_tracer import (
+    ExternalTracer,
+    add_export_processor,
+    find_external_provider,
+    is_first_report,
+)
 from connectsoft_obs.signals.tracing.provider import SAMPLED, Provider, Tracer
 from connectsoft_obs.signals.tracing.sampling import create_fast_sampler, create_sampler, is_always_on
 from connectsoft_obs.signals.tracing.span import Span
@@ -50,7 +58,14 @@ class Tracing:
             limits,
             custom_sampler is None and is_always_on(settings),
         )
-        self.tracer: Tracer = self.provider.get_tracer(SCOPE, __version__, SCHEMA_URL)
+        tracer = self.provider.get_tracer(SCOPE, __version__, SCHEMA_URL)
+        self.tracer: Tracer | ExternalTracer = tracer
+        self.external_provider: TracerProvider | None = find_external_provider()
+        """The global tracer provider if the application has set it before; it creates the spans."""
+        if self.external_provider is not None:
+            self.provider.pass_on_external_spans()
+            self.tracer = ExternalTracer(tracer, self.external_provider)
+            self._is_exported = add_export_processor(self.external_provider)
 
     def export_to(self, put: Callable[[Span], None]) -> None:
         """Also pass each ended span that is sampled to `put`."""
@@ -63,6 +78,14 @@ class Tracing:
                     record_internal_error("tracing.export", failure)
 
         self.provider.export_to(export)
+        external = self.external_provider
+        if external is not None and not self._is_exported and is_first_report(external):
+            self._internal_telemetry.warn_once(
+                ("tracing.external", "export"),
+                "spans cannot be exported: the tracer provider that the application has set takes no span processors; "
+                "export them with that provider, or do not set it",
+                {"provider": class_name(external)},
+            )
 
     def export_to_console(self) -> None:
         """Print each ended span to standard error with the console exporter of the SDK."""
@@ -76,7 +99,8 @@ class Tracing:
     def encode(self, spans: Sequence[Span]) -> list[Chunk]:
         """Encode ended spans, grouped by scope; a span that cannot be encoded is counted as dropped."""
         scopes: dict[tuple[str, str, str | None], list[bytes]] = {}
-        encode_span, redactor = otlp_encoder.encode_span, self.redactor
+        encode_span = otlp_encoder.encode_span if self.external_provider is None else _encode_any_span
+        redactor = self.redactor
         for span in spans:
             try:
                 encoded = encode_span(span, redactor)
@@ -94,10 +118,12 @@ class Tracing:
             parts.append(encoded)
         return [Chunk(scope, len(parts) // 2, b"".join(parts)) for scope, parts in scopes.items()]
 
-    def to_readable(self, spans: Sequence[Span]) -> list[ReadableSpan]:
+    def to_readable(self, spans: Sequence[Span | EndedSpan]) -> list[ReadableSpan]:
         """Convert ended spans to immutable spans of the SDK without secrets, for its exporters."""
         return [
-            self.redactor.redact_span(span.to_readable()) if has_external_data(span) else span.to_readable()
+            self.redactor.redact_span(span.to_readable())
+            if isinstance(span, EndedSpan) or has_external_data(span)
+            else span.to_readable()
             for span in spans
         ]
 
@@ -107,7 +133,18 @@ class Tracing:
         parts = chain.from_iterable(
             otlp_request.scope(name, version, schema, content) for (name, version, schema), content in scopes
         )
-        return otlp_request.request(self._attributes(), SCHEMA_URL, parts)
+        return otlp_request.request(self._resource_attributes(), SCHEMA_URL, parts)
+
+    def _resource_attributes(self) -> Mapping[str, Any]:
+        """Resource attributes of exported spans: those of an external provider, and others of this process."""
+        own = self._attributes()
+        resource = getattr(self.external_provider, "resource", None)
+        if not isinstance(resource, Resource):
+            return own
+        external = dict(resource.attributes)
+        if str(external.get(SERVICE_NAME, "")).startswith("unknown_service"):  # the default of the SDK
+            del external[SERVICE_NAME]
+        return {**own, **external}
 
     def _resource(self) -> Resource:
         attributes = self._attributes()
@@ -116,3 +153,14 @@ class Tracing:
             resource = Resource(dict(attributes), SCHEMA_URL)
             self._cached_resource = (attributes, resource)
         return resource
+
+
+def class_name(value: object) -> str:
+    """Qualified name of the class of a provider, for log lines."""
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _encode_any_span(span: Span | EndedSpan, redactor: SpanRedactor) -> bytes:
+    if isinstance(span, EndedSpan):
+        return otlp_encoder.encode_readable(span.readable, redactor)
+    return otlp_encoder.encode_span(span, redactor)
