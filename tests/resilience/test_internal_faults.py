@@ -40,7 +40,7 @@ ENTRY_POINTS = {
     "endpoints/request_response.py": "EndpointResponse.all_headers",
     "endpoints/router.py": "_ProbePage.__call__",
     "asgi/lifespan.py": "Lifespan.__init__ Lifespan.run Lifespan._run_guarded Lifespan.run.<locals>.observe_receive "
-    "Lifespan.run.<locals>.observe_send Lifespan._flush",
+    "Lifespan.run.<locals>.observe_send _flush",
     "internal_telemetry.py": "InternalTelemetry.guard guard Guard.__init__ Guard.__enter__ Guard.__exit__",
     "signals/logs/logger.py": "Logger.__init__ Logger.bind Logger.info Logger.warning Logger.exception Logger._write",
     "signals/logs/stdlib.py": "Handler.handle Handler.emit",
@@ -67,7 +67,7 @@ ENTRY_POINTS = {
     "operations.py": "Operation.__init__",
     "work/run.py": "Run.__init__ Run.__enter__ Run.begin Run.resume Run.pause Run.__exit__ Run.end Run.deadline_ns",
 }
-THREAD_TARGETS = {"health/daemon_threads.py TimerThread._run", "asgi/lifespan.py Lifespan._flush.<locals>.flush"}
+THREAD_TARGETS = {"health/daemon_threads.py TimerThread._run", "asgi/lifespan.py _flush.<locals>.flush"}
 """Target functions of threads. They guard the functions that they call; faults are injected into those."""
 
 USED_FOR_REPORTING = (
@@ -75,6 +75,7 @@ USED_FOR_REPORTING = (
     "signals/logs/",
     "telemetry/global_state.py",
     "telemetry/telemetry.py",
+    "vocabulary/attributes.py",
     "internal_telemetry.py",
     "redaction/",
     "testing/",
