@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +10,6 @@ from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 import connectsoft_obs
-from connectsoft_obs.settings import Settings, variable
 from connectsoft_obs.vocabulary import DIMENSIONS, Outcome, attributes, enums
 
 project = "connectsoft-obs"
@@ -62,20 +60,6 @@ def _vocabulary() -> str:
     )
 
 
-def _settings() -> str:
-    rows = []
-    for field in dataclasses.fields(Settings):
-        env = variable(field.name, field.metadata["env"])
-        default = field.default if field.default is not dataclasses.MISSING else "empty"
-        default_text = "unset" if default is None else f"`{default}`"
-        rows.append((f"`{field.name}`", f"`{env}`" if env else "argument only", default_text, field.metadata["help"]))
-    intro = (
-        "# Settings\n\nThe fields of `Settings`. Each field is an argument of `configure()` and of the middleware, "
-        "and an environment variable.\n"
-    )
-    return intro + "\n" + _table(("field", "variable", "default", "meaning"), rows)
-
-
 def _write(name: str, content: str) -> None:
     page = _REFERENCE / name
     if not page.exists() or page.read_text() != content:
@@ -85,11 +69,12 @@ def _write(name: str, content: str) -> None:
 sys.path.insert(0, str(Path(__file__).parent))
 import layers  # noqa: E402  in this folder
 import pictures  # noqa: E402  in this folder
+import settings_page  # noqa: E402  in this folder
 
 pictures.draw()
 layers.draw()
 _write("vocabulary.md", _vocabulary())
-_write("settings.md", _settings())
+_write("settings.md", settings_page.generate())
 
 
 def setup(app: Sphinx) -> None:

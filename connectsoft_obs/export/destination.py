@@ -105,7 +105,7 @@ def _split_endpoint(endpoint: str, grpc: bool, insecure: bool, source: str) -> t
         raise ConfigurationError(
             quote_setting("otlp_endpoint", endpoint, source),
             str(error),
-            f"Set {source} to {parsers.expected(parsers.url)}.",
+            f"Set {source} to a URL such as http://collector:4318.",
         ) from None
     parts = urlsplit(endpoint if "://" in endpoint else f"{'http' if insecure or not grpc else 'https'}://{endpoint}")
     secure = parts.scheme in ("https", "grpcs")

@@ -17,7 +17,14 @@ from connectsoft_obs.export import create_destination, create_transport
 from connectsoft_obs.health import current_registry
 from connectsoft_obs.ops.findings import Finding, Level
 from connectsoft_obs.redaction import DEFAULT_POLICY, safe_str
-from connectsoft_obs.settings import FIELDS, Settings, invalid_variables, load_settings, unknown_variables
+from connectsoft_obs.settings import (
+    FIELDS,
+    Settings,
+    implausible_variables,
+    invalid_variables,
+    load_settings,
+    unknown_variables,
+)
 from connectsoft_obs.slo.loader import load_any
 from connectsoft_obs.telemetry import current
 from connectsoft_obs.vocabulary import HTTP_ROUTE, Signal
@@ -141,6 +148,8 @@ def _report_settings(settings: Settings, environ: Mapping[str, str], diagnosis: 
         diagnosis.settings.append(EffectiveSetting(field.name, shown, source))
     for warning in invalid_variables(environ, settings):
         diagnosis.add(Level.WARNING, "variable-ignored", "environment", warning, "Correct or remove the variable.")
+    for warning in implausible_variables(environ, settings):
+        diagnosis.add(Level.WARNING, "variable-implausible", "environment", warning, "Check the unit of the value.")
     for warning in unknown_variables(environ):
         diagnosis.add(Level.WARNING, "variable-unknown", "environment", warning, "Correct or remove the variable.")
     if settings.service is None:

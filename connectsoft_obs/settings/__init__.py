@@ -7,6 +7,7 @@ from connectsoft_obs.settings.loader import FIELDS as FIELDS
 from connectsoft_obs.settings.loader import load_settings as load_settings
 from connectsoft_obs.settings.loader import quote_setting as quote_setting
 from connectsoft_obs.settings.opentelemetry_environment import valid_environment as valid_environment
+from connectsoft_obs.settings.variable_checks import implausible_variables as implausible_variables
 from connectsoft_obs.settings.variable_checks import invalid_variables as invalid_variables
 from connectsoft_obs.settings.variable_checks import unknown_variables as unknown_variables
 from connectsoft_obs.settings.variable_checks import variable_warnings as variable_warnings

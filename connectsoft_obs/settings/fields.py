@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from connectsoft_obs.redaction import DEFAULT_POLICY, REDACTED, RedactionPolicy, safe_str
 from connectsoft_obs.settings import parsers
-from connectsoft_obs.settings.parsers import Network, Reader
+from connectsoft_obs.settings.parser_descriptions import Reader
+from connectsoft_obs.settings.parsers import Network
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.sampling import Sampler
@@ -158,7 +159,7 @@ class Settings:
         "aggregation temporality; only cumulative works with several worker processes",
         env="OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
     )
-    shutdown_timeout: float = _setting(5.0, parsers.seconds, "maximum time that shutdown spends on the last exports")
+    shutdown_timeout: float = _setting(5.0, parsers.seconds(), "maximum time that shutdown spends on the last exports")
 
     # Traces
     traces_sampler: str = _setting(
@@ -259,7 +260,7 @@ class Settings:
         1.0, parsers.number(low=0, high=1), "share of successful requests in the access log"
     )
     access_log_slow: float | None = _setting(
-        None, parsers.seconds, "duration from which a request is always logged, as a warning"
+        None, parsers.seconds(), "duration from which a request is always logged, as a warning"
     )
     access_log_4xx_level: str = _setting(
         "info", parsers.one_of("info", "warning"), "level of access log lines of 4xx responses"
@@ -313,10 +314,10 @@ class Settings:
         "parent continues the trace of the sender of a single message; link only links to it",
     )
     message_trace_max_age: float = _setting(
-        300.0, parsers.seconds, "message age from which processing only links to the trace of the sender"
+        300.0, parsers.seconds(), "message age from which processing only links to the trace of the sender"
     )
     drain_timeout: float = _setting(
-        20.0, parsers.seconds, "maximum time that a worker waits for active runs after SIGTERM"
+        20.0, parsers.seconds(), "maximum time that a worker waits for active runs after SIGTERM"
     )
     schedule_state_file: str | None = _setting(
         None, parsers.text, "file that stores the last runs of scheduled jobs across restarts"
@@ -339,7 +340,7 @@ class Settings:
         "", parsers.path, "path of the log level endpoint, which needs the details token; disabled by default"
     )
     loggers_override_ttl: float = _setting(
-        900.0, parsers.number(low=1), "maximum lifetime of a log level that was set at run time"
+        900.0, parsers.seconds(1), "maximum lifetime of a log level that was set at run time"
     )
     details_token: str | None = _setting(
         None, parsers.text, "bearer token that allows health details, /metrics and /info", secret=True
@@ -356,23 +357,23 @@ class Settings:
     objectives: tuple[Any, ...] = _setting((), parsers.objectives, "SLOs as Python objects, instead of a file", env="")
 
     # Health and lifecycle
-    check_interval: float = _setting(5.0, parsers.number(low=0.1), "interval between runs of a health check")
-    check_timeout: float = _setting(2.0, parsers.number(low=0.01), "time limit of a health check")
+    check_interval: float = _setting(5.0, parsers.seconds(0.1), "interval between runs of a health check")
+    check_timeout: float = _setting(2.0, parsers.seconds(0.01), "time limit of a health check")
     disabled_checks: tuple[str, ...] = _setting(
         (), parsers.string_list, "health checks that are not run and not reported"
     )
-    startup_grace_period: float = _setting(0.0, parsers.seconds, "time after start during which readiness fails")
+    startup_grace_period: float = _setting(0.0, parsers.seconds(), "time after start during which readiness fails")
     drain_delay: float | None = _setting(
-        None, parsers.seconds, "time for which requests are served after SIGTERM; by default that of the platform"
+        None, parsers.seconds(), "time for which requests are served after SIGTERM; by default that of the platform"
     )
     max_request_duration: float = _setting(
-        10.0, parsers.seconds, "longest request that shutdown waits for; part of the shutdown budget"
+        10.0, parsers.seconds(), "longest request that shutdown waits for; part of the shutdown budget"
     )
     termination_grace_period: float | None = _setting(
-        None, parsers.seconds, "time from SIGTERM to SIGKILL; by default that of the platform"
+        None, parsers.seconds(), "time from SIGTERM to SIGKILL; by default that of the platform"
     )
     heartbeat_file: str | None = _setting(None, parsers.text, "file that is touched every 5 s while liveness passes")
-    liveness_stall: float = _setting(30.0, parsers.number(low=1), "event loop stall after which liveness fails")
+    liveness_stall: float = _setting(30.0, parsers.seconds(1), "event loop stall after which liveness fails")
 
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """Names of the settings that environment variables set, with the variables; of a signal: `otlp_endpoint.traces`."""

@@ -11,6 +11,7 @@ from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.redaction import DEFAULT_POLICY, safe_str
 from connectsoft_obs.settings import parsers
 from connectsoft_obs.settings.fields import PREFIX, Settings, quote_value, variable
+from connectsoft_obs.settings.parser_descriptions import expected, is_list
 from connectsoft_obs.vocabulary import ENVIRONMENT, SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_VERSION, Signal
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings) if field.metadata}
@@ -62,7 +63,7 @@ def _read(name: str, value: Any, source: str) -> Any:
         raise ConfigurationError(
             quote_setting(name, value, source),
             DEFAULT_POLICY.redact_text(reason),
-            f"Set {source} to {parsers.expected(metadata['reader'])}.",
+            f"Set {source} to {expected(metadata['reader'])}.",
         ) from None
 
 
@@ -95,7 +96,7 @@ def read_variable(name: str, content: str, env: str) -> VariableReading:
     reader = FIELDS[name].metadata["reader"]
     if reader is parsers.url:
         return VariableReading(content)  # its exporter logs an error and stays off; a default would be a wrong address
-    if parsers.is_list(reader):
+    if is_list(reader):
         valid, problems = _read_entries(name, content, env)
         if valid:
             return VariableReading(_read(name, ",".join(valid), env), problems=problems)

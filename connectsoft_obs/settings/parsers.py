@@ -5,45 +5,17 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-Reader: TypeAlias = Callable[[Any], Any]
-"""Converts the text of an environment variable, or an argument, to the value of a setting. Raises ValueError."""
+from connectsoft_obs.settings.parser_descriptions import Reader, expecting
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off", ""})
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+=[\t\x20-\x7e\x80-\xff]*")
-
-
-def expecting(description: str, *, is_list: bool = False) -> Callable[[F], F]:
-    """Decorator that describes which values a parser accepts, for "Set NAME to ..." in error texts.
-
-    Args:
-        description: a noun phrase.
-        is_list: whether the parser accepts entries separated by commas, each of which it also accepts alone.
-    """
-
-    def describe(parser: F) -> F:
-        vars(parser).update(expected=description, is_list=is_list)
-        return parser
-
-    return describe
-
-
-def expected(parser: Reader) -> str:
-    """Which values a parser accepts, as a noun phrase."""
-    return str(getattr(parser, "expected", "a valid value"))
-
-
-def is_list(parser: Reader) -> bool:
-    """Whether the entries of a value can be parsed one by one."""
-    return bool(getattr(parser, "is_list", False))
 
 
 @expecting("text")
@@ -76,11 +48,11 @@ def otel_boolean(value: Any) -> bool:
     return word == "true"
 
 
-def number(*, low: float = 0.0, high: float = math.inf) -> Reader:
+def number(*, low: float = 0.0, high: float = math.inf, unit: str = "") -> Reader:
     """A finite number within bounds."""
     bounds = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
 
-    @expecting(f"a number {bounds}")
+    @expecting(f"a number {bounds}", unit=unit)
     def read(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError("it is not a number")
@@ -95,13 +67,18 @@ def number(*, low: float = 0.0, high: float = math.inf) -> Reader:
     return read
 
 
-seconds: Reader = number()
+def seconds(low: float = 0.0) -> Reader:
+    """A number of seconds."""
+    return number(low=low, unit="seconds")
 
 
-@expecting("a number of milliseconds in a variable, of seconds in an argument")
+@expecting("a number of milliseconds in a variable, of seconds in an argument, above 0", unit="milliseconds")
 def milliseconds(value: Any) -> float:
     """Milliseconds in a variable, as in OpenTelemetry; seconds in an argument. The value is in seconds."""
-    return float(seconds(value)) / 1000 if isinstance(value, str) else float(seconds(value))
+    result = float(number()(value))
+    if result == 0:
+        raise ValueError("it is not above 0")
+    return result / 1000 if isinstance(value, str) else result
 
 
 def integer(*, low: int = 0, high: int = 2**31) -> Reader:

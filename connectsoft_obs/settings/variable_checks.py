@@ -10,12 +10,23 @@ from connectsoft_obs.settings.fields import PREFIX, Settings, quote_value, varia
 from connectsoft_obs.settings.loader import FIELDS, OTLP_FIELDS, read_variable, signal_variable, similar
 from connectsoft_obs.vocabulary import Signal
 
+_MIN_MILLISECONDS = {
+    "metric_interval": 1000,
+    "otlp_timeout": 100,
+    "span_schedule_delay": 50,
+    "log_schedule_delay": 50,
+}
+"""Durations below are probably meant in seconds. 300 is used for a metric interval of five minutes."""
 _VARIABLES = {variable(name, field.metadata["env"]): name for name, field in FIELDS.items()}
 
 
 def variable_warnings(environ: Mapping[str, str], settings: Settings) -> list[str]:
     """All warnings about environment variables."""
-    return [*invalid_variables(environ, settings), *unknown_variables(environ)]
+    return [
+        *invalid_variables(environ, settings),
+        *implausible_variables(environ, settings),
+        *unknown_variables(environ),
+    ]
 
 
 def invalid_variables(environ: Mapping[str, str], settings: Settings) -> list[str]:
@@ -29,6 +40,15 @@ def invalid_variables(environ: Mapping[str, str], settings: Settings) -> list[st
                 for problem in read_variable(name, content, env).problems
             ]
     return warnings + opentelemetry_environment.invalid_variables(environ)
+
+
+def implausible_variables(environ: Mapping[str, str], settings: Settings) -> list[str]:
+    """One warning for each variable whose value is valid, but probably a mistake."""
+    return [
+        f"{env}={environ[env]} is {value * 1000:g} milliseconds; write {value * 1_000_000:g} for {value * 1000:g} seconds"
+        for env, name, value in _standard_variables(settings)
+        if name in _MIN_MILLISECONDS and environ.get(env) and value * 1000 < _MIN_MILLISECONDS[name]
+    ]
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:

@@ -14,7 +14,7 @@ import yaml
 from connectsoft_obs.endpoints import EndpointRouter
 from connectsoft_obs.health.shutdown_budget import LIMITS, MARGIN
 from connectsoft_obs.identity import Platform
-from connectsoft_obs.settings import Settings, variable
+from connectsoft_obs.settings import FIELDS, Settings, variable
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.testing import capture
 
@@ -44,7 +44,7 @@ def test_python_blocks_of_a_page_run_in_order(text: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_variables_and_links_of_a_page_exist(page: str) -> None:
     text = (DOCS / page).read_text()
-    variables = {variable(name, field.metadata["env"]) for name, field in Settings.__dataclass_fields__.items()}
+    variables = {variable(name, field.metadata["env"]) for name, field in FIELDS.items()}
     assert set(re.findall(r"\bCONNECTSOFT_OBS_[A-Z_]+", text)) <= variables
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         assert (DOCS / link).exists(), link

@@ -14,7 +14,7 @@ import pytest
 from support.process import Service, uvicorn
 
 from connectsoft_obs.endpoints import EndpointRouter
-from connectsoft_obs.settings import Settings, variable
+from connectsoft_obs.settings import FIELDS, Settings, variable
 from connectsoft_obs.settings.fields import PREFIX
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.testing import capture
@@ -52,7 +52,7 @@ def test_the_endpoint_table_is_what_is_answered() -> None:
 
 
 def test_every_variable_in_the_table_is_read() -> None:
-    known = {variable(name, field.metadata["env"]) for name, field in Settings.__dataclass_fields__.items()}
+    known = {variable(name, field.metadata["env"]) for name, field in FIELDS.items()}
     table = README[README.index("| variable |") :]
     named = set(re.findall(r"`((?:OTEL|CONNECTSOFT|LOG)_[A-Z_]+)`", table))
     assert named <= known

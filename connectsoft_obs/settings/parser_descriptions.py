@@ -1,0 +1,42 @@
+"""What a parser of setting values accepts, for error texts and the settings reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
+
+Reader: TypeAlias = Callable[[Any], Any]
+"""Converts the text of an environment variable, or an argument, to the value of a setting. Raises ValueError."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def expecting(description: str, *, is_list: bool = False, unit: str = "") -> Callable[[F], F]:
+    """Decorator that describes which values a parser accepts, for "Set NAME to ..." in error texts.
+
+    Args:
+        description: a noun phrase.
+        is_list: whether the parser accepts entries separated by commas, each of which it also accepts alone.
+        unit: unit of the value in a variable; an argument is in seconds.
+    """
+
+    def describe(parser: F) -> F:
+        vars(parser).update(expected=description, is_list=is_list, unit=unit)
+        return parser
+
+    return describe
+
+
+def expected(parser: Reader) -> str:
+    """Which values a parser accepts, as a noun phrase."""
+    return str(getattr(parser, "expected", "a valid value"))
+
+
+def is_list(parser: Reader) -> bool:
+    """Whether the entries of a value can be parsed one by one."""
+    return bool(getattr(parser, "is_list", False))
+
+
+def unit(parser: Reader) -> str:
+    """The unit of the value in a variable: `seconds`, `milliseconds` or nothing."""
+    return str(getattr(parser, "unit", ""))
