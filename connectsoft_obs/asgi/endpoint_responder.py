@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from connectsoft_obs.asgi.route_template import list_route_paths, path_pattern
 from connectsoft_obs.asgi.types import Scope, Send
 from connectsoft_obs.endpoints import EndpointRequest, EndpointRouter
-from connectsoft_obs.endpoints.request_response import INTERNAL_SERVER_ERROR, EndpointResponse
+from connectsoft_obs.endpoints.request_response import INTERNAL_SERVER_ERROR, UNIX_SOCKET, EndpointResponse
 from connectsoft_obs.endpoints.router import Page
 from connectsoft_obs.process import threads
 from connectsoft_obs.signals.logs.levels import WARNING
@@ -104,12 +104,14 @@ class EndpointResponder:
         """Send the response of a page. A page that fails is answered with a 500."""
         with self._telemetry.internal_telemetry.guard("health.start"):
             self._telemetry.health.start()  # without a lifespan, the event loop that checks run on may be a new one
-        client = scope.get("client")
+        client, server = scope.get("client"), scope.get("server")
+        is_unix_socket = not client and server and server[1] is None
         request = EndpointRequest(
             scope["method"],
             scope.get("query_string", b""),
             dict(scope["headers"]),
-            client[0] if client else None,
+            client[0] if client else UNIX_SOCKET if is_unix_socket else None,
+            scope.get("http_version", "1.1"),
         )
         if page in self._router.slow_pages:
             response = await self._respond_in_thread(page, request)

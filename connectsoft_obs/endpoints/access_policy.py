@@ -5,12 +5,19 @@ from __future__ import annotations
 import hmac
 import ipaddress
 
-from connectsoft_obs.endpoints.request_response import EndpointRequest
+from connectsoft_obs.endpoints.request_response import UNIX_SOCKET, EndpointRequest
 from connectsoft_obs.settings import Settings
+from connectsoft_obs.settings.parsers import Network
 
 _PROXY_HEADERS = frozenset(
     {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via"}
 )
+_INTERNAL_SUFFIXES = (".svc", ".local", ".internal", ".localhost")
+"""Ends of names that the public DNS does not have: cluster services, mDNS, private networks."""
+_HTTP_1_0 = ("1.0", "1")  # granian reports `1`
+_DEFAULT_PORTS = ("", "80", "443")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class AccessPolicy:
@@ -25,6 +32,7 @@ class AccessPolicy:
         self._details_token = _encode(settings.details_token)
         self._metrics_token = _encode(settings.metrics_token)
         self._details_networks = settings.details_networks
+        self._trusted_proxies = settings.trusted_proxies
         self._development = development
         self._metrics_public = settings.metrics_public
 
@@ -32,17 +40,15 @@ class AccessPolicy:
         """Return whether failure reasons may be shown: in development, with the token, or to an allowed network."""
         return self._development or self._has_details_access(request)
 
-    def allows_internal(self, request: EndpointRequest) -> bool:
-        """Return whether metrics and build information may be shown.
+    def reason_to_hide_internal(self, request: EndpointRequest) -> str | None:
+        """Return why metrics and build information are not shown for a request, or None if they are.
 
-        They are shown to requests that did not pass a proxy, to those that may see details, and if they are public.
+        They are shown to clients in the same network that connect directly, to those that may see details, to those that
+        have a token, and to all if they are public.
         """
-        return (
-            self._metrics_public
-            or not (_PROXY_HEADERS & request.headers.keys())
-            or self.allows_details(request)
-            or _has_bearer_token(request, self._metrics_token)
-        )
+        if self._metrics_public or self.allows_details(request) or _has_bearer_token(request, self._metrics_token):
+            return None
+        return self._sign_of_a_proxy(request) or _sign_of_the_internet(request)
 
     def has_metrics_token(self, request: EndpointRequest) -> bool:
         """Return whether the request has the token for `/metrics`, or none is required."""
@@ -55,16 +61,49 @@ class AccessPolicy:
     def _has_details_access(self, request: EndpointRequest) -> bool:
         if self.has_details_token(request):
             return True
-        passed_proxy = bool(_PROXY_HEADERS & request.headers.keys())
-        return bool(self._details_networks) and not passed_proxy and self._is_in_details_networks(request.peer)
+        return (
+            bool(self._details_networks)
+            and not self._sign_of_a_proxy(request)
+            and (_is_in(self._details_networks, _parse_address(request.peer)))
+        )
 
-    def _is_in_details_networks(self, peer: str | None) -> bool:
-        try:
-            address = ipaddress.ip_address((peer or "").partition("%")[0])
-        except ValueError:
-            return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self._details_networks)
+    def _sign_of_a_proxy(self, request: EndpointRequest) -> str | None:
+        """Return by what a request shows that it has passed a proxy, or None."""
+        if _PROXY_HEADERS & request.headers.keys():
+            return "it has a header of a proxy"
+        if _is_in(self._trusted_proxies, _parse_address(request.peer)):
+            return "its peer is a trusted proxy"
+        if request.http_version in _HTTP_1_0:  # nginx, with `proxy_pass` and nothing else
+            return "it uses HTTP/1.0, as proxies do"
+        return None
+
+
+def _sign_of_the_internet(request: EndpointRequest) -> str | None:
+    """Return by what a request without a sign of a proxy may come from the internet, or None."""
+    if request.peer == UNIX_SOCKET:
+        return "it comes through a Unix socket"
+    address = _parse_address(request.peer)
+    if address is not None and address.is_global:
+        return "its peer has a public address"
+    host = request.headers.get(b"host", b"").decode("latin-1").strip().lower()
+    name, _, port = host.partition(":") if not host.startswith("[") else host[1:].partition("]")
+    if (literal := _parse_address(name)) is not None:
+        return "its host is a public address" if literal.is_global else None
+    is_internal = "." not in name or name.endswith(_INTERNAL_SUFFIXES) or port not in _DEFAULT_PORTS
+    return None if is_internal else "its host is a public name"
+
+
+def _is_in(networks: tuple[Network, ...], address: Address | None) -> bool:
+    return address is not None and any(address in network for network in networks)
+
+
+def _parse_address(text: str | None) -> Address | None:
+    """Return an IP address, an IPv4-mapped one as IPv4, or None."""
+    try:
+        address = ipaddress.ip_address((text or "").partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _encode(token: str | None) -> bytes | None:

@@ -51,7 +51,9 @@ class EndpointServer:
                 }
                 response: EndpointResponse | None = None
                 with telemetry.internal_telemetry.guard("endpoints.listener"):
-                    request = EndpointRequest(self.command, query.encode("latin-1"), headers, self.client_address[0])
+                    request = EndpointRequest(
+                        self.command, query.encode("latin-1"), headers, self.client_address[0], self.request_version[5:]
+                    )
                     response = page(request)
                 if response is None:
                     self.send_error(500)

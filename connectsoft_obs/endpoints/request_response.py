@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 JSON = "application/json"
 TEXT_PLAIN = "text/plain; charset=utf-8"
+UNIX_SOCKET = "unix:"
 _NO_STORE = (b"cache-control", b"no-store")
 
 
@@ -18,13 +19,15 @@ class EndpointRequest:
         method: GET, HEAD or PUT, upper case.
         query: raw query string, without the question mark.
         headers: lower-case names; of a repeated header the last value.
-        peer: address of the other end of the socket, if known.
+        peer: address of the other end of the socket, or `UNIX_SOCKET`, if known.
+        http_version: `1.0`, `1.1`, `2` or `3`.
     """
 
     method: str
     query: bytes = b""
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
     peer: str | None = None
+    http_version: str = "1.1"
 
 
 @dataclass(frozen=True, slots=True)

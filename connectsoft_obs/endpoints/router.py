@@ -17,6 +17,7 @@ from connectsoft_obs.endpoints.request_response import (
     EndpointResponse,
 )
 from connectsoft_obs.health import Probe, Report
+from connectsoft_obs.signals.logs.levels import INFO
 from connectsoft_obs.telemetry import Telemetry
 
 Page = Callable[[EndpointRequest], EndpointResponse]
@@ -40,6 +41,7 @@ class EndpointRouter:
         settings, health = telemetry.settings, telemetry.health
         self._telemetry = telemetry
         self._metrics_page = MetricsPage(telemetry)
+        self._logged_reasons: set[str] = set()
         self._access = AccessPolicy(settings, telemetry.identity.environment == "development")
         probe_pages = {
             probe: _ProbePage(partial(health.report, probe), telemetry, self._access, health.version)
@@ -99,14 +101,24 @@ class EndpointRouter:
     def _metrics(self, request: EndpointRequest) -> EndpointResponse:
         if not self._access.has_metrics_token(request):
             return UNAUTHORIZED
-        if not self._access.allows_internal(request):
-            return NOT_FOUND
-        return self._metrics_page.page(request)
+        return self._hide("/metrics", request) or self._metrics_page.page(request)
 
     def _info(self, request: EndpointRequest) -> EndpointResponse:
-        if not self._access.allows_internal(request):
-            return NOT_FOUND
-        return info.info_page(self._telemetry.identity, self._telemetry.started)
+        return self._hide("/info", request) or info.info_page(self._telemetry.identity, self._telemetry.started)
+
+    def _hide(self, name: str, request: EndpointRequest) -> EndpointResponse | None:
+        """Return the response for a client that may not see a page, and log the reason, once each."""
+        reason = self._access.reason_to_hide_internal(request)
+        if reason is None:
+            return None
+        if reason not in self._logged_reasons:
+            self._logged_reasons.add(reason)
+            self._telemetry.log(
+                INFO,
+                f"a request for {name} was answered with 404: {reason}; a scraper needs CONNECTSOFT_OBS_METRICS_TOKEN, "
+                "CONNECTSOFT_OBS_DETAILS_NETWORKS or CONNECTSOFT_OBS_METRICS_PUBLIC",
+            )
+        return NOT_FOUND
 
 
 def _logger_page(loggers: LoggersPage, path: str, request: EndpointRequest) -> EndpointResponse:
