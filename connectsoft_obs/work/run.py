@@ -12,8 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, SpanKind
 
 from connectsoft_obs.context import CORRELATION_KEY, OPERATION_KEY, SPAN_KEY, context_with, otel_context
-from connectsoft_obs.operations import Operation, already_logged, exception_name
-from connectsoft_obs.redaction import safe_str
+from connectsoft_obs.operations import Operation
 from connectsoft_obs.signals.logs import NO_FIELDS
 from connectsoft_obs.signals.tracing import (
     NO_ENCODED_ATTRIBUTES,
@@ -23,22 +22,15 @@ from connectsoft_obs.signals.tracing import (
     api_span,
     hex_id_bytes,
 )
-from connectsoft_obs.vocabulary import (
-    CORRELATION_ID,
-    EXCEPTION_MESSAGE,
-    EXCEPTION_TYPE,
-    JOB_ATTEMPT,
-    SKIP_REASON,
-    Outcome,
-    duration_attribute,
-)
+from connectsoft_obs.vocabulary import Outcome
 from connectsoft_obs.work import retry_links
 from connectsoft_obs.work.heartbeats import Heartbeat, enclosing_heartbeat
 from connectsoft_obs.work.inbound import NO_INBOUND, InboundContext
 from connectsoft_obs.work.options import DEADLINE_TOLERANCE_NS, DEFAULT_OPTIONS, RunOptions
+from connectsoft_obs.work.run_attributes import log_outcome, run_fields, span_attributes
 
 if TYPE_CHECKING:
-    from connectsoft_obs.work.recorder import BoundOutcome, RunRecorder
+    from connectsoft_obs.work.recorder import RunRecorder
 
 _BAD_OUTCOMES = (Outcome.FAILURE, Outcome.TIMEOUT)
 _SUCCESS = Outcome.SUCCESS  # saves one look-up
@@ -253,7 +245,7 @@ class Run(Operation):
             attributes = (
                 None
                 if ordinary and self.correlation_id is None and not self.bound_attributes
-                else self._span_attributes()
+                else span_attributes(self, run_fields(self.inbound, self.skip_reason))
             )
             span.finish(recorder.span_name, bound.span_attributes, NO_ENCODED_ATTRIBUTES, attributes, bound.is_bad, now)
         if retried:
@@ -261,7 +253,7 @@ class Run(Operation):
         if bound.line_template is not None and error is None and self.skip_reason is None:
             if bound.level >= recorder.min_level and self.context is not None:
                 logs = recorder.telemetry.logs
-                more = None if self.inbound is NO_INBOUND else logs.sanitize(self._log_fields())
+                more = None if self.inbound is NO_INBOUND else logs.sanitize(run_fields(self.inbound, None))
                 logs.write_templated(
                     bound.line_template,
                     self.context,
@@ -274,46 +266,8 @@ class Run(Operation):
                     more,
                 )
         else:
-            self._log_outcome(recorder, bound, error, seconds)
-
-    def _log_fields(self) -> dict[str, Any]:
-        """Fields of this run for log lines and span."""
-        inbound = self.inbound
-        attributes = {} if inbound.span_attributes is None else dict(inbound.span_attributes)
-        if inbound.attempt:
-            attributes[JOB_ATTEMPT] = inbound.attempt
-        return attributes
-
-    def _span_attributes(self) -> dict[str, Any]:
-        """Span attributes of this run."""
-        attributes = self._log_fields()
-        if self.skip_reason is not None:
-            attributes[SKIP_REASON] = self.skip_reason
-        if self.correlation_id is not None:
-            attributes[CORRELATION_ID] = self.correlation_id
-        if self.bound_attributes:
-            attributes |= self.bound_attributes
-        return attributes
-
-    def _log_outcome(
-        self, recorder: RunRecorder, bound: BoundOutcome, error: BaseException | None, seconds: float
-    ) -> None:
-        """Write the log line. An exception is logged with the innermost operation that it left."""
-        log_exception = bound.is_bad and bound.duration is not None and error is not None and not already_logged(error)
-        if bound.level < recorder.min_level and not log_exception:
-            return
-        fields = {**bound.fields, duration_attribute(recorder.durations.metric.name): seconds}
-        fields |= self._log_fields()
-        if self.skip_reason is not None:
-            fields[SKIP_REASON] = self.skip_reason
-        if log_exception:
-            fields["otel.event.name"] = recorder.exception_event
-        elif bound.is_bad and error is not None:
-            fields |= {EXCEPTION_TYPE: exception_name(error), EXCEPTION_MESSAGE: safe_str(error, str)}
-        assert self.context is not None
-        recorder.telemetry.logs.emit_with_context(
-            self.context, bound.level, bound.message, fields, recorder.logger, error if log_exception else None
-        )
+            fields = run_fields(self.inbound, self.skip_reason)
+            log_outcome(recorder, bound, self.context, fields, error, seconds)
 
 
 def _span_context(context: Context) -> SpanContext | None:
