@@ -41,8 +41,11 @@ class Lifespan:
     async def run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application's lifespan. Its exceptions are raised unchanged."""
         self._run_guarded(install_loop_hooks, self._telemetry)
+        has_failed = False
 
         async def observe_receive() -> Message:
+            if has_failed:  # the server sends nothing more; the application closes what it has opened
+                return {"type": "lifespan.shutdown"}
             message = await receive()
             if message["type"] == "lifespan.shutdown":
                 # The application closes its connection pools from here on, and checks of them would fail.
@@ -50,12 +53,16 @@ class Lifespan:
             return message
 
         async def observe_send(message: Message) -> None:
+            nonlocal has_failed
+            if has_failed:  # nothing may follow the failed startup, as the cancellation when the event loop ends
+                return
             kind = message["type"]
             if kind == "lifespan.startup.complete":
                 error = self._run_guarded(
                     validate_disabled_checks, self._telemetry.settings, self._telemetry.health.registry
                 )
                 if error is not None:
+                    has_failed = True
                     await send({"type": "lifespan.startup.failed", "message": f"connectsoft_obs: {error}"})
                     return
                 self._run_guarded(self._on_stack_built)

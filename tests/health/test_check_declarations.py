@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 from support.process import Service, free_port, uvicorn, wait_for
 from support.service_client import wait_for_status
 
@@ -115,6 +119,35 @@ def test_unknown_disabled_check_fails_the_lifespan_startup(tmp_path: Path) -> No
         assert service.process.wait(15) != 0
         wait_for(lambda: "redsi" in service.output)
     assert "there is no health check 'redsi'. The checks are: file." in service.output
+    assert "Traceback" not in service.output
+    assert "CancelledError" not in service.output
+
+
+def test_application_is_shut_down_after_a_failed_startup() -> None:
+    events: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        events.append("opened")
+        yield
+        events.append("closed")
+
+    app = Starlette(lifespan=lifespan)
+    app.add_middleware(obs.ObservabilityMiddleware, service="failed")
+    sent: list[str] = []
+
+    async def receive() -> Any:
+        if sent:
+            await asyncio.Event().wait()  # the server has nothing more to send
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    with capture(disabled_checks="redsi"):
+        asyncio.run(asyncio.wait_for(app({"type": "lifespan", "app": app}, receive, send), 10))
+    assert sent == ["lifespan.startup.failed"]
+    assert events == ["opened", "closed"]
 
 
 def test_unknown_disabled_check_without_lifespan_is_logged_once(tmp_path: Path) -> None:
