@@ -98,11 +98,11 @@ class AccessLog:
         write, client_fields = self._logs.write_templated, request.client.log_fields
         write(template, request.context, request.hex_ids, level, now_ns, request, numbers, client_fields, fields)
 
-    def write_exception(self, request: HttpRequest, error: BaseException) -> None:
-        """Write the record of the exception that ended a request, with the ids of the request."""
+    def write_exception(self, request: HttpRequest, error: BaseException, now_ns: int) -> None:
+        """Write the record of the exception that ended a request, with ids and time of the access log line."""
         logged_exception.set(error)  # the server logs it too
         self._logs.emit_with_context(
-            request.context, ERROR, "unhandled exception in a request", _EVENT, EXCEPTION_LOGGER, error
+            request.context, ERROR, "unhandled exception in a request", _EVENT, EXCEPTION_LOGGER, error, now=now_ns
         )
 
     def _compile_template(self, series: BoundSeries, request: HttpRequest) -> LineTemplate:

@@ -81,7 +81,7 @@ class RequestRecorder:
         if series.slo_counter is not None:
             series.slo_counter(seconds)
         if error is not None:
-            self._access_log.write_exception(request, error)
+            self._access_log.write_exception(request, error, now_ns)
             if self._record_exception_event and (type(span) is Span or type(span) is ExternalSpan):
                 span.record_exception(error)
         if type(span) is Span or type(span) is ExternalSpan:

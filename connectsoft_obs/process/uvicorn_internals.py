@@ -12,6 +12,14 @@ from collections.abc import Awaitable, Callable
 from connectsoft_obs.process.cpython_internals import process_keyword_arguments
 
 
+def is_websocket_access_record(logger: str, message: object) -> bool:
+    """Whether a log record is uvicorn's of a WebSocket handshake, with path and query.
+
+    uvicorn does not use its access logger for it. `message` is the format, without arguments.
+    """
+    return logger == "uvicorn.error" and isinstance(message, str) and '"WebSocket %s"' in message
+
+
 def is_reload_worker() -> bool:
     """Whether this process was started by `uvicorn.run(..., reload=True)`, which changes neither argv nor environment."""
     return bool(getattr(process_keyword_arguments().get("config"), "should_reload", False))

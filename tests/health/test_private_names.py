@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import platform
+import re
 import signal
 from concurrent.futures import Future
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from connectsoft_obs.process.cpython_internals import (
     process_keyword_arguments,
     stored_exception,
 )
-from connectsoft_obs.process.uvicorn_internals import call_after_serving, is_reload_worker
+from connectsoft_obs.process.uvicorn_internals import call_after_serving, is_reload_worker, is_websocket_access_record
 
 CPYTHON = f"CPython {platform.python_version()}"
 UVICORN = f"uvicorn {version('uvicorn')}"
@@ -64,6 +66,16 @@ def test_signal_handler_of_an_event_loop_is_recognised(new_event_loop: Any, proj
     finally:
         loop.close()
         signal.signal(signal.SIGUSR1, original_handler)
+
+
+@pytest.mark.parametrize("protocol", ["websockets_impl", "websockets_sansio_impl", "wsproto_impl"])
+def test_uvicorn_records_of_websocket_handshakes_are_recognised(protocol: str) -> None:
+    spec = find_spec(f"uvicorn.protocols.websockets.{protocol}")
+    assert spec is not None
+    assert spec.origin is not None
+    formats = re.findall(r"'(%s - .*)',\n", Path(spec.origin).read_text())
+    assert len(formats) == 3, f"{UVICORN}: {protocol}"
+    assert all(is_websocket_access_record("uvicorn.error", text) for text in formats), f"{UVICORN}: {protocol}"
 
 
 @pytest.mark.parametrize("reload", [True, False])

@@ -6,13 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from support.process import wait_for
+from support.process import Service, wait_for
 from support.webservers import LAUNCHERS
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import connect
 
 
 @pytest.fixture(scope="module", params=list(LAUNCHERS))
@@ -61,6 +64,33 @@ def test_access_log_of_the_server_is_replaced(service_logs: Any) -> None:
         for line in [*service.stdout_lines, *service.stderr_lines]
         if "GET /log" in line and "connectsoft_obs" not in line
     ]
+
+
+@pytest.mark.parametrize("server", LAUNCHERS)
+def test_handshake_line_of_the_server_is_replaced_by_one_without_query(server: str) -> None:
+    with LAUNCHERS[server]("outcomes:app") as service:
+        service.wait_until_ready()
+        for path in ("/ws/closes", "/ws/rejects", "/nowhere"):
+            with (
+                suppress(WebSocketException),
+                connect(f"{service.url.replace('http', 'ws')}{path}?code=SECRET") as connection,
+            ):
+                connection.recv()
+        wait_for(lambda: len(access_lines(service)) == 3, 10, "three access lines")
+        service.stop()
+    assert [line.get("http.route") for line in access_lines(service)] == ["/ws/closes", "/ws/rejects", None]
+    assert "code=" not in service.output
+
+
+def access_lines(service: Service) -> list[dict[str, Any]]:
+    return by_logger(service.json_lines, "connectsoft_obs.access")
+
+
+def test_time_of_an_exception_is_not_after_its_access_line(service_logs: Any) -> None:
+    _, lines, _ = service_logs
+    [access_time] = [line["timestamp"] for line in lines if line["message"] == "GET /boom 500"]
+    [exception_time] = [line["timestamp"] for line in by_logger(lines, "connectsoft_obs.request")]
+    assert exception_time <= access_time
 
 
 def test_exception_is_logged_once(service_logs: Any, request: pytest.FixtureRequest) -> None:

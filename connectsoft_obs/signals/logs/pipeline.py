@@ -115,10 +115,12 @@ class LogPipeline:
         fields: Mapping[str, Any] | None = None,
         logger: str = "",
         error: BaseException | None = None,
+        *,
+        now: int | None = None,
     ) -> None:
-        """Log a record about an operation that is not current, or no longer."""
+        """Log a record about an operation that is not current, or no longer; `now` is its time if it is in the past."""
         if level >= self.levels.effective_level(logger):
-            self.write(context, level, message, dict(fields) if fields else {}, logger, error)
+            self.write(context, level, message, dict(fields) if fields else {}, logger, error, now=now)
 
     def write(
         self,
@@ -128,9 +130,12 @@ class LogPipeline:
         fields: dict[str, Any],
         logger: str,
         error: BaseException | None,
+        *,
+        now: int | None = None,
     ) -> None:
-        """Log a record whose level is enabled. `fields` may be modified."""
+        """Log a record whose level is enabled. `fields` may be modified; `now` is nanoseconds since 1970."""
         try:
+            now = now or time_ns()  # before the stack trace is formatted, which can take milliseconds
             if level >= self._min_limited_level and not self._rate_limiter.allow(level, logger, message, fields, error):
                 self._internal_telemetry.count_dropped(Signal.LOGS, "rate_limited")
                 return
@@ -155,7 +160,6 @@ class LogPipeline:
                 sanitizer.sanitize_fields(fields)
             message = sanitizer.sanitize_text(message)
             (self._counters.get(level) or self._counters[standard_level(level)])(1)
-            now = time_ns()
             line = self._formatter.build_line(now, level, message, logger, ids, operation, fields)
             self.output.write(self._render(line), level >= WARNING)
             if self._exports:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from opentelemetry.context import get_current
 
 from connectsoft_obs.internal_telemetry import record_internal_error
+from connectsoft_obs.process.uvicorn_internals import is_websocket_access_record
 from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.signals.logs.exceptions import was_already_logged
 from connectsoft_obs.signals.logs.levels import ROOT_LOGGER, Levels
@@ -59,9 +60,12 @@ class Handler(logging.Handler):
         if record.levelno < pipeline.levels.effective_level(name):
             return
         error = record.exc_info[1] if record.exc_info else None
-        if name.startswith(_SERVER_PREFIXES) and was_already_logged(record):
-            pipeline.count_duplicate()
-            return
+        if name.startswith(_SERVER_PREFIXES):
+            if was_already_logged(record):
+                pipeline.count_duplicate()
+                return
+            if is_websocket_access_record(name, record.msg):
+                return
         if (event := pending_structlog_event(record.msg)) is not None:
             pipeline.write(get_current(), record.levelno, event.message, event.fields, name, event.error or error)
             return
@@ -110,8 +114,9 @@ def install_handlers(get_pipeline: GetPipeline, levels: Levels) -> StdlibTakeove
     """Route the loggers of the standard library and of ASGI servers to the pipeline. Idempotent.
 
     Handlers that write to standard output or error are removed, because each record would be written twice. Other
-    handlers stay, and so do levels that are set. Access loggers of servers are silenced: the access log of this package
-    replaces them. HTTP clients that log each call with its query log only warnings, unless a level is set for them.
+    handlers stay, and so do levels that are set. Access loggers of servers are silenced, and so are uvicorn's records of
+    WebSocket handshakes: the access log of this package replaces them. HTTP clients that log each call with its query log
+    only warnings, unless a level is set for them.
     """
     takeover = StdlibTakeover()
     root = logging.getLogger()
