@@ -16,6 +16,9 @@ from connectsoft_obs.asgi.types import App, Receive, Scope, Send
 _FIRST_REQUEST_KEY = "connectsoft_obs.first"
 """Key in the ASGI scope of the request that is in the old middleware stack when the stack is wrapped."""
 
+_FRAMEWORK_MODULES = ("fastapi.", "starlette.middleware.body_limit")
+"""Modules of the middlewares that FastAPI adds around those of the application."""
+
 ConnectionHandler = Callable[[App, Scope, Receive, Send], Awaitable[None]]
 
 
@@ -75,12 +78,16 @@ def wrap_error_middleware(stack: Any, inner: App, scope: Scope) -> App:
 
     The copy sends the 500 through this middleware. The original middleware finds that the response has started and only
     raises the exception again, but it would call the application's error handler a second time. It is replaced by one
-    that skips this request.
+    that skips this request. FastAPI's own middlewares between the two are copied too, because they handle exceptions (a
+    body that is too large). Another middleware there may handle any exception, so `inner` is returned unchanged.
     """
     if type(stack).__name__ != "ServerErrorMiddleware":
         return inner
-    error_middleware = copy.copy(stack)
-    error_middleware.app = inner
+    error_middleware = copied = copy.copy(stack)
+    while copied.app is not inner:
+        if not type(copied.app).__module__.startswith(_FRAMEWORK_MODULES):
+            return inner
+        copied.app = copied = copy.copy(copied.app)
     if stack.handler is not None:
         scope[_FIRST_REQUEST_KEY] = True
         stack.handler = _skip_first_request(stack.handler)

@@ -265,3 +265,50 @@ def test_application_called_in_process_is_a_separate_request() -> None:
         assert TestClient(with_inner_middleware(Starlette(routes=[Route("/call", call)]))).get("/call").text == "200"
     assert sorted(span.name for span in captured.spans) == ["GET /call", "GET /hello/{name}"]
     assert captured.metric("http.server.request.duration").count == 2
+
+
+@pytest.mark.parametrize("max_body_size", [None, 5])
+def test_outer_middleware_handles_an_exception_of_the_first_request(max_body_size: int | None) -> None:
+    """Without a lifespan, the first request is in the framework's stack before this middleware is outermost."""
+
+    class Refusal(Exception):
+        pass
+
+    class RefusalMiddleware:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await self.app(scope, receive, send)
+            except Refusal:
+                await PlainTextResponse("refused", 503)(scope, receive, send)
+
+    app = FastAPI(max_body_size=max_body_size)
+
+    @app.post("/")
+    async def refuse() -> None:
+        raise Refusal
+
+    with_inner_middleware(app)
+    app.add_middleware(RefusalMiddleware)
+    with capture():
+        client = TestClient(app)
+        assert [client.post("/").status_code for _ in range(2)] == [503, 503]
+
+
+def test_first_request_with_a_body_that_is_too_large_is_observed() -> None:
+    app = FastAPI(max_body_size=5)
+
+    @app.middleware("http")
+    async def read_body(request: Any, call_next: Any) -> Any:
+        await request.body()
+        return await call_next(request)
+
+    with_inner_middleware(app)
+    with capture() as captured:
+        client = TestClient(app)
+        responses = [client.post("/", content=iter([b"123", b"456"])) for _ in range(2)]
+    assert [response.status_code for response in responses] == [413, 413]
+    assert all("x-correlation-id" in response.headers for response in responses)
+    assert [span.attributes["http.response.status_code"] for span in captured.spans] == [413, 413]
