@@ -37,6 +37,9 @@ CONTRIB_MODULE = "opentelemetry.instrumentation.asgi"
 NATIVE_TELEMETRY = "_native_telemetry"
 """Attribute of a FastAPI application with its own telemetry. Without it, FastAPI is not disabled."""
 
+FASTAPI_SIGNALS = {"tracing": "tracer_provider", "metrics": "meter_provider", "logs": "logger_provider"}
+"""Keys of FastAPI's configuration: each signal and its provider."""
+
 ROUTER_OWNER = "dependency_overrides_provider"
 """Attribute of a FastAPI router that refers to its application."""
 
@@ -133,8 +136,8 @@ def mark_observed(scope: Scope) -> None:
 def disable_other_instrumentation(application: Any) -> list[str]:
     """Disable other request instrumentation inside an application and return the names of what was disabled.
 
-    FastAPI's own telemetry stays enabled if the application has configured providers for it. Middlewares are found only
-    if the application has built its middleware stack.
+    A signal of FastAPI's own telemetry stays enabled if the application has configured a provider for it. Middlewares
+    are found only if the application has built its middleware stack.
     """
     disabled = ["FastAPI"] if _disable_fastapi_telemetry(application) else []
     app = application
@@ -170,8 +173,10 @@ def disable_fastapi_around(inner: Any) -> bool:
 
 def _disable_fastapi_telemetry(application: Any) -> bool:
     config = getattr(getattr(application, NATIVE_TELEMETRY, None), "config", None)
-    if not isinstance(config, dict) or config.get("tracer_provider") or config.get("meter_provider"):
+    if not isinstance(config, dict):
         return False
-    was_enabled = any(config.get(signal) for signal in ("tracing", "metrics", "logs"))
-    config.update(tracing=False, metrics=False, logs=False)
-    return was_enabled
+    disabled = [
+        signal for signal, provider in FASTAPI_SIGNALS.items() if config.get(signal) and not config.get(provider)
+    ]
+    config.update(dict.fromkeys(disabled, False))
+    return bool(disabled)

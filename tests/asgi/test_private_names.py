@@ -31,7 +31,7 @@ STARLETTE = f"starlette {version('starlette')}"
 def test_fastapi_telemetry_can_be_disabled() -> None:
     """Module coexistence."""
     config = getattr(FastAPI(), coexistence.NATIVE_TELEMETRY).config
-    assert {"tracing", "metrics", "logs", "tracer_provider", "meter_provider"} <= config.keys(), FASTAPI
+    assert {*coexistence.FASTAPI_SIGNALS, *coexistence.FASTAPI_SIGNALS.values()} <= config.keys(), FASTAPI
     assert "FastAPI" in coexistence.disable_other_instrumentation(FastAPI()), FASTAPI
 
 
