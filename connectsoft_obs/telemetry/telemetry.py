@@ -93,6 +93,7 @@ class Telemetry:
             self._attributes,
             lambda error: self.internal_telemetry.record_error("metrics.meter", error),
             self.internal_telemetry,
+            settings.exemplar_filter,
         )
         self._gc_metrics = GcMetrics(self.metrics)
         self.output: StdoutWriter = output or StdoutWriter(self.internal_telemetry)

@@ -41,6 +41,7 @@ class OtelMeterBridge(InstrumentSource):
         get_attributes: returns the resource attributes of the calling process.
         on_error: called with the error if an instrument cannot be created.
         internal_telemetry: counts metrics that are left out because their names are in use.
+        exemplar_filter: `trace_based`, `always_on` or `always_off`.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class OtelMeterBridge(InstrumentSource):
         get_attributes: Callable[[], Mapping[str, Any]],
         on_error: Callable[[Exception], None],
         internal_telemetry: InternalTelemetry,
+        exemplar_filter: str = "trace_based",
     ) -> None:
         self.name_conflicts: NameConflicts = NameConflicts(internal_telemetry)
         self._get_attributes = get_attributes
         self._on_error = on_error
+        self._exemplar_filter = exemplar_filter
         self._lock = threading.Lock()
         self._sdk: tuple[MeterProvider, InMemoryMetricReader] | None = None
         self._observed_count = 0
@@ -124,7 +127,7 @@ class OtelMeterBridge(InstrumentSource):
         sdk = self._sdk
         if sdk is None:
             with import_guard():
-                from opentelemetry.sdk.metrics import MeterProvider
+                from opentelemetry.sdk import metrics
                 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
                 from opentelemetry.sdk.resources import Resource
 
@@ -132,7 +135,12 @@ class OtelMeterBridge(InstrumentSource):
                 if self._sdk is None:
                     reader = InMemoryMetricReader()
                     resource = Resource(dict(self._get_attributes()), SCHEMA_URL)
-                    self._sdk = (MeterProvider([reader], resource, shutdown_on_exit=False), reader)
+                    exemplars: metrics.ExemplarFilter = {
+                        "always_on": metrics.AlwaysOnExemplarFilter,
+                        "always_off": metrics.AlwaysOffExemplarFilter,
+                    }.get(self._exemplar_filter, metrics.TraceBasedExemplarFilter)()
+                    provider = metrics.MeterProvider([reader], resource, exemplars, shutdown_on_exit=False)
+                    self._sdk = (provider, reader)
                 sdk = self._sdk
         return sdk
 
