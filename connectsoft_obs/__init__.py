@@ -35,7 +35,18 @@ if TYPE_CHECKING:
         mark_unready,
     )
     from connectsoft_obs.vocabulary import Outcome
-    from connectsoft_obs.work import consumer, genai_call, heartbeat, job, operation, producer, skip, worker
+    from connectsoft_obs.work import (
+        consumer,
+        genai_call,
+        heartbeat,
+        job,
+        operation,
+        producer,
+        skip,
+        span,
+        traced,
+        worker,
+    )
 
 
 _MODULE_BY_NAME = {
@@ -67,8 +78,10 @@ _MODULE_BY_NAME = {
     "producer": "work",
     "readiness_check": "health",
     "skip": "work",
+    "span": "work",
     "startup_task": "health",
     "liveness_task": "telemetry",
+    "traced": "work",
     "worker": "work",
 }
 _MODULES = ("slo",)
@@ -104,7 +117,9 @@ __all__ = [
     "readiness_check",
     "skip",
     "slo",
+    "span",
     "startup_task",
+    "traced",
     "worker",
 ]
 

@@ -1,4 +1,4 @@
-"""Wraps functions, coroutine functions and generators so that each call is recorded as a run."""
+"""Wraps functions, coroutine functions and generators so that each call is recorded: as a run or as a plain span."""
 
 from __future__ import annotations
 
@@ -8,16 +8,48 @@ import inspect
 import sys
 import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextvars import Token
 from time import perf_counter_ns
-from types import CoroutineType
-from typing import Any, TypeAlias, TypeVar
+from types import CoroutineType, TracebackType
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from connectsoft_obs.work.run import Run
+from opentelemetry.context import Context
 
 T = TypeVar("T")
 
 
-async def with_deadline(run: Run, work: Awaitable[T]) -> T:
+class CallRecord(Protocol):
+    """Records one call: a `Run` or a `SpanBlock`."""
+
+    def __enter__(self) -> Any:
+        """Start the record and make it current."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None:
+        """End the record."""
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """Deadline in nanoseconds of `time.perf_counter_ns`, None without a timeout."""
+
+    def begin(self) -> bool:
+        """Start the record without making it current; False if nothing is recorded."""
+
+    def resume(self) -> Token[Context] | None:
+        """Make the record current for one step; pass the token to `pause`."""
+
+    def pause(self, token: Token[Context] | None) -> None:
+        """End a step and keep its context for the next step."""
+
+    def end(self, error: BaseException | None) -> None:
+        """End the record."""
+
+    def warn(self, message: str) -> None:
+        """Log a warning about this call once."""
+
+
+async def with_deadline(run: CallRecord, work: Awaitable[T]) -> T:
     """Await one step of a run, until its deadline.
 
     Raises:
@@ -43,7 +75,7 @@ async def with_deadline(run: Run, work: Awaitable[T]) -> T:
         raise
 
 
-def _timeout_error(run: Run) -> TimeoutError:
+def _timeout_error(run: Any) -> TimeoutError:
     run.timed_out = True
     message = f"{run.name} took longer than {run.options.timeout:g} s"
     return TimeoutError(message)
@@ -67,12 +99,12 @@ def _current_task() -> asyncio.Task[Any] | None:
 
 
 Function: TypeAlias = Callable[..., Any]
-RunFactory: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Run]
-"""Creates the run of one call from its arguments. Must not raise."""
+RunFactory: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], CallRecord]
+"""Creates the record of one call from its arguments. Must not raise."""
 
 
 def wrap(function: Function, create_run: RunFactory, timeout: float | None) -> Function:
-    """Wrap a function so that each call is a run; kind and signature stay the same."""
+    """Wrap a function so that each call is recorded; kind and signature stay the same."""
     inner = _innermost(function)
     if inspect.isasyncgenfunction(inner):
         wrapper = _wrap_async_generator(function, create_run)
@@ -116,7 +148,7 @@ def _wrap_generator_coroutine(coroutine_function: Function) -> Function:
 
 def _wrap_function(function: Function, create_run: RunFactory) -> Function:
     def call(*args: Any, **kwargs: Any) -> Any:
-        with create_run(args, kwargs) as run:
+        with (run := create_run(args, kwargs)):
             result = function(*args, **kwargs)
             kind = type(result)
             if kind is CoroutineType or (hasattr(kind, "__await__") and inspect.isawaitable(result)):
@@ -136,7 +168,7 @@ def _wrap_coroutine(function: Function, create_run: RunFactory) -> Function:
 
 def _wrap_coroutine_with_deadline(function: Function, create_run: RunFactory) -> Function:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        with create_run(args, kwargs) as run:
+        with (run := create_run(args, kwargs)):
             return await with_deadline(run, function(*args, **kwargs))
 
     return call
@@ -160,7 +192,7 @@ def _wrap_generator(function: Function, create_run: RunFactory) -> Function:
     return call
 
 
-def _iterate(run: Run, inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+def _iterate(run: CallRecord, inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     """`yield from` that makes the run current only inside `inner`."""
     resume: Function = inner.send
     argument: Any = None

@@ -78,7 +78,7 @@ def test_requests_produce_the_lines_series_and_spans_shown(service: Service) -> 
         assert any(line["message"] in row and f"order_id={line['order_id']}" in row for row in shown), line["message"]
     for series in re.findall(r"^(http_server_request_duration_seconds_count\{.*\}) 1$", PAGE, flags=re.MULTILINE):
         assert f"{series} 1" in scrape(service.url).text
-    wait_for(lambda: '"name": "run price"' in "".join(service.stderr_lines), 10, "spans on standard error")
+    wait_for(lambda: '"name": "price"' in "".join(service.stderr_lines), 10, "spans on standard error")
     page = scrape(service.url)
     assert page.sum("connectsoft_slo_events_total", connectsoft_slo_outcome="good") == 2, "42, and the 404"
     assert page.sum("connectsoft_slo_events_total", connectsoft_slo_outcome="bad") == 1

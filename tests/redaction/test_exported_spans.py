@@ -43,6 +43,34 @@ def test_httpx_instrumentation_exports_no_secret_of_a_url() -> None:
     assert "s3cret" not in result.stdout + result.stderr
 
 
+EXTERNAL_PROVIDER = """
+import sys
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+trace.set_tracer_provider(TracerProvider())
+import connectsoft_obs as obs
+telemetry = obs.configure(service="client", otlp_endpoint=sys.argv[1], metrics_exporter="none")
+with trace.get_tracer("app").start_as_current_span("outer", attributes={"url.full": "https://shop/?token=s3cret"}):
+    try:
+        with obs.span("inner", total=1, password="s3cret"):
+            raise ValueError("password=s3cret")
+    except ValueError:
+        pass
+assert telemetry.shutdown(20)
+"""
+
+
+def test_spans_of_another_provider_are_exported_without_secrets() -> None:
+    with HttpSink() as sink:
+        result = run_script(EXTERNAL_PROVIDER, sink.url)
+    assert result.exit_code == 0, result.stderr
+    inner, outer = sink.received.spans
+    assert inner.parent_span_id == outer.span_id
+    assert decode_attributes(inner.attributes) == {"total": 1, "password": "REDACTED", "error.type": "ValueError"}
+    assert (inner.status.code, inner.status.message) == (2, "password=REDACTED")
+    assert decode_attributes(outer.attributes) == {"url.full": "https://shop/?token=REDACTED"}
+
+
 def telemetry_with(**settings: Any) -> Telemetry:
     loaded = load_settings({}, service="client", metrics_exporter="none", **settings)
     return Telemetry(loaded, output=CapturingLogWriter(Captured()), exports=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import assert_type
 
 from fastapi import FastAPI
+from opentelemetry.trace import Span
 from starlette.applications import Starlette
 
 import connectsoft_obs as obs
@@ -42,6 +44,30 @@ headers: dict[str, str] = {}
 obs.inject(headers)
 with obs.operation("import-orders", parent=obs.extract(headers)) as run:
     run.bind({"rows": 3})
+
+with obs.span("price", total=99.5) as current:
+    assert_type(current, Span)
+    current.set_attribute("currency", "EUR")
+
+
+@obs.traced
+async def load(number: int) -> str:
+    return str(number)
+
+
+@obs.traced("price", currency="EUR")
+def price(number: int) -> float:
+    return float(number)
+
+
+@obs.span("discount")
+def discount(number: int) -> float:
+    return float(number)
+
+
+assert_type(asyncio.run(load(1)), str)
+assert_type(price(1), float)
+assert_type(discount(1), float)
 
 with capture(service="orders-api") as captured:
     assert_type(captured, Captured)
