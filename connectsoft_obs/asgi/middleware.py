@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from connectsoft_obs.asgi.coexistence import disable_fastapi_around, disable_other_instrumentation
 from connectsoft_obs.asgi.endpoint_responder import EndpointResponder
@@ -15,7 +15,7 @@ from connectsoft_obs.asgi.route_template import RouteFunction
 from connectsoft_obs.asgi.types import App, Receive, Scope, Send
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.internal_telemetry import guard, record_internal_error
-from connectsoft_obs.settings import Settings, load_settings
+from connectsoft_obs.settings import Settings, SettingsArguments, load_settings
 from connectsoft_obs.telemetry import Telemetry, current, resolve
 
 
@@ -52,14 +52,14 @@ class ObservabilityMiddleware:
         version: str | None = None,
         environment: str | None = None,
         route: RouteFunction | None = None,
-        **settings: Any,
+        **settings: Unpack[SettingsArguments],
     ) -> None:
         # Positional for Starlette's typing (its factory protocol has `app, /`), by name for frameworks that pass a keyword.
-        self.app: App = settings.pop("app", app)
         self._telemetry = telemetry
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "service": service, "namespace": namespace, "version": version, "environment": environment, **settings,
         }  # fmt: skip
+        self.app: App = self._arguments.pop("app", app)
         self._route = route
         self._binding: TelemetryBinding | None = None
         self._configuration_error: ConfigurationError | None = None

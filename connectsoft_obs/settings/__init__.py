@@ -1,5 +1,6 @@
 """Settings and how they are loaded from the environment."""
 
+from connectsoft_obs.settings.arguments import SettingsArguments as SettingsArguments
 from connectsoft_obs.settings.fields import PREFIX as PREFIX
 from connectsoft_obs.settings.fields import Settings as Settings
 from connectsoft_obs.settings.fields import variable as variable

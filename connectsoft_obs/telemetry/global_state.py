@@ -6,14 +6,14 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Unpack
 
 from connectsoft_obs import context
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.internal_telemetry import InternalTelemetry, set_current_getter
 from connectsoft_obs.process.exit_hooks import call_at_exit
 from connectsoft_obs.process.fork_safety import register_fork_handler
-from connectsoft_obs.settings import Settings, load_settings, quote_setting, variable_warnings
+from connectsoft_obs.settings import Settings, SettingsArguments, load_settings, quote_setting, variable_warnings
 from connectsoft_obs.signals import logs
 from connectsoft_obs.signals.logs.levels import ERROR, INFO, WARNING, Levels
 from connectsoft_obs.signals.metrics import OtelMeterBridge
@@ -172,7 +172,14 @@ def resolve(**arguments: Any) -> Telemetry:
     return telemetry_holder().resolve(**arguments)
 
 
-def configure(**arguments: Any) -> Telemetry:
+def configure(
+    *,
+    service: str | None = None,
+    namespace: str | None = None,
+    version: str | None = None,
+    environment: str | None = None,
+    **settings: Unpack[SettingsArguments],
+) -> Telemetry:
     """Configure metrics, traces, logs and exporters of this process; returns the Telemetry that holds them.
 
     Arguments are the fields of `Settings`; environment variables override them. Starts no thread and sends nothing
@@ -182,7 +189,8 @@ def configure(**arguments: Any) -> Telemetry:
     Raises:
         ConfigurationError: an argument is invalid, or names another service than the process already reports as.
     """
-    return telemetry_holder().configure(**arguments)
+    identity = {"service": service, "namespace": namespace, "version": version, "environment": environment}
+    return telemetry_holder().configure(**identity, **settings)
 
 
 def current_log_pipeline() -> logs.LogPipeline:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import weakref
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 from connectsoft_obs.endpoints import SideListener
+from connectsoft_obs.settings import SettingsArguments
 from connectsoft_obs.telemetry import Telemetry, resolve
 from connectsoft_obs.vocabulary import Signal
 from connectsoft_obs.work.schedule_metrics import schedule_metrics_of
@@ -90,7 +91,7 @@ def worker(
     version: str | None = None,
     environment: str | None = None,
     telemetry: Telemetry | None = None,
-    **settings: Any,
+    **settings: Unpack[SettingsArguments],
 ) -> Worker:
     """Run this process as a worker within the block: `with obs.worker(service="audit-ingest"): ...`.
 

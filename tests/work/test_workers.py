@@ -153,7 +153,7 @@ def test_forked_child_has_neither_the_port_nor_the_signal_handlers() -> None:
 
 
 def test_invalid_setting_raises_configuration_error_at_start() -> None:
-    with capture(), pytest.raises(obs.ConfigurationError, match="no such setting"), obs.worker(servise="typo"):
+    with capture(), pytest.raises(obs.ConfigurationError, match="no such setting"), obs.worker(servise="typo"):  # type: ignore[call-arg]
         pass
     with pytest.raises(RuntimeError, match="not running"):
         obs.worker(service="x").draining  # noqa: B018  the property access is tested
