@@ -20,11 +20,14 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 
 import httpx
+from support.certificates import self_signed_certificate
 from support.faulty_collector import FaultyCollector
 from support.process import Service, free_port
 from support.process_stats import percentile
@@ -34,7 +37,9 @@ HEALTHY = "healthy"
 FAULTS = {
     "stopped": "refuse", "accepts, never answers": "hang", "429, Retry-After 1": "429:1", "503, Retry-After 1": "503:1",
     "503": "503", "400": "400", "413": "413", "answers garbage": "garbage", "closes in mid-response": "cut", "resets": "reset",
-    "slow by 10 s": "slow:10", "TLS spoken to plain HTTP": "tls", "name does not resolve": "dns", "started late": "late",
+    "slow by 10 s": "slow:10", "name does not resolve": "dns", "started late": "late", "401": "401", "404": "404",
+    "redirects": "307@http://127.0.0.1:9/v1/traces", "TLS spoken to plain HTTP": "tls", "plain HTTP spoken to TLS": "plain",
+    "certificate does not verify": "certificate",
 }  # fmt: skip
 
 
@@ -96,13 +101,17 @@ class FaultRun:
 
     def __init__(self, fault: str, peer: bool) -> None:
         self.mode = FAULTS.get(fault, "ok")
+        self.is_permanent = self.mode in ("tls", "dns", "plain", "certificate")
         self.collector = FaultyCollector(
-            "refuse" if self.mode == "late" else self.mode if self.mode not in ("tls", "dns") else "ok"
+            "refuse" if self.mode == "late" else "ok" if self.is_permanent else self.mode,
+            certificate=_certificate() if self.mode in ("plain", "certificate") else None,
         )
         self.internals_requests = 0
         url = self.collector.url
         if self.mode == "tls":
             url = url.replace("http", "https")
+        elif self.mode == "plain":
+            url = url.replace("https", "http")
         elif self.mode == "dns":
             url = "http://collector.invalid:4318"
         port = free_port()
@@ -127,7 +136,7 @@ class FaultRun:
             result.p50.append(percentile(latencies, 50))
             result.p99.append(percentile(latencies, 99))
             requests = int(rate) + len(latencies)
-            if measure_recovery and self.mode not in ("tls", "dns", "ok"):
+            if measure_recovery and self.mode != "ok" and not self.is_permanent:
                 result.recovery += self.recovery_seconds()
                 self.collector.set_mode("ok" if self.mode == "late" else self.mode)
             latencies, _ = asyncio.run(send_requests(service.url, 0.5, rate))
@@ -164,6 +173,12 @@ class FaultRun:
         result.delivered += len({*ids})
         result.duplicates += len(ids) - len({*ids})
         result.dropped += dropped_spans(self.service, dropped)
+
+
+@cache
+def _certificate() -> Path:
+    """A file with the certificate and key of a server, which no client trusts."""
+    return self_signed_certificate(Path(mkdtemp()), 1)
 
 
 def dropped_spans(service: Service, dropped: dict[str, float]) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import socket
+import ssl
 import struct
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from support.otlp import MESSAGE_TYPES, ReceivedTelemetry, partial_success_response
@@ -20,17 +22,26 @@ class FaultyCollector:
     bytes that are not HTTP), `cut` (closes the connection within the response), `reset` (resets the connection), a number
     (responds with that status), `429:2` (the same with Retry-After), `307@URL` (the same with Location), `partial:2` (accepts
     a request, but rejects two of its items), `slow:10` (responds after that many seconds).
+
+    Args:
+        mode: the first mode.
+        port: the port; 0 for any.
+        certificate: PEM file with the certificate and key of a server that requires TLS.
     """
 
-    def __init__(self, mode: str = "ok", port: int = 0) -> None:
+    def __init__(self, mode: str = "ok", port: int = 0, certificate: Path | None = None) -> None:
         self.received = ReceivedTelemetry()
         self.request_count = 0
         self.mode = "ok"
         self._listener: socket.socket | None = None
         self._connections: set[socket.socket] = set()
         self._port = port
+        self._tls: ssl.SSLContext | None = None
+        if certificate is not None:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(certificate)
         self._listen()
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = f"https://localhost:{self._port}" if certificate else f"http://127.0.0.1:{self._port}"
         self.set_mode(mode)
 
     def __enter__(self) -> FaultyCollector:
@@ -82,18 +93,25 @@ class FaultyCollector:
 
     def _serve(self, connection: socket.socket) -> None:
         with suppress(OSError, ValueError, IndexError, KeyError), connection:  # a TLS handshake is not an HTTP request
-            stream = connection.makefile("rb")
-            while line := stream.readline():
-                path = line.split()[1].decode()
-                headers: dict[str, str] = {}
-                while (header := stream.readline()).strip():
-                    name, _, value = header.decode("latin-1").partition(":")
-                    headers[name.lower()] = value.strip()
-                body = stream.read(int(headers.get("content-length", 0)))
-                self.request_count += 1
-                if not self._respond(connection, path, body, headers):
-                    break
+            if self._tls is None:
+                self._serve_requests(connection)
+            else:
+                with self._tls.wrap_socket(connection, server_side=True) as stream:
+                    self._serve_requests(stream)
         self._connections.discard(connection)
+
+    def _serve_requests(self, connection: socket.socket) -> None:
+        stream = connection.makefile("rb")
+        while line := stream.readline():
+            path = line.split()[1].decode()
+            headers: dict[str, str] = {}
+            while (header := stream.readline()).strip():
+                name, _, value = header.decode("latin-1").partition(":")
+                headers[name.lower()] = value.strip()
+            body = stream.read(int(headers.get("content-length", 0)))
+            self.request_count += 1
+            if not self._respond(connection, path, body, headers):
+                return
 
     def _respond(self, connection: socket.socket, path: str, body: bytes, headers: dict[str, str]) -> bool:
         status, _, location = self.mode.partition("@")
