@@ -137,14 +137,15 @@ def attributes(field: int, attributes: Mapping[str, Any]) -> bytes:
         if kind is str:
             raw = content.encode("utf-8", "replace")
             parts.append(prefix.texts[len(raw)] + raw if len(raw) < MAX_SHORT_TEXT else key_value(field, key, content))
-        elif kind is int and 0 <= content < 65536:
+        elif kind is int and 0 <= content < 2**63:
             # One look-up for a status code, two for a port or a length.
             if content < 128:
                 parts.append(prefix.ints[1] + _BYTES[content])
             elif content < 16384:
                 parts.append(prefix.ints[2] + _CONTINUED_BYTES[content & 127] + _BYTES[content >> 7])
             else:
-                parts.append(prefix.ints[3] + varint(content))
+                encoded = varint(content)
+                parts.append(prefix.ints[len(encoded)] + encoded)
         elif kind is float:
             parts.append(prefix.double + _pack_double(content))
         elif kind is bool:

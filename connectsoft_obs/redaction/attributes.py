@@ -36,7 +36,12 @@ class AttributeRedactor:
     def redact(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
         """The same mapping if it has no secret, else a copy without secrets."""
         redacted: dict[str, Any] | None = None
+        key_kinds, clean_texts = self._key_kinds, self._clean_texts
         for key, value in attributes.items():
+            if key_kinds.get(key) == _PLAIN:  # without a call for most attributes: a third of the cost
+                kind = type(value)
+                if value in clean_texts if kind is str else (kind is int and value < _MIN_CARD_NUMBER) or kind is bool:
+                    continue
             replacement = self._redact_value(key, value, 0)
             if replacement is not value:
                 if redacted is None:

@@ -35,6 +35,10 @@ PER_CONNECTION: dict[str, Any] = {
     "server.address": "api.example", "server.port": 8000, "client.address": "10.1.2.3",
     "network.peer.address": "10.1.2.3", "network.peer.port": 50000, "user_agent.original": "python-httpx/0.28.1",
 }  # fmt: skip
+CLIENT: dict[str, Any] = {
+    "http.request.method": "GET", "url.full": "https://inventory.internal:8443/v1/products/4711/availability?warehouse=north&limit=50",
+    "server.address": "inventory.internal", "server.port": 8443, "network.protocol.version": "1.1",
+}  # fmt: skip
 CALLS = 2000
 SDK_TRACER = TracerProvider(shutdown_on_exit=False).get_tracer("bench")
 
@@ -58,7 +62,20 @@ def cases() -> dict[str, dict[str, Callable[[], Any]]]:
         span.end()
         return span
 
+    def record_client_span(client_tracer: Any) -> Any:
+        client_span: Any = client_tracer.start_span("GET", kind=SpanKind.CLIENT, attributes=CLIENT)
+        client_span.set_attribute("http.response.status_code", 200)
+        client_span.end()
+        return client_span
+
+    def touch(touched: Any) -> Any:
+        touched.set_attributes({"app.order.id": "o-17", "app.order.lines": 3})
+        return touched
+
     span, sdk_span = record_span(), record_sdk_span()
+    client_span, sdk_client_span = record_client_span(tracer), record_client_span(SDK_TRACER)
+    touched_span: Any = tracer.start_fast("GET", SpanKind.SERVER, None, time.time_ns())
+    touch(touched_span).finish("GET /items/{item_id}", common, per_connection, dict(PER_REQUEST), False, time.time_ns())
     attach(context_with(Operation("GET /items/{item_id}"), trace.INVALID_SPAN, Context()))
 
     def run_operation() -> None:
@@ -79,6 +96,16 @@ def cases() -> dict[str, dict[str, Callable[[], Any]]]:
         "encoding a span": {
             "connectsoft-obs": lambda: otlp_encoder.encode_span(span, redactor),
             "official encoder": lambda: encode_spans([sdk_span]).SerializeToString(),
+        },
+        "encoding a client span, six attributes": {
+            "connectsoft-obs": lambda: otlp_encoder.encode_span(client_span, redactor),
+            "a plain span": lambda: otlp_encoder.encode_span(span, redactor),
+            "official encoder": lambda: encode_spans([sdk_client_span]).SerializeToString(),
+        },
+        "encoding a request span with two attributes of the application": {
+            "connectsoft-obs": lambda: otlp_encoder.encode_span(touched_span, redactor),
+            "a plain span": lambda: otlp_encoder.encode_span(span, redactor),
+            "through a readable span": lambda: otlp_encoder.encode_readable(touched_span, redactor),
         },
     }
 

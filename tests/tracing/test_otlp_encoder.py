@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as Message
@@ -29,7 +34,19 @@ values = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(text.filter(bool), inner, max_size=3)),
     max_leaves=6,
 )
-attributes = st.dictionaries(text.filter(bool), values, max_size=6)
+keys = st.one_of(text.filter(bool), st.sampled_from("abcdefg"), st.sampled_from(FIXED_ATTRIBUTES.keys))
+attributes = st.dictionaries(keys, values, max_size=6)
+limits = st.fixed_dictionaries(
+    {},
+    optional={
+        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": st.sampled_from(["0", "1", "3", "33", "36"]),
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": st.sampled_from(["1", "5"]),
+        "OTEL_SPAN_EVENT_COUNT_LIMIT": st.sampled_from(["0", "1"]),
+        "OTEL_SPAN_LINK_COUNT_LIMIT": st.sampled_from(["0", "1"]),
+        "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": st.sampled_from(["0", "2"]),
+        "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT": st.sampled_from(["0", "2"]),
+    },
+)
 states = st.sampled_from([None, TraceState([("a", "1"), ("b", "2")])])
 contexts = st.builds(
     SpanContext,
@@ -49,8 +66,8 @@ SCOPE = ("scope", "1.0", "https://schema")
 class NoRedaction(SpanRedactor):
     """Arbitrary numbers can be card numbers; here the encoding is compared."""
 
-    def redact_span(self, span: sdk.ReadableSpan) -> sdk.ReadableSpan:
-        return span
+    def redact(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+        return attributes
 
     def redact_text(self, text: str) -> str:
         return text
@@ -136,8 +153,9 @@ def test_span_of_the_tracer_equals_the_official_encoding(
         span.add_link(SpanContext(1, 2, True), {"late": True})
     if is_renamed:
         span.update_name("renamed")
-    client = {key: value for key, value in client.items() if key not in common}
-    own = {key: value for key, value in own.items() if key not in {**common, **client}}
+    common = {key: value for key, value in common.items() if key not in FIXED_ATTRIBUTES.keys}
+    client = {key: value for key, value in client.items() if key not in {*common, *FIXED_ATTRIBUTES.keys}}
+    own = {key: value for key, value in own.items() if key not in {*common, *client, *FIXED_ATTRIBUTES.keys}}
     encoded_common = otlp_encoder.encode_common_attributes(
         common, *(("GET /", SpanKind.SERVER, FIXED_ATTRIBUTES) if has_fixed_values else ())
     )
@@ -152,6 +170,55 @@ def test_span_of_the_tracer_equals_the_official_encoding(
     )
     assert is_same(decode(otlp_encoder.encode_span(exported[0], UNCHANGED)), official_encoding(exported[0]))
     assert len(exported[0].links) == len(links) + is_linked
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    limits=limits,
+    initial=attributes,
+    later=attributes,
+    parent=st.one_of(st.none(), contexts),
+    links=st.lists(st.builds(Link, contexts, st.none() | attributes), max_size=3),
+    late_links=st.lists(st.builds(Link, contexts, attributes), max_size=2),
+    events=st.lists(st.tuples(text, st.none() | attributes, times), max_size=3),
+    kind=st.sampled_from(list(SpanKind)),
+    status=statuses,
+    is_operation=st.booleans(),
+    common=attributes,
+    client=attributes,
+    own=attributes,
+    fixed_values=st.none() | st.tuples(text, st.floats(0, 1e6), st.integers(1, 2**40)),
+)
+def test_span_with_data_of_the_application_equals_the_official_encoding(
+    limits: Any, initial: Any, later: Any, parent: Any, links: Any, late_links: Any, events: Any, kind: Any, status: Any,
+    is_operation: bool, common: Any, client: Any, own: Any, fixed_values: Any,
+) -> None:  # fmt: skip
+    with patch.dict(os.environ, limits):
+        tracing = Tracing(load_settings({}), dict, InternalTelemetry())
+    exported: list[Span] = []
+    tracing.provider.export_to(exported.append)
+    parent_context = None if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent), Context())
+    span: Any = tracing.tracer.start_span("name", parent_context or Context(), kind, initial, links)
+    if not isinstance(span, Span):
+        return  # the parent is not sampled
+    span.set_attributes(later)
+    for event in events:
+        span.add_event(*event)
+    for link in late_links:
+        span.add_link(link.context, link.attributes)
+    span.set_status(status)
+    if is_operation:
+        common = {key: value for key, value in common.items() if key not in FIXED_ATTRIBUTES.keys}
+        client = {key: value for key, value in client.items() if key not in {*common, *FIXED_ATTRIBUTES.keys}}
+        own = {key: value for key, value in own.items() if key not in {*common, *client, *FIXED_ATTRIBUTES.keys}}
+        encoded = otlp_encoder.encode_common_attributes(common, "GET /", kind, FIXED_ATTRIBUTES)
+        encoded_client = otlp_encoder.encode_common_attributes(client)
+        span.finish("GET /", encoded, encoded_client, own, False, 2_000, fixed_values)
+    else:
+        span.end()
+    expected = official_encoding(exported[0].to_readable())
+    assert is_same(decode(otlp_encoder.encode_span(exported[0], UNCHANGED)), expected)
+    assert is_same(decode(otlp_encoder.encode_readable(exported[0], UNCHANGED)), expected)
 
 
 def test_request_equals_that_of_the_official_exporter() -> None:

@@ -92,12 +92,12 @@ class Span(SpanData):
             bounded = BoundedAttributes(
                 limits.max_event_attributes, attributes, max_value_len=limits.max_attribute_length
             )
-            if self._user_events is None:
-                self._user_events = BoundedList(limits.max_events)
+            if self.user_events is None:
+                self.user_events = BoundedList(limits.max_events)
                 self.has_user_data: bool = True
                 self.is_ordinary = False
             event_time = time_ns() if timestamp is None else timestamp
-            self._user_events.append(sdk.Event(name=name, attributes=bounded, timestamp=event_time))
+            self.user_events.append(sdk.Event(name=name, attributes=bounded, timestamp=event_time))
 
     def set_initial_links(self, links: Sequence[Link]) -> None:
         """Set the links that were passed at start."""
@@ -118,11 +118,11 @@ class Span(SpanData):
             bounded = BoundedAttributes(
                 limits.max_link_attributes, attributes, max_value_len=limits.max_attribute_length
             )
-            if self._user_links is None:
-                self._user_links = BoundedList.from_seq(limits.max_links, self.initial_links)
+            if self.user_links is None:
+                self.user_links = BoundedList.from_seq(limits.max_links, self.initial_links)
                 self.has_user_data = True
                 self.is_ordinary = False
-            self._user_links.append(Link(context, bounded))
+            self.user_links.append(Link(context, bounded))
 
     def update_name(self, name: str) -> None:
         """Set the name; the operation does not override it."""
@@ -184,14 +184,14 @@ class Span(SpanData):
         self.end()
 
     def _get_user_attributes(self) -> BoundedAttributes:
-        if self._user_attributes is None:
+        if self.user_attributes is None:
             limits = self.tracer.limits
-            self._user_attributes = BoundedAttributes(
+            self.user_attributes = BoundedAttributes(
                 limits.max_span_attributes, immutable=False, max_value_len=limits.max_span_attribute_length
             )
             self.has_user_data = True
             self.is_ordinary = False
-        return self._user_attributes
+        return self.user_attributes
 
 
 class NonRecordingSpan(trace.NonRecordingSpan):

@@ -140,11 +140,11 @@ class SpanData(sdk.Span):
     cached_hex_ids: tuple[str, str, str] | None = None
     open: bool
     _span_context: SpanContext | None = None
-    _user_attributes: BoundedAttributes | None = None
-    _user_events: BoundedList[Any] | None = None
+    user_attributes: BoundedAttributes | None = None
+    user_events: BoundedList[Any] | None = None
     initial_links: Sequence[Link] = ()
     """Links that were passed at start, without attributes, if no link was added later."""
-    _user_links: BoundedList[Any] | None = None
+    user_links: BoundedList[Any] | None = None
 
     @property
     def trace_id(self) -> int:
@@ -206,12 +206,12 @@ class SpanData(sdk.Span):
     @property
     def events(self) -> Sequence[sdk.Event]:
         """Events in the order they were added."""
-        return tuple(self._user_events or ())
+        return tuple(self.user_events or ())
 
     @property
     def links(self) -> Sequence[Link]:
         """Links in the order they were added."""
-        return tuple(self._user_links or self.initial_links)
+        return tuple(self.initial_links if self.user_links is None else self.user_links)
 
     @property
     def dropped_attributes(self) -> int:
@@ -222,12 +222,12 @@ class SpanData(sdk.Span):
     @property
     def dropped_events(self) -> int:
         """Number of events that exceeded the limit."""
-        return self._user_events.dropped if self._user_events is not None else 0
+        return self.user_events.dropped if self.user_events is not None else 0
 
     @property
     def dropped_links(self) -> int:
         """Number of links that exceeded the limit."""
-        return self._user_links.dropped if self._user_links is not None else 0
+        return self.user_links.dropped if self.user_links is not None else 0
 
     @property
     def resource(self) -> Resource:
@@ -264,8 +264,8 @@ class SpanData(sdk.Span):
             parent=self.parent_context,
             resource=self.resource,
             attributes=self._merge_attributes(),
-            events=self._user_events or (),
-            links=self._user_links or self.initial_links,
+            events=() if self.user_events is None else self.user_events,
+            links=self.initial_links if self.user_links is None else self.user_links,
             kind=self.span_kind,
             status=self.status,
             start_time=self.start_ns,
@@ -282,7 +282,7 @@ class SpanData(sdk.Span):
         return context
 
     def _merge_attributes(self) -> Mapping[str, Any]:
-        limits, user, common = self.tracer.limits, self._user_attributes, self.common_attributes
+        limits, user, common = self.tracer.limits, self.user_attributes, self.common_attributes
         own: dict[str, Any] = self.own_attributes or {}
         if self.fixed_values is not None and common.fixed_attributes is not None:
             own = {**dict(zip(common.fixed_attributes.keys, self.fixed_values, strict=True)), **own}
