@@ -117,9 +117,7 @@ class EndpointResponder:
             response = await self._respond_in_thread(page, request)
         else:
             response = self._respond(page, request)
-        await send({"type": "http.response.start", "status": response.status, "headers": response.all_headers()})
-        body = b"" if request.method == "HEAD" else response.body
-        await send({"type": "http.response.body", "body": body})
+        await send_response(response, scope, send)
 
     async def _respond_in_thread(self, page: Page, request: EndpointRequest) -> EndpointResponse:
         return await run_in_thread(lambda: self._respond(page, request))
@@ -128,3 +126,9 @@ class EndpointResponder:
         with self._telemetry.internal_telemetry.guard("endpoints.page"):
             return page(request)
         return INTERNAL_SERVER_ERROR
+
+
+async def send_response(response: EndpointResponse, scope: Scope, send: Send) -> None:
+    """Send a response; without its body if the request is a HEAD."""
+    await send({"type": "http.response.start", "status": response.status, "headers": response.all_headers()})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else response.body})

@@ -7,16 +7,20 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, Unpack
 
 from connectsoft_obs.asgi.coexistence import disable_fastapi_around, disable_other_instrumentation
-from connectsoft_obs.asgi.endpoint_responder import EndpointResponder
+from connectsoft_obs.asgi.endpoint_responder import EndpointResponder, send_response
 from connectsoft_obs.asgi.instrumentation import OBSERVED_KEY, RequestInstrumentation
 from connectsoft_obs.asgi.lifespan import Lifespan, fail_startup, start_without_lifespan
 from connectsoft_obs.asgi.outermost import remove_inner_middleware, wrap_error_middleware, wrap_middleware_stack
 from connectsoft_obs.asgi.route_template import RouteFunction
 from connectsoft_obs.asgi.types import App, Receive, Scope, Send
+from connectsoft_obs.endpoints.request_response import DEGRADED_FALLBACK
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.internal_telemetry import guard, record_internal_error
 from connectsoft_obs.settings import Settings, SettingsArguments, load_settings
 from connectsoft_obs.telemetry import Telemetry, current, resolve
+
+PROBE_PATHS = frozenset({"/health/live", "/alive", "/health/ready", "/health/startup", "/startup"})
+"""Default paths of the probes, which are answered even if the Telemetry cannot be created."""
 
 
 class ObservabilityMiddleware:
@@ -101,7 +105,7 @@ class ObservabilityMiddleware:
         if binding is None or binding.telemetry is not (self._telemetry or current()):
             binding = self._bind(scope)
             if binding is None:
-                return app(scope, receive, send)
+                return self._handle_without_telemetry(app, scope, receive, send)
         try:
             path, endpoints = scope["path"], binding.endpoints
             may_have_page = path in endpoints.pages or path.startswith(endpoints.prefixes) or scope.get("root_path")
@@ -120,6 +124,14 @@ class ObservabilityMiddleware:
                 # An application that is wrapped from outside has built its middleware stack by now.
                 self._disable_other_instrumentation(self.app)
         return binding.instrumentation.handle(app, scope, receive, send)
+
+    async def _handle_without_telemetry(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application. After an internal error probes are answered, so that the service is not restarted."""
+        has_internal_error = self._configuration_error is None
+        if has_internal_error and scope["type"] == "http" and scope["path"] in PROBE_PATHS:
+            await send_response(DEGRADED_FALLBACK, scope, send)
+        else:
+            await app(scope, receive, send)
 
     async def _handle_lifespan(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         scope[OBSERVED_KEY] = None  # the middleware may be in the stack a second time

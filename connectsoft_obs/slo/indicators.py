@@ -222,6 +222,11 @@ def enum_member(enum_type: type[EnumT], value: str, field: str) -> EnumT:
         raise ConfigurationError(f"{field} = {value!r}", "the value is not allowed", f"Use one of {allowed}.") from None
 
 
+def as_tuple(values: str | Iterable[str]) -> tuple[str, ...]:
+    """Return one or several texts as a tuple; a single text is not split into letters."""
+    return (values,) if isinstance(values, str) else tuple(values)
+
+
 def matchers(
     *,
     routes: Iterable[str] = (),
@@ -231,8 +236,8 @@ def matchers(
 ) -> Matchers:
     """Return matchers for these HTTP routes and methods, this job or this messaging destination."""
     attributes = {
-        HTTP_ROUTE: tuple(routes),
-        HTTP_METHOD: tuple(method.upper() for method in methods),
+        HTTP_ROUTE: as_tuple(routes),
+        HTTP_METHOD: tuple(method.upper() for method in as_tuple(methods)),
         JOB_NAME: (job,) if job else (),
         MESSAGING_DESTINATION: (destination,) if destination else (),
     }

@@ -36,7 +36,10 @@ def load(path: str | Path) -> ServiceSLOs:
         content = content.get("tool", {}).get(TOOL_TABLE, {})
     if not content:
         raise ConfigurationError(f"slo_file={str(path)!r}", "it declares no SLOs", "Add [service] and [[slo]] tables.")
-    return from_dict(content)
+    try:
+        return from_dict(content)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error.given}", error.why, error.instead) from None
 
 
 def resolve_source(source: str, service: str = "") -> ServiceSLOs:

@@ -86,7 +86,11 @@ class SLO:
                     "an outage limit has no percentage",
                     "Remove the objective; `allowed` is the number of longer outages in a compliance period.",
                 )
-        elif self.objective is None or not 0 < self.objective < 100:
+        elif (
+            type(self.objective) not in (int, float)  # callers without a type checker pass text
+            or self.objective is None
+            or not 0 < self.objective < 100
+        ):
             raise ConfigurationError(
                 f"objective={self.objective!r} of {self.name!r}",
                 "the error budget would be empty or unlimited",

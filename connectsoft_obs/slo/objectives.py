@@ -14,6 +14,7 @@ from connectsoft_obs.slo.indicators import (
     Matchers,
     OutageLimit,
     Ratio,
+    as_tuple,
     enum_member,
     matchers,
 )
@@ -51,7 +52,7 @@ def availability(
         bad_status: status codes or classes that are bad in addition to every 5xx, such as `429`.
         options: see `SloOptions`.
     """
-    sli = Events(matchers=matchers(routes=routes, methods=methods), bad_status=tuple(bad_status))
+    sli = Events(matchers=matchers(routes=routes, methods=methods), bad_status=as_tuple(bad_status))
     return _slo(name, objective, sli, options)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ from connectsoft_obs.slo.indicators import (
 )
 from connectsoft_obs.slo.model import SLO, Alerting, CompositeSLO, ServiceSLOs, Source
 from connectsoft_obs.slo.objectives import quantile_as_percent
+from connectsoft_obs.slo.schema import validate
 from connectsoft_obs.vocabulary import (
     HTTP_METHOD,
     HTTP_ROUTE,
@@ -28,7 +28,6 @@ from connectsoft_obs.vocabulary import (
     JOB_NAME,
     MESSAGING_DESTINATION,
     REQUEST_DURATION,
-    Severity,
 )
 
 Table = Mapping[str, Any]
@@ -42,15 +41,6 @@ _PROMETHEUS_KEYS = ("scrape_interval", "interval", "retention")
 _SLO_KEYS = ("name", "objective", "sli", "description", "owner", "runbook", "period", "alerting", "traffic")
 _ALERTING_KEYS = ("min_bad_events", "hard_down", "no_data", "wide", "severity")
 _MATCHER_KEYS = ("routes", "methods", "job", "destination")
-_INDICATOR_KEYS: dict[str, tuple[str, ...]] = {
-    "http_availability": ("routes", "methods", "bad_status"),
-    "latency": ("instrument", "threshold", "errors", "boundaries", "bad_status", *_MATCHER_KEYS),
-    "percentile": ("instrument", "threshold", "errors", "boundaries", "bad_status", "quantile", *_MATCHER_KEYS),
-    "success": ("instrument", "job", "destination"),
-    "freshness": ("within", "job", "timestamp"),
-    "outage_limit": ("limit", "allowed", "page_after", "outage_when", "routes", "methods"),
-    "ratio": ("bad", "total"),
-}
 
 
 def from_dict(table: Table) -> ServiceSLOs:
@@ -59,13 +49,10 @@ def from_dict(table: Table) -> ServiceSLOs:
     Raises:
         ConfigurationError: a key is unknown or missing, or a value is not valid.
     """
-    _reject_unknown_keys(table, ("service", "prometheus", "policy", "slo", "composite"), "the file")
-    service = _read_table(table, "service", _SERVICE_KEYS)
-    if "name" not in service:
-        raise ConfigurationError("[service]", "it has no name", 'Write name = "orders-api", as in its telemetry.')
-    prometheus = _read_table(table, "prometheus", _PROMETHEUS_KEYS)
-    policy = _read_table(table, "policy", ("review_at",))
-    fields = {**service, **prometheus, **{key: tuple(value) for key, value in policy.items()}}
+    table = validate(table)
+    service = _parse_durations(table["service"], "[service]")
+    prometheus = _parse_durations(table.get("prometheus", {}), "[prometheus]")
+    fields = {**service, **prometheus, **{key: tuple(value) for key, value in table.get("policy", {}).items()}}
     fields["service"] = fields.pop("name")
     if "source" in fields:
         fields["source"] = enum_member(Source, fields["source"], "[service] source")
@@ -109,11 +96,8 @@ def slo_to_dict(slo: SLO) -> dict[str, Any]:
 
 
 def _slo_from_dict(table: Table) -> SLO:
-    name = str(table.get("name", ""))
-    _reject_unknown_keys(table, _SLO_KEYS, f"objective {name!r}")
+    name = table["name"]
     fields = _parse_durations(table, repr(name))
-    if "sli" not in fields:
-        raise ConfigurationError(f"objective {name!r}", "it has no sli", f"Set the kind of its sli: {_kinds()}.")
     sli = _indicator_from_dict(fields.pop("sli"), name)
     if isinstance(sli, Events) and sli.quantile is not None:
         objective = quantile_as_percent(sli.quantile)
@@ -125,36 +109,17 @@ def _slo_from_dict(table: Table) -> SLO:
             )
     fields.setdefault("objective", None)
     if "alerting" in fields:
-        _reject_unknown_keys(fields["alerting"], _ALERTING_KEYS, f"alerting of {name!r}")
-        alerting = dict(fields["alerting"])
-        if "severity" in alerting:
-            alerting["severity"] = enum_member(Severity, alerting["severity"], f"severity of {name!r}")
-        fields["alerting"] = Alerting(**alerting)
-    fields["name"] = name
+        fields["alerting"] = Alerting(**fields["alerting"])
     return SLO(sli=sli, **fields)
 
 
 def _composite_from_dict(table: Table) -> CompositeSLO:
-    _reject_unknown_keys(table, ("name", "all_of", "description"), "a composite")
-    return CompositeSLO(
-        name=str(table.get("name", "")), all_of=tuple(table.get("all_of", ())), description=table.get("description", "")
-    )
+    return CompositeSLO(name=table["name"], all_of=tuple(table["all_of"]), description=table.get("description", ""))
 
 
 def _indicator_from_dict(table: Table, name: str) -> Indicator:
-    kind = table.get("kind")
-    if kind not in _INDICATOR_KEYS:
-        raise ConfigurationError(f"sli kind {kind!r} of {name!r}", "there is no such kind", f"Use one of {_kinds()}.")
-    settings = {key: value for key, value in table.items() if key != "kind"}
-    _reject_unknown_keys(settings, _INDICATOR_KEYS[kind], f"a {kind} sli")
-    fields = _parse_durations(settings, repr(name))
-    required = {
-        "latency": ("threshold",), "percentile": ("threshold", "quantile"), "freshness": ("within",),
-        "outage_limit": ("limit",), "ratio": ("bad", "total"),
-    }.get(kind, ())  # fmt: skip
-    for key in required:
-        if key not in fields:
-            raise ConfigurationError(f"a {kind} sli of {name!r}", f"it has no {key}", f"Add {key}.")
+    kind = table["kind"]
+    fields = _parse_durations({key: value for key, value in table.items() if key != "kind"}, repr(name))
     if kind in ("freshness", "ratio"):
         return Freshness(**fields) if kind == "freshness" else Ratio(**fields)
     label_matchers = matchers(**{key: fields.pop(key) for key in _MATCHER_KEYS if key in fields})
@@ -219,32 +184,9 @@ def _changed_fields(instance: object, defaults: object, names: Iterable[str]) ->
     return fields
 
 
-def _read_table(tables: Table, name: str, keys: Iterable[str]) -> dict[str, Any]:
-    table = tables.get(name, {})
-    if not isinstance(table, Mapping):
-        raise ConfigurationError(f"{name} = {table!r}", "it is not a table", f"Write [{name}] and its keys below.")
-    _reject_unknown_keys(table, keys, f"[{name}]")
-    return _parse_durations(table, f"[{name}]")
-
-
-def _reject_unknown_keys(table: Table, keys: Iterable[str], location: str) -> None:
-    allowed = tuple(keys)
-    for key in table:
-        if key not in allowed:
-            matches = difflib.get_close_matches(key, allowed, 1)
-            hint = f"Did you mean {matches[0]}?" if matches else f"Use one of {', '.join(allowed)}."
-            raise ConfigurationError(f"{key} in {location}", "there is no such key", hint)
-
-
 def _parse_durations(table: Table, location: str) -> dict[str, Any]:
     """Return the table with its durations converted to seconds."""
     return {
-        key: parse_duration(value, f"{key} of {location}")
-        if key in _DURATION_KEYS and isinstance(value, str | int | float)
-        else value
+        key: parse_duration(value, f"{key} of {location}") if key in _DURATION_KEYS else value
         for key, value in table.items()
     }
-
-
-def _kinds() -> str:
-    return ", ".join(_INDICATOR_KEYS)

@@ -11,6 +11,10 @@ from types import CodeType
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 from support.fault_injection import executed_functions, function_label, inject_fault, qualified_names
 from support.fault_scenarios import SCENARIOS, Action, Scenario
 from support.otlp import HttpSink
@@ -29,14 +33,15 @@ ENTRY_POINTS = {
     "asgi/middleware.py": "ObservabilityMiddleware.__init__ ObservabilityMiddleware.__call__ "
     "ObservabilityMiddleware._handle_connection ObservabilityMiddleware._handle_lifespan "
     "ObservabilityMiddleware._wrap_middleware_stack ObservabilityMiddleware._wrap_error_middleware "
-    "ObservabilityMiddleware._disable_other_instrumentation ObservabilityMiddleware._bind",
+    "ObservabilityMiddleware._disable_other_instrumentation ObservabilityMiddleware._bind "
+    "ObservabilityMiddleware._handle_without_telemetry",
     "asgi/outermost.py": "Outermost.__call__",
     "asgi/instrumentation.py": "RequestInstrumentation.handle",
     "asgi/request.py": "HttpRequest.send HttpRequest.receive HttpRequest._on_response_start HttpRequest._on_last_byte",
     "asgi/websocket.py": "WebSocketRequest.send WebSocketRequest.receive",
     "asgi/endpoint_responder.py": "EndpointResponder.send EndpointResponder._respond "
     "EndpointResponder._respond_in_thread EndpointResponder._respond_in_thread.<locals>.<lambda> "
-    "run_in_thread _call _call.<locals>.complete",
+    "run_in_thread _call _call.<locals>.complete send_response",
     "endpoints/request_response.py": "EndpointResponse.all_headers",
     "endpoints/router.py": "_ProbePage.__call__",
     "asgi/lifespan.py": "Lifespan.__init__ Lifespan.run Lifespan._run_guarded Lifespan.run.<locals>.observe_receive "
@@ -207,3 +212,19 @@ def test_fault_during_setup_does_not_change_the_first_request(monkeypatch: pytes
                 problems[function_label(code)] = result
     assert len(functions) > 150
     assert sorted(problems) == []
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/health/startup", "/alive"])
+def test_probes_are_answered_if_the_telemetry_cannot_be_created(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise TypeError("'<' not supported between instances of 'int' and 'str'")
+
+    app = Starlette(routes=[Route("/orders", lambda request: PlainTextResponse("orders"))])
+    app.add_middleware(connectsoft_obs.ObservabilityMiddleware, service="orders-api")
+    with capture():
+        monkeypatch.setattr(Telemetry, "__init__", fail)
+        with TestClient(app) as client:
+            assert client.get(path).status_code == 200
+            assert client.head(path).content == b""
+            assert client.get("/orders").text == "orders"
+            assert client.get("/other").status_code == 404

@@ -115,7 +115,7 @@ def test_an_invalid_slo_file_prevents_the_start(tmp_path: Path) -> None:
     )
     with uvicorn("orders:app", env={"CONNECTSOFT_OBS_SLO_FILE": str(file)}) as service:
         assert service.process.wait(15) != 0
-        wait_for(lambda: "error budget would be empty" in service.output)
+        wait_for(lambda: "objective = 100 in [[slo]] 'a'" in service.output)
 
 
 @pytest.mark.parametrize("objectives", [["nonsense"], 7, [slo.Alerting()]])

@@ -126,7 +126,7 @@ def test_a_period_that_is_out_of_range_or_not_full_days_is_rejected(period: str)
         ('[service]\nname="a"\n[[slo]]\nname="b"\nobjective=99\nsli={kind="latency"}', "it has no threshold"),
         ('[service]\nname="a"\n[[slo]]\nname="b"\nobjective=99\nsli={kind="latency", threshold="soon"}', "not a duration"),
         ('[service]\nname="a"\n[[slo]]\nname="b"\nobjective=99\nsli={kind="latency", threshold=0}', "not above zero"),
-        ('[service]\nname="a"\nsource="luck"', "the value is not allowed"),
+        ('[service]\nname="a"\nsource="luck"', "it is not one of events, metrics"),
         ('[service]\nname="a b"', "letters, digits"),
         ('[service]\nname="a"\n[prometheus]\ninterval="7s"', "must divide them"),
         ('[service]\nname="a"\n[policy]\nreview_at=[150]', "must be percentages"),

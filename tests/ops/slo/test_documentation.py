@@ -8,20 +8,19 @@ from pathlib import Path
 from connectsoft_obs import slo, vocabulary
 from connectsoft_obs.cli.slo.app import slo as commands
 from connectsoft_obs.ops.slo.target_registry import TARGETS
-from connectsoft_obs.slo import serialization
+from connectsoft_obs.slo import schema
 
 DOCS = Path(__file__).parents[3] / "docs"
 
 
 def test_reference_lists_all_kinds_keys_commands_and_recorded_series() -> None:
     page = (DOCS / "reference" / "slos.md").read_text()
-    keys = {key for kind, kind_keys in serialization._INDICATOR_KEYS.items() for key in (kind, *kind_keys)}
-    keys |= {
-        *serialization._SERVICE_KEYS,
-        *serialization._PROMETHEUS_KEYS,
-        *serialization._SLO_KEYS,
-        *serialization._ALERTING_KEYS,
-    }
+    keys = set(schema.INDICATORS)
+    tables = [*schema.INDICATORS.values(), schema.SLO_FILE]
+    while tables:
+        table = tables.pop()
+        keys |= set(table.get("properties", ()))
+        tables += [*table.get("properties", {}).values(), *([table["items"]] if "items" in table else [])]
     series = {value for value in vars(vocabulary).values() if isinstance(value, str) and value.startswith("slo:")}
     missing = {word for word in keys | series | set(commands.commands) if word not in page}
     assert missing == set()

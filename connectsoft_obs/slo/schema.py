@@ -1,0 +1,230 @@
+"""JSON Schema of `slo.toml`, and validation of a file against it before anything else reads the file."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.vocabulary import Severity
+
+Schema = Mapping[str, Any]
+
+_TEXT: Final = {"type": "string"}
+_NAME: Final = {"type": "string", "minLength": 1, "maxLength": 63}
+_NUMBER: Final = {"type": "number"}
+_BOOLEAN: Final = {"type": "boolean"}
+_DURATION: Final = {"type": ["string", "number"], "description": "a duration such as 500ms or 30d, or seconds"}
+_ROUTES: Final = {
+    "type": ["array", "string"],
+    "items": {"type": "string", "pattern": "^/", "description": "a route template that begins with /"},
+}
+_TEXTS: Final = {"type": ["array", "string"], "items": {"type": "string", "minLength": 1}}
+_NUMBERS: Final = {"type": ["array", "number"], "items": {"type": "number", "minimum": 0}}
+
+
+def _table(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+_MATCHERS: Final[Mapping[str, Schema]] = {"routes": _ROUTES, "methods": _TEXTS, "job": _TEXT, "destination": _TEXT}
+_HISTOGRAM: Final[Mapping[str, Schema]] = {
+    "instrument": _NAME,
+    "boundaries": _NUMBERS,
+    "bad_status": _TEXTS,
+    **_MATCHERS,
+}
+_ERRORS: Final = {"type": "string", "enum": ["bad", "apart"]}
+
+INDICATORS: Final[Mapping[str, Schema]] = {
+    "http_availability": _table(routes=_ROUTES, methods=_TEXTS, bad_status=_TEXTS),
+    "latency": _table(("threshold",), threshold=_DURATION, errors=_ERRORS, **_HISTOGRAM),
+    "percentile": _table(
+        ("threshold", "quantile"), threshold=_DURATION, quantile=_NUMBER, errors=_ERRORS, **_HISTOGRAM
+    ),
+    "success": _table(instrument=_NAME, job=_TEXT, destination=_TEXT),
+    "freshness": _table(("within",), within=_DURATION, job=_TEXT, timestamp=_TEXT),
+    "outage_limit": _table(
+        ("limit",),
+        limit=_DURATION,
+        allowed={"type": "integer", "minimum": 0},
+        page_after=_DURATION,
+        outage_when=_NUMBER,
+        routes=_ROUTES,
+        methods=_TEXTS,
+    ),
+    "ratio": _table(("bad", "total"), bad=_TEXT, total=_TEXT),
+}
+"""Keys of each SLI type, apart from `kind`."""
+
+_ALERTING: Final = _table(
+    min_bad_events={"type": "integer", "minimum": 1},
+    hard_down=_BOOLEAN,
+    no_data=_BOOLEAN,
+    wide=_BOOLEAN,
+    severity={"type": "string", "enum": [severity.value for severity in Severity]},
+)
+_SLO: Final = _table(
+    ("name", "sli"),
+    name=_NAME,
+    objective={
+        "type": "number",
+        "exclusiveMinimum": 1,
+        "exclusiveMaximum": 100,
+        "description": "a percentage such as 99.9, not a fraction",
+    },
+    sli={
+        "type": "object",
+        "required": ["kind"],
+        "oneOf": [
+            {
+                **table,
+                "properties": {"kind": {"const": kind}, **table["properties"]},
+                "required": ["kind", *table["required"]],
+            }
+            for kind, table in INDICATORS.items()
+        ],
+    },
+    description=_TEXT,
+    owner=_TEXT,
+    runbook=_TEXT,
+    period=_DURATION,
+    alerting=_ALERTING,
+    traffic={"type": "number", "minimum": 0},
+)
+
+SLO_FILE: Final[Schema] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "slo.toml of connectsoft-obs",
+    **_table(
+        ("service",),
+        service=_table(
+            ("name",),
+            name=_NAME,
+            team=_TEXT,
+            source={"type": "string", "enum": ["events", "metrics"]},
+            selector=_TEXT,
+            period=_DURATION,
+            runbook_base=_TEXT,
+            dashboard_base=_TEXT,
+            always_on=_BOOLEAN,
+            scraped=_BOOLEAN,
+        ),
+        prometheus=_table(scrape_interval=_DURATION, interval=_DURATION, retention=_DURATION),
+        policy=_table(review_at=_NUMBERS),
+        slo={"type": "array", "items": _SLO},
+        composite={
+            "type": "array",
+            "items": _table(("name", "all_of"), name=_NAME, all_of=_TEXTS, description=_TEXT),
+        },
+    ),
+}
+"""The schema of the file, for editors and for validation."""
+
+_FILE = "the file"
+_TYPES: Final[Mapping[str, tuple[str, tuple[type, ...]]]] = {
+    "string": ("text in quotes", (str,)),
+    "number": ("a number", (int, float)),
+    "integer": ("a whole number", (int,)),
+    "boolean": ("true or false", (bool,)),
+    "array": ("a list", (list, tuple)),
+    "object": ("a table", (Mapping,)),
+}
+
+
+def validate(content: Any) -> dict[str, Any]:
+    """Return the content of a file in which every key that takes one or several values has a list.
+
+    Raises:
+        ConfigurationError: a key is unknown or missing, or a value has the wrong type or is out of range.
+    """
+    validated: dict[str, Any] = _validate(content, SLO_FILE, _FILE, "")
+    return validated
+
+
+def _validate(value: Any, schema: Schema, location: str, key: str) -> Any:
+    """Validate one value. `location` is the table that holds it, and `key` its key there."""
+    if "oneOf" in schema and isinstance(value, Mapping):
+        return _validate_indicator(value, location)
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if not any(_has_type(value, name) for name in types):
+        raise _error(value, location, key, schema, types)
+    if "array" in types:
+        items = value if isinstance(value, list | tuple) else [value]
+        return [_validate(item, schema["items"], location, key) for item in items]
+    if isinstance(value, Mapping):
+        return _validate_table(value, schema, _table_name(location, key))
+    if not _is_in_range(value, schema):
+        raise _error(value, location, key, schema, types)
+    return value
+
+
+def _table_name(location: str, key: str) -> str:
+    """Name of a table as in TOML, for error messages."""
+    if location != _FILE:
+        return f"{key} of {location}"
+    if not key:
+        return _FILE
+    return f"[[{key}]]" if SLO_FILE["properties"][key]["type"] == "array" else f"[{key}]"
+
+
+def _validate_table(table: Mapping[str, Any], schema: Schema, location: str) -> dict[str, Any]:
+    properties = schema["properties"]
+    for key in table:
+        if key not in properties:
+            near = difflib.get_close_matches(key, properties, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"Use one of {', '.join(properties)}."
+            raise ConfigurationError(f"{key} in {location}", "there is no such key", hint)
+    for key in schema["required"]:
+        if key not in table:
+            raise ConfigurationError(location, f"it has no {key}", f"Add {key}.")
+    location = f"{location} {table['name']!r}" if isinstance(table.get("name"), str) else location
+    return {key: _validate(value, properties[key], location, key) for key, value in table.items()}
+
+
+def _validate_indicator(table: Mapping[str, Any], location: str) -> dict[str, Any]:
+    kind = table.get("kind")
+    if not isinstance(kind, str) or kind not in INDICATORS:
+        raise ConfigurationError(
+            f"sli kind {kind!r} of {location}", "there is no such kind", f"Use one of {', '.join(INDICATORS)}."
+        )
+    others = {key: value for key, value in table.items() if key != "kind"}
+    return {"kind": kind, **_validate_table(others, INDICATORS[kind], f"the {kind} sli of {location}")}
+
+
+def _has_type(value: Any, name: str) -> bool:
+    if isinstance(value, bool):
+        return name == "boolean"
+    return isinstance(value, _TYPES[name][1]) and not (isinstance(value, float) and not math.isfinite(value))
+
+
+def _is_in_range(value: Any, schema: Schema) -> bool:
+    if isinstance(value, str):
+        in_range = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", math.inf)
+        return (
+            in_range and value.startswith("/" if "pattern" in schema else "") and value in schema.get("enum", [value])
+        )
+    if isinstance(value, bool):
+        return True
+    above = value >= schema.get("minimum", -math.inf) and value > schema.get("exclusiveMinimum", -math.inf)
+    return bool(above and value < schema.get("exclusiveMaximum", math.inf))
+
+
+def _error(value: Any, location: str, key: str, schema: Schema, types: list[str]) -> ConfigurationError:
+    if "enum" in schema:
+        expected = f"one of {', '.join(schema['enum'])}"
+    else:
+        expected = schema.get("description") or " or ".join(_TYPES[name][0] for name in types)
+    bounds = [
+        f"{text} {schema[bound]}"
+        for bound, text in (("minimum", "at least"), ("exclusiveMinimum", "above"), ("exclusiveMaximum", "below"))
+        if bound in schema
+    ]
+    expected = ", ".join([expected, *bounds])
+    shown = f"{key} = {value!r} in {location}" if key else repr(value)
+    hint = (
+        f"Write [[{key}]] with two brackets." if "array" in types and isinstance(value, Mapping) else f"Use {expected}."
+    )
+    return ConfigurationError(shown, f"it is not {expected}", hint)
