@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from typing import Any
 
@@ -174,6 +175,48 @@ def test_only_listed_headers_are_captured_and_secrets_are_redacted() -> None:
     assert list(attributes["http.request.header.x-secret"]) == ["REDACTED"]
     assert list(attributes["http.response.header.x-answer"]) == ["42"]
     assert list(attributes["http.response.header.set-cookie"]) == ["REDACTED"]
+
+
+def test_captured_header_values_are_limited() -> None:
+    attributes = span_attributes(headers={"x-team": "r" * 9000}, request_headers="x-team")
+    assert list(attributes["http.request.header.x-team"]) == ["r" * 8192]
+
+
+def send_requests_to_routes(count: int, times: int = 1, **settings: Any) -> None:
+    """Send requests to an application whose route function returns a different template for each of `count` paths."""
+
+    async def send(_: Any) -> None:
+        return None
+
+    async def respond(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def main() -> None:
+        app = obs.ObservabilityMiddleware(respond, service="routes", route=lambda scope: scope["path"], **settings)
+        for number in range(count * times):
+            scope: dict[str, Any] = {"type": "http", "method": "GET", "path": f"/{number % count}", "headers": [], "scheme": "http",
+                     "http_version": "1.1", "query_string": b"", "client": None}  # fmt: skip
+            await app(scope, None, send)  # type: ignore[arg-type]
+
+    asyncio.run(main())
+
+
+def test_each_request_beyond_the_cardinality_limit_is_counted() -> None:
+    with capture() as captured:
+        send_requests_to_routes(20, times=3, cardinality_limit=5)
+        duration = captured.metric("http.server.request.duration")
+        assert (duration.count, len(duration.series)) == (60, 6)
+        assert captured.metric("connectsoft.obs.overflow").value == 3 * 15
+        assert captured.metric("http.server.request.duration", http_route="").count == 3 * 15
+        assert captured.metric("http.server.request.duration", http_route="/4").count == 3
+
+
+def test_memory_for_routes_is_bounded() -> None:
+    with capture():
+        send_requests_to_routes(5000, cardinality_limit=10_000)
+        cached = [item for item in gc.get_objects() if type(item).__name__ == "BoundSeries"]
+        assert len(cached) <= 4100
 
 
 def test_custom_sampler_receives_the_standard_attributes() -> None:

@@ -198,6 +198,38 @@ def test_sent_files_count_as_body_of_the_response(tmp_path: Path, messages: Any,
     assert (server_span(captured).attributes or {}).get("http.response.body.size") == size
 
 
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_size_of_a_request_is_that_of_all_its_messages(kind: str) -> None:
+    bodies = [b"ab", b"", b"cde", b"f"]
+    received = iter(
+        [{"type": "http.request", "body": body, "more_body": body != b"f"} for body in bodies]
+        if kind == "http"
+        else [{"type": "websocket.connect"}, *({"type": "websocket.receive", "bytes": body} for body in bodies)]
+    )
+
+    async def receive() -> Any:
+        return next(received)
+
+    async def send(_: Any) -> None: ...
+
+    async def raw(scope: Any, receive: Any, send: Any) -> None:
+        messages = [await receive() for _ in range(4 if kind == "http" else 5)]
+        assert b"".join(message.get("body", message.get("bytes", b"")) for message in messages) == b"abcdef"
+        if kind == "http":
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body"})
+        else:
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close"})
+
+    scope = {"type": kind, "method": "POST", "path": "/", "headers": [], "query_string": b"", "scheme": "http"}
+    with capture() as captured:
+        asyncio.run(obs.ObservabilityMiddleware(raw, service="a")(scope, receive, send))
+    assert (server_span(captured).attributes or {})["http.request.body.size"] == 6
+    [line] = [line for line in captured.logs if line["logger"] == "connectsoft_obs.access"]
+    assert line["http.request.body.size"] == 6
+
+
 def test_file_that_granian_sends_by_its_path_has_its_size(tmp_path: Path) -> None:
     (tmp_path / "files.py").write_text(
         "from starlette.applications import Starlette\n"
