@@ -186,6 +186,38 @@ def test_exception_of_send_propagates_unchanged() -> None:
     assert raised is error
 
 
+class Connection:
+    """Owns `send`, as a server's object for one request does, and ignores what it is to send after a disconnect."""
+
+    def __init__(self, disconnected: bool) -> None:
+        self.disconnected = disconnected
+
+    async def send(self, message: Any) -> None: ...
+
+
+@pytest.mark.parametrize("starts", [True, False])
+@pytest.mark.parametrize("disconnected", [True, False])
+def test_response_that_the_application_does_not_complete(starts: bool, disconnected: bool) -> None:
+    async def incomplete(scope: Any, receive: Any, send: Any) -> None:
+        if starts:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"part", "more_body": True})
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    scope: dict[str, Any] = {"type": "http", "path": "/", "query_string": b"", "headers": [], "method": "GET"}
+    with capture() as seen:
+        app = obs.ObservabilityMiddleware(incomplete, service="a")
+        asyncio.run(app(scope, receive, Connection(disconnected).send))
+    line = access_line(seen)
+    actual = (line["connectsoft.outcome"], line["error.type"], line.get("http.response.status_code", 0))
+    if disconnected:
+        assert actual == ("aborted", "client_disconnect", 200 if starts else 0)
+    else:
+        assert actual == ("failure", *(("incomplete_response", 200) if starts else ("500", 500)))
+
+
 def test_event_stream_whose_client_left_is_a_success() -> None:
     seen, _ = run("http", "/events", 2, ClientGone("gone"))
     assert access_line(seen)["connectsoft.outcome"] == "success"
