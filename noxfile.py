@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -64,6 +65,59 @@ def full(session: nox.Session) -> None:
     """Run the long scenarios; the `tests` session runs a short form of each."""
     session.install("-q", ".[demo]", *group("tests"))
     session.run("pytest", "-m", "full", *session.posargs)
+    session.notify("framework_suites", posargs=[])
+
+
+@nox.session
+def framework_suites(session: nox.Session) -> None:
+    """Run the test suites of Starlette and FastAPI with the package around and inside every application.
+
+    `-- starlette` runs one of them. The suites come from the source distributions of the installed versions.
+    """
+    session.install("-q", ".", "fastapi[all]", "starlette[full]", "pytest-xdist")
+    for framework, group_name in {"starlette": "dev", "fastapi": "tests"}.items():
+        if framework not in (session.posargs or [framework]):
+            continue
+        sources = download_sources(session, framework)
+        session.install(
+            "-q", *nox.project.dependency_groups(nox.project.load_toml(sources / "pyproject.toml"), group_name)
+        )
+        compare_suite(session, framework, sources)
+
+
+def download_sources(session: nox.Session, distribution: str) -> Path:
+    """Unpack the source distribution of the installed version, and return its folder. It has to contain tests."""
+    code = f"import importlib.metadata; print(importlib.metadata.version({distribution!r}))"
+    version = str(session.run("python", "-c", code, silent=True)).strip()
+    folder = Path(session.create_tmp())
+    requirement = f"{distribution}=={version}"
+    options = ("--no-binary", distribution, "--no-deps", "--dest", str(folder))
+    session.run("python", "-m", "pip", "download", "-q", requirement, *options)
+    sources = folder / f"{distribution}-{version}"
+    shutil.rmtree(sources, ignore_errors=True)
+    with tarfile.open(sources.with_name(f"{sources.name}.tar.gz")) as archive:
+        archive.extractall(folder, filter="data")
+    if not list(sources.glob("tests/**/test_*.py")):
+        session.error(f"The source distribution of {requirement} contains no tests.")
+    return sources
+
+
+def compare_suite(session: nox.Session, framework: str, sources: Path) -> None:
+    """Run the suite of a framework three times, and compare the outcomes with tests/framework_suites/expected.toml."""
+    suites = Path("tests/framework_suites").resolve()
+    reports = sources.parent / f"{framework}-reports"
+    shutil.rmtree(reports, ignore_errors=True)
+    # These tests replace the providers of the process, or start processes of their own with a limit of 15 s. Their outcome
+    # depends on the tests that ran before, or on the load of the machine.
+    ignored = [f"--ignore=tests/test_telemetry/test_{name}.py" for name in ("runtime", "environment_integrations")]
+    with session.chdir(sources):
+        for position in ("bare", "around", "inside"):
+            variables = {"PYTHONPATH": str(suites), "FRAMEWORK_SUITE_POSITION": position}
+            options = ("-p", "suite_plugin", "-p", "no:cacheprovider", "-n", "2", "-q", "--tb=no", *ignored)
+            report = f"--junitxml={reports / position}.xml"
+            # Exit code 1: some tests fail, some of them by design.
+            session.run("pytest", *options, report, "tests", env=variables, success_codes=[0, 1])
+    session.run("python", str(suites / "compare.py"), framework, str(reports))
 
 
 @nox.session
