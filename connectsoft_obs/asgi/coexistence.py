@@ -20,6 +20,7 @@ from opentelemetry.trace import Span, SpanContext, SpanKind
 
 from connectsoft_obs.asgi.types import Scope
 from connectsoft_obs.context import OPERATION_KEY, SPAN_KEY
+from connectsoft_obs.operations import exception_name
 from connectsoft_obs.signals.tracing import ApiSpan
 
 FASTAPI_SPAN_KEY = "fastapi.telemetry"
@@ -39,6 +40,9 @@ NATIVE_TELEMETRY = "_native_telemetry"
 
 FASTAPI_SIGNALS = {"tracing": "tracer_provider", "metrics": "meter_provider", "logs": "logger_provider"}
 """Keys of FastAPI's configuration: each signal and its provider."""
+
+ERROR_MIDDLEWARE_MODULE = "starlette.middleware.errors"
+"""Module of the middleware that sends the 500 for an exception that no handler has handled."""
 
 ROUTER_OWNER = "dependency_overrides_provider"
 """Attribute of a FastAPI router that refers to its application."""
@@ -109,6 +113,20 @@ def _is_span_of_request(
 def _module_name(function: Any) -> Any:
     """Return the name of the module that defines a function; `functools.wraps` replaces its `__module__`."""
     return getattr(function, "__globals__", {}).get("__name__")
+
+
+def error_type_of_response(status: int) -> str | None:
+    """Return `error.type` of a response that starts now: the exception that the framework's error middleware handles.
+
+    An outer instrumentation ends its span with the last byte, before the exception is raised to it.
+    """
+    if status < 500:
+        return None
+    error = sys.exc_info()[1]
+    traceback = None if error is None else error.__traceback__  # its first frame is the one that handles the exception
+    frame_globals = {} if traceback is None else traceback.tb_frame.f_globals
+    is_unhandled = frame_globals.get("__name__") == ERROR_MIDDLEWARE_MODULE
+    return exception_name(error) if error is not None and is_unhandled else str(status)
 
 
 def with_outer_values(inner: Context, outer: Context) -> Context:

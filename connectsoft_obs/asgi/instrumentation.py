@@ -25,6 +25,7 @@ from connectsoft_obs.context import EMPTY_INBOUND, OPERATION_KEY, SPAN_KEY, Inbo
 from connectsoft_obs.signals.tracing import FLAGS_HEX, ExternalSpan, NonRecordingSpan, Span, api_span
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import (
+    ERROR_TYPE,
     HTTP_METHOD,
     HTTP_REQUEST_HEADER,
     HTTP_RESPONSE_HEADER,
@@ -210,6 +211,8 @@ class RequestInstrumentation:
         if type(span) is _AdoptedSpan:
             # Its owner ends it with the last byte, before the request is recorded, so the attributes are set here.
             span.span.set_attributes({**self._client_and_url_attributes(request), **(request.bound_attributes or {})})
+            if (error_type := coexistence.error_type_of_response(request.status)) is not None:
+                span.span.set_attribute(ERROR_TYPE, error_type)
         if self._health.draining and request.protocol.version in _HTTP_1_VERSIONS:
             message = with_connection_close(message)
             headers = message["headers"]

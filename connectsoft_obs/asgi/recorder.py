@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from connectsoft_obs.asgi.access_log import AccessLog
 from connectsoft_obs.asgi.bindings import FIXED_ATTRIBUTES, OTHER, BoundSeries, BoundSeriesCache
+from connectsoft_obs.asgi.coexistence import AdoptedSpan
 from connectsoft_obs.asgi.route_template import RouteFunction, RouteTemplates
 from connectsoft_obs.asgi.types import App, Scope
 from connectsoft_obs.signals.tracing import ExternalSpan, Span
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import (
     CORRELATION_ID,
+    ERROR_TYPE,
     HTTP_METHOD_ORIGINAL,
     HTTP_REQUEST_BODY_SIZE,
     HTTP_RESPONSE_BODY_SIZE,
@@ -81,9 +83,7 @@ class RequestRecorder:
         if series.slo_counter is not None:
             series.slo_counter(seconds)
         if error is not None:
-            self._access_log.write_exception(request, error, now_ns)
-            if self._record_exception_event and (type(span) is Span or type(span) is ExternalSpan):
-                span.record_exception(error)
+            self._record_exception(request, error, now_ns)
         if type(span) is Span or type(span) is ExternalSpan:
             fixed_values, own = None, None
             if self._provider.has_consumers:
@@ -103,6 +103,14 @@ class RequestRecorder:
         self._access_log.write(request, series, seconds, now_ns)
         if not route and self._requests_until_warning:
             self._warn_without_routes(request)
+
+    def _record_exception(self, request: HttpRequest, error: BaseException, now_ns: int) -> None:
+        span = request.span
+        self._access_log.write_exception(request, error, now_ns)
+        if self._record_exception_event and (type(span) is Span or type(span) is ExternalSpan):
+            span.record_exception(error)
+        elif type(span) is AdoptedSpan and request.error_type and span.span.is_recording():  # no 500 was sent inside
+            span.span.set_attribute(ERROR_TYPE, request.error_type)
 
     def _warn_without_routes(self, request: HttpRequest) -> None:
         """Log one warning if the first successful requests have no route: they all share one series."""

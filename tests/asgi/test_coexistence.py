@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
-from opentelemetry import baggage, context
+from fastapi import FastAPI, HTTPException
+from opentelemetry import baggage, context, trace
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as ContribMiddleware
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk._logs import LoggerProvider
@@ -246,6 +246,53 @@ def test_caller_span_in_the_same_process_that_is_not_sampled_is_the_parent() -> 
     assert response.json()["traceparent"].startswith(f"00-{span_context.trace_id:032x}-")
     assert f"-{span_context.span_id:016x}-" not in response.json()["traceparent"]
     assert not captured.spans
+
+
+class OrderError(Exception):
+    """Raised by the applications below."""
+
+
+def failing_fastapi_app(has_own_provider: bool) -> Any:
+    """An application; with a tracer provider of its own, its telemetry stays enabled."""
+    app = FastAPI(telemetry={"tracer_provider": trace.get_tracer_provider() if has_own_provider else None})
+
+    @app.get("/unhandled")
+    def unhandled() -> None:
+        raise OrderError
+
+    @app.get("/handled")
+    def handled() -> None:
+        raise HTTPException(503)
+
+    return with_inner_middleware(app)
+
+
+async def failing_asgi_app(scope: Any, receive: Any, send: Any) -> None:
+    raise OrderError
+
+
+FAILING_APPS: dict[str, Callable[[], Any]] = {
+    "fastapi": lambda: failing_fastapi_app(True),
+    "contrib, fastapi": lambda: ContribMiddleware(failing_fastapi_app(False)),
+    "contrib, asgi": lambda: ContribMiddleware(obs.ObservabilityMiddleware(failing_asgi_app, service="orders-api")),
+}
+
+
+@pytest.mark.parametrize(("name", "path"), [(name, "/unhandled") for name in FAILING_APPS] + [("fastapi", "/handled")])
+def test_adopted_span_has_the_error_type_of_the_other_signals(name: str, path: str) -> None:
+    with capture() as captured:
+        client = TestClient(FAILING_APPS[name](), raise_server_exceptions=False)
+        for _ in range(2):
+            client.get(path)
+    spans = [span for span in captured.spans if span.kind is SpanKind.SERVER]
+    (series,) = captured.metric("http.server.request.duration").series
+    expected = series["error_type"]
+    assert expected == (f"{__name__}.OrderError" if path == "/unhandled" else "503")
+    assert [dict(span.attributes or {})["error.type"] for span in spans] == 2 * [expected]
+    assert [line["error.type"] for line in captured.logs if line["logger"] == "connectsoft_obs.access"] == 2 * [
+        expected
+    ]
+    assert {span.instrumentation_scope.name for span in spans if span.instrumentation_scope} != {"connectsoft_obs"}
 
 
 @pytest.mark.parametrize("headers", [{}, {"baggage": "sent=1,both=inner"}])

@@ -57,6 +57,11 @@ def test_fastapi_stores_its_span_in_the_scope() -> None:
     assert spans[0].get_span_context() in [span.get_span_context() for span in captured.spans], FASTAPI
 
 
+def test_error_middleware_is_in_the_expected_module() -> None:
+    """Module coexistence."""
+    assert ServerErrorMiddleware.__module__ == coexistence.ERROR_MIDDLEWARE_MODULE, STARLETTE
+
+
 def test_functions_of_the_contrib_middleware_name_their_module() -> None:
     """Module coexistence."""
     functions: list[Any] = []
