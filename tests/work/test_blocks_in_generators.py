@@ -20,11 +20,13 @@ BLOCKS: dict[str, list[Callable[[], Any]]] = {
     "operation": [lambda: obs.operation("step")],
     "producer": [lambda: obs.producer("events", system="servicebus")],
     "genai_call": [lambda: obs.genai_call(provider="openai", model="m")],
+    "span": [lambda: obs.span("step")],
     "nested": [lambda: obs.operation("outer"), lambda: obs.operation("inner")],
     "nested kinds": [
         lambda: obs.operation("outer"),
         lambda: obs.producer("events", system="servicebus"),
         lambda: obs.genai_call(provider="openai", model="m"),
+        lambda: obs.span("step"),
     ],
 }
 

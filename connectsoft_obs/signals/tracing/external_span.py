@@ -45,7 +45,7 @@ class ExternalSpan(ApiSpan):
 
     def __init__(self, span: trace.Span, provider: Any, name: str) -> None:
         super().__init__(span)
-        self.provider = provider
+        self.provider: Any = provider
         self._start_name = name
 
     @property
@@ -105,7 +105,7 @@ class EndedSpan:
 
     def __init__(self, span: ReadableSpan) -> None:
         context = span.get_span_context()
-        self.readable = span
+        self.readable: ReadableSpan = span
         self.flags: int = 0 if context is None else int(context.trace_flags)
         self.tracer: SpanScope = SpanScope(span)
 
