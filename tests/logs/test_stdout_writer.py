@@ -245,6 +245,47 @@ def test_write_after_stop_times_out_and_ends_the_partial_line() -> None:
     assert {line for line in content.split(b"\n")[:-1]} >= {b"z" * 30000, b"after"}
 
 
+def test_lines_are_read_or_counted_as_dropped_with_a_stalled_reader() -> None:
+    reading, writing = os.pipe()
+    drops: list[tuple[Any, ...]] = []
+    internal_telemetry = InternalTelemetry()
+    internal_telemetry.attach(lambda metric, labels, number: drops.append((*labels, number)), lambda *_: None)
+    content = bytearray()
+
+    def read_all() -> None:
+        while part := os.read(reading, 1 << 20):
+            content.extend(part)
+
+    with os.fdopen(writing, "w") as stream:
+        output = StdoutWriter(internal_telemetry, stream)
+        output.start()
+        for number in range(3 * BATCH_LINES):  # the limit is in the middle of a batch
+            output.write(b"%d" % number + b"z" * (MAX_QUEUED_BYTES // 20) + b"\n", False)
+        reader = threading.Thread(target=read_all)
+        reader.start()
+        assert output.stop(20)
+    reader.join()
+    os.close(reading)
+    dropped = sum(number for *_, number in drops)
+    assert {reason for _, reason, _ in drops} == {"stdout_blocked"}
+    assert 0 < dropped < 3 * BATCH_LINES
+    assert content.count(b"\n") + dropped == 3 * BATCH_LINES
+
+
+def test_lines_before_a_write_timeout_are_not_counted_as_dropped() -> None:
+    reading, writing = os.pipe()
+    drops: list[tuple[Any, ...]] = []
+    internal_telemetry = InternalTelemetry()
+    internal_telemetry.attach(lambda metric, labels, number: drops.append((*labels, number)), lambda *_: None)
+    with os.fdopen(writing, "w") as stream:
+        output = StdoutWriter(internal_telemetry, stream)
+        output._write_now([b"z" * 30000 + b"\n"] * 5, 0.1)
+        content = os.read(reading, 1 << 20)
+    os.close(reading)
+    assert content.count(b"z" * 30000 + b"\n") == 2
+    assert drops == [("logs", "stdout_blocked", 3)]
+
+
 def test_broken_pipe_is_counted() -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -255,9 +296,11 @@ def test_broken_pipe_is_counted() -> None:
         output = StdoutWriter(internal_telemetry, stream)
         output.write(b"one\n", False)
         output.start()
-        output.write(b"two\n", False)
+        for _ in range(BATCH_LINES):
+            output.write(b"two\n", False)
         assert output.flush(5)
-    assert drops == [("logs", "stdout_failed", 1), ("logs", "stdout_failed", 1)]
+    assert {reason for _, reason, _ in drops} == {"stdout_failed"}
+    assert sum(number for *_, number in drops) == 1 + BATCH_LINES
 
 
 def test_number_of_queued_bytes_is_exact_with_many_threads() -> None:
