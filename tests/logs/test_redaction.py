@@ -122,6 +122,7 @@ def test_card_numbers_have_a_known_prefix_length_and_check_digit() -> None:
     assert not [number for number in card_numbers if is_card_number(str(int(number) + 1))]
     assert not is_card_number("1111111111111117")
     assert sanitize({"number": 4111111111111111}) == ({"number": "REDACTED"}, 1)
+    assert sanitize({"number": 501234567896, "text": "501234567896"}) == ({"number": "REDACTED", "text": "REDACTED"}, 2)
     assert sanitize({"number": 4111111111111112, "ns": 1795508700123456789, "n": -4111111111111111})[1] == 0
 
 
@@ -183,6 +184,10 @@ def test_all_parts_of_a_line_are_redacted_and_counted() -> None:
     assert line["exception.message"] == "dsn postgresql://u:REDACTED@h/d"
     assert "pw@h" not in line["exception.stacktrace"]
     assert seen.metric("connectsoft.log.redactions").value >= 6
+
+
+def test_redacted_query_parameters_are_counted() -> None:
+    assert sanitize({"url.query": "token=abcdefgh&page=2"}) == ({"url.query": "token=REDACTED&page=2"}, 1)
 
 
 def test_secret_in_a_user_agent_is_redacted_on_each_access_line() -> None:

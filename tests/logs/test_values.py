@@ -143,6 +143,14 @@ def test_cycles_depth_and_width_are_truncated() -> None:
     assert len(line["many"]) <= 1001
 
 
+def test_nested_values_are_shown_to_the_maximum_depth() -> None:
+    value: Any = ["bottom"]
+    for _ in range(8):
+        value = [value]
+    assert "bottom" in json.dumps(logged_line(value=value))
+    assert "bottom" not in json.dumps(logged_line(value=[value]))
+
+
 def test_long_value_is_truncated() -> None:
     line = logged_line(short="x" * MAX_VALUE, long="y" * (MAX_VALUE + 1))
     assert line["short"] == "x" * MAX_VALUE
@@ -162,7 +170,8 @@ def test_truncated_stack_trace_has_its_beginning_and_end() -> None:
     except ValueError:
         recorder.log.exception("deep")
     stack = json.loads(recorder.output.getvalue())["exception.stacktrace"]
-    assert len(stack) < MAX_VALUE + 50
+    assert MAX_VALUE < len(stack) < MAX_VALUE + 50
+    assert stack.index("...[truncated]") == pytest.approx(MAX_VALUE // 4, abs=10)
     assert stack.startswith("Traceback (most recent call last):")
     assert "...[truncated]" in stack
     assert stack.endswith("ValueError: the innermost\n")
