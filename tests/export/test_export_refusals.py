@@ -31,9 +31,8 @@ class RefusedService:
 
     def __init__(self, endpoint: str, **options: Any) -> None:
         self.captured = Captured()
-        settings = load_settings(
-            {}, service="refused", otlp_endpoint=endpoint, metrics_exporter="none", span_schedule_delay=0.02, otlp_timeout=2, **options
-        )  # fmt: skip
+        defaults = {"metrics_exporter": "none", "span_schedule_delay": 0.02, "otlp_timeout": 2}
+        settings = load_settings({}, service="refused", otlp_endpoint=endpoint, **(defaults | options))
         self.telemetry = Telemetry(settings, output=CapturingLogWriter(self.captured), exports=True)
 
     def create_span(self) -> None:
