@@ -135,7 +135,7 @@ class ObservabilityMiddleware:
 
     async def _handle_lifespan(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         scope[OBSERVED_KEY] = None  # the middleware may be in the stack a second time
-        telemetry = self._telemetry or self._resolve_telemetry()
+        telemetry = self._resolve_telemetry()
         if telemetry is None:
             if self._configuration_error is None:  # an internal error does not prevent the service from starting
                 await app(scope, receive, send)
@@ -175,7 +175,8 @@ class ObservabilityMiddleware:
         if self._configuration_error is not None or self._has_failed:
             return None
         try:
-            return resolve(**self._arguments)
+            _check_route(self._route)
+            return resolve(**self._arguments) if self._telemetry is None else self._telemetry
         except Exception as error:  # noqa: BLE001  anything but a ConfigurationError is an internal error
             if isinstance(error, ConfigurationError):
                 self._configuration_error = error
@@ -189,7 +190,7 @@ class ObservabilityMiddleware:
 
         After a failure, requests are passed through unchanged and the next request tries again.
         """
-        telemetry = self._telemetry or self._resolve_telemetry()
+        telemetry = self._resolve_telemetry()
         if telemetry is None:
             return None
         internal_telemetry = telemetry.internal_telemetry
@@ -219,3 +220,10 @@ class TelemetryBinding:
         self.endpoints: EndpointResponder = EndpointResponder(telemetry)
         self.disabled: bool = telemetry.settings.disabled
         self.requests_until_recheck: int = 2
+
+
+def _check_route(route: object) -> None:
+    if route is not None and not callable(route):
+        raise ConfigurationError(
+            f"route={route!r}", "it is not a function", "Pass a function that returns the route template of a scope."
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from connectsoft_obs.errors import ConfigurationError
@@ -207,8 +207,8 @@ def _unknown(name: str) -> ConfigurationError:
     return ConfigurationError(f"{name}=...", "there is no such setting", hint)
 
 
-def similar(name: str, names: list[str]) -> list[str]:
+def similar(name: str, names: Iterable[str], similarity: float = 0.6) -> list[str]:
     """The most similar name, as a list; empty if there is none."""
     from difflib import get_close_matches  # only needed for an error; not imported at every start
 
-    return get_close_matches(name, names, 1)
+    return get_close_matches(name, sorted(names), 1, similarity)

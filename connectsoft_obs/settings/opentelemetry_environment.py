@@ -27,6 +27,7 @@ _LIMITS = tuple(
     )
 )
 _PROVIDERS = {f"OTEL_PYTHON_{name}_PROVIDER": f"opentelemetry_{name.lower()}_provider" for name in ("TRACER", "METER")}
+VARIABLES = frozenset({*_LIMITS, *_PROVIDERS})
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from support.process import uvicorn, wait_for
 
 import connectsoft_obs as obs
 from connectsoft_obs.health.systemd import Systemd
+from connectsoft_obs.settings import load_settings
 from connectsoft_obs.testing import capture
 
 
@@ -72,7 +73,6 @@ def test_service_notifies_ready_after_tasks_and_stopping_during_drain(
 def test_watchdog_is_notified_while_liveness_passes(tmp_path: Path) -> None:
     systemd = NotifySocket(str(tmp_path / "notify"))
     environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000", "WATCHDOG_PID": str(os.getpid())}
-    from connectsoft_obs.settings import load_settings
 
     telemetry = obs.Telemetry(load_settings({}, service="a", log_level="critical"), exports=False, environ=environ)
     telemetry.health.start()
@@ -119,7 +119,17 @@ def test_heartbeat_file_exists_while_liveness_passes(tmp_path: Path) -> None:
         assert not path.exists()
 
 
+@pytest.mark.parametrize(("path", "why"), [("missing/heartbeat", "does not exist"), ("", "is a directory")])
+def test_heartbeat_file_that_cannot_be_written_is_rejected(tmp_path: Path, path: str, why: str) -> None:
+    settings = load_settings({}, service="a", heartbeat_file=str(tmp_path / path))
+    with pytest.raises(obs.ConfigurationError, match=why):
+        obs.Telemetry(settings, exports=False)
+
+
 def test_heartbeat_file_error_is_counted(tmp_path: Path) -> None:
-    with capture(service="a", heartbeat_file=str(tmp_path / "missing" / "heartbeat")) as captured:
+    directory = tmp_path / "run"
+    directory.mkdir()
+    with capture(service="a", heartbeat_file=str(directory / "heartbeat")) as captured:
+        directory.rmdir()
         captured.telemetry.health.start()  # type: ignore[union-attr]
         wait_for(lambda: captured.metric("connectsoft.obs.errors", connectsoft_obs_where="health.heartbeat").value == 1)

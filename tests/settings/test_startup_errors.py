@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import httpx
 import pytest
 from support.process import uvicorn, wait_for
 
 import connectsoft_obs as obs
-from connectsoft_obs.settings import load_settings, unknown_variables
+from connectsoft_obs.settings import implausible_variables, load_settings, unknown_variables
+from connectsoft_obs.testing import capture
 
 
 def test_server_with_lifespan_does_not_start_with_invalid_settings() -> None:
@@ -97,6 +101,49 @@ def test_unknown_variable_is_reported_with_a_similar_name() -> None:
     [message] = unknown_variables({"CONNECTSOFT_OBS_SHUTDOWN_TIMEOUTS": "1", "OTHER": "x"})
     assert "CONNECTSOFT_OBS_SHUTDOWN_TIMEOUTS" in message
     assert "did you mean CONNECTSOFT_OBS_SHUTDOWN_TIMEOUT?" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "correct"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPONT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ("OTEL_EXPORTER_OTLP_TRACE_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+        ("OTEL_SERVICENAME", "OTEL_SERVICE_NAME"),
+        ("OTEL_TRACE_SAMPLER", "OTEL_TRACES_SAMPLER"),
+    ],
+)
+def test_misspelled_standard_variable_is_reported(name: str, correct: str) -> None:
+    [message] = unknown_variables({name: "1", "OTEL_BSP_EXPORT_TIMEOUT": "1", "OTEL_GO_X_OBSERVABILITY": "1"})
+    assert message == f"unknown variable {name}; did you mean {correct}?"
+
+
+def test_sampler_argument_without_a_ratio_sampler_is_reported() -> None:
+    environ = {"OTEL_TRACES_SAMPLER_ARG": "0.1"}
+    [warning] = implausible_variables(environ, load_settings(environ))
+    assert "has no effect with the sampler parentbased_always_on" in warning
+    environ["OTEL_TRACES_SAMPLER"] = "traceidratio"
+    assert implausible_variables(environ, load_settings(environ)) == []
+
+
+@pytest.mark.parametrize("is_explicit", [False, True])
+def test_route_that_is_no_function_fails_the_startup(is_explicit: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    sent: list[dict[str, Any]] = []
+    telemetry = obs.Telemetry(load_settings({}, service="a"), exports=False) if is_explicit else None
+    with capture():
+        route: Any = "/orders/{id}"
+        middleware = obs.ObservabilityMiddleware(app, service="a", telemetry=telemetry, route=route)
+        with pytest.raises(obs.ConfigurationError):
+            asyncio.run(middleware({"type": "lifespan", "state": {}}, receive, send))
+    assert sent[0]["type"] == "lifespan.startup.failed"
+    assert "route='/orders/{id}': it is not a function" in sent[0]["message"]
 
 
 def test_unknown_variable_is_logged_as_one_warning() -> None:
