@@ -255,3 +255,12 @@ def test_client_families_are_aggregated_in_multiprocess_mode(tmp_path: Path) -> 
             assert not page.has("parcels_shipped_total"), "the share of one worker"
         assert "prometheus_client metrics are left out" not in service.output
         assert os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("word", ["bucket", "count", "created", "info", "sum"])
+def test_counter_with_a_reserved_last_word_is_exposed_with_total(word: str) -> None:
+    with capture() as seen:
+        obs.counter(f"tests.books.{word}").add(3)
+        page = render_page(seen)
+    assert page.value(f"tests_books_{word}_total") == 3
+    assert seen.metric(f"tests.books.{word}").value == 3

@@ -25,6 +25,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(?:[._][a-z0-9]+)*")
 _UNIT = re.compile(r"[!-~]{0,63}")
 _SEPARATOR = re.compile(r"[._]")
 _RESERVED_SUFFIXES = frozenset({"bucket", "count", "created", "info", "sum", "total"})
+"""A counter called `books.created` is valid: it is exposed as `books_created_total`."""
 _UNIT_NAMES = frozenset(UNIT_WORDS.values()) - {""} | {"second", "millis", "ratio"}
 _RESERVED_PREFIXES = ("process_", "python_", "scrape_", "otel_")
 _RESERVED_LABELS = frozenset({"job", "instance", "le", "quantile"})
@@ -89,7 +90,7 @@ def check_name(name: str, unit: str, instrument: Instrument) -> None:
             f"the namespace {namespace!r} is reserved for OpenTelemetry's conventions or this package",
             f"Use a namespace of your own, such as shop.{name}.",
         )
-    if last in _RESERVED_SUFFIXES:
+    if last in _RESERVED_SUFFIXES and (instrument is not Instrument.COUNTER or last == "total"):
         raise ConfigurationError(definition, f"Prometheus adds {last!r} itself", f"Remove {last!r} from the name.")
     is_ratio = instrument is Instrument.GAUGE and unit == "1" and last == "ratio"
     if (unit_name := next((word for word in words if word in _UNIT_NAMES), None)) and not is_ratio:
