@@ -253,3 +253,17 @@ def test_cost_is_proportional_to_the_length_of_hostile_text(unit: str) -> None:
     measure(1000)
     # Eight times the length may take about eight times as long; quadratic time would be 64 times.
     assert measure(8192) < 30 * max(measure(1024), 1e-4)
+
+
+def test_urls_and_statements_in_fields_are_redacted_by_their_names() -> None:
+    fields = {
+        "url.query": "code=s3cret&page=2&page_token=3",
+        "url.full": "https://shop.example/?code=s3cret&page=2",
+        "db.statement": "INSERT INTO users (name, password) VALUES ('bob', 's3cret')",
+    }
+    expected = {
+        "url.query": "code=REDACTED&page=2&page_token=3",
+        "url.full": "https://shop.example/?code=REDACTED&page=2",
+        "db.statement": "INSERT INTO users (name, password) VALUES (?, ?)",
+    }
+    assert sanitize(fields, url_query_allowlist=("page_token",)) == (expected, 4)
