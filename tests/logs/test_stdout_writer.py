@@ -272,6 +272,13 @@ def test_lines_are_read_or_counted_as_dropped_with_a_stalled_reader() -> None:
     assert content.count(b"\n") + dropped == 3 * BATCH_LINES
 
 
+def test_accepted_lines_fit_into_the_limit_of_the_queue() -> None:
+    with Path(os.devnull).open("w") as stream:
+        output = StdoutWriter(InternalTelemetry(), stream)
+        assert output._drop_excess([b"aaaaaa", b"bbbbbb", b"c"], 12) == ([b"aaaaaa", b"bbbbbb"], 12)
+        assert output._drop_excess([b"aaaaaa", b"bbbbbb", b"c"], 11) == ([b"aaaaaa", b"c"], 7)
+
+
 def test_lines_before_a_write_timeout_are_not_counted_as_dropped() -> None:
     reading, writing = os.pipe()
     drops: list[tuple[Any, ...]] = []
