@@ -122,10 +122,18 @@ class Sanitizer:
             first, last = value[: MAX_VALUE_LENGTH // 4], value[-MAX_VALUE_LENGTH * 3 // 4 :]
             return self._redact(f"{first}\n{TRUNCATION_MARK}\n{last}")
         if kind == _NAMED and type(value) is str:
-            value, number = self._policy.redact_named_text(key, value[:MAX_VALUE_LENGTH], self._allowed_query_keys)
-            if number:
-                self._count_redacted(number)
+            return self._redact_named(key, value)
         return self._nested(value, 0, [_MAX_ITEMS])
+
+    def _redact_named(self, key: str, text: str) -> str:
+        if len(text) > MAX_VALUE_LENGTH:
+            text = text[:MAX_VALUE_LENGTH] + TRUNCATION_MARK
+        if not text.isascii():
+            text = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot be encoded
+        text, number = self._policy.redact_named_text(key, text, self._allowed_query_keys)
+        if number:
+            self._count_redacted(number)
+        return text
 
     def _classify_key(self, key: Any) -> int:
         text = key if isinstance(key, str) else safe_str(key, str)
