@@ -16,8 +16,9 @@ from connectsoft_obs.asgi import coexistence
 from connectsoft_obs.asgi.bindings import RequestProtocolCache
 from connectsoft_obs.asgi.header_capture import HeaderCapture
 from connectsoft_obs.asgi.recorder import RequestRecorder
-from connectsoft_obs.asgi.request import EVENT_STREAM, HttpRequest, with_connection_close
+from connectsoft_obs.asgi.request import EVENT_STREAM, HttpRequest
 from connectsoft_obs.asgi.request_attributes import RequestAttributeCache
+from connectsoft_obs.asgi.response_messages import with_connection_close
 from connectsoft_obs.asgi.route_template import RouteFunction
 from connectsoft_obs.asgi.types import App, Message, Receive, Scope, Send
 from connectsoft_obs.asgi.websocket import WebSocketRequest

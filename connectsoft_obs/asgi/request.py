@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Awaitable, MutableMapping
-from contextlib import suppress
+from collections.abc import Awaitable
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from connectsoft_obs.asgi.client_disconnect import is_disconnect_error, is_disconnected
+from connectsoft_obs.asgi.response_messages import FILE_MESSAGES, file_size
 from connectsoft_obs.context import otel_context
 from connectsoft_obs.operations import Operation, exception_outcome, status_outcome
 from connectsoft_obs.signals.logs import logged_exception
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 EVENT_STREAM = b"text/event-stream"
 """Prefix of the content type of server-sent events, in lower case."""
-
-_FILE_MESSAGES: Final = ("http.response.pathsend", "http.response.zerocopysend")
 
 _SUCCESS: Final = Outcome.SUCCESS  # saves the look-up of the enum member
 _new = object.__new__
@@ -147,8 +144,8 @@ class HttpRequest(Operation):
             if ("more_body" in message and message["more_body"]) or self.has_trailers:  # noqa: RUF019  a third of `get`
                 return self._send(message)
             return self._on_last_byte(message)
-        if kind in _FILE_MESSAGES:
-            self.response_body_size += _file_size(message)
+        if kind in FILE_MESSAGES:
+            self.response_body_size += file_size(message)
             is_last = not (message.get("more_body", False) or self.has_trailers)
         else:
             is_last = kind == "http.response.trailers" and not message.get("more_trailers", False)
@@ -270,34 +267,3 @@ class HttpRequest(Operation):
 
     def _is_disconnected(self) -> bool:
         return self.disconnected or is_disconnected(getattr(self._send, "__self__", None))
-
-
-def _file_size(message: Message) -> int:
-    """Return the bytes that a message of the ASGI extensions for files sends, or 0 if they cannot be determined."""
-    with suppress(Exception):  # any object may be in the message
-        if "path" in message:
-            return os.stat(message["path"]).st_size
-        if message.get("count") is not None:
-            return int(message["count"])
-        descriptor, offset = message["file"].fileno(), message.get("offset")
-        return os.fstat(descriptor).st_size - (os.lseek(descriptor, 0, os.SEEK_CUR) if offset is None else int(offset))
-    return 0
-
-
-def with_header(message: Message, name: bytes, value: bytes) -> Message:
-    """Return a copy of a response start message with one more header. The application's message is not changed."""
-    copy: MutableMapping[str, Any] = dict(message)
-    copy["headers"] = [*message.get("headers", ()), (name, value)]
-    return copy
-
-
-def with_connection_close(message: Message) -> Message:
-    """Return a response start message with `Connection: close`, so that the client's next request uses a new connection.
-
-    A message that has a `Connection` header, and the handshake of a WebSocket, are returned unchanged.
-    """
-    if message["type"] != "http.response.start":
-        return message
-    if any(name.lower() == b"connection" for name, _ in message.get("headers", ())):
-        return message
-    return with_header(message, b"connection", b"close")

@@ -17,7 +17,7 @@ from support.process import Service, uvicorn, wait_for
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from connectsoft_obs.asgi.request import with_connection_close
+from connectsoft_obs.asgi.response_messages import with_connection_close
 
 DELAY = 1.5
 

@@ -184,7 +184,7 @@ def check_scenario(name: str, monkeypatch: pytest.MonkeyPatch, step: int) -> Non
             functions = [
                 code for code in executed_functions(run_action) if function_label(code) not in FUNCTIONS_WITHOUT_FAULTS
             ]
-        assert len(functions) > 20
+        assert len(functions) >= 15
         functions = [code for code in functions if (name, function_label(code)) not in PASSED_TO_APPLICATION]
         functions = sorted(functions, key=function_label)[list(SCENARIOS).index(name) % step :: step]
         problems: dict[str, Any] = {
