@@ -93,7 +93,7 @@ class Span(SpanData):
                 limits.max_event_attributes, attributes, max_value_len=limits.max_attribute_length
             )
             if self.user_events is None:
-                self.user_events = BoundedList(limits.max_events)
+                self.user_events: BoundedList[Any] | None = BoundedList(limits.max_events)
                 self.has_user_data: bool = True
                 self.is_ordinary = False
             event_time = time_ns() if timestamp is None else timestamp
@@ -119,7 +119,7 @@ class Span(SpanData):
                 limits.max_link_attributes, attributes, max_value_len=limits.max_attribute_length
             )
             if self.user_links is None:
-                self.user_links = BoundedList.from_seq(limits.max_links, self.initial_links)
+                self.user_links: BoundedList[Any] | None = BoundedList.from_seq(limits.max_links, self.initial_links)
                 self.has_user_data = True
                 self.is_ordinary = False
             self.user_links.append(Link(context, bounded))
@@ -186,7 +186,7 @@ class Span(SpanData):
     def _get_user_attributes(self) -> BoundedAttributes:
         if self.user_attributes is None:
             limits = self.tracer.limits
-            self.user_attributes = BoundedAttributes(
+            self.user_attributes: BoundedAttributes | None = BoundedAttributes(
                 limits.max_span_attributes, immutable=False, max_value_len=limits.max_span_attribute_length
             )
             self.has_user_data = True
