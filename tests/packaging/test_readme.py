@@ -1,4 +1,4 @@
-"""The README is true: its snippets run, its tables name what exists."""
+"""The README: its snippets run, and its tables and examples match the code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.testing import capture
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-Real = tuple[Service, str]
+ServiceOutput = tuple[Service, str]
 
 
 def blocks(language: str) -> list[str]:
@@ -34,7 +34,7 @@ def test_every_python_snippet_runs_in_order() -> None:
             exec(compile(code, f"README.md, snippet {number + 1}", "exec"), names)  # noqa: S102  that is the test
 
 
-def test_the_two_commands_are_one_line_each_and_name_sessions_that_exist() -> None:
+def test_commands_are_one_line_and_name_existing_sessions() -> None:
     commands = blocks("console")
     assert len(commands) == 2
     sessions = (Path(__file__).parents[2] / "noxfile.py").read_text()
@@ -45,22 +45,22 @@ def test_the_two_commands_are_one_line_each_and_name_sessions_that_exist() -> No
     assert README.index(commands[0]) < README.index("## ")
 
 
-def test_the_endpoint_table_is_what_is_answered() -> None:
+def test_endpoint_table_lists_every_endpoint() -> None:
     table = README[README.index("| path |") : README.index("A request produces")]
-    named = set(re.findall(r"`(/[a-z/]+)`", table))
-    assert named == set(EndpointRouter(Telemetry(Settings(), exports=False)).pages)
+    documented = set(re.findall(r"`(/[a-z/]+)`", table))
+    assert documented == set(EndpointRouter(Telemetry(Settings(), exports=False)).pages)
 
 
-def test_every_variable_in_the_table_is_read() -> None:
-    known = {variable(name, field.metadata["env"]) for name, field in FIELDS.items()}
+def test_variable_table_lists_existing_variables() -> None:
+    existing = {variable(name, field.metadata["env"]) for name, field in FIELDS.items()}
     table = README[README.index("| variable |") :]
-    named = set(re.findall(r"`((?:OTEL|CONNECTSOFT|LOG)_[A-Z_]+)`", table))
-    assert named <= known
-    assert [name for name in named if name.startswith(PREFIX)]
+    documented = set(re.findall(r"`((?:OTEL|CONNECTSOFT|LOG)_[A-Z_]+)`", table))
+    assert documented <= existing
+    assert [name for name in documented if name.startswith(PREFIX)]
 
 
 @pytest.fixture(scope="module")
-def real() -> Real:
+def service_output() -> ServiceOutput:
     with uvicorn("readme:app") as service:
         service.wait_until_ready()
         httpx.get(f"{service.url}/orders/42", headers={"user-agent": "curl/8.5.0"})
@@ -69,25 +69,25 @@ def real() -> Real:
         return service, page
 
 
-def test_the_log_line_has_the_keys_and_types_of_a_real_one(real: Real) -> None:
-    service, _ = real
-    [shown] = [json.loads(block) for block in blocks("json")]
+def test_log_line_has_the_keys_and_types_of_a_real_line(service_output: ServiceOutput) -> None:
+    service, _ = service_output
+    [documented] = [json.loads(block) for block in blocks("json")]
     [line] = [line for line in service.json_lines if line["logger"] == "connectsoft_obs.access"]
-    assert list(shown) == list(line)
-    assert {key: type(value) for key, value in shown.items()} == {key: type(value) for key, value in line.items()}
-    assert shown["message"] == line["message"]
+    assert list(documented) == list(line)
+    assert {key: type(value) for key, value in documented.items()} == {key: type(value) for key, value in line.items()}
+    assert documented["message"] == line["message"]
 
 
-def test_the_metric_excerpt_has_the_labels_of_a_real_one(real: Real) -> None:
-    _, page = real
-    [shown] = [block for block in blocks("text") if block.startswith("http_server")]
-    series, _, rest = shown.partition("} ")
+def test_metric_excerpt_has_the_labels_of_a_real_series(service_output: ServiceOutput) -> None:
+    _, page = service_output
+    [documented] = [block for block in blocks("text") if block.startswith("http_server")]
+    series, _, rest = documented.partition("} ")
     labels = re.escape(series.rpartition(",le=")[0])  # in which bucket it falls depends on the machine
     assert re.search(labels + r',le="[\d.e+]+"\} 1(\.0)? # \{trace_id=', page)
     assert re.fullmatch(r'1 # \{trace_id="\w{32}",span_id="\w{16}"\} \S+ \S+', rest.strip())
 
 
-def test_every_row_of_the_comparison_names_a_test_that_exists() -> None:
+def test_rows_of_the_comparison_name_existing_tests() -> None:
     root = Path(__file__).parents[2]
     table = README[README.index("## Comparison with other libraries") : README.index("Every entry for this package")]
     rows = [line.split(" | ")[0].lstrip("| ") for line in table.splitlines() if line.startswith("| ")][1:]
