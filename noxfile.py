@@ -55,7 +55,7 @@ def tests(session: nox.Session) -> None:
     Without arguments, coverage must not fall below `MIN_COVERAGE`. Code that runs only in subprocesses is not counted.
     """
     session.install("-q", ".[demo]", *group("tests"))
-    coverage = ["--cov=connectsoft_obs", "--cov-report=term:skip-covered", f"--cov-fail-under={MIN_COVERAGE}"]
+    coverage = ["--cov", "--cov-report=term:skip-covered", f"--cov-fail-under={MIN_COVERAGE}"]
     arguments = session.posargs or coverage
     session.run("pytest", "-n", "2", "--dist", "loadgroup", "--reruns", "1", "-rR", *arguments)
 

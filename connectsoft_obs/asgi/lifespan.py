@@ -158,8 +158,10 @@ def start_without_lifespan(telemetry: Telemetry) -> None:
     ):
         telemetry.log(CRITICAL, f"connectsoft_obs: {error}")
     install_loop_hooks(telemetry)
+    had_lifespan = telemetry.serving
     on_startup_complete(telemetry)
-    call_after_serving(partial(_stop_without_lifespan, telemetry))
+    if not had_lifespan:  # the lifespan exports itself; a second export could exceed the shutdown budget
+        call_after_serving(partial(_stop_without_lifespan, telemetry))
 
 
 async def _stop_without_lifespan(telemetry: Telemetry) -> None:

@@ -175,7 +175,12 @@ class ObservabilityMiddleware:
         if self._configuration_error is not None or self._has_failed:
             return None
         try:
-            _check_route(self._route)
+            if self._route is not None and not callable(self._route):
+                raise ConfigurationError(
+                    f"route={self._route!r}",
+                    "it is not a function",
+                    "Pass a function that returns the route template of a scope.",
+                )
             return resolve(**self._arguments) if self._telemetry is None else self._telemetry
         except Exception as error:  # noqa: BLE001  anything but a ConfigurationError is an internal error
             if isinstance(error, ConfigurationError):
@@ -220,10 +225,3 @@ class TelemetryBinding:
         self.endpoints: EndpointResponder = EndpointResponder(telemetry)
         self.disabled: bool = telemetry.settings.disabled
         self.requests_until_recheck: int = 2
-
-
-def _check_route(route: object) -> None:
-    if route is not None and not callable(route):
-        raise ConfigurationError(
-            f"route={route!r}", "it is not a function", "Pass a function that returns the route template of a scope."
-        )

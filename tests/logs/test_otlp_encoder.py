@@ -30,7 +30,8 @@ values = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(text.filter(bool), inner, max_size=3)),
     max_leaves=6,
 )
-attributes = st.dictionaries(text.filter(bool), values, max_size=6)
+keys = text.filter(lambda key: key and key not in otlp_encoder._RESERVED)
+attributes = st.dictionaries(keys, values, max_size=6)
 ids = st.none() | st.tuples(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.integers(0, 3))
 levels = st.sampled_from([1, 10, 15, 20, 30, 40, 45, 50, 60])
 RESOURCE: dict[str, str | int] = {"service.name": "orders", "process.pid": 7}
