@@ -12,7 +12,7 @@ from dramatiq.brokers.redis import RedisBroker
 from support.brokers import Broker
 from support.process import Service, free_port, wait_for
 
-MESSAGES, LINES = 3, 2000
+MESSAGES, LINES = 3, 300
 
 
 def test_lines_of_dramatiq_worker_processes_arrive_in_full(redis: Broker) -> None:

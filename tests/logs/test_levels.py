@@ -25,6 +25,9 @@ TOKEN = {"authorization": "Bearer correct-horse"}
 LEVEL_NAMES = ("debug", "info", "warning", "error", "critical")
 LOGGERS_ENV = {"CONNECTSOFT_OBS_LOGGERS_PATH": "/loggers", "CONNECTSOFT_OBS_DETAILS_TOKEN": "correct-horse"}
 
+# Workers with the same parent process and service share run-time levels, also those of pytest-xdist.
+pytestmark = pytest.mark.xdist_group("log levels")
+
 
 def test_logger_levels_are_inherited_by_every_kind_of_logger() -> None:
     code = """
