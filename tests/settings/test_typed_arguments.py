@@ -46,7 +46,8 @@ app.add_middleware(obs.ObservabilityMiddleware, acces_log="errors")
 
 def mypy(path: Path, code: str) -> str:
     path.write_text(code)
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file=", str(path)]
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--follow-imports=silent"]
+    command += ["--config-file=", str(path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2])
     return result.stdout + result.stderr
 
