@@ -19,7 +19,11 @@ from connectsoft_obs.internal_telemetry import guard, record_internal_error
 from connectsoft_obs.settings import Settings, SettingsArguments, load_settings
 from connectsoft_obs.telemetry import Telemetry, current, resolve
 
-PROBE_PATHS = frozenset({"/health/live", "/alive", "/health/ready", "/health/startup", "/startup"})
+_DEFAULTS = Settings()
+PROBE_PATHS = frozenset({
+    _DEFAULTS.liveness_path, _DEFAULTS.liveness_path_alias, _DEFAULTS.readiness_path,
+    _DEFAULTS.startup_path, _DEFAULTS.startup_path_alias,
+})  # fmt: skip
 """Default paths of the probes, which are answered even if the Telemetry cannot be created."""
 
 

@@ -38,7 +38,6 @@ _SERVICE_KEYS = (
     "name", "team", "source", "selector", "period", "runbook_base", "dashboard_base", "always_on", "scraped",
 )  # fmt: skip
 _PROMETHEUS_KEYS = ("scrape_interval", "interval", "retention")
-_SLO_KEYS = ("name", "objective", "sli", "description", "owner", "runbook", "period", "alerting", "traffic")
 _ALERTING_KEYS = ("min_bad_events", "hard_down", "no_data", "wide", "severity")
 _MATCHER_KEYS = ("routes", "methods", "job", "destination")
 

@@ -7,6 +7,7 @@ import multiprocessing
 import platform
 import re
 import signal
+import time
 from concurrent.futures import Future
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -101,7 +102,8 @@ def test_callback_follows_the_lifespan_of_a_uvicorn_server() -> None:
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
         with server.capture_signals():
             serving = asyncio.create_task(server._serve())
-            while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
+            deadline = time.monotonic() + 10
+            while not server.started and time.monotonic() < deadline:  # noqa: ASYNC110  uvicorn has no event for it
                 await asyncio.sleep(0.01)
             assert call_after_serving(callback), f"{UVICORN}: the owner of the SIGINT handler, Server.lifespan.shutdown"
             assert not calls
