@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from connectsoft_obs.asgi.bindings import BoundSeries
-from connectsoft_obs.signals.logs import LineTemplate, logged_exception
+from connectsoft_obs.signals.logs import LogLineTemplate, logged_exception
 from connectsoft_obs.signals.logs.levels import ERROR, INFO, LEVEL_BY_NAME, WARNING
 from connectsoft_obs.telemetry import Telemetry
 from connectsoft_obs.vocabulary import (
@@ -105,7 +105,7 @@ class AccessLog:
             request.context, ERROR, "unhandled exception in a request", _EVENT, EXCEPTION_LOGGER, error, now=now_ns
         )
 
-    def _compile_template(self, series: BoundSeries, request: HttpRequest) -> LineTemplate:
+    def _compile_template(self, series: BoundSeries, request: HttpRequest) -> LogLineTemplate:
         assert request.outcome is not None
         series.log_level = self._levels.get(request.outcome, 0)
         duration = duration_attribute(STREAM_DURATION.name if request.stream_kind else REQUEST_DURATION.name)

@@ -9,7 +9,7 @@ from opentelemetry.trace import SpanKind
 
 from connectsoft_obs.asgi.types import Scope
 from connectsoft_obs.export import protobuf
-from connectsoft_obs.signals.logs import LineTemplate
+from connectsoft_obs.signals.logs import LogLineTemplate
 from connectsoft_obs.signals.metrics import Family, Histogram, NumberSeries
 from connectsoft_obs.signals.tracing import EncodedAttributes, FixedAttributes, encode_common_attributes
 from connectsoft_obs.telemetry import Telemetry
@@ -130,7 +130,7 @@ class BoundSeries:
         self.duration: Histogram = family.histogram_series(*labels)
         self.has_own_series: bool = labels in family.children
         self.slo_counter: BoundCounter | None = telemetry.slo_counter(family.metric, label_values, outcome)
-        self.log_template: LineTemplate | None = None
+        self.log_template: LogLineTemplate | None = None
         self.log_level: int = 0
         if stream_kind:
             attributes[STREAM_KIND] = stream_kind

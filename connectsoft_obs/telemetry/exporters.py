@@ -36,7 +36,7 @@ from connectsoft_obs.signals.metrics import (
 from connectsoft_obs.signals.metrics import otlp_encoder as metrics_encode
 from connectsoft_obs.signals.metrics.bridges import name_conflicts, prometheus_client
 from connectsoft_obs.signals.metrics.delta_temporality import DeltaBatch, DeltaTracker
-from connectsoft_obs.signals.tracing import Tracing
+from connectsoft_obs.signals.tracing import SpanPipeline
 from connectsoft_obs.telemetry.exporter_status import ExporterStatus, LogFunction
 from connectsoft_obs.vocabulary import (
     EXPORT_DURATION,
@@ -63,7 +63,7 @@ class Exporters:
         self,
         settings: Settings,
         attributes: Callable[[], Mapping[str, Any]],
-        tracing: Tracing,
+        tracing: SpanPipeline,
         metrics: MetricRegistry,
         meters: OtelMeterBridge,
         log_pipeline: LogPipeline,
@@ -110,7 +110,7 @@ class Exporters:
             processor.begin_shutdown(timeout)
         return all([processor.finish_shutdown() for processor in self.processors])
 
-    def _add_otlp_exporters(self, tracing: Tracing, log_pipeline: LogPipeline) -> None:
+    def _add_otlp_exporters(self, tracing: SpanPipeline, log_pipeline: LogPipeline) -> None:
         settings = self._settings
         if (destination := self._create(create_destination, Signal.TRACES)) is not None:
             processor = self._add_queue_processor(destination, tracing.encode, tracing.build_request)
@@ -131,7 +131,7 @@ class Exporters:
             )
             log_pipeline.export_to(logs_encode.export_callback(processor.put))
 
-    def _add_azure_exporters(self, tracing: Tracing, log_pipeline: LogPipeline) -> None:
+    def _add_azure_exporters(self, tracing: SpanPipeline, log_pipeline: LogPipeline) -> None:
         settings = self._settings
         if (
             destination := self._create(create_application_insights, Signal.TRACES, tracer_provider=tracing.provider)

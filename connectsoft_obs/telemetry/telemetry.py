@@ -25,7 +25,7 @@ from connectsoft_obs.signals.logs.runtime_levels import RuntimeLevels
 from connectsoft_obs.signals.metrics import USER_METRICS, GcMetrics, MetricRegistry, OtelMeterBridge
 from connectsoft_obs.signals.metrics.bridges import prometheus_client
 from connectsoft_obs.signals.metrics.bridges.otel_sdk import warn_meter_api_not_aggregated
-from connectsoft_obs.signals.tracing import Tracing
+from connectsoft_obs.signals.tracing import SpanPipeline
 from connectsoft_obs.telemetry.exporters import Exporters
 from connectsoft_obs.telemetry.health_metrics import HealthMetrics
 from connectsoft_obs.telemetry.otel_globals import external_providers
@@ -106,7 +106,7 @@ class Telemetry:
             else None
         )
         self.internal_telemetry.attach(self.metrics.add, lambda message, fields: self.log(WARNING, message, fields))
-        self.tracing: Tracing = Tracing(settings, self._attributes, self.internal_telemetry)
+        self.tracing: SpanPipeline = SpanPipeline(settings, self._attributes, self.internal_telemetry)
         self.propagation: Propagation = Propagation(settings)
         self.health: Health = Health(
             settings,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind
 
-from connectsoft_obs.signals.logs import LineTemplate
+from connectsoft_obs.signals.logs import LogLineTemplate
 from connectsoft_obs.signals.logs.levels import ERROR, INFO, WARNING
 from connectsoft_obs.signals.metrics import Family, Histogram
 from connectsoft_obs.signals.tracing import EncodedAttributes, encode_common_attributes
@@ -56,7 +56,7 @@ class BoundOutcome:
         )
         self.fields: dict[str, Any] = present
         self.message: str = f"{recorder.span_name} {outcome}{' and will be retried' if retried else ''}"
-        self.line_template: LineTemplate | None = None
+        self.line_template: LogLineTemplate | None = None
         if (
             not self.is_bad and not retried
         ):  # a log line whose only variable is the duration; encoding it was half the cost of a run

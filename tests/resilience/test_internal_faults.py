@@ -50,9 +50,9 @@ ENTRY_POINTS = {
     "signals/logs/logger.py": "Logger.__init__ Logger.bind Logger.info Logger.warning Logger.exception Logger._write",
     "signals/logs/stdlib.py": "Handler.handle Handler.emit",
     "signals/tracing/global_provider.py": "ProxyTracerProvider.get_tracer ProxyTracer.__init__ ProxyTracer.start_span",
-    "signals/tracing/current_span.py": "start_as_current_span",
+    "signals/tracing/span_context_manager.py": "start_as_current_span",
     "signals/tracing/provider.py": "Tracer.start_span Provider._pass_to_all",
-    "signals/tracing/tracing.py": "Tracing.export_to.<locals>.export",
+    "signals/tracing/pipeline.py": "SpanPipeline.export_to.<locals>.export",
     "signals/tracing/span.py": "Span.set_attribute Span._get_user_attributes Span.add_event Span.record_exception Span.end",
     "signals/metrics/instruments.py": "Counter.add Histogram.record Gauge.set _SynchronousInstrument._get_host",
     "signals/metrics/gc_metrics.py": "GcMetrics.__call__",  # the garbage collector calls it at any point

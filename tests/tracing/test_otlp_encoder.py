@@ -22,7 +22,7 @@ from connectsoft_obs.asgi.bindings import FIXED_ATTRIBUTES
 from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.redaction import DEFAULT_POLICY
 from connectsoft_obs.settings import load_settings
-from connectsoft_obs.signals.tracing import Span, Tracing, otlp_encoder
+from connectsoft_obs.signals.tracing import Span, SpanPipeline, otlp_encoder
 from connectsoft_obs.signals.tracing.span_redaction import SpanRedactor
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -139,7 +139,7 @@ def test_span_of_the_tracer_equals_the_official_encoding(
     own: Any, common: Any, client: Any, application_attributes: Any, failed: bool, parent: Any, links: Any,
     is_modified: bool, is_linked: bool, is_renamed: bool, has_fixed_values: bool, fixed_values: Any,
 ) -> None:  # fmt: skip
-    tracing = Tracing(load_settings({}), dict, InternalTelemetry())
+    tracing = SpanPipeline(load_settings({}), dict, InternalTelemetry())
     exported: list[Span] = []
     tracing.provider.export_to(exported.append)
     span = tracing.tracer.start_fast("name", SpanKind.SERVER, parent, 1_000, None, None, links)
@@ -194,7 +194,7 @@ def test_span_with_data_of_the_application_equals_the_official_encoding(
     is_operation: bool, common: Any, client: Any, own: Any, fixed_values: Any,
 ) -> None:  # fmt: skip
     with patch.dict(os.environ, limits):
-        tracing = Tracing(load_settings({}), dict, InternalTelemetry())
+        tracing = SpanPipeline(load_settings({}), dict, InternalTelemetry())
     exported: list[Span] = []
     tracing.provider.export_to(exported.append)
     parent_context = None if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent), Context())
@@ -223,7 +223,7 @@ def test_span_with_data_of_the_application_equals_the_official_encoding(
 
 def test_request_equals_that_of_the_official_exporter() -> None:
     resource = {"service.name": "a", "process.pid": 7}
-    tracing = Tracing(load_settings({}), lambda: resource, InternalTelemetry())
+    tracing = SpanPipeline(load_settings({}), lambda: resource, InternalTelemetry())
     spans: list[Span] = []
     readable: list[sdk.ReadableSpan] = []
     tracing.export_to(spans.append)

@@ -11,11 +11,11 @@ import orjson
 from connectsoft_obs.operations import Operation
 from connectsoft_obs.signals.logs.json_renderer import MAX_LINE, render
 from connectsoft_obs.signals.logs.levels import standard_level
-from connectsoft_obs.signals.logs.line_template import (
+from connectsoft_obs.signals.logs.log_line_template import (
     ByteTemplate,
     EncodedFields,
     HexIds,
-    LineTemplate,
+    LogLineTemplate,
     OperationInfo,
     TraceIds,
     decode_ids,
@@ -108,7 +108,7 @@ class LineFormatter:
 
     def compile_line(
         self, message: str, logger: str, attributes: dict[str, Any], number_names: tuple[str, ...] = ()
-    ) -> LineTemplate:
+    ) -> LogLineTemplate:
         """The template of lines that are written within a span and by a named logger."""
         line = self._blank_line.copy()
         line[self._message_key] = message
@@ -116,7 +116,7 @@ class LineFormatter:
         line[self._correlation_key] = None
         line.update(self._rename_attributes(attributes))
         line.update(dict.fromkeys(map(self.key_for, number_names)))
-        return LineTemplate(message, logger, attributes, number_names, line)
+        return LogLineTemplate(message, logger, attributes, number_names, line)
 
     def encode_fields(self, fields: dict[str, Any]) -> EncodedFields:
         """Encode attributes of this package's vocabulary that templated lines end with."""
@@ -127,7 +127,7 @@ class LineFormatter:
 
     def build_templated_line(
         self,
-        template: LineTemplate,
+        template: LogLineTemplate,
         now: int,
         level: int,
         ids: TraceIds,
@@ -166,7 +166,7 @@ class LineFormatter:
 
     def render_template(  # noqa: PLR0917  positional because it is called for each request
         self,
-        template: LineTemplate,
+        template: LogLineTemplate,
         now: int,
         level: int,
         hex_ids: HexIds,
@@ -213,7 +213,7 @@ class LineFormatter:
 
     def _encode_members(
         self,
-        template: LineTemplate,
+        template: LogLineTemplate,
         shared_fields: EncodedFields,
         extra_fields: dict[str, Any] | None,
         bound: dict[str, Any] | None,
@@ -245,7 +245,7 @@ class LineFormatter:
             values.append(_dumps(operation_name))
         return values
 
-    def _compile_bytes(self, template: LineTemplate, level: int) -> ByteTemplate | None:
+    def _compile_bytes(self, template: LogLineTemplate, level: int) -> ByteTemplate | None:
         if level in template.byte_templates or self._render_line is not render:  # not possible, or not JSON
             return None
         line = template.base_line | {self._severity_key: self._severity_names[level]}

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from connectsoft_obs.export import Chunk, chunks, otlp_request, protobuf
 from connectsoft_obs.signals.logs.levels import SEVERITY_NUMBER, SEVERITY_TEXT, standard_level
-from connectsoft_obs.signals.logs.line_template import TraceIds
+from connectsoft_obs.signals.logs.log_line_template import TraceIds
 from connectsoft_obs.signals.logs.pipeline import Export
 from connectsoft_obs.signals.logs.profiles import OTEL
 from connectsoft_obs.vocabulary import EVENT_NAME, SCHEMA_URL

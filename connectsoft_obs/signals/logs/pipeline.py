@@ -20,10 +20,10 @@ from connectsoft_obs.signals.logs.exceptions import exception_fields
 from connectsoft_obs.signals.logs.formatter import LineFormatter
 from connectsoft_obs.signals.logs.json_renderer import render
 from connectsoft_obs.signals.logs.levels import LEVEL_BY_NAME, WARNING, Levels, standard_level
-from connectsoft_obs.signals.logs.line_template import (
+from connectsoft_obs.signals.logs.log_line_template import (
     EncodedFields,
     HexIds,
-    LineTemplate,
+    LogLineTemplate,
     TraceIds,
     decode_ids,
     span_ids,
@@ -174,7 +174,7 @@ class LogPipeline:
 
     def compile_line(
         self, message: str, logger: str, attributes: dict[str, Any], number_names: tuple[str, ...] = ()
-    ) -> LineTemplate:
+    ) -> LogLineTemplate:
         """Prepare lines of one kind for `write_templated()`.
 
         Args:
@@ -197,7 +197,7 @@ class LogPipeline:
 
     def write_templated(  # noqa: PLR0917  positional because it is called for each request
         self,
-        template: LineTemplate,
+        template: LogLineTemplate,
         context: Context,
         hex_ids: HexIds,
         level: int,

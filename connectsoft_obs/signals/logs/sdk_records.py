@@ -9,7 +9,7 @@ import orjson
 
 from connectsoft_obs.redaction import safe_str
 from connectsoft_obs.signals.logs.levels import SEVERITY_NUMBER, SEVERITY_TEXT, standard_level
-from connectsoft_obs.signals.logs.line_template import TraceIds
+from connectsoft_obs.signals.logs.log_line_template import TraceIds
 from connectsoft_obs.signals.logs.pipeline import Export
 from connectsoft_obs.vocabulary import EXCEPTION_MESSAGE, SCHEMA_URL
 

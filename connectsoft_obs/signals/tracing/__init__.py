@@ -9,6 +9,8 @@ from connectsoft_obs.signals.tracing.external_tracer import find_external_provid
 from connectsoft_obs.signals.tracing.external_tracer import set_current_provider_getter as set_current_provider_getter
 from connectsoft_obs.signals.tracing.global_provider import ProxyTracerProvider as ProxyTracerProvider
 from connectsoft_obs.signals.tracing.otlp_encoder import encode_common_attributes as encode_common_attributes
+from connectsoft_obs.signals.tracing.pipeline import SpanPipeline as SpanPipeline
+from connectsoft_obs.signals.tracing.pipeline import class_name as class_name
 from connectsoft_obs.signals.tracing.provider import SAMPLED as SAMPLED
 from connectsoft_obs.signals.tracing.provider import Provider as Provider
 from connectsoft_obs.signals.tracing.provider import Tracer as Tracer
@@ -20,5 +22,3 @@ from connectsoft_obs.signals.tracing.span_data import EncodedAttributes as Encod
 from connectsoft_obs.signals.tracing.span_data import FixedAttributes as FixedAttributes
 from connectsoft_obs.signals.tracing.span_data import hex_id_bytes as hex_id_bytes
 from connectsoft_obs.signals.tracing.span_data import hex_ids as hex_ids
-from connectsoft_obs.signals.tracing.tracing import Tracing as Tracing
-from connectsoft_obs.signals.tracing.tracing import class_name as class_name

@@ -17,9 +17,9 @@ from opentelemetry.trace import Link, SpanContext, SpanKind
 
 from connectsoft_obs._version import __version__
 from connectsoft_obs.internal_telemetry import record_internal_error
-from connectsoft_obs.signals.tracing.current_span import start_as_current_span
 from connectsoft_obs.signals.tracing.external_span import EndedSpan, ExternalSpan
 from connectsoft_obs.signals.tracing.global_provider import ProxyTracerProvider
+from connectsoft_obs.signals.tracing.span_context_manager import start_as_current_span
 from connectsoft_obs.vocabulary import SCHEMA_URL, SCOPE
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import Link, SpanKind
 
 from connectsoft_obs.internal_telemetry import record_internal_error
-from connectsoft_obs.signals.tracing.current_span import start_as_current_span
+from connectsoft_obs.signals.tracing.span_context_manager import start_as_current_span
 
 GetProvider = Callable[[], sdk.TracerProvider | None]
 

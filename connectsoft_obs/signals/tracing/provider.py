@@ -17,10 +17,10 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, TraceState
 
 from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.signals.tracing import id_generator
-from connectsoft_obs.signals.tracing.current_span import start_as_current_span
 from connectsoft_obs.signals.tracing.id_generator import random_bits
 from connectsoft_obs.signals.tracing.sampling import FastSampler
 from connectsoft_obs.signals.tracing.span import NonRecordingSpan, Span
+from connectsoft_obs.signals.tracing.span_context_manager import start_as_current_span
 
 SAMPLED, RANDOM = 0x01, 0x02
 _new_object = object.__new__

@@ -1,4 +1,4 @@
-"""Tracing of one Telemetry: its tracer provider, and the encoding of ended spans for export."""
+"""Span pipeline of one Telemetry: its tracer provider, and the encoding of ended spans for export."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from connectsoft_obs.vocabulary import SCHEMA_URL, SCOPE, Signal
 _item_prefix, _cached_sizes = otlp_request.ITEM_PREFIX, otlp_request.CACHED_SIZES
 
 
-class Tracing:
+class SpanPipeline:
     """Creates the tracer provider and encodes ended spans. Thread-safe.
 
     Args:

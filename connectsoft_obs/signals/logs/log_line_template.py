@@ -18,7 +18,7 @@ OperationInfo: TypeAlias = tuple[str | None, str]
 """Correlation id and name of an operation when it ended."""
 
 
-class LineTemplate:
+class LogLineTemplate:
     """The fields that all lines of one kind share, prepared once.
 
     Args:
