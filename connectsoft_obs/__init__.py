@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from connectsoft_obs._version import __version__ as __version__
-from connectsoft_obs.process import bootstrap_lock
+from connectsoft_obs.process import lazy_import_lock
 
 TYPE_CHECKING = (
     False  # type checkers treat it as True; importing `typing` would double the start-up of `connectsoft-obs probe`
@@ -134,7 +134,7 @@ def __getattr__(name: str) -> object:
     if name not in _MODULE_BY_NAME and name not in _MODULES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    with bootstrap_lock.import_guard():  # a fork during the import would leave the module locked in the child
+    with lazy_import_lock.import_guard():  # a fork during the import would leave the module locked in the child
         if name in _MODULES:
             return import_module(f"{__name__}.{name}")
         if _MODULE_BY_NAME[name] != "errors":

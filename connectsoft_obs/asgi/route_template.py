@@ -2,7 +2,7 @@
 
 Starlette stores the innermost route in `scope["route"]` and FastAPI an effective route with the prefixes of included
 routers. For mounts, the scope has only the concrete path. The mounts that lead to a route are looked up in the route
-table, once for each route. The templates of other frameworks come from `framework_routes`.
+table, once for each route. The templates of other frameworks come from `non_starlette_routes`.
 
 All names of Starlette's and FastAPI's routing that are not public are used in this module only
 (tests/asgi/test_private_names.py).
@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-from connectsoft_obs.asgi.framework_routes import FrameworkRoutes, is_litestar_mount, litestar_mount_path
+from connectsoft_obs.asgi.non_starlette_routes import FrameworkRoutes, is_litestar_mount, litestar_mount_path
 from connectsoft_obs.asgi.types import App, Scope
 
 RouteFunction: TypeAlias = Callable[[Scope], str | None]

@@ -1,16 +1,16 @@
 """The current operation and span, their bindings, and their propagation in headers."""
 
 from connectsoft_obs.context import w3c as w3c
-from connectsoft_obs.context.current import OPERATION_KEY as OPERATION_KEY
-from connectsoft_obs.context.current import SPAN_KEY as SPAN_KEY
-from connectsoft_obs.context.current import ambient_bindings as ambient_bindings
-from connectsoft_obs.context.current import bind as bind
-from connectsoft_obs.context.current import context_with as context_with
-from connectsoft_obs.context.current import current_operation as current_operation
-from connectsoft_obs.context.current import isolated_bindings as isolated_bindings
-from connectsoft_obs.context.current import sanitize as sanitize
-from connectsoft_obs.context.current import set_sanitizer as set_sanitizer
 from connectsoft_obs.context.executor import carry_context as carry_context
+from connectsoft_obs.context.operation_context import OPERATION_KEY as OPERATION_KEY
+from connectsoft_obs.context.operation_context import SPAN_KEY as SPAN_KEY
+from connectsoft_obs.context.operation_context import ambient_bindings as ambient_bindings
+from connectsoft_obs.context.operation_context import bind as bind
+from connectsoft_obs.context.operation_context import context_with as context_with
+from connectsoft_obs.context.operation_context import current_operation as current_operation
+from connectsoft_obs.context.operation_context import isolated_bindings as isolated_bindings
+from connectsoft_obs.context.operation_context import sanitize as sanitize
+from connectsoft_obs.context.operation_context import set_sanitizer as set_sanitizer
 from connectsoft_obs.context.propagation import CORRELATION_KEY as CORRELATION_KEY
 from connectsoft_obs.context.propagation import EMPTY_INBOUND as EMPTY_INBOUND
 from connectsoft_obs.context.propagation import Inbound as Inbound

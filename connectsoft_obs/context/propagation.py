@@ -14,8 +14,8 @@ from opentelemetry.propagators.textmap import CarrierT, Setter, TextMapPropagato
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from connectsoft_obs.context import w3c
-from connectsoft_obs.context.current import SPAN_KEY, current_operation
-from connectsoft_obs.context.opentelemetry_import import propagate
+from connectsoft_obs.context.operation_context import SPAN_KEY, current_operation
+from connectsoft_obs.context.safe_opentelemetry_import import propagate
 from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.vocabulary import CORRELATION_HEADER

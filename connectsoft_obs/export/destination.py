@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.export.refusal_actions import action_of_refusal
+from connectsoft_obs.export.refusal_advice import advice_for_refusal
 from connectsoft_obs.settings import Settings, parsers, quote_setting
 from connectsoft_obs.vocabulary import Signal
 
@@ -49,7 +49,7 @@ class Destination:
 
     def action(self, reason: str) -> str:
         """What to change if exports are refused for this reason."""
-        return action_of_refusal(reason, self.signal.value)
+        return advice_for_refusal(reason, self.signal.value)
 
 
 def create_destination(settings: Settings, signal: Signal) -> Destination | None:

@@ -1,6 +1,7 @@
 """Health checks, the state of each probe, and graceful shutdown."""
 
 from connectsoft_obs.health.async_event import AsyncEvent as AsyncEvent
+from connectsoft_obs.health.check_lifecycle import validate_disabled_checks as validate_disabled_checks
 from connectsoft_obs.health.checks import Check as Check
 from connectsoft_obs.health.checks import Probe as Probe
 from connectsoft_obs.health.checks import Scope as Scope
@@ -10,7 +11,6 @@ from connectsoft_obs.health.decorators import on_health_change as on_health_chan
 from connectsoft_obs.health.decorators import readiness_check as readiness_check
 from connectsoft_obs.health.decorators import startup_task as startup_task
 from connectsoft_obs.health.health import Health as Health
-from connectsoft_obs.health.lifecycle import validate_disabled_checks as validate_disabled_checks
 from connectsoft_obs.health.registry import CheckRegistry as CheckRegistry
 from connectsoft_obs.health.registry import current_registry as current_registry
 from connectsoft_obs.health.registry import nested_registry as nested_registry

@@ -10,8 +10,8 @@ from logging import WARNING
 from typing import Any
 
 from connectsoft_obs.health.async_event import AsyncEvent
+from connectsoft_obs.health.check_lifecycle import CheckLifecycle
 from connectsoft_obs.health.checks import Probe
-from connectsoft_obs.health.lifecycle import CheckLifecycle
 from connectsoft_obs.health.liveness_watches import LivenessWatches, Problem, problem_texts
 from connectsoft_obs.health.loop_watchdog import LoopWatchdog
 from connectsoft_obs.health.registry import CheckRegistry

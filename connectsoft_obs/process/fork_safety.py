@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from connectsoft_obs.process import bootstrap_lock
-from connectsoft_obs.process.bootstrap_lock import FORK_IMPORT_TIMEOUT as FORK_IMPORT_TIMEOUT
+from connectsoft_obs.process import lazy_import_lock
+from connectsoft_obs.process.lazy_import_lock import FORK_IMPORT_TIMEOUT as FORK_IMPORT_TIMEOUT
 
 
 class ForkAware(Protocol):
@@ -109,4 +109,4 @@ for _name in ("logging", "concurrent.futures.thread"):
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
-bootstrap_lock.import_guard = import_guard
+lazy_import_lock.import_guard = import_guard

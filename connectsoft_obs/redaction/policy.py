@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from connectsoft_obs.redaction.keys import SecretKeys
-from connectsoft_obs.redaction.queries import QueryRedactor
+from connectsoft_obs.redaction.query_strings import QueryStringRedactor
 from connectsoft_obs.redaction.statements import redact_statement
 from connectsoft_obs.redaction.text import TextRedactor
 
@@ -33,7 +33,7 @@ class RedactionPolicy:
 
     def __init__(self, keys: Sequence[str] = (), emails: bool = False, pattern: re.Pattern[str] | None = None) -> None:
         secret_keys = SecretKeys(keys)
-        self._queries = QueryRedactor(secret_keys.is_secret_query_key)
+        self._queries = QueryStringRedactor(secret_keys.is_secret_query_key)
         text = TextRedactor(emails, pattern, self._queries)
         self.is_secret_key: Callable[[str], bool] = secret_keys.is_secret
         self.may_contain_secret: Callable[[str], bool] = text.may_contain_secret

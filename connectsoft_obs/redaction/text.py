@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from connectsoft_obs.redaction.keys import REDACTED, SECRET_KEY_NAMES
-from connectsoft_obs.redaction.queries import QueryRedactor
+from connectsoft_obs.redaction.query_strings import QueryStringRedactor
 
 Rule: TypeAlias = tuple[tuple[str, ...], re.Pattern[str], str]
 """Lower-case substrings of which the text must contain one, the expression that is applied then, and its
@@ -109,7 +109,7 @@ class TextRedactor:
         queries: replaces the values of secret parameters in URLs.
     """
 
-    def __init__(self, emails: bool, pattern: re.Pattern[str] | None, queries: QueryRedactor) -> None:
+    def __init__(self, emails: bool, pattern: re.Pattern[str] | None, queries: QueryStringRedactor) -> None:
         self._emails = emails
         self._pattern = pattern
         self._queries = queries

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from connectsoft_obs.settings import opentelemetry_environment
+from connectsoft_obs.settings import opentelemetry_validation
 from connectsoft_obs.settings.fields import PREFIX, Settings, quote_value, variable
 from connectsoft_obs.settings.loader import FIELDS, OTLP_FIELDS, read_variable, signal_variable, similar
 from connectsoft_obs.vocabulary import Signal
@@ -25,7 +25,7 @@ _OTHER_VARIABLES = frozenset(
         "LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "SEMCONV_STABILITY_OPT_IN",
         "INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST", "INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_RESPONSE",
     )
-) | opentelemetry_environment.VARIABLES  # fmt: skip
+) | opentelemetry_validation.VARIABLES  # fmt: skip
 """Variables that OpenTelemetry reads, and that resemble variables of settings."""
 _VARIABLES = {variable(name, field.metadata["env"]): name for name, field in FIELDS.items()}
 
@@ -49,7 +49,7 @@ def invalid_variables(environ: Mapping[str, str], settings: Settings) -> list[st
                 problem if problem.startswith("entry") else f"{problem}; {instead} is used instead"
                 for problem in read_variable(name, content, env).problems
             ]
-    return warnings + opentelemetry_environment.invalid_variables(environ)
+    return warnings + opentelemetry_validation.invalid_variables(environ)
 
 
 def implausible_variables(environ: Mapping[str, str], settings: Settings) -> list[str]:

@@ -27,7 +27,7 @@ from connectsoft_obs.signals.metrics.bridges import prometheus_client
 from connectsoft_obs.signals.metrics.bridges.otel_sdk import warn_meter_api_not_aggregated
 from connectsoft_obs.signals.tracing import SpanPipeline
 from connectsoft_obs.telemetry.exporters import Exporters
-from connectsoft_obs.telemetry.health_metrics import HealthMetrics
+from connectsoft_obs.telemetry.health_metrics_adapter import HealthMetricsAdapter
 from connectsoft_obs.telemetry.otel_globals import external_providers
 from connectsoft_obs.vocabulary import (
     BUILD_INFO,
@@ -114,7 +114,7 @@ class Telemetry:
             declared or current_registry(),
             self.internal_telemetry,
             self.log,
-            HealthMetrics(self.metrics),
+            HealthMetricsAdapter(self.metrics),
             environ,
         )
         self.exporters: Exporters | None = (

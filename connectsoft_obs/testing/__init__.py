@@ -10,22 +10,22 @@ if TYPE_CHECKING:
     from connectsoft_obs.testing.captured_telemetry import MetricValue as MetricValue
     from connectsoft_obs.testing.clock import Clock as Clock
     from connectsoft_obs.testing.clock import frozen_clock as frozen_clock
-    from connectsoft_obs.testing.conventions import Finding as Finding
-    from connectsoft_obs.testing.conventions import assert_conventions as assert_conventions
-    from connectsoft_obs.testing.conventions import findings as findings
     from connectsoft_obs.testing.ids import fixed_ids as fixed_ids
     from connectsoft_obs.testing.probe_contract import assert_probe_contract as assert_probe_contract
+    from connectsoft_obs.testing.semantic_conventions import Finding as Finding
+    from connectsoft_obs.testing.semantic_conventions import assert_conventions as assert_conventions
+    from connectsoft_obs.testing.semantic_conventions import findings as findings
     from connectsoft_obs.testing.telemetry_capture import capture as capture
 
 _MODULE_BY_NAME = {
     "Captured": "captured_telemetry",
     "Clock": "clock",
-    "Finding": "conventions",
+    "Finding": "semantic_conventions",
     "MetricValue": "captured_telemetry",
-    "assert_conventions": "conventions",
+    "assert_conventions": "semantic_conventions",
     "assert_probe_contract": "probe_contract",
     "capture": "telemetry_capture",
-    "findings": "conventions",
+    "findings": "semantic_conventions",
     "fixed_ids": "ids",
     "frozen_clock": "clock",
 }

@@ -14,7 +14,7 @@ from connectsoft_obs.errors import ConfigurationError
 _PATCHED_MODULES: Final = (
     "asgi.instrumentation", "asgi.request", "asgi.websocket",
     "signals.logs.pipeline", "signals.metrics.series", "signals.tracing.provider", "signals.tracing.span",
-    "work.genai", "work.heartbeats", "work.message", "work.producers", "work.run", "work.schedule_metrics", "work.spans", "work.wrappers",
+    "work.genai", "work.heartbeats", "work.message", "work.producers", "work.run", "work.schedule_metrics", "work.span_api", "work.wrappers",
 )  # fmt: skip
 """Modules that read the time of telemetry. They import the functions of `time` by name, so no indirection is needed."""
 

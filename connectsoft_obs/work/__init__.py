@@ -12,8 +12,8 @@ from connectsoft_obs.work.jobs import skip as skip
 from connectsoft_obs.work.producers import Producer as Producer
 from connectsoft_obs.work.producers import producer as producer
 from connectsoft_obs.work.run import Run as Run
-from connectsoft_obs.work.spans import SpanBlock as SpanBlock
-from connectsoft_obs.work.spans import span as span
-from connectsoft_obs.work.spans import traced as traced
+from connectsoft_obs.work.span_api import SpanBlock as SpanBlock
+from connectsoft_obs.work.span_api import span as span
+from connectsoft_obs.work.span_api import traced as traced
 from connectsoft_obs.work.worker_process import Worker as Worker
 from connectsoft_obs.work.worker_process import worker as worker

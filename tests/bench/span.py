@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind
 
 import connectsoft_obs as obs
-from connectsoft_obs.context.current import context_with
+from connectsoft_obs.context.operation_context import context_with
 from connectsoft_obs.operations import Operation
 from connectsoft_obs.signals.tracing import otlp_encoder
 

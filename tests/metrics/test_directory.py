@@ -15,7 +15,7 @@ from support.exposition import scrape
 from support.forked_workers import ForkedProcess
 from support.process import APPS, Service, free_port, gunicorn, uvicorn
 
-from connectsoft_obs.process.identity import process_start_time
+from connectsoft_obs.process.process_info import process_start_time
 from connectsoft_obs.signals.metrics import MetricRegistry
 from connectsoft_obs.signals.metrics.multiprocess import candidate_directories, find_or_create_directory
 

@@ -56,7 +56,7 @@ ENTRY_POINTS = {
     "signals/tracing/span.py": "Span.set_attribute Span._get_user_attributes Span.add_event Span.record_exception Span.end",
     "signals/metrics/instruments.py": "Counter.add Histogram.record Gauge.set _SynchronousInstrument._get_host",
     "signals/metrics/gc_metrics.py": "GcMetrics.__call__",  # the garbage collector calls it at any point
-    "context/current.py": "bind",
+    "context/operation_context.py": "bind",
     "context/propagation.py": "inject extract",
     "redaction/string_conversion.py": "safe_str",
     "telemetry/global_state.py": "get_logger",

@@ -21,8 +21,8 @@ from urllib.parse import quote, unquote
 
 from connectsoft_obs.process import threads
 from connectsoft_obs.process.fork_safety import register_fork_handler
-from connectsoft_obs.process.identity import process_start_time
 from connectsoft_obs.process.private_dir import private_dir
+from connectsoft_obs.process.process_info import process_start_time
 from connectsoft_obs.signals.logs.levels import INFO, LEVEL_BY_NAME, ROOT_LOGGER, Levels
 
 REFRESH_INTERVAL: Final = 1.0

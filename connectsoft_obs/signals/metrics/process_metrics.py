@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from connectsoft_obs.process.identity import read_proc_stat
+from connectsoft_obs.process.process_info import read_proc_stat
 from connectsoft_obs.signals.metrics.families import Snapshot
 from connectsoft_obs.vocabulary import (
     PROCESS_CPU,

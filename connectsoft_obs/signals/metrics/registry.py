@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from connectsoft_obs.process.identity import supervisor_pid
+from connectsoft_obs.process.process_info import supervisor_pid
 from connectsoft_obs.signals.metrics.aggregation import WorkerTotals
 from connectsoft_obs.signals.metrics.cooperative import no_pause
 from connectsoft_obs.signals.metrics.families import Family, Snapshot, take_snapshot

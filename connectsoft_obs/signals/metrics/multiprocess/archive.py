@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 
 from connectsoft_obs.process.file_lock import FileLock, is_locked
-from connectsoft_obs.process.identity import read_proc_stat
+from connectsoft_obs.process.process_info import read_proc_stat
 from connectsoft_obs.signals.metrics.aggregation import Labels, WorkerTotals
 from connectsoft_obs.signals.metrics.cardinality_limit import CardinalityLimiter
 from connectsoft_obs.signals.metrics.multiprocess import file_format

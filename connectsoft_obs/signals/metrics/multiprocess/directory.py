@@ -20,8 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from connectsoft_obs.process.file_lock import is_locked
-from connectsoft_obs.process.identity import boot_id, process_start_time
 from connectsoft_obs.process.private_dir import private_dir
+from connectsoft_obs.process.process_info import boot_id, process_start_time
 
 WORKER_FILE_SUFFIX = ".cells"
 """Suffix of the files that workers write."""

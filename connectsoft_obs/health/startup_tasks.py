@@ -23,7 +23,7 @@ RETRY_DELAY = 0.1
 OnTaskDone = Callable[[StartupTask, float, str, BaseException | None], None]
 
 
-class StartupRunner:
+class StartupTaskRunner:
     """Runs startup tasks once. Only the health thread writes it; any thread may read it.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def action_of_refusal(reason: str, signal: str) -> str:
+def advice_for_refusal(reason: str, signal: str) -> str:
     """What to change so that a collector accepts OTLP exports."""
     path = (
         f"Check the path of the URL: OTEL_EXPORTER_OTLP_ENDPOINT is extended by /v1/{signal}, and "

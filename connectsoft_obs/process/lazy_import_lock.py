@@ -19,11 +19,11 @@ FORK_IMPORT_TIMEOUT = 5.0
 _lock = RLock()
 
 
-def _bootstrap_guard() -> RLock:
+def _lazy_import_guard() -> RLock:
     return _lock
 
 
-import_guard: Callable[[], AbstractContextManager[object]] = _bootstrap_guard
+import_guard: Callable[[], AbstractContextManager[object]] = _lazy_import_guard
 """Returns the context manager that delays forks; `fork_safety` replaces it by its own."""
 
 

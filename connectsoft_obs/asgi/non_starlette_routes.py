@@ -5,7 +5,7 @@ middleware can read, so their own router is asked for it when the request is com
 by the package that defines its class; no framework is imported.
 
 All templates have parameters as `{name}`. All names of these frameworks that are not public are used in this module only
-(tests/asgi/test_framework_routes.py).
+(tests/asgi/test_non_starlette_routes.py).
 """
 
 from __future__ import annotations

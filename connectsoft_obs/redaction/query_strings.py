@@ -15,7 +15,7 @@ _PARAMETER: Final = re.compile(
 """A parameter in a URL: the character before it, its name and its value."""
 
 
-class QueryRedactor:
+class QueryStringRedactor:
     """Replaces the values of secret query parameters. Immutable and thread-safe.
 
     Args:

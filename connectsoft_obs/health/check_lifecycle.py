@@ -18,7 +18,7 @@ from connectsoft_obs.health.heartbeat_file import HEARTBEAT_INTERVAL, HeartbeatF
 from connectsoft_obs.health.loop_watchdog import LOOP_TICK_INTERVAL
 from connectsoft_obs.health.registry import CheckRegistry
 from connectsoft_obs.health.report import STATES_BY_SEVERITY, Entry, Report
-from connectsoft_obs.health.startup import StartupRunner
+from connectsoft_obs.health.startup_tasks import StartupTaskRunner
 from connectsoft_obs.health.systemd import Systemd
 from connectsoft_obs.health.transitions import LogFunction, MetricSink
 from connectsoft_obs.internal_telemetry import InternalTelemetry
@@ -73,7 +73,7 @@ class CheckLifecycle:
 
     def after_fork_in_child(self) -> None:
         """Initialise as not started, also in a forked child."""
-        self.startup: StartupRunner | None = None
+        self.startup: StartupTaskRunner | None = None
         self.report_version: int = 0
         """Increases whenever a report may have changed."""
         self._runners: dict[CheckKey, CheckRunner] = {}
@@ -107,7 +107,7 @@ class CheckLifecycle:
         self._timer.start()
         if not self._timer.running:
             return  # the next probe request retries
-        self.startup = StartupRunner(
+        self.startup = StartupTaskRunner(
             self._registry.tasks(), self._executor, self._timer, self._on_task_done, self._on_tasks_complete
         )
         self._sync()

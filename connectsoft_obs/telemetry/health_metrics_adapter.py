@@ -6,7 +6,7 @@ from connectsoft_obs.signals.metrics import MetricRegistry
 from connectsoft_obs.vocabulary import Metric
 
 
-class HealthMetrics:
+class HealthMetricsAdapter:
     """Records metrics by definition and label values. Thread-safe."""
 
     def __init__(self, metrics: MetricRegistry) -> None:
