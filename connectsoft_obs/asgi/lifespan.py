@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from connectsoft_obs.asgi.types import App, Message, Receive, Scope, Send
 from connectsoft_obs.context import carry_context
-from connectsoft_obs.endpoints import SideListener
+from connectsoft_obs.endpoints import ManagementListener
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.health import AsyncEvent, validate_disabled_checks
 from connectsoft_obs.process import threads
@@ -127,11 +127,11 @@ def install_loop_hooks(telemetry: Telemetry) -> None:
 
 
 def on_startup_complete(telemetry: Telemetry) -> None:
-    """Start serving: log hooks, exports, side listener, health checks. Called on the application's event loop."""
+    """Start serving: log hooks, exports, management port, health checks. Called on the application's event loop."""
     install_log_hooks(telemetry)
     if not telemetry.serving:
         telemetry.serve()
-        SideListener.for_web(telemetry)
+        ManagementListener.for_web(telemetry)
     health = telemetry.health
     health.start()
     if (

@@ -2,7 +2,7 @@
 
 from connectsoft_obs.endpoints.http_server import DEFAULT_PORT as DEFAULT_PORT
 from connectsoft_obs.endpoints.http_server import EndpointServer as EndpointServer
+from connectsoft_obs.endpoints.management_listener import ManagementListener as ManagementListener
 from connectsoft_obs.endpoints.request_response import EndpointRequest as EndpointRequest
 from connectsoft_obs.endpoints.request_response import EndpointResponse as EndpointResponse
 from connectsoft_obs.endpoints.router import EndpointRouter as EndpointRouter
-from connectsoft_obs.endpoints.side_listener import SideListener as SideListener

@@ -1,7 +1,7 @@
 """HTTP server of the endpoints on a separate port, in threads that respond even while the event loop is blocked.
 
-It uses only the standard library, so that it works when nothing else does. Workers always have one; web services have one
-if OTEL_EXPORTER_PROMETHEUS_PORT or _HOST is set (`side_listener.py`).
+It uses only the standard library, so it does not depend on the server of the application. Workers always have one; web
+services have one if OTEL_EXPORTER_PROMETHEUS_PORT or _HOST is set (`management_listener.py`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Maps paths to the pages of the endpoints. Used by the ASGI middleware and by the side listener."""
+"""Maps paths to the pages of the endpoints. Used by the ASGI middleware and by the server of the management port."""
 
 from __future__ import annotations
 

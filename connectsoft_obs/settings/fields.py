@@ -219,10 +219,10 @@ class Settings:
     )
     metrics_token: str | None = _setting(None, parsers.text, "bearer token required for /metrics", secret=True)
     prometheus_host: str | None = _setting(
-        None, parsers.text, "address of the side listener", env="OTEL_EXPORTER_PROMETHEUS_HOST"
+        None, parsers.text, "address of the management port", env="OTEL_EXPORTER_PROMETHEUS_HOST"
     )
     prometheus_port: int | None = _setting(
-        None, parsers.integer(high=65535), "port of the side listener", env="OTEL_EXPORTER_PROMETHEUS_PORT"
+        None, parsers.integer(high=65535), "number of the management port", env="OTEL_EXPORTER_PROMETHEUS_PORT"
     )
 
     # Logs

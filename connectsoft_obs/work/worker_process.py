@@ -7,7 +7,7 @@ import weakref
 from types import TracebackType
 from typing import Any, Unpack
 
-from connectsoft_obs.endpoints import SideListener
+from connectsoft_obs.endpoints import ManagementListener
 from connectsoft_obs.settings import SettingsArguments
 from connectsoft_obs.telemetry import Telemetry, resolve
 from connectsoft_obs.vocabulary import Signal
@@ -23,12 +23,12 @@ class WorkerProcess:
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.telemetry = telemetry
-        self._side_listener: SideListener | None = None
+        self._management_listener: ManagementListener | None = None
 
     @property
     def port(self) -> int | None:
         """Port of the endpoints; None while another process on this machine uses it."""
-        return None if self._side_listener is None else self._side_listener.port
+        return None if self._management_listener is None else self._management_listener.port
 
     def join_children(self) -> None:
         """Aggregate metrics of child processes with those of this process; call before the first fork."""
@@ -43,8 +43,8 @@ class WorkerProcess:
         self.telemetry.serve()
         _started.add(self.telemetry)
         self.telemetry.health.start()
-        if self._side_listener is None:
-            self._side_listener = SideListener.for_worker(self.telemetry)
+        if self._management_listener is None:
+            self._management_listener = ManagementListener.for_worker(self.telemetry)
 
     def flush(self) -> None:
         """Write and export everything that is queued, within `shutdown_timeout`."""
@@ -58,7 +58,7 @@ class WorkerProcess:
         self.telemetry.health.drain()
         self.flush()
         self.telemetry.health.stop()
-        listener, self._side_listener = self._side_listener, None
+        listener, self._management_listener = self._management_listener, None
         if listener is not None:
             listener.close()
 

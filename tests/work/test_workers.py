@@ -125,7 +125,9 @@ def test_loop_without_heartbeats_fails_liveness_only() -> None:
 def test_second_worker_takes_over_the_port_when_the_first_exits() -> None:
     port = free_port()
     with start_worker("blocked", port) as first, start_worker("cooperative", port, ready=False) as second:
-        wait_for(lambda: any("side listener: cannot listen" in line["message"] for line in second.json_lines), 10)
+        wait_for(
+            lambda: any("cannot listen on the management port" in line["message"] for line in second.json_lines), 10
+        )
         assert second.process.poll() is None
         assert httpx.get(f"{first.url}/health/live").status_code == 200
         first.stop(signal.SIGKILL)
@@ -137,7 +139,9 @@ def test_second_worker_takes_over_the_port_when_the_first_exits() -> None:
 def test_unavailable_port_is_logged_and_the_worker_continues() -> None:
     env = {"OTEL_EXPORTER_PROMETHEUS_HOST": "203.0.113.1"}
     with start_worker("cooperative", env=env, ready=False) as service:
-        wait_for(lambda: any("side listener: cannot listen" in line["message"] for line in service.json_lines), 10)
+        wait_for(
+            lambda: any("cannot listen on the management port" in line["message"] for line in service.json_lines), 10
+        )
         wait_for(lambda: len(job_messages(service)) > 2, 10)
         assert service.stop() == 0
 

@@ -1,4 +1,4 @@
-"""The side listener: a separate port for the endpoints that the worker processes of a service share.
+"""The management port: a separate port for the health, metrics and info endpoints, shared by the processes of a service.
 
 The port itself is the lock. Every process tries to bind it until it succeeds. When the process that has bound it ends,
 for any reason, the kernel releases the port for the next one.
@@ -21,8 +21,8 @@ _CONTAINER_PLATFORMS = frozenset({Platform.AKS, Platform.CONTAINER_APPS})
 """Platforms where probes and scrapes come from outside the network namespace, and where only they reach the port."""
 
 
-class SideListener:
-    """Listens on the port, or retries until it can, until `close()`. It does not survive a fork.
+class ManagementListener:
+    """Listens on the management port until `close()`, and retries while the port is in use. It does not survive a fork.
 
     If the port cannot be bound, a warning is logged once, unless several workers of the service share the port.
 
@@ -40,11 +40,11 @@ class SideListener:
         self._server: EndpointServer | None = None
         self._thread: threading.Thread | None = None
         if not self._try_listen():
-            self._thread = threads.start_thread("obs-side-listener", self._retry)
+            self._thread = threads.start_thread("obs-management-port", self._retry)
 
     @classmethod
-    def for_web(cls, telemetry: Telemetry) -> SideListener | None:
-        """Create the side listener of a web service, or return None if it is not configured.
+    def for_web(cls, telemetry: Telemetry) -> ManagementListener | None:
+        """Create the listener of a web service, or return None if it is not configured.
 
         It is closed with the Telemetry.
         """
@@ -58,8 +58,8 @@ class SideListener:
         return listener
 
     @classmethod
-    def for_worker(cls, telemetry: Telemetry) -> SideListener:
-        """Create the side listener of a worker process. In a container, it listens on all addresses by default."""
+    def for_worker(cls, telemetry: Telemetry) -> ManagementListener:
+        """Create the listener of a worker process. In a container, it listens on all addresses by default."""
         default_host = "0.0.0.0" if telemetry.identity.platform in _CONTAINER_PLATFORMS else "127.0.0.1"  # noqa: S104
         return cls(telemetry, telemetry.settings.prometheus_host or default_host, _port(telemetry))
 
@@ -86,9 +86,9 @@ class SideListener:
             if not self._has_warned:
                 self._has_warned = True
                 fields = {"host": host, "port": port, "reason": str(error)}
-                self._telemetry.log(WARNING, "side listener: cannot listen on its port, retrying", fields)
+                self._telemetry.log(WARNING, "cannot listen on the management port, retrying", fields)
             return False
-        self._telemetry.log(INFO, "side listener started", {"host": host, "port": server.port})
+        self._telemetry.log(INFO, "listening on the management port", {"host": host, "port": server.port})
         return True
 
     def _retry(self) -> None:

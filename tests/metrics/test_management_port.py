@@ -1,4 +1,4 @@
-"""The side listener of a web service: one port, bound by one worker and taken over by another if that one exits."""
+"""The management port of a web service: one port, bound by one worker and taken over by another if that one exits."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def request(port: int, path: str = "/metrics") -> httpx.Response | None:
         return None
 
 
-def test_side_listener_is_off_by_default() -> None:
+def test_management_port_is_off_by_default() -> None:
     with uvicorn("shop:app") as service:
         service.wait_until_ready()
         assert request(9464) is None
 
 
-def test_side_listener_serves_every_endpoint() -> None:
+def test_management_port_serves_every_endpoint() -> None:
     port = free_port()
     with uvicorn("shop:app", env={"OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}) as service:
         service.wait_until_ready()
         httpx.get(f"{service.url}/order")
-        wait_for(lambda: request(port), 10, "the side listener answers")
+        wait_for(lambda: request(port), 10, "the management port responds")
         for path in ("/metrics", "/health/live", "/health/ready", "/health/startup", "/info"):
             response = request(port, path)
             assert response is not None
@@ -40,7 +40,7 @@ def test_side_listener_serves_every_endpoint() -> None:
         assert parse_page(page.text, openmetrics=False).value("orders_placed_total") == 1
         response = request(port, "/order")
         assert response is not None
-        assert response.status_code == 404, "the side listener serves the application"
+        assert response.status_code == 404, "the management port serves the application"
         service.stop()
     assert request(port) is None
 
@@ -52,7 +52,7 @@ def test_another_worker_binds_the_port_if_its_owner_is_killed(tmp_path: Path) ->
         service.wait_until_ready()
         for _ in range(20):
             httpx.get(f"{service.url}/order")
-        wait_for(lambda: request(port), 10, "the side listener answers")
+        wait_for(lambda: request(port), 10, "the management port responds")
         for _ in range(3):
             owner = _owner(port)
             os.kill(owner, signal.SIGKILL)
@@ -90,9 +90,9 @@ def test_port_in_use_is_logged_and_bound_when_it_becomes_free() -> None:
         port = other_listener.getsockname()[1]
         with uvicorn("shop:app", env={"OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}) as service:
             service.wait_until_ready()
-            wait_for(lambda: "side listener: cannot listen" in service.output, 10, "the warning")
+            wait_for(lambda: "cannot listen on the management port" in service.output, 10, "the warning")
             assert scrape(service.url).has("target_info"), "the service does not respond"
             other_listener.close()
             wait_for(lambda: request(port), 10)
-            [line] = [line for line in service.json_lines if "side listener: cannot listen" in line["message"]]
+            [line] = [line for line in service.json_lines if "cannot listen on the management port" in line["message"]]
             assert (line["severity"], line["server.port"]) == ("WARN", port)
