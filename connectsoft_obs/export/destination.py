@@ -18,6 +18,8 @@ _GRPC_METHODS = {
     Signal.LOGS: "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
 }
 
+_MIN_CREDENTIAL_LENGTH = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:
@@ -46,6 +48,12 @@ class Destination:
         """URL for log lines and errors, without credentials."""
         scheme = "grpc" if self.grpc else "http"
         return f"{scheme}{'s' if self.secure else ''}://{self.host}:{self.port}{'' if self.grpc else self.path}"
+
+    @property
+    def credentials(self) -> list[str]:
+        """Values of the headers, and tokens without their scheme; short ones, such as ids of tenants, are left out."""
+        values = [part for value in self.headers.values() for part in (value, value.rpartition(" ")[2])]
+        return [value for value in values if len(value) >= _MIN_CREDENTIAL_LENGTH]
 
     def action(self, reason: str) -> str:
         """What to change if exports are refused for this reason."""

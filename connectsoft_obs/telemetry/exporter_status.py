@@ -8,7 +8,7 @@ from typing import Any
 
 from connectsoft_obs.export import ApplicationInsightsDestination, Destination, ExportResult
 from connectsoft_obs.process.fork_safety import register_fork_handler
-from connectsoft_obs.redaction import DEFAULT_POLICY
+from connectsoft_obs.redaction import DEFAULT_POLICY, REDACTED
 from connectsoft_obs.signals.logs.levels import ERROR, INFO, WARNING
 from connectsoft_obs.vocabulary import ExporterState, Signal
 
@@ -89,7 +89,7 @@ class ExporterStatus:
             return
         self._is_reported = True
         consequence = "telemetry is buffered" if result.retry else "telemetry is dropped"
-        fields = {**self._fields(result.reason), "action": self._action, **_detail(result)}
+        fields = {**self._fields(result.reason), "action": self._action, **self._detail(result)}
         self._log(ERROR, f"export refused; {consequence}", fields)
 
     def _log_rejected(self, result: ExportResult) -> None:
@@ -98,7 +98,9 @@ class ExporterStatus:
             message = (
                 "export accepted, but items were rejected" if result.rejected else "export accepted with a warning"
             )
-            self._log(WARNING, message, {**self._fields("rejected"), "rejected": result.rejected, **_detail(result)})
+            self._log(
+                WARNING, message, {**self._fields("rejected"), "rejected": result.rejected, **self._detail(result)}
+            )
 
     def _is_due(self, kind: str, interval: float) -> bool:
         """Whether no line of this kind was logged within the interval; if so, it counts as logged now."""
@@ -111,7 +113,10 @@ class ExporterStatus:
     def _fields(self, reason: str) -> dict[str, Any]:
         return {"signal": self.destination.signal.value, "endpoint": self.destination.address, "reason": reason}
 
-
-def _detail(result: ExportResult) -> dict[str, str]:
-    detail = DEFAULT_POLICY.redact_text(result.detail)[:_MAX_DETAIL]
-    return {"detail": detail} if detail else {}
+    def _detail(self, result: ExportResult) -> dict[str, str]:
+        """The text of the collector without secrets; collectors repeat a token that they refuse."""
+        detail = result.detail
+        for value in self.destination.credentials:
+            detail = detail.replace(value, REDACTED)
+        detail = DEFAULT_POLICY.redact_text(detail)[:_MAX_DETAIL]
+        return {"detail": detail} if detail else {}

@@ -52,6 +52,12 @@ class ApplicationInsightsDestination:
         """URL for log lines and errors, without the key."""
         return f"{self.endpoint.rstrip('/')}/v2.1/track"
 
+    @property
+    def credentials(self) -> list[str]:
+        """The instrumentation key."""
+        match = _INSTRUMENTATION_KEY.search(self.connection_string)
+        return [] if match is None else [match[0]]
+
     def action(self, reason: str) -> str:
         """What to change if exports are refused for this reason."""
         if reason in _QUOTA_REASONS:
