@@ -77,10 +77,12 @@ def test_readiness_fails_at_once_and_requests_are_served_during_the_delay(server
 
 
 def test_request_in_progress_at_the_end_of_the_delay_is_served() -> None:
-    with uvicorn("lifecycle:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": "0.5"}) as service:
+    with uvicorn("lifecycle:app", env={"CONNECTSOFT_OBS_DRAIN_DELAY": "1.5"}) as service:
         service.wait_until_ready()
-        send_sigterm(service)
-        response = httpx.get(f"{service.url}/slow?seconds=1.5", timeout=5)
+        with httpx.Client(base_url=service.url, timeout=10) as client:
+            client.get("/hello")  # opens the connection, which takes time on a slow machine
+            send_sigterm(service)
+            response = client.get("/slow?seconds=2.5")
         assert (response.status_code, response.text) == (200, "slow")
         assert service.process.wait(10) == -signal.SIGTERM
 
