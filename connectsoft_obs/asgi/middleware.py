@@ -12,6 +12,7 @@ from connectsoft_obs.asgi.instrumentation import OBSERVED_KEY, RequestInstrument
 from connectsoft_obs.asgi.lifespan import Lifespan, fail_startup, start_without_lifespan
 from connectsoft_obs.asgi.outermost import remove_inner_middleware, wrap_error_middleware, wrap_middleware_stack
 from connectsoft_obs.asgi.route_template import RouteFunction
+from connectsoft_obs.asgi.slo_routes import warn_unknown_slo_routes
 from connectsoft_obs.asgi.types import App, Receive, Scope, Send
 from connectsoft_obs.endpoints.request_response import DEGRADED_FALLBACK
 from connectsoft_obs.errors import ConfigurationError
@@ -146,7 +147,16 @@ class ObservabilityMiddleware:
                 return
             await fail_startup(self._configuration_error, receive, send)
             return
-        await Lifespan(telemetry, lambda: self._disable_other_instrumentation(self.app)).run(app, scope, receive, send)
+
+        def on_stack_built() -> None:
+            self._disable_other_instrumentation(self.app)
+            self._warn_unknown_slo_routes(telemetry, scope, scope.get("root_path") or None)
+
+        await Lifespan(telemetry, on_stack_built).run(app, scope, receive, send)
+
+    def _warn_unknown_slo_routes(self, telemetry: Telemetry, scope: Scope, root_path: str | None) -> None:
+        if self._route is None:  # otherwise the route templates are not those of the table
+            warn_unknown_slo_routes(telemetry, scope.get("app") or self.app, root_path)
 
     def _wrap_middleware_stack(self, scope: Scope) -> App | None:
         """Wrap the built stack of the framework once, and return it if this call has wrapped it."""
@@ -210,6 +220,7 @@ class ObservabilityMiddleware:
             return None
         with internal_telemetry.guard("asgi.routes"):
             binding.endpoints.yield_paths_to_app(scope.get("app") or self.app)
+            self._warn_unknown_slo_routes(telemetry, scope, scope.get("root_path", ""))
         with internal_telemetry.guard("asgi.lifespan"):
             start_without_lifespan(telemetry)
         return binding

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from connectsoft_obs.asgi.non_starlette_routes import FrameworkRoutes, is_litestar_mount, litestar_mount_path
 from connectsoft_obs.asgi.types import App, Scope
@@ -23,6 +23,7 @@ RouteFunction: TypeAlias = Callable[[Scope], str | None]
 _MAX_CACHED_TEMPLATES = 10_000
 _MAX_DEPTH = 20
 _PARAMETER = re.compile(r"\{[^}]*\}")
+_TYPE_OF_PARAMETER = re.compile(r":[^}]*\}")
 
 
 class RouteTemplates:
@@ -143,3 +144,51 @@ def list_route_paths(routes: Any, prefix: str = "", depth: int = 0) -> Iterator[
         yield prefix + path
         if depth < _MAX_DEPTH and getattr(route, "routes", None):
             yield from list_route_paths(route.routes, prefix + path, depth + 1)
+
+
+class RouteTable(NamedTuple):
+    """The route templates of an application, as telemetry has them.
+
+    Args:
+        templates: the templates.
+        opaque_prefixes: templates of mounts whose own routes are not known.
+    """
+
+    templates: frozenset[str]
+    opaque_prefixes: tuple[str, ...]
+
+
+def read_route_table(application: Any) -> RouteTable | None:
+    """Return the routes of a Starlette or FastAPI application, also inside of middlewares, or None for any other."""
+    for _ in range(_MAX_DEPTH):
+        if application is None:
+            return None
+        if routes := getattr(application, "routes", None):
+            break
+        application = getattr(application, "app", None)
+    templates: list[str] = []
+    opaque: list[str] = []
+    try:
+        _collect_templates(routes, "", templates, opaque, 0)
+    except AttributeError:  # the route of another framework
+        return None
+    return RouteTable(frozenset(filter(None, templates)), tuple(opaque))
+
+
+def _collect_templates(routes: Any, prefix: str, templates: list[str], opaque: list[str], depth: int) -> None:
+    for route in routes:
+        contexts = getattr(route, "effective_route_contexts", None)
+        if contexts is not None:
+            templates.extend(prefix + _without_types(getattr(context, "path_format", "")) for context in contexts())
+        elif hasattr(route, "endpoint"):
+            templates.append(prefix + _without_types(route.path))
+        else:  # a mount, or a host
+            inner = prefix + (_without_types(route.path) if hasattr(route, "path") else "")
+            if route.routes and depth < _MAX_DEPTH:
+                _collect_templates(route.routes, inner, templates, opaque, depth + 1)
+            else:
+                opaque.append(inner)
+
+
+def _without_types(path: str) -> str:
+    return _TYPE_OF_PARAMETER.sub("}", path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import os
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 from connectsoft_obs.asgi import ObservabilityMiddleware
 from connectsoft_obs.asgi.route_template import list_route_paths
+from connectsoft_obs.asgi.slo_routes import unknown_slo_routes
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.export import create_destination, create_transport
 from connectsoft_obs.health import current_registry
@@ -25,9 +25,10 @@ from connectsoft_obs.settings import (
     load_settings,
     unknown_variables,
 )
-from connectsoft_obs.slo.loader import load_any
+from connectsoft_obs.slo.declared import DeclaredSLOs, load_declared, misspelled_jobs
 from connectsoft_obs.telemetry import current
-from connectsoft_obs.vocabulary import HTTP_ROUTE, Signal
+from connectsoft_obs.vocabulary import Signal
+from connectsoft_obs.work.job_recorder import declared_jobs
 
 _MAX_DEPTH = 20
 """Layers of middleware that are searched for `ObservabilityMiddleware`."""
@@ -204,16 +205,36 @@ def _report_application(application: Any, settings: Settings, diagnosis: Diagnos
     diagnosis.checks.extend(f"{check.probe.value} {check.name}" for check in registry.checks())
     diagnosis.checks.extend(f"startup {task.name}" for task in registry.tasks())
     source = settings.slo_file or settings.objectives
-    if not source or not diagnosis.routes:
-        return
-    for slo in load_any(source, settings.service or "").slos:
-        for route in dict(getattr(slo.sli, "matchers", ())).get(HTTP_ROUTE, ()):
-            if route not in diagnosis.routes:
-                nearest = difflib.get_close_matches(route, diagnosis.routes, 1)
-                diagnosis.add(
-                    Level.ERROR,
-                    "slo-route",
-                    slo.name,
-                    f"the application has no route {route}, so the SLO counts nothing",
-                    f"Did you mean {nearest[0]}?" if nearest else "Use a route template of the application.",
-                )
+    if source:
+        _report_slos(application, settings, load_declared(source), diagnosis)
+
+
+def _report_slos(application: Any, settings: Settings, declared: DeclaredSLOs, diagnosis: Diagnosis) -> None:
+    if declared.service and settings.service and declared.service != settings.service:
+        diagnosis.add(
+            Level.WARNING,
+            "slo-service",
+            settings.service,
+            f"the SLOs are declared for {declared.service}, so the rules that are generated from them ignore this service",
+            f"Set name = {settings.service!r} in [service], or OTEL_SERVICE_NAME={declared.service}.",
+        )
+    for route in unknown_slo_routes(declared.slos, application, ""):
+        diagnosis.add(
+            Level.ERROR,
+            "slo-route",
+            route.slo,
+            f"the application has no route {route.name}, so the SLO counts nothing",
+            _capitalize(route.advice) or "Use a route template of the application.",
+        )
+    for job in misspelled_jobs(declared.slos, declared_jobs()):
+        diagnosis.add(
+            Level.WARNING,
+            "slo-job",
+            job.slo,
+            f"the process declares no job {job.name}, so the SLO counts nothing here",
+            _capitalize(job.advice),
+        )
+
+
+def _capitalize(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -20,7 +20,7 @@ from connectsoft_obs.process import export_switch
 from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs import LogPipeline, StdoutWriter
-from connectsoft_obs.signals.logs.levels import INFO, WARNING
+from connectsoft_obs.signals.logs.levels import WARNING
 from connectsoft_obs.signals.logs.runtime_levels import RuntimeLevels
 from connectsoft_obs.signals.metrics import USER_METRICS, GcMetrics, MetricRegistry, OtelMeterBridge
 from connectsoft_obs.signals.metrics.bridges import prometheus_client
@@ -28,7 +28,7 @@ from connectsoft_obs.signals.metrics.bridges.otel_sdk import warn_meter_api_not_
 from connectsoft_obs.signals.tracing import SpanPipeline
 from connectsoft_obs.telemetry.exporters import Exporters
 from connectsoft_obs.telemetry.health_metrics_adapter import HealthMetricsAdapter
-from connectsoft_obs.telemetry.otel_globals import external_providers
+from connectsoft_obs.telemetry.start_log import log_start, warn_other_service
 from connectsoft_obs.vocabulary import (
     BUILD_INFO,
     CHECK_STATUS,
@@ -42,8 +42,8 @@ from connectsoft_obs.vocabulary import (
 )
 
 if TYPE_CHECKING:
-    from connectsoft_obs.slo import EventCounter
-    from connectsoft_obs.slo.event_counter import BoundCounter
+    from connectsoft_obs.slo.declared import DeclaredSLOs
+    from connectsoft_obs.slo.event_counter import BoundCounter, EventCounter
 
 _SERIES_OF_SETTINGS = frozenset({BUILD_INFO.name, EXPORTER_STATUS.name, HEALTH_STATUS.name, CHECK_STATUS.name})
 """Metrics that describe one Telemetry, not what the application has done."""
@@ -79,15 +79,15 @@ class Telemetry:
         self.identity: ResourceIdentity = identify(settings, environ)
         self.started: float = time.time()
         self.internal_telemetry: InternalTelemetry = InternalTelemetry()
-        bucket_bounds, create_slo_events = _load_slos(settings)
+        self.slos: DeclaredSLOs | None = _load_slos(settings)
         self.metrics: MetricRegistry = MetricRegistry(
             settings.cardinality_limit,
-            extra_buckets=bucket_bounds,
+            extra_buckets={} if self.slos is None else self.slos.bucket_bounds,
             user_metrics=USER_METRICS,
             warn_once=self.internal_telemetry.warn_once,
         )
         self.slo_events: EventCounter | None = (
-            None if create_slo_events is None else create_slo_events(self.metrics.family(SLO_EVENTS).number_series)
+            None if self.slos is None else self.slos.create_event_counter(self.metrics.family(SLO_EVENTS).number_series)
         )
         self.meters: OtelMeterBridge = OtelMeterBridge(
             self._attributes,
@@ -182,7 +182,9 @@ class Telemetry:
                 self.runtime_levels.start()
             if self.exporters is not None:
                 self.exporters.start()
-                self._log_start(self.exporters)
+                log_start(self.log, self.exporters, self.instrumented, self.not_instrumented)
+            if self.slos is not None:
+                warn_other_service(self.log, self.slos.service, self.identity.service, self.settings.slo_file)
 
     def stop_serving(self, timeout: float | None = None) -> bool:
         """Stop serving: flush, and write log lines synchronously until `serve()` is called again."""
@@ -251,19 +253,6 @@ class Telemetry:
     def _attributes(self) -> Mapping[str, Any]:
         return self.identity.attributes
 
-    def _log_start(self, exports: Exporters) -> None:
-        """Log the destinations and instrumentations at start."""
-        fields = {"exports": exports.addresses, "instrumented": self.instrumented}
-        self.log(INFO, "observability configured", fields)
-        for signal, provider in external_providers().items():
-            self.log(
-                INFO, "the OpenTelemetry provider of the application is used", {"signal": signal, "class": provider}
-            )
-        if exports.warning:
-            self.log(WARNING, exports.warning)
-        for name, problem in self.not_instrumented.items():
-            self.log(WARNING, f"outgoing calls of {name} are not instrumented", {"reason": problem})
-
     def _join_workers(self) -> None:
         if self.metrics.join_workers(self.identity.service, directory=self.settings.metrics_multiprocess_dir):
             if "prometheus_client" in sys.modules and not prometheus_client.is_multiprocess():
@@ -287,12 +276,11 @@ class Telemetry:
         self.serving = False
 
 
-def _load_slos(settings: Settings) -> tuple[Mapping[str, tuple[float, ...]], Callable[[Any], EventCounter] | None]:
-    """Bucket bounds that SLOs need, and a factory of their counters. Imports nothing if there are no SLOs."""
+def _load_slos(settings: Settings) -> DeclaredSLOs | None:
+    """The SLOs that the settings declare. Imports nothing if there are none."""
     source = settings.slo_file or settings.objectives
     if not source:
-        return {}, None
-    from connectsoft_obs.slo import EventCounter, load_any, required_buckets
+        return None
+    from connectsoft_obs.slo.declared import load_declared
 
-    slos = load_any(source, "this-service").slos
-    return required_buckets(slos), partial(EventCounter, slos)
+    return load_declared(source)

@@ -21,6 +21,7 @@ from connectsoft_obs.vocabulary import (
     JOB_TRIGGER,
     MESSAGING_DESTINATION,
     MESSAGING_SYSTEM,
+    SLO_NAME,
     Outcome,
     Trigger,
 )
@@ -31,6 +32,7 @@ from connectsoft_obs.work.schedule import schedule_of
 from connectsoft_obs.work.schedule_metrics import schedule_metrics_of
 
 if TYPE_CHECKING:
+    from connectsoft_obs.slo.declared import DeclaredSLOs
     from connectsoft_obs.work.inbound import InboundContext
 
 
@@ -129,9 +131,27 @@ def register_job(job: str, trigger: Trigger) -> None:
             job_recorder(telemetry, job, trigger)
 
 
-def _create_declared_series(telemetry: Telemetry) -> None:
+def declared_jobs() -> set[str]:
+    """Names of the jobs that this process has declared until now."""
+    return {job for job, _ in list(_declared_jobs)}
+
+
+def _on_serve(telemetry: Telemetry) -> None:
     for job, trigger in list(_declared_jobs):
         job_recorder(telemetry, job, trigger)
+    if telemetry.slos is not None:
+        _warn_misspelled_jobs(telemetry, telemetry.slos)
 
 
-on_configured(lambda telemetry: telemetry.on_serve(partial(_create_declared_series, telemetry)))
+def _warn_misspelled_jobs(telemetry: Telemetry, declared: DeclaredSLOs) -> None:
+    from connectsoft_obs.slo.declared import misspelled_jobs  # not imported by services without SLOs
+
+    for job in misspelled_jobs(declared.slos, declared_jobs()):
+        telemetry.internal_telemetry.warn_once(
+            (job.slo, job.name),
+            "an SLO names a job that this process does not declare, so it counts no run here",
+            {SLO_NAME: job.slo, JOB_NAME: job.name, "instead": job.advice},
+        )
+
+
+on_configured(lambda telemetry: telemetry.on_serve(partial(_on_serve, telemetry)))
