@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,3 +34,32 @@ def is_loop_signal_handler(handler: Any, loop: asyncio.AbstractEventLoop) -> boo
     """
     package = str(getattr(handler, "__module__", "")).partition(".")[0]
     return package in ("asyncio", type(loop).__module__.partition(".")[0])
+
+
+class _StartEvent(threading.Event):
+    """The event that `Thread.start()` waits for, with a limit."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the thread runs.
+
+        Raises:
+            TimeoutError: it does not run in time.
+        """
+        if not super().wait(self._seconds if timeout is None else timeout):
+            message = f"the new thread did not run within {self._seconds} s"
+            raise TimeoutError(message)
+        return True
+
+
+def limit_start_wait(thread: threading.Thread, seconds: float) -> None:
+    """Let `thread.start()` raise TimeoutError if the thread does not run within `seconds`.
+
+    `Thread.start()` waits without a limit for a thread that ends before its first Python instruction, because memory for
+    its first frame cannot be allocated. Has no effect on Python versions without this private attribute.
+    """
+    if isinstance(getattr(thread, "_started", None), threading.Event):
+        thread._started = _StartEvent(seconds)  # type: ignore[attr-defined]  # noqa: SLF001

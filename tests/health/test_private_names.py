@@ -7,6 +7,7 @@ import multiprocessing
 import platform
 import re
 import signal
+import threading
 import time
 from concurrent.futures import Future
 from importlib.metadata import version
@@ -21,6 +22,7 @@ from uvicorn._subprocess import get_subprocess
 
 from connectsoft_obs.process.cpython_internals import (
     is_loop_signal_handler,
+    limit_start_wait,
     process_keyword_arguments,
     stored_exception,
 )
@@ -47,6 +49,18 @@ def test_exception_of_a_task_is_readable_without_retrieving_it() -> None:
     future: Future[None] = Future()
     future.set_exception(LookupError())
     assert isinstance(stored_exception(future), LookupError), f"{CPYTHON}: concurrent.futures.Future._exception"
+
+
+def test_start_of_a_thread_that_does_not_run_ends_after_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Thread, "_bootstrap", lambda _: None)
+    thread = threading.Thread(daemon=True)
+    limit_start_wait(thread, 0.05)
+    try:
+        with pytest.raises(TimeoutError):
+            thread.start()
+    finally:
+        getattr(threading, "_limbo", {}).pop(thread, None)
+    assert not thread.is_alive(), f"{CPYTHON}: threading.Thread._started"
 
 
 @pytest.mark.parametrize(

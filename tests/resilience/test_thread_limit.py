@@ -76,3 +76,45 @@ def test_sigterm_does_not_interrupt_a_job_without_a_thread() -> None:
     ]
     assert "run long success" in result.stdout
     assert "Traceback" not in result.stderr
+
+
+MEMORY_LIMIT = """
+import resource, signal, threading
+import connectsoft_obs as obs
+from connectsoft_obs.process import threads
+
+@obs.job("import-file")
+def import_file():
+    pass
+
+def mapped_bytes():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmSize:")) * 1024
+
+threading.Thread(target=print, args=("",)).start()  # its stack is reused, so that the operating system permits a thread
+telemetry = obs.configure(service="memory-limit")
+import_file()
+threads.START_TIMEOUT = 0.2
+blocks = [bytes(200) for _ in range(20_000)]
+blocks = blocks[::1000]  # memory for small objects stays mapped and free
+signal.alarm(30)
+unlimited = resource.RLIM_INFINITY
+resource.setrlimit(resource.RLIMIT_AS, (mapped_bytes(), unlimited))  # no memory for the first frame of a thread
+import_file()
+telemetry.serve()
+import_file()
+telemetry.flush(1)
+assert threads.start_thread("obs-test", print) is None
+resource.setrlimit(resource.RLIMIT_AS, (unlimited, unlimited))
+threads._retry_at = 0
+import_file()
+assert telemetry.flush(5)
+print("ended", flush=True)
+"""
+
+
+def test_start_of_a_thread_without_memory_does_not_hang() -> None:
+    result = run_script(MEMORY_LIMIT)
+    assert result.exit_code == 0, result.stderr[-3000:]
+    assert result.stdout.count("run import-file success") == 4, result.stdout
+    assert result.stdout.splitlines()[-1] == "ended"
