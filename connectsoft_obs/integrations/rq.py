@@ -13,6 +13,14 @@ from rq import Queue, Retry
 from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
+from connectsoft_obs.integrations.rq_work_horse import (
+    ATTEMPT,
+    KEY,
+    WorkHorses,
+    cancel_job_timeout,
+    report_recorded,
+    report_started,
+)
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.work.heartbeats import heartbeat
 from connectsoft_obs.work.producers import Producer
@@ -21,10 +29,6 @@ from connectsoft_obs.work.task_queue import mark_retried, task_run
 from connectsoft_obs.work.worker_process import WorkerProcess, flush_child
 
 SYSTEM = "redis"
-KEY = "connectsoft_obs"
-"""Key of the propagation headers in `Job.meta`."""
-
-ATTEMPT = "connectsoft-attempt"
 HEARTBEAT_TIMEOUT = 60.0
 """Seconds beyond `worker_ttl` without a heartbeat after which a worker counts as stalled."""
 
@@ -40,6 +44,7 @@ class ObservedJob(Job):
 
     def perform(self) -> Any:
         """Perform the job and record it."""
+        report_started()
         headers = dict(self.meta.get(KEY) or {})
         attempt = int(headers.pop(ATTEMPT, 1))
         run = task_run(
@@ -55,18 +60,19 @@ class ObservedJob(Job):
                 try:
                     result = super().perform()
                 except BaseException as error:
+                    cancel_job_timeout()
                     run.timed_out = isinstance(error, JobTimeoutException)
                     if self.should_retry:
                         self._set_next_attempt(mark_retried(run, self.id), attempt)
                     raise
+                cancel_job_timeout()
                 if isinstance(result, Retry):
                     self._set_next_attempt(mark_retried(run, self.id), attempt)
                 return result
         finally:
+            report_recorded()
             telemetry = resolve_or_none()
-            if (
-                telemetry is not None and not telemetry.serving
-            ):  # a work horse, which exits without running exit handlers
+            if telemetry is not None and not telemetry.serving:  # a work horse, which runs no exit handlers
                 flush_child(telemetry)
 
     def _set_next_attempt(self, headers: dict[str, str], attempt: int) -> None:
@@ -109,7 +115,6 @@ def _install_worker(worker: Any, settings: dict[str, Any]) -> None:
         queue.job_class = ObservedJob
         install(queue)
     send_heartbeat, teardown, request_stop = worker.heartbeat, worker.teardown, worker.request_stop
-    killed_handler = worker._work_horse_killed_handler  # noqa: SLF001  set from the constructor argument
     heartbeat_interval = float(worker.worker_ttl) + HEARTBEAT_TIMEOUT
 
     def heartbeat_wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -127,20 +132,11 @@ def _install_worker(worker: Any, settings: dict[str, Any]) -> None:
             worker_process.stop()
         return result
 
-    def record_killed_work_horse(job: Any, *rest: Any) -> None:
-        headers = dict(job.meta.get(KEY) or {})
-        attempt = int(headers.pop(ATTEMPT, 1))
-        run = task_run(str(job.func_name), identifier=job.id, headers=headers, attempt=attempt)
-        if run.begin():
-            run.retried = bool(job.should_retry)
-            run.end(WorkHorseKilled(f"the work horse of job {job.id} was killed"))
-        if killed_handler is not None:
-            killed_handler(job, *rest)
-
     worker.heartbeat, worker.teardown, worker.request_stop = (
         heartbeat_wrapper,
         teardown_wrapper,
         request_stop_wrapper,
     )
-    worker._work_horse_killed_handler = record_killed_work_horse  # noqa: SLF001
+    if hasattr(worker, "fork_work_horse"):
+        WorkHorses(worker, worker_process.telemetry, settings, WorkHorseKilled)
     worker_process.start()

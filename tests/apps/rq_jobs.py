@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
 import connectsoft_obs as obs
 
@@ -33,18 +34,32 @@ def slow() -> None:
     time.sleep(30)
 
 
-def lost() -> None:
+def lost(seconds: float = 0) -> None:
+    time.sleep(seconds)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def exits() -> None:
+    os._exit(0)
+
+
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def kill_work_horse(*_: Any) -> None:
+    """Callback that is called after a job, and kills the process."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
     from redis import Redis
-    from rq import Queue, SimpleWorker, Worker
+    from rq import Queue, SimpleWorker, SpawnWorker, Worker
 
     from connectsoft_obs.integrations import rq
 
     connection = Redis.from_url(os.environ["BROKER"])
-    worker_class = {"simple": SimpleWorker, "fork": Worker}[sys.argv[1]]
+    worker_class = {"simple": SimpleWorker, "fork": Worker, "spawn": SpawnWorker}[sys.argv[1]]
     worker = worker_class([Queue(os.environ["QUEUE"], connection=connection)], connection=connection)
     rq.install(worker, service="reports")
     worker.work(logging_level="WARNING")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import sys
 import uuid
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,8 @@ import pytest
 import rq_jobs
 from redis import Redis
 from redis import exceptions as redis_errors
-from rq import Queue, Retry, SimpleWorker
+from rq import Callback, Queue, Retry, SimpleWorker
+from rq.command import send_stop_job_command
 from support.brokers import Broker
 from support.otlp import HttpSink, decode_attributes
 from support.process import APPS, Service, free_port, wait_for
@@ -54,7 +59,7 @@ def job_messages(service: Service) -> Counter[str]:
     return Counter(line["message"] for line in service.json_lines if line["logger"] == "connectsoft_obs.job")
 
 
-@pytest.mark.parametrize("worker_type", [pytest.param("simple", marks=pytest.mark.full), "fork"])
+@pytest.mark.parametrize("worker_type", [pytest.param("simple", marks=pytest.mark.full), "fork", "spawn"])
 def test_worker_records_each_job_once(worker_type: str, redis: Broker, tmp_path: Path) -> None:
     queue, port = instrumented_queue(redis), free_port()
     with HttpSink() as sink:
@@ -96,17 +101,85 @@ def test_worker_records_each_job_once(worker_type: str, redis: Broker, tmp_path:
     assert second.span_id in {link.span_id for link in third.links}
 
 
-def test_killed_work_horse_is_recorded_by_the_worker(redis: Broker) -> None:
-    queue, port = instrumented_queue(redis), free_port()
-    env = {"BROKER": redis.url, "QUEUE": queue.name, "OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}
-    with Service([sys.executable, str(APPS / "rq_jobs.py"), "fork"], port, env) as service:
+@contextmanager
+def running_worker(queue: Queue, broker: Broker, worker_type: str = "fork", **env: str) -> Iterator[Service]:
+    port = free_port()
+    variables = {"BROKER": broker.url, "QUEUE": queue.name, "OTEL_EXPORTER_PROMETHEUS_PORT": str(port), **env}
+    with Service([sys.executable, str(APPS / "rq_jobs.py"), worker_type], port, variables) as service:
         service.wait_until_ready(seconds=20)
+        yield service
+
+
+KILLED = "connectsoft_obs.integrations.rq.WorkHorseKilled"
+
+
+@pytest.mark.parametrize("worker_type", ["fork", pytest.param("spawn", marks=pytest.mark.full)])
+def test_killed_work_horse_is_recorded_by_the_worker(worker_type: str, redis: Broker) -> None:
+    queue = instrumented_queue(redis)
+    with running_worker(queue, redis, worker_type) as service:
         with capture():
-            queue.enqueue(rq_jobs.lost)
-        killed = ("rq_jobs.lost", "failure", "connectsoft_obs.integrations.rq.WorkHorseKilled")
-        wait_for(lambda: scrape(service.url).job_runs() == {killed: 1}, 20)
+            queue.enqueue(rq_jobs.lost, 0.5)
+            queue.enqueue(rq_jobs.exits)
+        killed = {("rq_jobs.lost", "failure", KILLED): 1, ("rq_jobs.exits", "failure", KILLED): 1}
+        wait_for(lambda: scrape(service.url).job_runs() == killed, 20)
         assert httpx.get(f"{service.url}/health/live").status_code == 200
-        assert scrape(service.url).sum("connectsoft_job_active") == 0
+        page = scrape(service.url)
+        assert page.sum("connectsoft_job_active") == 0
+        duration = page.sum("connectsoft_job_duration_seconds_sum", connectsoft_job_name="rq_jobs.lost")
+        assert duration >= 0.5, "the time that the job ran"
+
+
+def test_work_horse_that_is_killed_after_its_job_is_counted_once(redis: Broker) -> None:
+    queue = instrumented_queue(redis)
+    with running_worker(queue, redis) as service:
+        with capture():
+            job = queue.enqueue(rq_jobs.add, 1, 2, on_success=Callback(rq_jobs.kill_work_horse))
+            wait_for(lambda: job.is_failed, 20)
+            queue.enqueue(rq_jobs.fail)
+        wait_for(lambda: len(scrape(service.url).job_runs()) == 2, 20)
+        assert scrape(service.url).job_runs() == {
+            ("rq_jobs.add", "success", ""): 1,
+            ("rq_jobs.fail", "failure", "ValueError"): 1,
+        }
+
+
+def test_stopped_job_is_aborted(redis: Broker) -> None:
+    queue = instrumented_queue(redis)
+    with running_worker(queue, redis) as service:
+        with capture():
+            job = queue.enqueue(rq_jobs.sleep, 60)
+        wait_for(lambda: scrape(service.url).sum("connectsoft_job_active") == 1, 20)
+        send_stop_job_command(queue.connection, job.id)
+        wait_for(lambda: len(scrape(service.url).job_runs()) == 1, 20)
+        assert list(scrape(service.url).job_runs()) == [("rq_jobs.sleep", "aborted", "cancelled")]
+
+
+def test_second_sigterm_records_the_killed_job(redis: Broker) -> None:
+    queue = instrumented_queue(redis)
+    with running_worker(queue, redis) as service:
+        with capture():
+            queue.enqueue(rq_jobs.sleep, 60)
+        wait_for(lambda: scrape(service.url).sum("connectsoft_job_active") == 1, 20)
+
+        def send_sigterm() -> bool:  # RQ ignores a second signal within a second
+            service.process.send_signal(signal.SIGTERM)
+            return service.process.poll() is not None
+
+        wait_for(send_sigterm, 20)
+    assert job_messages(service) == {"run rq_jobs.sleep aborted": 1}
+
+
+def test_flush_after_a_job_is_not_interrupted_by_the_timeout_of_the_job(redis: Broker) -> None:
+    queue = instrumented_queue(redis)
+    with socket.create_server(("127.0.0.1", 0)) as hanging_collector:
+        endpoint = f"http://127.0.0.1:{hanging_collector.getsockname()[1]}"
+        env = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "CONNECTSOFT_OBS_SHUTDOWN_TIMEOUT": "3"}
+        with running_worker(queue, redis, **env) as service:
+            with capture():
+                job = queue.enqueue(rq_jobs.sleep, 0.2, job_timeout=2)
+            wait_for(lambda: job.is_finished or job.is_failed, 30)
+            assert job.is_finished
+            assert scrape(service.url).job_runs() == {("rq_jobs.sleep", "success", ""): 1}
 
 
 def test_job_has_the_tenant_and_correlation_id_of_its_producer(redis: Broker) -> None:
