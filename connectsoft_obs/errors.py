@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ObsError(Exception):
-    """Base class of all exceptions that connectsoft_obs raises on purpose."""
+    """Base class of all exceptions that connectsoft_obs raises."""
 
 
 class ConfigurationError(ObsError, ValueError):

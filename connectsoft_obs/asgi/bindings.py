@@ -83,8 +83,8 @@ FIXED_ATTRIBUTES: Final = FixedAttributes(
 SeriesKey: TypeAlias = tuple[str, str, str, int, str, str | None, str, Outcome | None]
 """Key of a `BoundSeries`: method, scheme, HTTP version, status, route, error type, stream kind, outcome.
 
-A status of 0 means that there is none; the stream kind of an ordinary response is empty. A plain tuple, because it is
-created for requests.
+The status is 0 if there is none; the stream kind of an ordinary response is empty. A plain tuple is cheaper to create
+than a named one.
 """
 
 

@@ -1,4 +1,4 @@
-"""Disconnects of the client: what the server's connection object knows, and which exceptions are their consequence.
+"""Detects that the client has disconnected, and which exceptions are a consequence of the disconnect.
 
 ASGI does not expose the state of a connection. uvicorn's `RequestResponseCycle` has an attribute `disconnected` and
 hypercorn's `HTTPStream` an attribute `closed`. A server without either is treated as connected; granian reports a
@@ -12,12 +12,12 @@ from types import CodeType
 
 
 def is_disconnected(connection: object) -> bool:
-    """Return whether the server knows that the client has closed the connection. `connection` owns the `send` method."""
+    """Return whether the server knows that the client has closed the connection. `connection` is the owner of `send`."""
     return bool(getattr(connection, "disconnected", False) or getattr(connection, "closed", False))
 
 
 def is_disconnect_error(error: BaseException, server_functions: Iterable[object], disconnected: bool) -> bool:
-    """Return whether an exception is nothing but the consequence of the client's disconnect.
+    """Return whether an exception is only a consequence of the client's disconnect.
 
     It is an `OSError` that the server's `send` or `receive` raised (ASGI 2.4), an exception that is raised from it, or what
     frameworks raise after a disconnect message: an exception called `ClientDisconnect` or `WebSocketDisconnect`. An
@@ -43,7 +43,7 @@ def _is_disconnect_error(error: BaseException, server_code: set[CodeType | None]
         reports_disconnect = type(current).__name__ in ("ClientDisconnect", "WebSocketDisconnect")
         if reports_disconnect and disconnected:
             return True
-        # An exception that is raised while another is handled is a failure of its own, unless it only translates it.
+        # An exception that is raised while another is handled is an independent failure, unless it is raised `from` that one.
         current = current.__cause__ or (current.__context__ if reports_disconnect else None)
     return False
 

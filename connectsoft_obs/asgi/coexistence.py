@@ -67,7 +67,7 @@ def find_active_server_span(
 ) -> AdoptedSpan | None:
     """Return the open server span of an outer instrumentation, or None. Its sampling decision is kept.
 
-    A span that is not sampled is usually one of the API, which knows no kind. It is adopted if it continues the trace of
+    A span that is not sampled is usually a `NonRecordingSpan` of the API, which has no kind. It is adopted if it continues the trace of
     the request, or if a known instrumentation handles the request. Otherwise it can be the span of a process
     that runs the server, or of a test that calls the application.
 
@@ -171,11 +171,14 @@ def disable_other_instrumentation(application: Any) -> list[str]:
     return disabled
 
 
-def disable_fastapi_around(inner: Any) -> bool:
-    """Disable the telemetry of the FastAPI application that builds its middleware stack around `inner` now.
+def disable_fastapi_of_stack(inner: Any) -> bool:
+    """Disable the telemetry of the FastAPI application whose middleware stack contains `inner`.
 
-    FastAPI builds the stack at the first request at the latest, before it starts the span of that request. The
-    router, which is the innermost application of the stack, refers to it. Return whether telemetry was enabled.
+    The application is looked up through its router, which is the innermost application of the stack. FastAPI builds the
+    stack at the first request at the latest, before it starts the span of that request.
+
+    Returns:
+        Whether telemetry was enabled.
     """
     if "fastapi" not in sys.modules:
         return False

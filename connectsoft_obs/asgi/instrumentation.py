@@ -104,7 +104,7 @@ class RequestInstrumentation:
             try:
                 otel_context.reset(token)
             except ValueError:  # closed by another task or by the garbage collector
-                otel_context.leave(request.context, token)
+                otel_context.restore_in_place(request.context, token)
             # Without these references the request is in no reference cycle, neither by itself nor through the server's
             # objects that own `send`. It is freed here and not by a later garbage collection: memory that is reused at
             # once is still in the processor's cache, which is half of what a request costs (tests/bench/throughput.py).

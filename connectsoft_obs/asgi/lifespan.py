@@ -54,7 +54,9 @@ class Lifespan:
 
         async def observe_send(message: Message) -> None:
             nonlocal has_failed
-            if has_failed:  # nothing may follow the failed startup, as the cancellation when the event loop ends
+            if (
+                has_failed
+            ):  # no message may follow the failed startup, such as one after the cancellation of the application
                 return
             kind = message["type"]
             if kind == "lifespan.startup.complete":
@@ -63,7 +65,12 @@ class Lifespan:
                 )
                 if error is not None:
                     has_failed = True
-                    await send({"type": "lifespan.startup.failed", "message": f"connectsoft_obs: {error}"})
+                    await send(
+                        {
+                            "type": "lifespan.startup.failed",
+                            "message": f"invalid configuration of connectsoft_obs: {error}",
+                        }
+                    )
                     return
                 self._run_guarded(self._on_stack_built)
                 self._run_guarded(on_startup_complete, self._telemetry)
@@ -156,7 +163,7 @@ def start_without_lifespan(telemetry: Telemetry) -> None:
         not telemetry.health.running
         and (error := validate_disabled_checks(telemetry.settings, telemetry.health.registry)) is not None
     ):
-        telemetry.log(CRITICAL, f"connectsoft_obs: {error}")
+        telemetry.log(CRITICAL, f"invalid configuration of connectsoft_obs: {error}")
     install_loop_hooks(telemetry)
     had_lifespan = telemetry.serving
     on_startup_complete(telemetry)
@@ -178,5 +185,5 @@ async def fail_startup(error: ConfigurationError, receive: Receive, send: Send) 
     """
     while (await receive())["type"] != "lifespan.startup":
         pass
-    await send({"type": "lifespan.startup.failed", "message": f"connectsoft_obs: {error}"})
+    await send({"type": "lifespan.startup.failed", "message": f"invalid configuration of connectsoft_obs: {error}"})
     raise error

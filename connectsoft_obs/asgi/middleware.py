@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Mapping
 from typing import Any, Unpack
 
-from connectsoft_obs.asgi.coexistence import disable_fastapi_around, disable_other_instrumentation
+from connectsoft_obs.asgi.coexistence import disable_fastapi_of_stack, disable_other_instrumentation
 from connectsoft_obs.asgi.endpoint_responder import EndpointResponder, send_response
 from connectsoft_obs.asgi.instrumentation import OBSERVED_KEY, RequestInstrumentation
 from connectsoft_obs.asgi.lifespan import Lifespan, fail_startup, start_without_lifespan
@@ -74,14 +74,14 @@ class ObservabilityMiddleware:
         self._configuration_error: ConfigurationError | None = None
         self._has_failed = False
         with guard("asgi.disable_other_instrumentation"):
-            disable_fastapi_around(self.app)
+            disable_fastapi_of_stack(self.app)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to this process, for pickle, cloudpickle and `copy.deepcopy`."""
+        """Return the state without objects of this process, for pickle, cloudpickle and `copy.deepcopy`."""
         return {**self.__dict__, "_binding": None}
 
     def load_settings(self, environ: Mapping[str, str]) -> Settings:
-        """Load the settings that the service has with these environment variables, without starting anything.
+        """Load the settings from these environment variables and the arguments of the middleware; nothing is started.
 
         Raises:
             ConfigurationError: a setting is invalid.
@@ -91,7 +91,7 @@ class ObservabilityMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection or lifespan."""
         kind = scope["type"]
-        if OBSERVED_KEY in scope:  # by this middleware further out, or by the middleware of a parent application
+        if OBSERVED_KEY in scope:  # observed by this middleware in an outer layer, or by that of a parent application
             await self.app(scope, receive, send)
         elif kind in ("http", "websocket"):
             stack = self._wrap_middleware_stack(scope)
@@ -121,7 +121,7 @@ class ObservabilityMiddleware:
         if page is not None:
             return binding.endpoints.send(page, scope, send)
         if binding.disabled:
-            scope[OBSERVED_KEY] = None  # a second middleware further in has nothing to decide
+            scope[OBSERVED_KEY] = None  # an inner ObservabilityMiddleware passes the request through
             return app(scope, receive, send)
         if binding.requests_until_recheck:
             binding.requests_until_recheck -= 1
@@ -201,7 +201,7 @@ class ObservabilityMiddleware:
                 self._configuration_error = error
             self._has_failed = True
             # The lifespan reports it too, if the server has one. The log may not be configured, so this goes to stderr.
-            print(f"CRITICAL connectsoft_obs: {error}", file=sys.stderr)  # noqa: T201
+            print(f"CRITICAL invalid configuration of connectsoft_obs: {error}", file=sys.stderr)  # noqa: T201
             return None
 
     def _bind(self, scope: Scope) -> TelemetryBinding | None:

@@ -109,7 +109,7 @@ class HttpRequest(Operation):
 
     @classmethod
     def create(cls, hooks: RequestHooks, scope: Scope, receive: Receive, send: Send) -> Self:
-        """Create the state of a request that starts.
+        """Create the state of a new request.
 
         The attributes are set here, because calling a class that has a constructor in Python costs half as much again
         (tests/bench/span.py). `outcome` is None until the request is recorded.
@@ -141,7 +141,7 @@ class HttpRequest(Operation):
             body = message.get("body")
             if body:
                 self.response_body_size += len(body)
-            if ("more_body" in message and message["more_body"]) or self.has_trailers:  # noqa: RUF019  a third of `get`
+            if ("more_body" in message and message["more_body"]) or self.has_trailers:  # noqa: RUF019  a third of the time of `get`
                 return self._send(message)
             return self._on_last_byte(message)
         if kind in FILE_MESSAGES:

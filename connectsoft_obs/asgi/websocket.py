@@ -32,7 +32,7 @@ class WebSocketRequest(HttpRequest):
 
     @classmethod
     def create(cls, hooks: RequestHooks, scope: Scope, receive: Receive, send: Send) -> Self:
-        """Create the state of a connection that starts."""
+        """Create the state of a new connection."""
         request = super().create(hooks, scope, receive, send)
         request.stream_kind = WEBSOCKET
         request.messages_received = request.messages_sent = 0

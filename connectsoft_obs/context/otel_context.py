@@ -17,7 +17,7 @@ from opentelemetry.context import Context
 from connectsoft_obs.context.otel_private import CURRENT_CONTEXT
 
 _LEFT: Final = "connectsoft_obs_left"
-"""Attribute of a context with the contexts that go back to it."""
+"""Attribute of a context with the contexts that were restored to it in place."""
 
 _uses_variable: Final = CURRENT_CONTEXT is not None
 
@@ -28,7 +28,7 @@ attach: Final[Callable[[Context], Token[Context]]] = CURRENT_CONTEXT.set if _use
 """Make a context current. The token is for `reset` or `detach`."""
 
 reset: Final[Callable[[Token[Context]], None]] = CURRENT_CONTEXT.reset if _uses_variable else otel_context.detach
-"""Restore the previous context. Use `leave` or `detach` where the calling code may run in another `contextvars.Context`.
+"""Restore the previous context. Use `restore_in_place` or `detach` where the calling code may run in another `contextvars.Context`.
 
 Raises:
     ValueError: the token was created in another `contextvars.Context`.
@@ -36,7 +36,7 @@ Raises:
 
 
 def detach(token: Token[Context], attached: Context | None = None) -> None:
-    """Restore the previous context; see `leave` for a token from another `contextvars.Context`. Never raises.
+    """Restore the previous context; see `restore_in_place` for a token from another `contextvars.Context`. Never raises.
 
     Args:
         token: what `attach` has returned.
@@ -46,16 +46,16 @@ def detach(token: Token[Context], attached: Context | None = None) -> None:
         reset(token)
     except ValueError:
         if attached is not None:
-            leave(attached, token)
+            restore_in_place(attached, token)
 
 
-def leave(attached: Context, token: Token[Context]) -> None:
-    """Make `attached` equal to the context before it, where `reset` has raised.
+def restore_in_place(attached: Context, token: Token[Context]) -> None:
+    """Restore the previous context by changing `attached` in place, after `reset` has raised.
 
-    An async generator that is left early is closed by another task or by the event loop, so a block in it ends where its
-    token is not valid, and `attached` remains the current context of the task that has entered the block. That variable
-    cannot be set from here, so the object is changed. Contexts that were left before and go back to this one are changed
-    with it.
+    An async generator that is not exhausted is closed by another task or by the event loop. A block in it then ends in
+    another `contextvars.Context`, where its token is not valid, and `attached` remains the current context of the task that
+    entered the block. The context variable of that task cannot be set from here. Therefore the content of `attached` is
+    replaced by that of the previous context, and so is the content of contexts that were restored to `attached` before.
     """
     if not _uses_variable:
         return

@@ -1,4 +1,4 @@
-"""Imports OpenTelemetry's modules that read variables at import, while invalid values are hidden from them."""
+"""Imports OpenTelemetry's modules that read environment variables at import, with invalid values hidden from them."""
 
 from __future__ import annotations
 

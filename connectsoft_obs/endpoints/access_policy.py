@@ -13,7 +13,7 @@ _PROXY_HEADERS = frozenset(
     {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via"}
 )
 _INTERNAL_SUFFIXES = (".svc", ".local", ".internal", ".localhost")
-"""Ends of names that the public DNS does not have: cluster services, mDNS, private networks."""
+"""Suffixes of host names that are not in the public DNS: cluster services, mDNS, private networks."""
 _HTTP_1_0 = ("1.0", "1")  # granian reports `1`
 _DEFAULT_PORTS = ("", "80", "443")
 
@@ -25,7 +25,7 @@ class AccessPolicy:
 
     Args:
         settings: has the tokens and the allowed networks.
-        development: allows details to everyone.
+        development: allows details for all clients.
     """
 
     def __init__(self, settings: Settings, development: bool) -> None:
@@ -40,15 +40,15 @@ class AccessPolicy:
         """Return whether failure reasons may be shown: in development, with the token, or to an allowed network."""
         return self._development or self._has_details_access(request)
 
-    def reason_to_hide_internal(self, request: EndpointRequest) -> str | None:
-        """Return why metrics and build information are not shown for a request, or None if they are.
+    def denial_reason(self, request: EndpointRequest) -> str | None:
+        """Return why a request for metrics or build information is denied, or None if it is allowed.
 
-        They are shown to clients in the same network that connect directly, to those that may see details, to those that
-        have a token, and to all if they are public.
+        It is allowed for clients in the same network that connect directly, for those that may see details or
+        have a token, and for all if `metrics_public` is set.
         """
         if self._metrics_public or self.allows_details(request) or _has_bearer_token(request, self._metrics_token):
             return None
-        return self._sign_of_a_proxy(request) or _sign_of_the_internet(request)
+        return self._proxy_indication(request) or _internet_indication(request)
 
     def has_metrics_token(self, request: EndpointRequest) -> bool:
         """Return whether the request has the token for `/metrics`, or none is required."""
@@ -63,12 +63,12 @@ class AccessPolicy:
             return True
         return (
             bool(self._details_networks)
-            and not self._sign_of_a_proxy(request)
+            and not self._proxy_indication(request)
             and (_is_in(self._details_networks, _parse_address(request.peer)))
         )
 
-    def _sign_of_a_proxy(self, request: EndpointRequest) -> str | None:
-        """Return by what a request shows that it has passed a proxy, or None."""
+    def _proxy_indication(self, request: EndpointRequest) -> str | None:
+        """Return why a request is assumed to have passed a proxy, or None."""
         if _PROXY_HEADERS & request.headers.keys():
             return "it has a header of a proxy"
         if _is_in(self._trusted_proxies, _parse_address(request.peer)):
@@ -78,8 +78,8 @@ class AccessPolicy:
         return None
 
 
-def _sign_of_the_internet(request: EndpointRequest) -> str | None:
-    """Return by what a request without a sign of a proxy may come from the internet, or None."""
+def _internet_indication(request: EndpointRequest) -> str | None:
+    """Return why a request that has not passed a proxy may come from the internet, or None."""
     if request.peer == UNIX_SOCKET:
         return "it comes through a Unix socket"
     address = _parse_address(request.peer)

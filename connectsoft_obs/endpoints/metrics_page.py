@@ -1,8 +1,8 @@
 """The metrics page: own metrics, `target_info`, and the metrics of prometheus_client and of the OpenTelemetry Meter API.
 
 In a service with several workers, any of them responds for all; metrics that cannot be aggregated over workers are left
-out. The page takes long if there are many series, so it is
-rendered in a thread, with pauses that keep the event loop responsive.
+out. Rendering takes long if there are many series. Therefore it runs in a thread, with pauses that keep the event loop
+responsive.
 """
 
 from __future__ import annotations

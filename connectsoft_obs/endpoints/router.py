@@ -27,7 +27,7 @@ _READ_METHODS = ("GET", "HEAD")
 
 
 class EndpointRouter:
-    """The endpoints of one Telemetry. Thread-safe. Pages read state and do not wait, except those in `slow_pages`.
+    """The endpoints of one Telemetry. Thread-safe. Pages respond at once, except those in `slow_pages`.
 
     Attributes:
         pages: page by path.
@@ -101,14 +101,14 @@ class EndpointRouter:
     def _metrics(self, request: EndpointRequest) -> EndpointResponse:
         if not self._access.has_metrics_token(request):
             return UNAUTHORIZED
-        return self._hide("/metrics", request) or self._metrics_page.page(request)
+        return self._deny("/metrics", request) or self._metrics_page.page(request)
 
     def _info(self, request: EndpointRequest) -> EndpointResponse:
-        return self._hide("/info", request) or info.info_page(self._telemetry.identity, self._telemetry.started)
+        return self._deny("/info", request) or info.info_page(self._telemetry.identity, self._telemetry.started)
 
-    def _hide(self, name: str, request: EndpointRequest) -> EndpointResponse | None:
-        """Return the response for a client that may not see a page, and log the reason, once each."""
-        reason = self._access.reason_to_hide_internal(request)
+    def _deny(self, name: str, request: EndpointRequest) -> EndpointResponse | None:
+        """Return a 404 response if a client may not see a page, else None. Each reason is logged once."""
+        reason = self._access.denial_reason(request)
         if reason is None:
             return None
         if reason not in self._logged_reasons:
@@ -169,7 +169,7 @@ class _ProbePage:
         return response
 
     def has_check(self, name: str) -> bool:
-        """Return whether the probe has a check of this name, or the name is empty: the page of all checks."""
+        """Return whether the probe has a check of this name; an empty name stands for all checks."""
         return not name or any(entry.name == name for entry in self._report().entries)
 
     def page_of_check(self, name: str) -> Page:

@@ -59,7 +59,7 @@ def tls_refusal(text: str) -> str:
 def detect_wrong_port(host: str, port: int, timeout: float, *, accepts_http2: bool) -> str:
     """Reason `grpc_port` or `tls_port` if the port speaks that protocol; "" if unknown.
 
-    Servers close a connection that speaks the wrong protocol without a response, as a collector that restarts does.
+    A server closes a connection with the wrong protocol without a response, and so does a collector that restarts.
 
     Args:
         host: host of the collector.

@@ -109,7 +109,7 @@ class StartupTask:
 
 @dataclass(frozen=True, slots=True)
 class DeclarationOrigin:
-    """Where a check, startup task or listener was declared. Origins are equal if source and name are.
+    """Where a check, startup task or listener was declared. Two origins are equal if their source and name are equal.
 
     Args:
         source: the source file; the module if the code is in no file, as in a notebook.

@@ -144,7 +144,7 @@ class Health:
         return build_report(probe, entries, self.phase)
 
     def version(self) -> tuple[object, ...]:
-        """Equal to an earlier value if no report of a probe can have changed in between.
+        """A value that changes whenever the report of a probe may have changed.
 
         Changes that depend on time alone (stale results, the end of a grace period) may be half a second late.
         """

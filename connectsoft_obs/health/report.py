@@ -91,7 +91,7 @@ def build_report(probe: Probe, entries: list[Entry], phase: Phase) -> Report:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A change of the state of a probe, or, if `probe` is None, of the phase of the process.
+    """A change of the state of a probe; with `probe` None, a change of the phase of the process.
 
     Args:
         probe: the probe whose state changed.

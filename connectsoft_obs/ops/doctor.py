@@ -45,7 +45,7 @@ class EffectiveSetting:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What `diagnose` reports."""
+    """Result of `diagnose`: effective settings, collectors, routes, checks and findings."""
 
     settings: list[EffectiveSetting] = dataclasses.field(default_factory=list)
     collectors: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -160,7 +160,7 @@ def _report_settings(settings: Settings, environ: Mapping[str, str], diagnosis: 
 
 
 def _format(value: Any) -> str:
-    """Format a value; of SLOs only the names."""
+    """Format a value as text; an SLO is shown by its name."""
     if isinstance(value, str):
         return str(value)
     if isinstance(value, tuple | list):

@@ -1,4 +1,4 @@
-"""Calls at the end of the process, also in child processes of multiprocessing, which end without `atexit`."""
+"""Functions that are called at the end of the process, also in child processes of multiprocessing, which end without `atexit`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _add_finalizers(*_: object) -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Add the finalizers after multiprocessing has removed those of the parent; no effect without multiprocessing."""
+    """Register the exit functions with multiprocessing in the child, after it has removed those of the parent process."""
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         with suppress(Exception):

@@ -30,7 +30,7 @@ def register_fork_handler(owner: ForkAware) -> None:
 
 
 class _ImportGuard:
-    """Threads that import modules, and forks that wait for them. Threads do not wait for each other."""
+    """Makes forks wait for threads that import modules, and imports wait for a fork that has begun."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -38,7 +38,7 @@ class _ImportGuard:
         self._forks = 0
 
     def enter(self) -> None:
-        """Begin an import; waits for a fork that has begun."""
+        """Begin an import, after a fork that has begun."""
         thread = threading.get_ident()
         with self._condition:
             if thread not in self._depth_by_thread:
@@ -62,7 +62,7 @@ class _ImportGuard:
             self._condition.wait_for(lambda: not self._depth_by_thread.keys() - {thread}, FORK_IMPORT_TIMEOUT)
 
     def end_fork(self) -> None:
-        """Let imports begin again."""
+        """Allow imports again."""
         with self._condition:
             self._forks -= 1
             self._condition.notify_all()

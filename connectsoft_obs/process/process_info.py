@@ -1,4 +1,4 @@
-"""Identity of processes: supervisor, start time and boot.
+"""Supervisor, start time and boot id of a process, and its statistics from /proc.
 
 uvicorn, hypercorn and granian start workers through `multiprocessing`, which knows the parent; gunicorn forks and has
 its own modules loaded. A pid alone does not identify a process because pids are reused; pid, start time and boot do.

@@ -61,7 +61,7 @@ class RedactionPolicy:
         """The text of the attribute `url.query` or `db.*` with its secrets replaced, and the number of replacements.
 
         Args:
-            name: attribute name; any other has the rules of `redact_text()`.
+            name: attribute name; any other is redacted as by `redact_text()`.
             text: the value.
             allowed: query parameters whose values are shown although they look secret.
         """

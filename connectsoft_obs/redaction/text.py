@@ -167,7 +167,7 @@ def is_card_number(digits: str) -> bool:
 def _redact_assignments(text: str, names: re.Pattern[str], always: bool) -> tuple[str, int]:
     """Replace the values in pairs such as `name=value` and `"name": "value"`, and count them.
 
-    After a colon, a name that is not always secret needs a long value or the form `"name": "value"`.
+    After a colon, the value of a name that is not always secret is replaced only if it is long or quoted in JSON.
     """
     low = text.lower()
     if len(low) != len(text):  # lower() replaces some characters by two

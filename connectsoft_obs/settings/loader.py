@@ -68,7 +68,7 @@ def _read(name: str, value: Any, source: str) -> Any:
 
 
 class VariableReading(NamedTuple):
-    """Value of a standard variable, or of its valid entries, and what is wrong with it.
+    """Result of reading a standard variable: its value, or that of its valid entries, and a description of each problem.
 
     Args:
         value: the value.
@@ -82,7 +82,7 @@ class VariableReading(NamedTuple):
 
 
 def read_variable(name: str, content: str, env: str) -> VariableReading:
-    """Read a variable.
+    """Parse the content of the environment variable `env` of the setting `name`.
 
     Raises:
         ConfigurationError: the value is invalid, and the variable is not a standard variable.
@@ -107,7 +107,7 @@ def read_variable(name: str, content: str, env: str) -> VariableReading:
 
 
 def _read_entries(name: str, content: str, env: str) -> tuple[list[str], tuple[str, ...]]:
-    """The valid entries of a list, and what is wrong with the others. Entries are not quoted if they may be secrets."""
+    """The valid entries of a list, and a warning for each other entry. Entries that may be secrets are not quoted."""
     valid, problems = [], []
     for position, entry in enumerate(content.split(","), 1):
         try:

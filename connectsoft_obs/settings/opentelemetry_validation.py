@@ -1,4 +1,4 @@
-"""Environment variables that OpenTelemetry's own packages read, and whose invalid values raise there.
+"""Validates the environment variables that OpenTelemetry's own packages read, and for which they raise if a value is invalid.
 
 Importing `opentelemetry.propagate` raises for a propagator that is not installed, importing `opentelemetry.sdk.trace`
 for a limit that is not a number. Platforms set these variables for services of all languages.

@@ -1,4 +1,4 @@
-"""What a parser of setting values accepts, for error texts and the settings reference."""
+"""Descriptions of the values that a setting parser accepts, for error texts and the settings reference."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def expected(parser: Reader) -> str:
 
 
 def is_list(parser: Reader) -> bool:
-    """Whether the entries of a value can be parsed one by one."""
+    """Whether a parser accepts a list, whose entries it also accepts one by one."""
     return bool(getattr(parser, "is_list", False))
 
 

@@ -135,7 +135,7 @@ _TYPES: Final[Mapping[str, tuple[str, tuple[type, ...]]]] = {
 
 
 def validate(content: Any) -> dict[str, Any]:
-    """Return the content of a file in which every key that takes one or several values has a list.
+    """Validate the content of a file and return it; a single value of a key that takes several becomes a list.
 
     Raises:
         ConfigurationError: a key is unknown or missing, or a value has the wrong type or is out of range.

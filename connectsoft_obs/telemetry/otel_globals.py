@@ -67,7 +67,7 @@ def external_providers() -> dict[str, str]:
 
 
 class _RefusedProviderFilter(logging.Filter):
-    """Replaces OpenTelemetry's line about a refused provider by one that states what applies and what to change."""
+    """Log filter: replaces OpenTelemetry's record about a refused provider by a warning that says which provider is used."""
 
     def __init__(self, signal: Signal, get_internal_telemetry: Callable[[], InternalTelemetry | None]) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class _RefusedProviderFilter(logging.Filter):
         self._get_internal_telemetry = get_internal_telemetry
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return False for the line about a refused provider, if the provider of this package is the current one."""
+        """Return False for a record about a refused provider, if the provider of this package is the current one."""
         is_traces = self._signal is Signal.TRACES
         current = trace.get_tracer_provider() if is_traces else metrics.get_meter_provider()
         internal_telemetry = self._get_internal_telemetry()

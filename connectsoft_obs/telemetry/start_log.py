@@ -23,7 +23,9 @@ def log_start(
     """Log the destinations and instrumentations."""
     log(INFO, "observability configured", {"exports": exporters.addresses, "instrumented": instrumented})
     for signal, provider in external_providers().items():
-        log(INFO, "the OpenTelemetry provider of the application is used", {"signal": signal, "class": provider})
+        log(
+            INFO, "using the OpenTelemetry provider that the application has set", {"signal": signal, "class": provider}
+        )
     if exporters.warning:
         log(WARNING, exporters.warning)
     for name, problem in not_instrumented.items():

@@ -38,7 +38,7 @@ from connectsoft_obs.vocabulary import (
     SLO_EVENTS,
     Metric,
     Outcome,
-    own_line_attribute,
+    own_log_attribute,
 )
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Telemetry:
     ) -> None:
         """Log a line of this package. If telemetry is disabled, only warnings and errors are logged."""
         if level >= WARNING or not self.settings.disabled:
-            attributes = {own_line_attribute(key): value for key, value in fields.items()} if fields else None
+            attributes = {own_log_attribute(key): value for key, value in fields.items()} if fields else None
             self.logs.emit(level, message, attributes, SCOPE, error)
 
     def slo_counter(self, metric: Metric, labels: Mapping[str, str], outcome: Outcome) -> BoundCounter | None:

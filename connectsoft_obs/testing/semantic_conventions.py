@@ -26,7 +26,7 @@ from connectsoft_obs.vocabulary import (
     EVENT_NAME,
     HTTP_METHOD,
     METRICS,
-    OWN_LINE_ATTRIBUTES,
+    OWN_LOG_ATTRIBUTES,
     SCOPE,
     URL_PATH,
     URL_SCHEME,
@@ -183,4 +183,4 @@ def _semantic_convention_namespaces() -> frozenset[str]:
 def _vocabulary_names() -> frozenset[str]:
     names = {value for value in vars(vocabulary_attributes).values() if isinstance(value, str)}
     durations = {duration_attribute(metric.name) for metric in METRICS}
-    return frozenset(names | set(DIMENSIONS.values()) | set(OWN_LINE_ATTRIBUTES.values()) | durations)
+    return frozenset(names | set(DIMENSIONS.values()) | set(OWN_LOG_ATTRIBUTES.values()) | durations)

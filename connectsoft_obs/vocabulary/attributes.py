@@ -107,7 +107,7 @@ UNBOUNDED_LABELS: Final = frozenset({HTTP_ROUTE, MESSAGING_DESTINATION, GEN_AI_R
 
 _OWN_NAMESPACE: Final = "connectsoft."
 
-OWN_LINE_ATTRIBUTES: Final = {
+OWN_LOG_ATTRIBUTES: Final = {
     "host": SERVER_ADDRESS,
     "port": SERVER_PORT,
     "stack": CODE_STACK,
@@ -134,6 +134,6 @@ def duration_attribute(metric_name: str) -> str:
     return metric_name if metric_name.startswith(_OWN_NAMESPACE) else _OWN_NAMESPACE + metric_name
 
 
-def own_line_attribute(key: str) -> str:
-    """Attribute for a field of this package's own log lines; names with a namespace are unchanged."""
-    return key if "." in key else OWN_LINE_ATTRIBUTES.get(key) or f"connectsoft.obs.{key}"
+def own_log_attribute(key: str) -> str:
+    """Attribute name for a field of this package's own log lines; a name with a namespace is unchanged."""
+    return key if "." in key else OWN_LOG_ATTRIBUTES.get(key) or f"connectsoft.obs.{key}"

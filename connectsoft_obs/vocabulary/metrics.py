@@ -76,11 +76,11 @@ class Metric:
     @property
     def family(self) -> str:
         """Family name on /metrics: `prometheus_family`, or the translation of the OpenTelemetry name."""
-        return self.prometheus_family or self.pushed_family
+        return self.prometheus_family or self.otlp_family
 
     @property
-    def pushed_family(self) -> str:
-        """Family name in a Prometheus that receives the metric over OTLP (UnderscoreEscapingWithSuffixes)."""
+    def otlp_family(self) -> str:
+        """Family name in a Prometheus server to which the metric is exported over OTLP (UnderscoreEscapingWithSuffixes)."""
         base, word = prometheus_name(self.name), unit_word(self.unit)
         return f"{base}_{word}" if word and not base.endswith(f"_{word}") else base
 
@@ -158,7 +158,7 @@ MESSAGE_WAIT = _seconds(
     JOB_BUCKETS,
 )
 MESSAGE_OUTCOMES = Metric(
-    "connectsoft.message.outcomes", C, "{message}", "Number of processed messages by how their processing ended.",
+    "connectsoft.message.outcomes", C, "{message}", "Number of processed messages by outcome.",
     (MESSAGING_SYSTEM, MESSAGING_DESTINATION, OUTCOME),
 )  # fmt: skip
 HEALTH_STATUS = Metric(
@@ -180,7 +180,7 @@ HEALTH_TRANSITIONS = Metric(
     (HEALTH_KIND, HEALTH_STATE),
 )  # fmt: skip
 DROPPED = Metric(
-    "connectsoft.obs.dropped", C, "{item}", "Number of telemetry items that could not be kept.",
+    "connectsoft.obs.dropped", C, "{item}", "Number of dropped telemetry items.",
     (OBS_SIGNAL, OBS_REASON),
 )  # fmt: skip
 ERRORS = Metric("connectsoft.obs.errors", C, "{error}", "Number of errors inside the instrumentation.", (OBS_WHERE,))
@@ -192,7 +192,7 @@ EXPORTER_STATUS = Metric(
     (OBS_SIGNAL, OBS_EXPORTER_STATE), states=tuple(ExporterState),
 )  # fmt: skip
 OVERFLOW = Metric(
-    "connectsoft.obs.overflow", C, "{measurement}", "Number of measurements beyond a family's series cap.",
+    "connectsoft.obs.overflow", C, "{measurement}", "Number of measurements beyond the cardinality limit of their metric.",
     (OBS_METRIC,),
 )  # fmt: skip
 LOOP_LAG = _seconds("connectsoft.event_loop.lag", "How late the event loop ran a scheduled callback.", (), LAG_BUCKETS)
@@ -212,7 +212,7 @@ GC_UNCOLLECTABLE = Metric(
     (GC_GENERATION,),
 )  # fmt: skip
 BUILD_INFO = Metric(
-    "connectsoft.build.info", U, "1", "What is running; the value is always 1.",
+    "connectsoft.build.info", U, "1", "Version and build of the service; the value is always 1.",
     (SERVICE_VERSION, REVISION, "process.runtime.version", "telemetry.distro.version"), merge=MultiprocessMode.MAX,
 )  # fmt: skip
 SLO_EVENTS = Metric(

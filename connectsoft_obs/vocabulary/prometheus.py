@@ -1,4 +1,4 @@
-"""How Prometheus spells what OpenTelemetry names: UnderscoreEscapingWithSuffixes, and OpenMetrics' words for units."""
+"""Translates OpenTelemetry names and units to Prometheus: UnderscoreEscapingWithSuffixes, and the unit words of OpenMetrics."""
 
 from __future__ import annotations
 

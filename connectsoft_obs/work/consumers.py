@@ -106,7 +106,7 @@ class Consumer:
         return wrap(function, run, self._options.timeout)  # type: ignore[return-value]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to this process, for pickle, cloudpickle and `copy.deepcopy`."""
+        """Return the state without objects of this process, for pickle, cloudpickle and `copy.deepcopy`."""
         return {**self.__dict__, "_recorder": None}
 
     def process(self, message: Any) -> Run:

@@ -81,7 +81,7 @@ class JobRecorder(RunRecorder):
         return (*self._label_prefix, outcome.value, error)
 
     def on_start(self, inbound: InboundContext) -> None:
-        """Count an active run."""
+        """Increment the number of active runs."""
         self._active.cells[0] += 1.0  # same as `add`, without the call
         if inbound.attempt > 1:
             self._retries.add(1)
@@ -90,12 +90,12 @@ class JobRecorder(RunRecorder):
         if self._schedule is not None and self._schedule_metrics is not None:
             self._schedule_metrics.on_start(self._schedule)
 
-    def on_leave(self) -> None:
-        """Count an active run less."""
+    def on_end(self) -> None:
+        """Decrement the number of active runs."""
         self._active.cells[0] -= 1.0
 
-    def on_finish(self, inbound: InboundContext, outcome: Outcome, now: int) -> None:
-        """Record the end of a run."""
+    def on_outcome(self, inbound: InboundContext, outcome: Outcome, now: int) -> None:
+        """Record the outcome of a run."""
         timestamp, success = now / 1_000_000_000, outcome is Outcome.SUCCESS
         if self._last_run is None:
             self._last_run = self.telemetry.metrics.family(JOB_LAST_RUN).number_series(self._job)

@@ -74,13 +74,13 @@ def inbound_of_attempt(
 
 
 def skip(reason: str) -> None:
-    """Say that the run that is current had nothing to do, or nothing that it could: its outcome is `rejected`.
+    """Set the outcome of the current run to `rejected`: there was nothing to do, or the input cannot be processed.
 
-    It does not raise, so `return obs.skip("no orders")` is how a function ends with it; an exception after it decides
-    the outcome itself. Outside a job, consumer or `operation` block it does nothing.
+    Does not raise and does not end the function: use `return obs.skip("no orders")`. An exception that is raised after
+    it determines the outcome instead. Outside a job, consumer or `operation` block it has no effect.
 
     Args:
-        reason: for the span and the line; never a metric label.
+        reason: recorded on the span and the log line; never a metric label.
     """
     run = current_operation()
     if isinstance(run, Run):
@@ -209,7 +209,7 @@ class Job:
         self._recorded_arguments = frozenset(record)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to this process, for pickle, cloudpickle and `copy.deepcopy`."""
+        """Return the state without objects of this process, for pickle, cloudpickle and `copy.deepcopy`."""
         return {**self.__dict__, "_recorder": None}
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:

@@ -83,10 +83,10 @@ class MessageRecorder(RunRecorder):
         """Count received messages."""
         self._received_message.count(inbound)
 
-    def on_leave(self) -> None:
-        """Has no metrics of active messages."""
+    def on_end(self) -> None:
+        """Do nothing: there is no metric of active messages."""
 
-    def on_finish(self, inbound: InboundContext, outcome: Outcome, now: int) -> None:
+    def on_outcome(self, inbound: InboundContext, outcome: Outcome, now: int) -> None:
         """Count messages by outcome."""
         self._outcome_series(outcome).add(inbound.count)
 

@@ -128,11 +128,11 @@ class RunRecorder(ABC):
         """Called when a run starts. Must not raise."""
 
     @abstractmethod
-    def on_leave(self) -> None:
+    def on_end(self) -> None:
         """Called when a run ends, with any outcome. Must not raise."""
 
     @abstractmethod
-    def on_finish(self, inbound: InboundContext, outcome: Outcome, now: int) -> None:
+    def on_outcome(self, inbound: InboundContext, outcome: Outcome, now: int) -> None:
         """Called with the final outcome of a run; `now` is its end in nanoseconds since 1970."""
 
     def _bind_outcome(self, outcome: Outcome, error: str | None, retried: bool) -> BoundOutcome:

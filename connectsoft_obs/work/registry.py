@@ -24,7 +24,7 @@ def resolve_or_none() -> Telemetry | None:
             if str(error) not in _printed_errors:
                 _printed_errors.add(str(error))
                 # `configure()` and `worker()` raise it; here it must not be raised into the application.
-                print(f"CRITICAL connectsoft_obs: {error}", file=sys.stderr)  # noqa: T201
+                print(f"CRITICAL invalid configuration of connectsoft_obs: {error}", file=sys.stderr)  # noqa: T201
             return None
     return None if telemetry.settings.disabled else telemetry
 

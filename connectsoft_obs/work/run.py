@@ -87,7 +87,7 @@ class Run(Operation):
             except ValueError:  # the block is in a generator that another task closes
                 if (attached := self.context) is not None:
                     self.context = Context(attached)  # for the log line
-                    otel_context.leave(attached, token)
+                    otel_context.restore_in_place(attached, token)
         self.end(error)
 
     def begin(self) -> bool:
@@ -124,7 +124,7 @@ class Run(Operation):
             return
         elapsed_ns = perf_counter_ns() - self.start_ns
         try:
-            recorder.on_leave()
+            recorder.on_end()
             if self.heartbeat is not None:
                 self.heartbeat.runs.discard(self)
             self._finish(recorder, error, elapsed_ns)
@@ -143,7 +143,7 @@ class Run(Operation):
         if token is not None:
             otel_context.detach(token, self.context)
         if recorder is not None:
-            recorder.on_leave()
+            recorder.on_end()
             recorder.registry.runs.discard(self)
         self.context = None
 
@@ -240,7 +240,7 @@ class Run(Operation):
                 bound.duration.observe(seconds)
             if bound.count_slo_event is not None:
                 bound.count_slo_event(seconds)
-            recorder.on_finish(self.inbound, outcome, now)
+            recorder.on_outcome(self.inbound, outcome, now)
         if type(span) is Span or type(span) is ExternalSpan:
             attributes = (
                 None

@@ -49,7 +49,7 @@ def log_outcome(
     error: BaseException | None,
     seconds: float,
 ) -> None:
-    """Write the log line of a run. An exception is logged with the innermost operation that it left."""
+    """Write the log line of a run. An exception is logged once, by the innermost run that it ends."""
     log_exception = bound.is_bad and bound.duration is not None and error is not None and not already_logged(error)
     if bound.level < recorder.min_level and not log_exception:
         return

@@ -38,7 +38,7 @@ def test_fastapi_telemetry_can_be_disabled() -> None:
 def test_fastapi_router_refers_to_its_application() -> None:
     """Module coexistence."""
     app = FastAPI()
-    assert coexistence.disable_fastapi_around(app.router), FASTAPI
+    assert coexistence.disable_fastapi_of_stack(app.router), FASTAPI
     config = getattr(app, coexistence.NATIVE_TELEMETRY).config
     assert not config["tracing"], FASTAPI
 

@@ -367,7 +367,7 @@ def test_invalid_settings_do_not_stop_a_job(
         assert tidy(1) == 2
         assert tidy(2) == 3
     error_output = capsys.readouterr().err
-    assert error_output.count("CRITICAL connectsoft_obs: CONNECTSOFT_OBS_ACCESS_LOG") == 1
+    assert error_output.count("CRITICAL invalid configuration of connectsoft_obs: CONNECTSOFT_OBS_ACCESS_LOG") == 1
 
 
 @types.coroutine

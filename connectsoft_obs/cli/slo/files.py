@@ -80,7 +80,7 @@ def import_(file: Path, service: str, output: Path | None) -> int:
     "--format", "target", type=click.Choice(["openslo"]), default="openslo", show_default=True, help="Format."
 )
 def export(source: tuple[str, ...], service: str, target: str) -> None:
-    """Write SLOs in the format of another tool to standard output; annotations hold what the format lacks."""
+    """Write SLOs in the format of another tool to standard output; fields that it does not have become annotations."""
     click.echo("---\n".join(generate_files(target, load_declarations(source, service)).values()), nl=False)
 
 

@@ -45,7 +45,7 @@ _RETRYABLE = frozenset({401, 403, 408, 429, 500, 502, 503, 504})
 """Status codes that are retried; the official exporter keeps such batches too."""
 
 _REFUSED_WITH_RETRY = frozenset({401, 403})
-"""Of these, the codes that do not go away by themselves."""
+"""Those of them that indicate a permanent failure."""
 
 _DISABLING_VARIABLES = ("APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL", "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED")
 """Variables that disable usage statistics and remote configuration; read when an exporter is created."""
@@ -161,7 +161,10 @@ def _result_of_error(error: AzureError) -> ExportResult:
 
 
 def _find_cause(error: BaseException, kind: type[Exception]) -> Exception | None:
-    """An exception of a class among the causes and arguments of an exception, where requests and urllib3 keep them."""
+    """The first exception of a class among the causes and arguments of an exception; None if there is none.
+
+    requests and urllib3 pass the original exception as an argument of their own.
+    """
     pending, visited = [error], set()
     while pending:
         current = pending.pop()

@@ -35,8 +35,8 @@ PIPE_BUF = 4096
 """Bytes that POSIX guarantees to be written to a pipe atomically on Linux, with or without a lock."""
 
 _POLL_INTERVAL, _MAX_POLLS = 0.0005, 10
-"""How often, and after how many seconds, to check whether a reader has emptied the pipe; then writes have PIPE_BUF
-bytes."""
+"""Seconds between checks whether a reader has emptied the pipe, and their maximum number; after them, a write has at most
+PIPE_BUF bytes."""
 
 _INT = struct.Struct("i")
 

@@ -190,7 +190,7 @@ class Sanitizer:
     def _compound(self, value: Any, depth: int, remaining: list[int]) -> Any:
         if isinstance(value, Mapping):
             return self._mapping(value, depth, remaining)
-        if (structure := _structure(value)) is not None:
+        if (structure := _structured_fields(value)) is not None:
             return self._mapping(structure, depth, remaining)
         if isinstance(value, list | tuple | set | frozenset):
             return self._sequence(value, depth, remaining)
@@ -234,11 +234,11 @@ class Sanitizer:
         return sanitized
 
 
-def _structure(value: Any) -> dict[str, Any] | None:
-    """The fields that a structured value shows: of a dataclass, named tuple, or attrs, pydantic or msgspec object.
+def _structured_fields(value: Any) -> dict[str, Any] | None:
+    """The fields of a dataclass, a named tuple, or an attrs, pydantic or msgspec object; None for any other value.
 
-    Each library is recognised by the attribute that it documents, of the class: none is imported, and no `__getattr__`
-    of the application is called. A field that was not set, or whose property raises, is left out.
+    Each library is recognised by a documented attribute of its classes: none is imported, and no `__getattr__` of the
+    application is called. A field that was not set, or whose property raises, is left out.
     """
     kind = type(value)
     if dataclasses.is_dataclass(kind):

@@ -30,7 +30,7 @@ def export_callback(put: Callable[[LogRecordRef], None]) -> Export:
 
 
 def readable_log_records(records: Sequence[LogRecordRef], resource: Mapping[str, Any]) -> list[ReadableLogRecord]:
-    """Convert records to records of the SDK. Nested values become JSON text: backends such as Azure Monitor are flat."""
+    """Convert records to records of the SDK. Nested values become JSON text, for flat backends."""
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
     from opentelemetry.trace import TraceFlags

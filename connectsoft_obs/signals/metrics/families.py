@@ -75,7 +75,7 @@ class Family:
                     child.exemplar_slots = slots
 
     def take_over(self, previous: Family) -> None:
-        """Continue the series of a family of the same metric; recorders of `previous` then record here.
+        """Take over the series of another family of the same metric; measurements for `previous` are then recorded here.
 
         A series that exists here already, or has other buckets, receives the values. Gauges that exist here keep theirs.
         """

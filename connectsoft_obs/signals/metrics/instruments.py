@@ -63,7 +63,7 @@ class _SynchronousInstrument:
         self._cache: tuple[InstrumentHost | None, dict[Any, Child]] = (None, {})
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to this process, for pickle, cloudpickle and `copy.deepcopy`."""
+        """Return the state without objects of this process, for pickle, cloudpickle and `copy.deepcopy`."""
         return {**self.__dict__, "_cache": (None, {})}
 
     def _get_series(self, host: InstrumentHost, attributes: Mapping[str, Any] | None, labels: dict[str, Any]) -> Child:

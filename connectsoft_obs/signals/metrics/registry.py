@@ -70,7 +70,7 @@ class MetricRegistry:
         self.family(metric).number_series(*labels).add(amount)
 
     def take_over(self, previous: MetricRegistry, exclude: Container[str]) -> None:
-        """Continue the series of a registry whose process does not serve yet, except those of excluded metrics."""
+        """Take over the series of a registry whose Telemetry does not serve yet, except those of excluded metrics."""
         self.started_ns = previous.started_ns
         for family in list(previous._families.values()):
             if family.metric.name not in exclude:

@@ -12,7 +12,7 @@ from connectsoft_obs.signals.tracing.span_data import EncodedAttributes, hex_ids
 
 
 class ApiSpan:
-    """Ids of a span of another tracer, as the signals of this package need them.
+    """Span of another tracer with its ids in the formats that logs, exemplars and propagation use.
 
     Args:
         span: the span.
@@ -67,7 +67,7 @@ class ExternalSpan(ApiSpan):
         end_ns: int,
         fixed_values: tuple[Any, ...] | None = None,
     ) -> None:
-        """End the span of an operation, as `Span.finish` does: what the application has set stays.
+        """End the span of an operation like `Span.finish`. A name, attributes and status that the application set are kept.
 
         Attributes, name and status are compared with those of the span if it has them, as spans of the SDK have.
         """

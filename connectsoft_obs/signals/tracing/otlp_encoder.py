@@ -95,7 +95,9 @@ def encode_span(span: Span, redactor: SpanRedactor) -> bytes:
 
 
 def _encode_all_attributes(span: Span, redactor: SpanRedactor) -> bytes:
-    """Encode the attributes of this package and those of the application, which override them, with the dropped count.
+    """Encode the attributes of this package and of the application, and the number of dropped attributes.
+
+    An attribute of the application overrides one of this package.
 
     Encoded parts are joined if no attribute is in two of them and no limit can be exceeded. Merging them into one mapping would
     quadruple the cost of the span (tests/bench/span.py).

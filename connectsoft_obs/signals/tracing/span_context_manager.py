@@ -1,6 +1,7 @@
-"""`start_as_current_span` with the semantics of the SDK, for any exception.
+"""The context manager and decorator `start_as_current_span` of a tracer, with the semantics of the SDK.
 
-The SDK formats the exception for the status of the span; an exception that cannot be formatted would be replaced.
+The SDK formats the exception for the status of the span; an exception that cannot be formatted would be replaced by the
+error of its formatting. Here it propagates unchanged.
 """
 
 from __future__ import annotations

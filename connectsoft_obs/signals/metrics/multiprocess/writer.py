@@ -47,7 +47,7 @@ class WorkerFile:
         self._offset = self._segment_end = self._segment_start = 0
         self._buffer = memoryview(b"")
         temporary = directory / f".{self.name}"
-        # Locked before it is renamed: no other worker sees the file without a lock and takes its writer for dead.
+        # Locked before it is renamed: otherwise another worker could see the file without a lock, as that of an ended writer.
         self._file_lock = FileLock(temporary)
         try:
             # The lock has a separate descriptor; mmap duplicates the one it gets, and duplicates share a lock.

@@ -149,11 +149,11 @@ def _add_saturation(dashboard: Dashboard, selector: str) -> None:
     # A Prometheus that scrapes /metrics has other names than one that receives OTLP.
     cpu = " or ".join(
         f"sum(rate({series_selector(f'{family}_total', selector)}{RATE_WINDOW}))"
-        for family in (PROCESS_CPU.family, PROCESS_CPU.pushed_family)
+        for family in (PROCESS_CPU.family, PROCESS_CPU.otlp_family)
     )
     memory = " or ".join(
         f"sum({series_selector(family, selector)})"
-        for family in (PROCESS_RESIDENT_MEMORY.family, PROCESS_RESIDENT_MEMORY.pushed_family)
+        for family in (PROCESS_RESIDENT_MEMORY.family, PROCESS_RESIDENT_MEMORY.otlp_family)
     )
     stream_kind = prometheus_name(STREAM_KIND)
     dashboard.add_row("Saturation")
