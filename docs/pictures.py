@@ -37,7 +37,7 @@ async def pay(request):
 
 
 app = Starlette(routes=[Route("/orders/{id}", order), Route("/orders/{id}/payment", pay, methods=["POST"])])
-app.add_middleware(obs.ObservabilityMiddleware, service="orders-api")
+app.add_middleware(obs.ObservabilityMiddleware, service="orders-api", environment="development")
 with TestClient(app, raise_server_exceptions=False) as client:
     client.get("/orders/42")
     client.get("/orders/42/nothing")
@@ -45,10 +45,10 @@ with TestClient(app, raise_server_exceptions=False) as client:
 """
 
 
-def run_in_terminal(*command: str) -> str:
+def run_in_terminal(columns: int, *command: str) -> str:
     """The output of a command that writes to a terminal, colours included."""
     reader, writer = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "170"}
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
     with subprocess.Popen(command, stdout=writer, stderr=subprocess.STDOUT, env=environment) as process:
         os.close(writer)
         output = b""
@@ -64,9 +64,9 @@ def run_in_terminal(*command: str) -> str:
     return _MACHINE_PATHS.sub("", output.decode("utf-8", "replace").replace("\r\n", "\n"))
 
 
-def save_svg(name: str, title: str, output: str, max_lines: int) -> None:
+def save_svg(name: str, title: str, columns: int, output: str, max_lines: int) -> None:
     """Save the last lines of a terminal output as `<name>.svg`."""
-    console = Console(record=True, width=170, file=open(os.devnull, "w"))  # noqa: SIM115  open as long as the console
+    console = Console(record=True, width=columns, file=open(os.devnull, "w"))  # noqa: SIM115  open as long as the console
     console.print(Text.from_ansi("\n".join(output.rstrip().split("\n")[-max_lines:]), no_wrap=True), crop=True)
     FOLDER.mkdir(exist_ok=True)
     console.save_svg(str(FOLDER / f"{name}.svg"), title=title)
@@ -74,10 +74,7 @@ def save_svg(name: str, title: str, output: str, max_lines: int) -> None:
 
 def draw() -> None:
     """Write both pictures."""
-    save_svg("console", "python orders.py", run_in_terminal(sys.executable, "-W", "ignore", "-c", _SERVICE), 40)
-    save_svg(
-        "demo",
-        "python -m connectsoft_obs demo --once",
-        run_in_terminal(sys.executable, "-m", "connectsoft_obs", "demo", "--once"),
-        60,
-    )
+    service = run_in_terminal(100, sys.executable, "-W", "ignore", "-c", _SERVICE)
+    save_svg("console", "python orders.py", 100, service, 40)
+    demo = run_in_terminal(170, sys.executable, "-m", "connectsoft_obs", "demo", "--once")
+    save_svg("demo", "python -m connectsoft_obs demo --once", 170, demo, 60)

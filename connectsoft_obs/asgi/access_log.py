@@ -40,7 +40,8 @@ class AccessLog:
     Success and client aborts are INFO, rejected requests have the level `access_log_4xx_level`, failures are ERROR. A
     request slower than `access_log_slow` is at least WARN. Sampling drops only lines of successful requests that are not
     slow. It decides by the trace id like OpenTelemetry's ratio sampler, so that all services keep the same requests.
-    With `access_log_url_path`, which is on by default in development, lines without a route have the redacted path.
+    With `access_log_url_path`, which is on by default in development, lines without a route have the redacted path; on a
+    terminal all lines have it.
     """
 
     def __init__(self, telemetry: Telemetry) -> None:
@@ -66,12 +67,13 @@ class AccessLog:
         self._logs_url_path = settings.access_log_url_path
         if self._logs_url_path is None:
             self._logs_url_path = telemetry.identity.environment == "development"
+        self._logs_each_path = self._logs_url_path and telemetry.logs.is_console
         self._sampling_bound = None if ratio >= 1.0 else bound.to_bytes(8, "big")
 
     def write(self, request: HttpRequest, series: BoundSeries, seconds: float, now_ns: int) -> None:
         """Write the line of a finished request. It contains neither path parameters nor the query.
 
-        The path of a request without a route is written if that is enabled.
+        The path of a request without a route, or of each request on a terminal, is written if that is enabled.
         """
         template = series.log_template or self._compile_template(series, request)
         level = series.log_level
@@ -91,7 +93,7 @@ class AccessLog:
             fields = {HTTP_REQUEST_BODY_SIZE: request.request_body_size}
         if request.message_counts is not None:
             fields = {**(fields or {}), **request.message_counts}
-        if self._logs_url_path and HTTP_ROUTE not in series.log_fields:
+        if self._logs_url_path and (self._logs_each_path or HTTP_ROUTE not in series.log_fields):
             path: str = self._logs.sanitize({URL_PATH: request.path})[URL_PATH]
             fields = {**(fields or {}), URL_PATH: path[:_MAX_PATH_LENGTH]}
         numbers = (seconds, request.response_body_size)

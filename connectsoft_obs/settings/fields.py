@@ -58,7 +58,7 @@ class Settings:
     traces_exporter: tuple[str, ...] | None = _setting(
         None,
         parsers.any_of("otlp", "azuremonitor", "console", "none"),
-        "where spans are sent; console writes to stderr, for debugging",
+        "where spans are sent; console writes to stderr, on a terminal as trees",
         env="OTEL_TRACES_EXPORTER",
     )
     metrics_exporter: tuple[str, ...] | None = _setting(
@@ -268,7 +268,7 @@ class Settings:
     access_log_url_path: bool | None = _setting(
         None,
         parsers.boolean,
-        "adds the redacted url.path to access log lines without a route; by default only in development",
+        "adds the redacted url.path to access log lines without a route, on a terminal to all; by default only in development",
     )
 
     # Requests

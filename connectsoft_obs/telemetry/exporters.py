@@ -88,7 +88,7 @@ class Exporters:
         self.warning: str = missing_exporter_warning(settings)
         """Start-up warning about a destination that receives nothing; "" if there is none."""
         if "console" in (settings.traces_exporter or ()) and not settings.disabled:
-            tracing.export_to_console()
+            tracing.export_to_console(settings.log_profile)
 
     def start(self) -> None:
         """Start the periodic export of metrics."""

@@ -15,7 +15,7 @@ from connectsoft_obs.process.exit_hooks import call_at_exit
 from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.settings import Settings, SettingsArguments, load_settings, quote_setting, variable_warnings
 from connectsoft_obs.signals import logs
-from connectsoft_obs.signals.logs.levels import ERROR, INFO, WARNING, Levels
+from connectsoft_obs.signals.logs.levels import DEBUG, ERROR, INFO, WARNING, Levels
 from connectsoft_obs.signals.metrics import OtelMeterBridge
 from connectsoft_obs.signals.tracing import Provider
 from connectsoft_obs.telemetry import auto_instrumentation
@@ -128,7 +128,9 @@ def _install_log_hooks(telemetry: Telemetry) -> None:
         replaced.append(description)
     _except_hooks.install()
     if replaced:
-        telemetry.log(INFO, "removed other log handlers that write to the terminal", {"replaced": ", ".join(replaced)})
+        # On a developer's terminal it would be the first line of each start, about the handlers of the server.
+        level = DEBUG if telemetry.logs.is_console else INFO
+        telemetry.log(level, "removed other log handlers that write to the terminal", {"replaced": ", ".join(replaced)})
 
 
 _process_holder = TelemetryHolder(_create_telemetry, _on_process_telemetry_created)

@@ -14,6 +14,7 @@ import pytest
 from support.process import Service, free_port, wait_for
 from support.scrape import scrape
 from support.scripts import run_script
+from support.terminal import TerminalService
 
 import connectsoft_obs
 from connectsoft_obs import testing
@@ -67,21 +68,43 @@ def test_the_check_fails_until_the_file_exists(folder: Path, service: Service) -
 def test_requests_produce_the_lines_series_and_spans_shown(service: Service) -> None:
     statuses = [httpx.get(f"{service.url}/orders/{number}").status_code for number in (42, 13, 500)]
     assert statuses == [200, 500, 404]
-    shown = code_blocks("text")[0].splitlines()
+    shown = [row for row in code_blocks("text")[0].splitlines() if "order_id=" in row]
 
     def order_lines() -> list[dict[str, Any]]:
         return [line for line in service.json_lines if "order_id" in line]
 
     wait_for(lambda: len(order_lines()) >= len(shown), 10, "one log line for each line shown")
     assert len(order_lines()) == len(shown)
-    for line in order_lines():
-        assert any(line["message"] in row and f"order_id={line['order_id']}" in row for row in shown), line["message"]
     for series in re.findall(r"^(http_server_request_duration_seconds_count\{.*\}) 1$", PAGE, flags=re.MULTILINE):
         assert f"{series} 1" in scrape(service.url).text
     wait_for(lambda: '"name": "price"' in "".join(service.stderr_lines), 10, "spans on standard error")
     page = scrape(service.url)
     assert page.sum("connectsoft_slo_events_total", connectsoft_slo_outcome="good") == 2, "42, and the 404"
     assert page.sum("connectsoft_slo_events_total", connectsoft_slo_outcome="bad") == 1
+
+
+def test_a_terminal_shows_the_rows_of_the_page(folder: Path) -> None:
+    env = {"CONNECTSOFT_OBS_ENVIRONMENT": "development", "OTEL_TRACES_EXPORTER": "console"}
+    with TerminalService("app:app", 100, env, folder) as service:
+        service.wait_until_live()
+        for number in (42, 13, 500):
+            httpx.get(f"{service.url}/orders/{number}", timeout=20)
+        wait_for(lambda: "/orders/500" in service.output, 20)
+        service.stop()
+    output = "\n".join(map(comparable, service.rows))
+    log_rows, tree = (block.splitlines() for block in code_blocks("text")[:2])
+    assert "\n".join(map(comparable, tree)) in output
+    for row in log_rows:
+        assert comparable(row) in output.splitlines(), output
+
+
+def comparable(row: str) -> str:
+    """A row of the terminal without time, ids, durations, and fields that do not fit at other widths."""
+    row = re.sub(r"^[\d:.]{12} ", "", row)
+    row = re.sub(r"\b([0-9a-f]{32}|[0-9a-f]{8})\b", "ID", row)
+    row = re.sub(r" ((route|bytes)=.*|\w*…)$", "", row.removesuffix(" ID"))
+    row = re.sub(r"\d+ frames", "N frames", re.sub(r"[\d.]+ m?s", "N ms", row))
+    return re.sub(r" +", " ", row).strip()
 
 
 def test_the_slo_commands_print_what_is_quoted(folder: Path) -> None:

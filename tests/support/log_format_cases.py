@@ -38,8 +38,8 @@ FAILING_SOURCE = (
 class LogRecorder:
     """A log pipeline that writes to memory, with helpers to log inside a request."""
 
-    def __init__(self, profile: str, **settings: Any) -> None:
-        self.output = io.StringIO()
+    def __init__(self, profile: str, *, stream: io.StringIO | None = None, **settings: Any) -> None:
+        self.output = stream or io.StringIO()
         self.counter_calls: list[tuple[str, tuple[str, ...]]] = []
         self.internal_telemetry = InternalTelemetry()
         self.internal_telemetry.attach(

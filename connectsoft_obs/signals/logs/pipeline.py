@@ -19,7 +19,7 @@ from connectsoft_obs.signals.logs.console import Console
 from connectsoft_obs.signals.logs.exceptions import exception_fields
 from connectsoft_obs.signals.logs.formatter import LineFormatter
 from connectsoft_obs.signals.logs.json_renderer import render
-from connectsoft_obs.signals.logs.levels import LEVEL_BY_NAME, WARNING, Levels, standard_level
+from connectsoft_obs.signals.logs.levels import DEBUG, LEVEL_BY_NAME, WARNING, Levels, standard_level
 from connectsoft_obs.signals.logs.log_line_template import (
     EncodedFields,
     HexIds,
@@ -53,7 +53,6 @@ Export = Callable[[int, int, str, str, "TraceIds | None", dict[str, Any]], None]
 
 _LEVEL_NAMES = {number: name for name, number in LEVEL_BY_NAME.items()}
 _NO_ATTRIBUTES: Mapping[str, Any] = {}
-_EXPORTER_LOGGERS = "opentelemetry."
 
 
 class LogPipeline:
@@ -85,8 +84,11 @@ class LogPipeline:
         self._rate_limiter = RateLimiter(settings, self._log_summary, output.call_later)
         self._min_limited_level = self._rate_limiter.min_level
         profile = settings.log_profile or ("console" if output.is_terminal else "otel")
+        self.is_console: bool = profile == "console"
         self._render: Callable[[dict[str, Any]], bytes] = (
-            Console(output.is_terminal).render if profile == "console" else render
+            Console(lambda: output.stream, self.levels.effective_level("") > DEBUG).render
+            if self.is_console
+            else render
         )
         self._formatter = LineFormatter(PROFILES.get(profile, PROFILES["otel"]), attributes, self._render)
         self._render_template = self._formatter.render_template
@@ -293,6 +295,6 @@ class LogPipeline:
 
 def _is_exporter_log(context: Context, logger: str) -> bool:
     """Whether an exporter logged a record about itself. Exporting it would cause another one, endlessly."""
-    return logger.startswith(_EXPORTER_LOGGERS) or bool(
+    return logger.startswith("opentelemetry.") or bool(
         SUPPRESS_INSTRUMENTATION_KEY is not None and context.get(SUPPRESS_INSTRUMENTATION_KEY)
     )

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any, TextIO, TypeAlias
 
 from connectsoft_obs.internal_telemetry import InternalTelemetry
-from connectsoft_obs.process import threads
+from connectsoft_obs.process import terminal, threads
 from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.signals.logs.pipe_writer import PipeWriter, WriteTimeout
 from connectsoft_obs.signals.logs.std_streams import ordinary_descriptor
@@ -82,10 +82,7 @@ class StdoutWriter:
     @property
     def is_terminal(self) -> bool:
         """Whether the stream is a terminal."""
-        try:
-            return bool(self._stream.isatty())
-        except Exception:  # noqa: BLE001  a stream of another library can raise anything
-            return False
+        return terminal.is_terminal(self.stream)
 
     def start(self) -> None:
         """Write by a thread, which the next line starts. Lines to a terminal are still written synchronously."""
@@ -94,7 +91,7 @@ class StdoutWriter:
         self._uses_thread = self._pipe_writer is not None and not self.is_terminal
 
     def _bind(self, stream: TextIO | None) -> None:
-        self._stream: Any = stream
+        self.stream: Any = stream
         fd = ordinary_descriptor(stream)
         self._pipe_writer = None if fd is None else PipeWriter(fd)
 
@@ -187,7 +184,7 @@ class StdoutWriter:
         if not self._uses_thread:
             if self._pipe_writer is None:
                 with suppress(Exception):
-                    self._stream.flush()
+                    self.stream.flush()
             return True
         with self._queue_empty:
             if self._thread is None:
@@ -272,9 +269,9 @@ class StdoutWriter:
             self._internal_telemetry.count_dropped(Signal.LOGS, "stdout_blocked", len(lines))
             return
         try:
-            if self._follows_stdout and getattr(self._stream, "closed", self._stream is None):
+            if self._follows_stdout and getattr(self.stream, "closed", self.stream is None):
                 self._bind(sys.__stdout__)
-            if self._pipe_writer is not None and not self._stream.closed:
+            if self._pipe_writer is not None and not self.stream.closed:
                 self._pipe_writer.write(lines, deadline)
             else:
                 self._write_text(b"".join(lines).decode("utf-8", "replace"))
@@ -294,7 +291,7 @@ class StdoutWriter:
     def _write_text(self, text: str) -> None:
         self._writing_thread = threading.get_ident()
         try:
-            self._stream.write(text)
-            self._stream.flush()
+            self.stream.write(text)
+            self.stream.flush()
         finally:
             self._writing_thread = None

@@ -14,6 +14,7 @@ from opentelemetry.trace import TracerProvider
 from connectsoft_obs._version import __version__
 from connectsoft_obs.export import Chunk, chunks, otlp_request
 from connectsoft_obs.internal_telemetry import InternalTelemetry, record_internal_error
+from connectsoft_obs.process.terminal import is_terminal
 from connectsoft_obs.settings import Settings, valid_environment
 from connectsoft_obs.signals.tracing import otlp_encoder
 from connectsoft_obs.signals.tracing.external_span import EndedSpan
@@ -27,6 +28,7 @@ from connectsoft_obs.signals.tracing.provider import SAMPLED, Provider, Tracer
 from connectsoft_obs.signals.tracing.sampling import create_fast_sampler, create_sampler, is_always_on
 from connectsoft_obs.signals.tracing.span import Span
 from connectsoft_obs.signals.tracing.span_redaction import SpanRedactor, has_external_data
+from connectsoft_obs.signals.tracing.trace_tree import TraceTreePrinter
 from connectsoft_obs.vocabulary import SCHEMA_URL, SCOPE, Signal
 
 _item_prefix, _cached_sizes = otlp_request.ITEM_PREFIX, otlp_request.CACHED_SIZES
@@ -87,8 +89,15 @@ class SpanPipeline:
                 {"provider": class_name(external)},
             )
 
-    def export_to_console(self) -> None:
-        """Print each ended span to standard error with the console exporter of the SDK."""
+    def export_to_console(self, log_profile: str | None) -> None:
+        """Print ended spans to standard error.
+
+        As with log lines, they are trees for people on a terminal or with the profile `console`, else JSON objects of the
+        SDK's exporter.
+        """
+        if log_profile == "console" or (log_profile is None and is_terminal(sys.stderr)):
+            self.provider.add_span_processor(TraceTreePrinter(self.redactor.redact_span))
+            return
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
         exporter = ConsoleSpanExporter(
