@@ -3,7 +3,7 @@
     python tests/bench/latency.py [--rounds 7] [--seconds 3] [--rate 800] [variant ...]
 
 Requests are due at a constant rate, independently of earlier responses, and latency counts from the time at which a
-request was due: a stall of the server is charged to all requests that had to wait. All servers run at once on one core;
+request was due: a stall of the server increases the latency of all requests that had to wait. All servers run at once on one core;
 the client has the other core and polls its sockets without pause. One server is loaded at a time, in a new random order
 each round. Figures are medians over the rounds, ratios are within a round. Log lines go to a pipe with a reader, exports
 to a collector.

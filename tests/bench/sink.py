@@ -35,7 +35,7 @@ def discarding_collector() -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
+    """A port that is free at the time of the call."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

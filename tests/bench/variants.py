@@ -1,7 +1,7 @@
 """The applications that the benchmarks compare: one route, set up as the documentation of each library recommends.
 
 The route is the thirteenth of twenty, `GET /items/{item_id}`, and returns a small JSON object. A variant is a function
-that creates an ASGI application; it imports what it needs itself, so that no variant pays for the imports of another.
+that creates an ASGI application; it imports what it needs itself, so that no variant includes the import cost of another.
 """
 
 from __future__ import annotations

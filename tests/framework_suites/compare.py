@@ -21,7 +21,7 @@ POSITIONS = ("around", "inside")
 def read_outcomes(report: Path) -> dict[str, str]:
     """Return the outcome of each test: passed, failure, error or skipped."""
     outcomes: dict[str, str] = {}
-    for case in ET.parse(report).iter("testcase"):  # noqa: S314  written by pytest a moment ago
+    for case in ET.parse(report).iter("testcase"):  # noqa: S314  written by pytest just before
         name = f"{case.get('classname')}::{case.get('name')}"
         problem = next((child.tag for child in case if child.tag in {"failure", "error", "skipped"}), "passed")
         outcomes[name] = problem if outcomes.get(name, "passed") == "passed" else outcomes[name]

@@ -1,4 +1,4 @@
-"""A load balancer and its clients, to see a rolling restart from outside.
+"""A load balancer and its clients, to count failed requests during a rolling restart.
 
 The load balancer probes the readiness of each instance every second and never retries a request. Each client sends one
 request at a time; half of the clients open a new connection for every request, through to the instance.

@@ -43,7 +43,7 @@ def wait_for(condition: Callable[[], T], seconds: float = 10.0, description: str
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
+    """A port that is free at the time of the call."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Evaluates generated rules over invented series, by means of `promtool test rules`."""
+"""Evaluates generated rules over synthetic series, by means of `promtool test rules`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Value = Callable[[float], float | str | None]
 
 
 class RuleReplay:
-    """The generated rules of a service, evaluated over invented series.
+    """The generated rules of a service, evaluated over synthetic series.
 
     Samples fall halfway between evaluations, because on a real server scrapes and evaluations do not coincide.
 
