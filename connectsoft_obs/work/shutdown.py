@@ -50,6 +50,7 @@ class GracefulShutdown:
         self._finished = threading.Event()
         self._sigterm_ns = 0  # time of SIGTERM
         self._interrupt_requested = False
+        self._waiting = False
         self.deadline: float | None = None
         self.interrupted: bool = False
 
@@ -73,6 +74,7 @@ class GracefulShutdown:
 
     def wait(self) -> None:
         """While the process drains, wait for active runs of other threads; exit when the budget is spent."""
+        self._waiting = True
         while self.deadline is not None and self._runs:
             if self._budget_spent:
                 self.force_exit()
@@ -84,6 +86,7 @@ class GracefulShutdown:
 
     # --- Signal handler, in the main thread --------------------------------------------------------------------------
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        is_requested, self._interrupt_requested = self._interrupt_requested, False
         if self.deadline is None:
             self._sigterm_ns = time.perf_counter_ns()
             self.deadline = time.monotonic() + self._telemetry.settings.drain_timeout
@@ -91,9 +94,9 @@ class GracefulShutdown:
             self._telemetry.health.drain()
             # If the thread cannot be started, the end of a run or the next SIGTERM ends the process.
             threads.start_thread("obs-shutdown", self._watch)
-        elif (not self._interrupt_requested or self._budget_spent or not self._runs) and not self._interrupt(
-            number, frame
-        ):
+        elif is_requested and (self._waiting or (self._runs and not self._budget_spent)):
+            pass  # a run may have started just now; it can finish
+        elif not self._interrupt(number, frame):
             try:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
@@ -106,7 +109,7 @@ class GracefulShutdown:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> bool:
         """Pass the signal to the previous handler or to trio; return False if there is neither, so the caller must exit."""
-        self._interrupt_requested, self.interrupted = False, True
+        self.interrupted = True
         if callable(self._previous_handler):
             self._previous_handler(number, frame)
             return True
@@ -122,6 +125,7 @@ class GracefulShutdown:
         if threading.current_thread() is not threading.main_thread():
             self._interrupt_requested = True
             _signal_main_thread()
+            self._finished.wait(MARGIN)  # otherwise the next run starts before the main thread is interrupted
         elif not self._interrupt(signal.SIGTERM, None):
             raise SystemExit(0)  # here, before the next run starts
 

@@ -156,6 +156,8 @@ class Worker:
         except BaseException:
             shutdown.uninstall()
             raise
+        if shutdown.deadline is not None:  # SIGTERM has arrived before `start()` reset the state of health
+            process.telemetry.health.drain()
         return self
 
     def __exit__(
@@ -164,7 +166,6 @@ class Worker:
         """Stop the worker: after a signal wait for active runs, flush, and stop the endpoints."""
         process, shutdown = self._require_process(), self._shutdown
         assert shutdown is not None
-        process.telemetry.health.drain()
         shutdown.wait()
         shutdown.uninstall()
         process.stop()
