@@ -154,7 +154,8 @@ class ServiceSLOs:
         dashboard_base: base URL of Grafana; without it alerts have no link to a dashboard.
         review_at: percentages of the remaining error budget at which a review alert fires.
         always_on: whether having no instance is an outage; false for services that scale to zero.
-        scraped: whether Prometheus scrapes the service, so that `up` exists; false if the service only pushes.
+        scraped: whether Prometheus scrapes the service, so that `up` exists; false if the service only pushes; None if
+            it is not stated, and either is possible.
         scrape_interval: seconds between scrapes, or between pushes.
         interval: seconds between rule evaluations.
         retention: seconds that Prometheus retains data; None if unknown.
@@ -174,7 +175,7 @@ class ServiceSLOs:
     dashboard_base: str = ""
     review_at: tuple[float, ...] = (50, 25, 0)
     always_on: bool = True
-    scraped: bool = True
+    scraped: bool | None = None
     scrape_interval: float = 30
     interval: float = 30
     retention: float | None = None

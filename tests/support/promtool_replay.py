@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from connectsoft_obs.ops.slo.rule_groups import rule_groups
+from connectsoft_obs.ops.slo.rules import PROMETHEUS_LIMITS, TargetLimits
 from connectsoft_obs.ops.slo.targets.prometheus import groups_to_dicts
 from connectsoft_obs.ops.slo.targets.yaml_writer import dump
 from connectsoft_obs.slo import ServiceSLOs
@@ -39,6 +40,7 @@ class RuleReplay:
         scrape_interval: seconds between samples.
         evaluation_interval: seconds between evaluations.
         recorded: prefixes of the recorded series to evaluate; all rules and alerts by default.
+        limits: limits of the target whose rules are evaluated.
     """
 
     def __init__(
@@ -50,13 +52,14 @@ class RuleReplay:
         scrape_interval: float = 30,
         evaluation_interval: float = 30,
         recorded: Sequence[str] = (),
+        limits: TargetLimits = PROMETHEUS_LIMITS,
     ) -> None:
         groups = [
             dataclasses.replace(
                 group,
                 rules=tuple(rule for rule in group.rules if not recorded or rule.name.startswith(tuple(recorded))),
             )
-            for group in rule_groups(service_slos)
+            for group in rule_groups(service_slos, limits)
         ]
         self._rules = dump({"groups": groups_to_dicts([group for group in groups if group.rules])})
         self._input_series = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from connectsoft_obs.ops.slo.alert_conditions import burn_rate_condition, hard_down_condition
 from connectsoft_obs.ops.slo.burn_rate_windows import (
     HARD_DOWN_FOR,
     HARD_DOWN_RATIO,
@@ -13,20 +14,15 @@ from connectsoft_obs.ops.slo.burn_rate_windows import (
     needs_hard_down_alert,
 )
 from connectsoft_obs.ops.slo.promql import format_number, quote
-from connectsoft_obs.ops.slo.recording_rules import MAX_RAW_WINDOW, coverage_expression
 from connectsoft_obs.ops.slo.rules import AlertingRule, RuleContext
 from connectsoft_obs.slo.durations import MINUTE, format_prometheus, humanize
-from connectsoft_obs.slo.indicators import Freshness
 from connectsoft_obs.slo.model import SLO
 from connectsoft_obs.vocabulary import (
-    SLO_BAD_INCREASE,
     SLO_ERROR_RATIO,
     SLO_LABEL_WINDOW,
     SLO_REMAINING,
     Severity,
 )
-
-_PAGING_SEVERITIES = (Severity.SEV1, Severity.SEV2)
 
 
 def alerts(context: RuleContext, slo: SLO) -> Iterator[AlertingRule]:
@@ -63,15 +59,9 @@ def budget_alerts(context: RuleContext) -> Iterator[AlertingRule]:
 
 
 def _burn_rate_alert(context: RuleContext, slo: SLO, window: BurnRateWindow) -> AlertingRule:
-    threshold = format_number(window.threshold(slo.error_budget))
-    long = context.recorded_series(f"{SLO_ERROR_RATIO}{window.name}")
-    short = context.recorded_series(f"{SLO_ERROR_RATIO}{format_prometheus(window.short)}")
-    expression = f"{long} * {coverage_expression(context, window.long)} > {threshold}\nand {short} > {threshold}"
-    if window.severity in _PAGING_SEVERITIES:
-        expression += _min_bad_events_condition(context, slo, window)
     return context.alerting_rule(
         f"BudgetBurn{window.name}",
-        expression,
+        burn_rate_condition(context, slo, window),
         cap_severity(window.severity, slo),
         _annotations(context, slo, window),
         labels={SLO_LABEL_WINDOW: window.name},
@@ -80,11 +70,9 @@ def _burn_rate_alert(context: RuleContext, slo: SLO, window: BurnRateWindow) -> 
 
 def _hard_down_alert(context: RuleContext, slo: SLO) -> AlertingRule:
     window = burn_rate_windows(context.service_slos, slo)[0]
-    short = format_prometheus(window.short)
-    ratio = context.recorded_series(f"{SLO_ERROR_RATIO}{short}")
     return context.alerting_rule(
         "HardDown",
-        f"{ratio} > {HARD_DOWN_RATIO}" + _min_bad_events_condition(context, slo, window),
+        hard_down_condition(context, slo),
         cap_severity(Severity.SEV1, slo),
         {
             "summary": f"{context.id}: more than {HARD_DOWN_RATIO * 100:.0f} % of events are bad",
@@ -92,16 +80,8 @@ def _hard_down_alert(context: RuleContext, slo: SLO) -> AlertingRule:
             f"{humanize(window.short)}. Burn rate alerts would page too late at an objective of {slo.objective:g} %.",
         },
         for_seconds=HARD_DOWN_FOR,
-        labels={SLO_LABEL_WINDOW: short},
+        labels={SLO_LABEL_WINDOW: format_prometheus(window.short)},
     )
-
-
-def _min_bad_events_condition(context: RuleContext, slo: SLO, window: BurnRateWindow) -> str:
-    """Return the condition that prevents a page for one or two failures at low traffic; empty if not needed."""
-    min_bad_events = slo.alerting.min_bad_events
-    if isinstance(slo.sli, Freshness) or min_bad_events < 1 or window.long > MAX_RAW_WINDOW:
-        return ""
-    return f"\nand {context.recorded_series(f'{SLO_BAD_INCREASE}{window.name}')} >= {min_bad_events}"
 
 
 def _annotations(context: RuleContext, slo: SLO, window: BurnRateWindow) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from connectsoft_obs.vocabulary import SEVERITY_POLICIES, Severity
 
 HARD_DOWN_RATIO = Decimal("0.9")
 HARD_DOWN_FOR = 3 * MINUTE
+PAGING_SEVERITIES = (Severity.SEV1, Severity.SEV2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,11 @@ def _explain_error_budget(service_slos: ServiceSLOs, slo: SLO) -> list[str]:
 
 def _alert_rows(service_slos: ServiceSLOs, slo: SLO) -> list[ExplainRow]:
     windows = burn_rate_windows(service_slos, slo)
-    rows = [_burn_rate_row(service_slos, slo, window) for window in windows]
+    reset_times = _reset_times(service_slos, slo)
+    rows = [
+        _burn_rate_row(service_slos, slo, window, reset_time)
+        for window, reset_time in zip(windows, reset_times, strict=True)
+    ]
     return [_hard_down_row(service_slos, slo, windows[0]), *rows] if needs_hard_down_alert(service_slos, slo) else rows
 
 
@@ -140,7 +144,23 @@ def _hard_down_row(service_slos: ServiceSLOs, slo: SLO, window: BurnRateWindow) 
     )
 
 
-def _burn_rate_row(service_slos: ServiceSLOs, slo: SLO, window: BurnRateWindow) -> ExplainRow:
+def _reset_times(service_slos: ServiceSLOs, slo: SLO) -> list[float]:
+    """Return the reset time of each window after a total outage: that of its short window, or of a more urgent alert."""
+    windows, budget = burn_rate_windows(service_slos, slo), slo.error_budget
+    hard_down = [windows[0].short * (1 - float(HARD_DOWN_RATIO))] if needs_hard_down_alert(service_slos, slo) else []
+    reset_times: list[float] = []
+    for window in windows:
+        more_urgent = [] if window.severity is Severity.SEV1 else list(hard_down)
+        more_urgent += [
+            reset_time
+            for other, reset_time in zip(windows, reset_times, strict=False)
+            if other.severity is not window.severity and other.can_fire(budget)
+        ]
+        reset_times.append(min(window.reset_time(budget), max(more_urgent, default=float("inf"))))
+    return reset_times
+
+
+def _burn_rate_row(service_slos: ServiceSLOs, slo: SLO, window: BurnRateWindow, reset_time: float) -> ExplainRow:
     budget = slo.error_budget
     detection_time = window.detection_time(budget)
     pages = window.severity in (Severity.SEV1, Severity.SEV2)
@@ -151,17 +171,22 @@ def _burn_rate_row(service_slos: ServiceSLOs, slo: SLO, window: BurnRateWindow) 
         f"{window.factor}",
         f"{format_number(window.threshold(budget) * 100)} %" + ("" if detection_time is not None else " (cannot fire)"),
         "never" if detection_time is None else humanize(detection_time),
-        "-" if detection_time is None else humanize(window.reset_time(budget)),
+        "-" if detection_time is None else humanize(reset_time),
         _format_percent(window.budget_consumed(service_slos.period_seconds(slo))),
         "-" if isinstance(slo.sli, Freshness) else f"{window.min_events(budget, failures):,.0f} events",
     )
 
 
 def _explain_outage_limit(service_slos: ServiceSLOs, slo: SLO, sli: OutageLimit) -> list[str]:
-    causes = "every target is down, no target exists" if service_slos.scraped else "no metrics are pushed"
+    sources = {
+        True: "no target is up",
+        False: "no metrics are pushed",
+        None: "no target is up and no metrics are pushed",
+    }
+    causes = sources[service_slos.scraped]
     resolution = max(service_slos.interval, service_slos.scrape_interval)
     return [
-        f"The service counts as down while {causes}, or {sli.outage_when:.0%} or more of its requests fail.",
+        f"The service counts as down while {causes}, and while {sli.outage_when:.0%} or more of its requests fail.",
         f"{cap_severity(Severity.SEV1, slo).value} alert after {humanize(sli.page_after)} of an outage, which leaves "
         f"{humanize(sli.limit - sli.page_after)} to respond; review alert after an outage longer than "
         f"{humanize(sli.limit)}.",

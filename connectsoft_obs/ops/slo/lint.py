@@ -11,6 +11,7 @@ from connectsoft_obs.ops.slo.burn_rate_windows import (
     needs_hard_down_alert,
     time_to_first_page,
 )
+from connectsoft_obs.ops.slo.instances import has_instance_series
 from connectsoft_obs.ops.slo.promql import format_number, parse_matchers, service_selector
 from connectsoft_obs.ops.slo.rule_groups import rule_groups
 from connectsoft_obs.ops.slo.rules import AZURE_LIMITS, PROMETHEUS_LIMITS
@@ -76,10 +77,26 @@ def _check_service(service_slos: ServiceSLOs) -> Iterator[Finding]:
             f"alerts link to runbooks at {DEFAULT_RUNBOOK_BASE}/{service.lower()}-NAME.html",
             "Generate skeletons with `slo runbook`, or set runbook_base.",
         )  # fmt: skip
+    yield from _check_instances(service_slos)
     if not service_slos.dashboard_base:
         yield Finding(
             Level.NOTE, "dashboard", service, "alerts have no link to a dashboard",
             'Set the URL of Grafana: [service] dashboard_base = "https://grafana.example".',
+        )  # fmt: skip
+
+
+def _check_instances(service_slos: ServiceSLOs) -> Iterator[Finding]:
+    if not has_instance_series(service_slos):
+        yield Finding(
+            Level.NOTE, "instances", service_slos.service,
+            "all indicators are custom PromQL, so no alert reports that the service has no instance",
+            "Set scraped or selector in [service] if that should page.",
+        )  # fmt: skip
+    elif service_slos.scraped is None:
+        yield Finding(
+            Level.NOTE, "instances", service_slos.service,
+            "it is not stated whether Prometheus scrapes the service; rules accept `up` as well as pushed series",
+            "Set scraped = true, or scraped = false if the service only pushes its metrics.",
         )  # fmt: skip
 
 
@@ -154,7 +171,7 @@ def _check_outage_limit(service_slos: ServiceSLOs, slo: SLO, sli: OutageLimit) -
             f"outages are measured in steps of {humanize(resolution)}, and the limit is {humanize(sli.limit)}",
             "Scrape and evaluate rules at least eight times within the limit.",
         )  # fmt: skip
-    if not service_slos.scraped and sli.limit < 10 * MINUTE:
+    if service_slos.scraped is False and sli.limit < 10 * MINUTE:
         yield Finding(
             Level.WARNING, "pushed", slo_id,
             "the service only pushes metrics, so its absence is detected five minutes after the last push",

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from connectsoft_obs.ops.findings import Finding, Level
 from connectsoft_obs.ops.prometheus_api import PrometheusClient
-from connectsoft_obs.ops.slo.promql import series_selector, service_selector
+from connectsoft_obs.ops.slo.instances import has_instance_series, running_instances
+from connectsoft_obs.ops.slo.promql import service_selector
 from connectsoft_obs.ops.slo.rules import PROMETHEUS_LIMITS, RuleContext
 from connectsoft_obs.ops.slo.sli_queries import RateWindow, sli_queries
 from connectsoft_obs.slo.durations import DAY, format_prometheus
@@ -24,10 +25,12 @@ def check_live(service_slos: ServiceSLOs, client: PrometheusClient) -> Iterator[
         PrometheusUnavailable: the server is unreachable or returned an error.
     """
     selector = service_selector(service_slos)
-    if service_slos.scraped and not client.query(f"count({series_selector('up', selector)})"):
+    if has_instance_series(service_slos) and not client.query(f"count({running_instances(service_slos)})"):
         yield Finding(
-            Level.ERROR, "no-target", service_slos.service, f"Prometheus scrapes no target that matches {selector}",
-            "Correct the service name or the selector; or set scraped = false if the service only pushes.",
+            Level.ERROR, "no-target", service_slos.service,
+            f"no running instance matches {selector}: {running_instances(service_slos)} has no series",
+            "Correct the service name or the selector. Set scraped = true if Prometheus scrapes the service, and "
+            "scraped = false if it only pushes.",
         )  # fmt: skip
     for slo in service_slos.slos:
         yield from _check_slo(service_slos, slo, client)

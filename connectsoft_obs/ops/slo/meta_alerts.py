@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from connectsoft_obs.ops.slo.burn_rate_windows import cap_severity
+from connectsoft_obs.ops.slo.instances import has_instance_series
 from connectsoft_obs.ops.slo.promql import quote, series_selector, service_selector
 from connectsoft_obs.ops.slo.rules import AlertingRule, RuleContext, escape_template
 from connectsoft_obs.ops.slo.sli_queries import SliQueries
@@ -18,8 +19,10 @@ from connectsoft_obs.vocabulary import (
     JOB_NEXT_EXPECTED,
     OBS_EXPORTER_STATE,
     OBS_SIGNAL,
+    SCOPE_DATA,
     SLO_BAD,
     SLO_COVERAGE,
+    SLO_LABEL_SCOPE,
     ExporterState,
     Severity,
     Signal,
@@ -43,12 +46,13 @@ def alerts(context: RuleContext, slo: SLO, queries: SliQueries) -> Iterator[Aler
 
 
 def telemetry_stalled_alerts(context: RuleContext) -> Iterator[AlertingRule]:
-    """Yield the alert for a service that pushes, when its collector repeats old values."""
-    if context.service_slos.scraped or not context.service_slos.always_on:
+    """Yield the alert for a service that pushes, or may push, when its collector repeats old values."""
+    service_slos = context.service_slos
+    if service_slos.scraped or not service_slos.always_on or not has_instance_series(service_slos):
         return
     exports = series_selector(
         f"{EXPORT_DURATION.family}_count",
-        service_selector(context.service_slos),
+        service_selector(service_slos),
         f"{prometheus_name(OBS_SIGNAL)}={quote(Signal.METRICS.value)}",
     )
     yield context.alerting_rule(
@@ -56,22 +60,25 @@ def telemetry_stalled_alerts(context: RuleContext) -> Iterator[AlertingRule]:
         f"sum(increase({exports}[15m])) == 0",
         Severity.SEV2,
         {
-            "summary": f"metrics of {context.service_slos.service} are stale",
+            "summary": f"metrics of {service_slos.service} are stale",
             "description": "The counter of metric exports has not increased for 15 minutes: exports have stopped, or a "
             "collector repeats old values. Check the collector; until then the SLOs of this service are not reliable.",
         },
+        labels={SLO_LABEL_SCOPE: SCOPE_DATA},
     )
 
 
-def export_refused_alert(context: RuleContext) -> AlertingRule:
-    """Return the alert for exports that a destination refuses until a configuration is changed."""
+def export_refused_alerts(context: RuleContext) -> Iterator[AlertingRule]:
+    """Yield the alert for exports that a destination refuses until a configuration is changed."""
+    if not has_instance_series(context.service_slos):
+        return
     signal = prometheus_name(OBS_SIGNAL)
     refused = series_selector(
         EXPORTER_STATUS.family,
         service_selector(context.service_slos),
         f"{prometheus_name(OBS_EXPORTER_STATE)}={quote(ExporterState.REFUSED.value)}",
     )
-    return context.alerting_rule(
+    yield context.alerting_rule(
         "ExportRefused",
         f"max by ({signal}) ({refused}) > 0",
         Severity.SEV3,
@@ -81,6 +88,7 @@ def export_refused_alert(context: RuleContext) -> AlertingRule:
             "line that begins with 'export refused' and /health name the reason and what to change.",
         },
         for_seconds=5 * MINUTE,
+        labels={SLO_LABEL_SCOPE: SCOPE_DATA},
     )
 
 
@@ -95,6 +103,7 @@ def _no_data_alert(context: RuleContext, slo: SLO) -> AlertingRule:
             "service is down or its metrics do not reach Prometheus. Check the service, then the metrics pipeline.",
         },
         for_seconds=2 * MINUTE,
+        labels={SLO_LABEL_SCOPE: SCOPE_DATA},
     )
 
 
@@ -111,6 +120,7 @@ def _bucket_missing_alert(context: RuleContext, slo: SLO, missing_data: str) -> 
             "Add the boundary in the service, or change the threshold to an existing boundary.",
         },
         for_seconds=10 * MINUTE,
+        labels={SLO_LABEL_SCOPE: SCOPE_DATA},
     )
 
 
@@ -127,6 +137,7 @@ def _low_coverage_alert(context: RuleContext, slo: SLO) -> AlertingRule:
             f"{humanize(period)}. Intervals without data count as error-free. Find out why data was missing.",
         },
         for_seconds=60 * MINUTE,
+        labels={SLO_LABEL_SCOPE: SCOPE_DATA},
     )
 
 

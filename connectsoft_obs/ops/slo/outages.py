@@ -6,13 +6,15 @@ import math
 from collections.abc import Iterator
 
 from connectsoft_obs.ops.slo.burn_rate_windows import cap_severity
-from connectsoft_obs.ops.slo.promql import format_number, series_selector, service_selector
+from connectsoft_obs.ops.slo.instances import has_instance_series, running_instances
+from connectsoft_obs.ops.slo.promql import format_number
 from connectsoft_obs.ops.slo.rules import AlertingRule, RecordingRule, RuleContext
 from connectsoft_obs.ops.slo.sli_queries import RateWindow, SliQueries
 from connectsoft_obs.slo.durations import MINUTE, format_prometheus, humanize
 from connectsoft_obs.slo.indicators import OutageLimit
 from connectsoft_obs.slo.model import SLO
 from connectsoft_obs.vocabulary import (
+    SCOPE_SERVICE,
     SLO_COVERAGE,
     SLO_DOWNTIME,
     SLO_LABEL_SCOPE,
@@ -23,7 +25,12 @@ from connectsoft_obs.vocabulary import (
     Severity,
 )
 
-TARGET_INFO = "target_info"
+_ABSENCE = {
+    True: "Every target is down, or no target exists",
+    False: "No instance has pushed metrics for five minutes",
+    None: "No target is up, and no instance has pushed metrics for five minutes",
+}
+"""What it means that no instance is visible, by `ServiceSLOs.scraped`."""
 
 
 def recording_rules(context: RuleContext, slo: SLO, sli: OutageLimit, queries: SliQueries) -> Iterator[RecordingRule]:
@@ -64,7 +71,7 @@ def alerts(context: RuleContext, slo: SLO, sli: OutageLimit) -> Iterator[Alertin
             f"The outage exceeds its limit of {limit} in {humanize(sli.limit - sli.page_after)}.",
         },
         for_seconds=sli.page_after,
-        labels={SLO_LABEL_SCOPE: "service"},
+        labels={SLO_LABEL_SCOPE: SCOPE_SERVICE},
     )
     yield context.alerting_rule(
         "OutageLimitBreached",
@@ -80,19 +87,22 @@ def alerts(context: RuleContext, slo: SLO, sli: OutageLimit) -> Iterator[Alertin
 
 def service_down_alerts(context: RuleContext, slos: tuple[SLO, ...]) -> Iterator[AlertingRule]:
     """Yield the alert for a service without instances, unless an outage limit has such an alert."""
-    if not context.service_slos.always_on or any(isinstance(slo.sli, OutageLimit) for slo in slos):
+    service_slos = context.service_slos
+    if not service_slos.always_on or any(isinstance(slo.sli, OutageLimit) for slo in slos):
+        return
+    if not has_instance_series(service_slos):
         return
     yield context.alerting_rule(
         "Down",
-        " or ".join(expression for _, expression in _no_instance_expressions(context, use_bool=False)),
+        f"absent({running_instances(service_slos)})",
         Severity.SEV1,
         {
-            "summary": f"no instance of {context.service_slos.service} is up",
-            "description": "Every target is down, or no target exists, so the SLOs of this service have no data. "
+            "summary": f"no instance of {service_slos.service} is up",
+            "description": f"{_ABSENCE[service_slos.scraped]}, so the SLOs of this service have no data. "
             "Check that instances are running and reachable.",
         },
         for_seconds=2 * MINUTE,
-        labels={SLO_LABEL_SCOPE: "service"},
+        labels={SLO_LABEL_SCOPE: SCOPE_SERVICE},
     )
 
 
@@ -100,17 +110,7 @@ def _outage_expression(context: RuleContext, sli: OutageLimit, queries: SliQueri
     """Return an expression that is 1 while the service is down and 0 otherwise, without gaps."""
     window = RateWindow(format_prometheus(max(2 * MINUTE, 4 * context.service_slos.scrape_interval)))
     errors = f"{queries.bad(window)} / ({queries.total(window)} > 0) >= bool {format_number(sli.outage_when)}"
-    causes = [("errors", errors), *_no_instance_expressions(context, use_bool=True)]
+    instances = running_instances(context.service_slos)
+    causes = [("errors", errors), ("running", f"0 * count({instances})"), ("absent", f"absent({instances})")]
     parts = [f'label_replace({expression}, "cause", "{cause}", "", "")' for cause, expression in causes]
     return "max(\n  " + "\n  or ".join(parts) + "\n)"
-
-
-def _no_instance_expressions(context: RuleContext, *, use_bool: bool) -> list[tuple[str, str]]:
-    """Return causes of having no instance, each with an expression: 1 if it applies and, with `use_bool`, 0 if not."""
-    selector = service_selector(context.service_slos)
-    if context.service_slos.scraped:
-        up = series_selector("up", selector)
-        return [("down", f"max({up}) == {'bool ' if use_bool else ''}0"), ("absent", f"absent({up})")]
-    # A service that pushes has no `up`. Its target_info becomes stale five minutes after the last push.
-    info = series_selector(TARGET_INFO, selector)
-    return ([("pushed", f"0 * count({info})")] if use_bool else []) + [("absent", f"absent({info})")]

@@ -119,7 +119,7 @@ def _event_scenarios(service_slos: ServiceSLOs, slo: SLO) -> Iterator[Scenario]:
     up = example_series(series_selector("up", service_selector(service_slos)))
     if not counters or up is None:
         return
-    up_series = {up: f"1x{48 * 60}"} if service_slos.scraped else {}
+    up_series = {up: f"1x{48 * 60}"} if service_slos.scraped is not False else {}
     slo_matcher = f"slo_id={quote(service_slos.slo_id(slo))}"
     page_matcher = f'{slo_matcher},severity=~"{Severity.SEV1}|{Severity.SEV2}"'
 
@@ -191,7 +191,7 @@ def _total_outage_scenario(service_slos: ServiceSLOs, slo: SLO, simulate: Callab
 
 def _outage_scenarios(service_slos: ServiceSLOs, slo: SLO, sli: OutageLimit) -> Iterator[Scenario]:
     up = example_series(series_selector("up", service_selector(service_slos)))
-    if up is None or not service_slos.scraped:
+    if up is None or service_slos.scraped is False:
         return
     limit, page_after = int(sli.limit // MINUTE), int(sli.page_after // MINUTE)
     alert_prefix = camel_case(service_slos.slo_id(slo))

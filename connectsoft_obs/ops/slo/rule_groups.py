@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.ops.slo import burn_rate_alerts, meta_alerts, outages, recording_rules
+from connectsoft_obs.ops.slo import alert_conditions, burn_rate_alerts, meta_alerts, outages, recording_rules
 from connectsoft_obs.ops.slo.burn_rate_windows import burn_rate_windows
 from connectsoft_obs.ops.slo.promql import format_number
 from connectsoft_obs.ops.slo.rules import (
@@ -42,7 +42,7 @@ def rule_groups(service_slos: ServiceSLOs, limits: TargetLimits = PROMETHEUS_LIM
     alerts = [
         *outages.service_down_alerts(context, service_slos.slos),
         *meta_alerts.telemetry_stalled_alerts(context),
-        meta_alerts.export_refused_alert(context),
+        *meta_alerts.export_refused_alerts(context),
     ]
     groups += _split(context, [], alerts)
     return tuple(groups)
@@ -53,7 +53,11 @@ def _slo_rules(context: RuleContext, slo: SLO) -> tuple[list[RecordingRule], lis
     if isinstance(slo.sli, OutageLimit):
         return [*outages.recording_rules(context, slo, slo.sli, queries)], [*outages.alerts(context, slo, slo.sli)]
     alerts = [*burn_rate_alerts.alerts(context, slo), *meta_alerts.alerts(context, slo, queries)]
-    return [*recording_rules.recording_rules(context, slo, queries)], alerts
+    records = [
+        *recording_rules.recording_rules(context, slo, queries),
+        *alert_conditions.recording_rules(context, slo),
+    ]
+    return records, alerts
 
 
 def _composite_rules(context: RuleContext, composite: CompositeSLO) -> list[RecordingRule]:

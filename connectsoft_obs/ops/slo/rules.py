@@ -29,16 +29,18 @@ class TargetLimits:
         max_rules_per_group: maximum number of rules in a group.
         max_query_range: maximum range of a query in seconds.
         supports_template_queries: whether annotation templates can query other series.
+        supports_inhibition: whether a more urgent alert can mute others, as in Alertmanager.
     """
 
     min_interval: float = 1
     max_rules_per_group: int = 1000
     max_query_range: float = float("inf")
     supports_template_queries: bool = True
+    supports_inhibition: bool = True
 
 
 PROMETHEUS_LIMITS: Final = TargetLimits()
-AZURE_LIMITS: Final = TargetLimits(60, 20, 32 * 86400, False)
+AZURE_LIMITS: Final = TargetLimits(60, 20, 32 * 86400, supports_template_queries=False, supports_inhibition=False)
 """Documented limits of rule groups and queries in Azure Monitor managed service for Prometheus."""
 
 

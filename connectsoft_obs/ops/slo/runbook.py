@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from connectsoft_obs.ops.slo.explain import HEADER, ExplainRow, describe, explain
+from connectsoft_obs.ops.slo.instances import running_instances
 from connectsoft_obs.ops.slo.promql import service_selector
 from connectsoft_obs.ops.slo.rule_groups import rule_groups
 from connectsoft_obs.ops.slo.rules import AlertingRule, dashboard_url
@@ -37,7 +38,7 @@ _SYMPTOMS = (
         "The service is down",
         r"Down$|OutageInProgress$",
         (
-            "Instances: query `up{<selector>}` in Prometheus. Is there no target, or are targets down?",
+            "Instances: query `<instances>` in Prometheus; each series is a running instance, or pushed by one.",
             "Platform: do containers start, do probes fail, is there enough capacity? `/health/startup` lists the "
             "startup tasks.",
             _LOGS,
@@ -48,7 +49,8 @@ _SYMPTOMS = (
         "The SLO has no data",
         r"NoData$|BucketMissing$|CoverageLow$|TelemetryStalled$",
         (
-            "Service: query `up{<selector>}`. If the service is down, handle that incident first.",
+            "Service: query `<instances>`. If it has no result, the service is down: handle that incident first.",
+            _LOGS,
             "Metrics of the service: `/metrics` has `connectsoft_slo_events_total` if the service declares its SLOs.",
             "Pipeline: check `connectsoft_obs_exporter_status` (if it is `refused`, the log line `export refused` names what "
             "to change), `connectsoft_obs_dropped_total`, the collector and the scrape.",
@@ -70,7 +72,7 @@ _SYMPTOMS = (
         "A scheduled run is missing",
         r"RunMissed$",
         (
-            "Worker: query `up{<selector>}`, and read its last log lines.",
+            "Worker: query `<instances>`, and read its last log lines.",
             "Previous run: `connectsoft_job_active` is above 0 while a run is in progress.",
             "Start the job manually once the cause is known; jobs must be safe to run again.",
         ),
@@ -156,6 +158,7 @@ def _symptoms(service_slos: ServiceSLOs, alerts: Sequence[AlertingRule], slo_id:
     placeholders = {
         "service": service_slos.service,
         "selector": service_selector(service_slos),
+        "instances": running_instances(service_slos),
         "dashboard": f"[{service_slos.service}]({link})" if link else "_URL of the dashboard_",
     }
     for title, name_pattern, steps in _SYMPTOMS:

@@ -6,6 +6,8 @@ from typing import Any
 
 from connectsoft_obs.ops.slo.targets.yaml_writer import dump
 from connectsoft_obs.vocabulary import (
+    SCOPE_DATA,
+    SCOPE_SERVICE,
     SLO_LABEL_ID,
     SLO_LABEL_SCOPE,
     SLO_LABEL_SERVICE,
@@ -46,19 +48,22 @@ def render_configuration() -> str:
 
 
 def _inhibit_rules() -> list[dict[str, Any]]:
-    """Return rules that mute less urgent alerts of the same SLO, and all SLO alerts of a service that is down."""
+    """Return rules that mute less urgent alerts on the same objective, and alerts about missing data of a service that is down.
+
+    No alert about missing data mutes an alert on an objective: the data can be missing for another reason.
+    """
     inhibited_severities = [(Severity.SEV1, "Sev2|Sev3"), (Severity.SEV2, "Sev3")]
     same_slo = [
         {
-            "source_matchers": [_equals(SLO_LABEL_SEVERITY, severity.value)],
+            "source_matchers": [_equals(SLO_LABEL_SEVERITY, severity.value), _equals(SLO_LABEL_SCOPE, "")],
             "target_matchers": [f'{SLO_LABEL_SEVERITY}=~"{inhibited}"'],
             "equal": [SLO_LABEL_ID],
         }
         for severity, inhibited in inhibited_severities
     ]
     service_down = {
-        "source_matchers": [_equals(SLO_LABEL_SCOPE, "service")],
-        "target_matchers": [_equals(SLO_LABEL_SCOPE, ""), f'{SLO_LABEL_SEVERITY}=~"Sev1|Sev2|Sev3"'],
+        "source_matchers": [_equals(SLO_LABEL_SCOPE, SCOPE_SERVICE)],
+        "target_matchers": [_equals(SLO_LABEL_SCOPE, SCOPE_DATA), f'{SLO_LABEL_SEVERITY}=~"Sev1|Sev2|Sev3"'],
         "equal": [SLO_LABEL_SERVICE],
     }
     return [*same_slo, service_down]

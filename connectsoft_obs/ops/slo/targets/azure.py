@@ -11,16 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from connectsoft_obs.ops.slo.burn_rate_windows import PAGING_SEVERITIES
 from connectsoft_obs.ops.slo.rule_groups import rule_groups
 from connectsoft_obs.ops.slo.rules import AZURE_LIMITS, AlertingRule, Rule, RuleGroup
 from connectsoft_obs.ops.slo.targets import bicep
 from connectsoft_obs.slo.durations import format_iso8601
 from connectsoft_obs.slo.model import ServiceSLOs
-from connectsoft_obs.vocabulary import SEVERITY_POLICIES, Severity
+from connectsoft_obs.vocabulary import SEVERITY_POLICIES
 
 RESOURCE_TYPE = "Microsoft.AlertsManagement/prometheusRuleGroups"
 API_VERSION = "2023-03-01"
-PAGING_SEVERITIES = (Severity.SEV1, Severity.SEV2)
 _SCHEMA = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#"
 _PARAMETERS = (
     ("azureMonitorWorkspaceId", "string", "Resource ID of the Azure Monitor workspace that holds the metrics."),
