@@ -57,7 +57,7 @@ def tests(session: nox.Session) -> None:
     session.install("-q", ".[demo]", *group("tests"))
     coverage = ["--cov", "--cov-report=term:skip-covered", f"--cov-fail-under={MIN_COVERAGE}"]
     arguments = session.posargs or coverage
-    session.run("pytest", "-n", "2", "--dist", "loadgroup", "--reruns", "1", "-rR", *arguments)
+    session.run("pytest", "-n", "2", "--dist", "loadfile", "--reruns", "1", "-rR", *arguments)
 
 
 @nox.session

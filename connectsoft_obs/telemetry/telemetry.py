@@ -189,6 +189,8 @@ class Telemetry:
     def stop_serving(self, timeout: float | None = None) -> bool:
         """Stop serving: flush, and write log lines synchronously until `serve()` is called again."""
         seconds = self.settings.shutdown_timeout if timeout is None else timeout
+        if self.runtime_levels is not None:
+            self.runtime_levels.stop()
         sent = self.flush(seconds)
         if unsent := {processor.name: processor.pending for processor in self.export_processors() if processor.pending}:
             # The server can kill the process right after this, before a scrape could read a counter.

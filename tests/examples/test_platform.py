@@ -19,7 +19,6 @@ from together import Platform, render_tree, services_of
 from websockets.sync.client import connect
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-pytestmark = pytest.mark.xdist_group("platform")
 SERVICES = (*together.WEB_SERVICES, *together.WORKERS)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,9 +26,6 @@ from connectsoft_obs.testing import capture
 TOKEN = {"authorization": "Bearer correct-horse"}
 LEVEL_NAMES = ("debug", "info", "warning", "error", "critical")
 LOGGERS_ENV = {"CONNECTSOFT_OBS_LOGGERS_PATH": "/loggers", "CONNECTSOFT_OBS_DETAILS_TOKEN": "correct-horse"}
-
-# Workers with the same parent process and service share run-time levels, also those of pytest-xdist.
-pytestmark = pytest.mark.xdist_group("log levels")
 
 
 def test_logger_levels_are_inherited_by_every_kind_of_logger() -> None:
@@ -108,27 +107,31 @@ def test_access_line_is_counted() -> None:
 # --- At run time -----------------------------------------------------------------------------------------------------
 
 
-def app_with(**settings: Any) -> Starlette:
+# Processes with the same parent and service name share run-time levels, and so do parallel test workers. Therefore each
+# test has a service name of its own.
+
+
+def app_with(service: str) -> Starlette:
     async def debug(_: Any) -> PlainTextResponse:
         obs.get_logger("chatty.native").debug("native debug")
         logging.getLogger("chatty.standard").debug("standard debug")
         return PlainTextResponse("logged")
 
     app = Starlette(routes=[Route("/debug", debug)])
-    app.add_middleware(obs.ObservabilityMiddleware, service="levels", **settings)
+    app.add_middleware(obs.ObservabilityMiddleware, service=service)
     return app
 
 
 def test_loggers_endpoint_requires_a_path_and_a_token() -> None:
-    with capture(service="levels"), TestClient(app_with()) as client:
+    with capture(service="no-levels"), TestClient(app_with("no-levels")) as client:
         assert client.put("/loggers/chatty?level=debug", headers=TOKEN).status_code == 404
-    with pytest.raises(ConfigurationError, match="DETAILS_TOKEN"), capture(service="levels", loggers_path="/loggers"):
+    with pytest.raises(ConfigurationError, match="DETAILS_TOKEN"), capture(loggers_path="/loggers"):
         pass
 
 
 def test_loggers_endpoint_rejects_wrong_tokens_and_parameters() -> None:
     settings = {"loggers_path": "/loggers", "details_token": "correct-horse", "loggers_override_ttl": 60.0}
-    with capture(service="levels", **settings) as seen, TestClient(app_with()) as client:
+    with capture(service="rejected-levels", **settings) as seen, TestClient(app_with("rejected-levels")) as client:
         for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic correct-horse"}):
             response = client.put("/loggers/chatty?level=debug", headers=headers)
             assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
@@ -149,7 +152,7 @@ def test_override_applies_to_native_and_standard_loggers_and_expires() -> None:
     settings = {"loggers_path": "/loggers", "details_token": "correct-horse"}
     standard = logging.getLogger("chatty.standard")
     levels_before = standard.level, logging.getLogger("chatty").level
-    with capture(service="levels", **settings) as seen, TestClient(app_with()) as client:
+    with capture(service="expiring-levels", **settings) as seen, TestClient(app_with("expiring-levels")) as client:
         client.get("/debug")
         response = client.put("/loggers/chatty?level=debug&seconds=1.2", headers=TOKEN)
         assert response.status_code == 200
@@ -181,10 +184,11 @@ def test_override_applies_to_native_and_standard_loggers_and_expires() -> None:
 
 def test_override_can_raise_the_level_and_be_replaced() -> None:
     settings = {"loggers_path": "/loggers", "details_token": "correct-horse", "log_level": "debug"}
-    with capture(service="levels", **settings) as seen, TestClient(app_with()) as client:
-        client.put("/loggers/root?level=error", headers=TOKEN)
+    with capture(service="replaced-levels", **settings) as seen, TestClient(app_with("replaced-levels")) as client:
+        assert client.put("/loggers/root?level=error", headers=TOKEN).json()["level"] == "error"
+        assert client.get("/loggers/chatty.native", headers=TOKEN).json() == {"level": "error"}
         client.get("/debug")
-        client.put("/loggers/root?level=debug", headers=TOKEN)
+        assert client.put("/loggers/root?level=debug", headers=TOKEN).json()["level"] == "debug"
         client.get("/debug")
         client.put("/loggers/root?level=debug&seconds=0", headers=TOKEN)
     messages = [line["message"] for line in seen.logs if line["logger"].startswith("chatty")]
@@ -194,6 +198,33 @@ def test_override_can_raise_the_level_and_be_replaced() -> None:
     ]
     assert changes == ["error", "debug"], "a level that disables INFO is logged anyway"
     assert [line["http.route"] for line in seen.logs if line["logger"] == "connectsoft_obs.access"] == ["/debug"]
+
+
+def test_override_of_a_long_name_applies_and_its_files_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    settings = {"loggers_path": "/loggers", "details_token": "correct-horse"}
+    name = "ü" * 190
+
+    def files() -> list[Path]:
+        return [path for path in tmp_path.rglob("*") if path.parent.name.startswith("levels-")]
+
+    with capture(service="long-levels", **settings), TestClient(app_with("long-levels")) as client:
+        assert not list(tmp_path.rglob("levels-*")), "nothing is written before an operator sets a level"
+        for other in ("a", "b"):
+            client.put(f"/loggers/{name}{other}?level=warning", headers=TOKEN)
+            client.put(f"/loggers/{name}{other}?level=debug&seconds=600", headers=TOKEN)
+        loggers = client.get("/loggers", headers=TOKEN).json()["loggers"]
+        assert {logger: fields["level"] for logger, fields in loggers.items()} == {
+            "root": "info", f"{name}a": "debug", f"{name}b": "debug",
+        }  # fmt: skip
+        assert len(files()) == 2, "an override replaces the earlier one of its logger"
+        for other in ("a", "b"):
+            client.put(f"/loggers/{name}{other}?level=debug&seconds=0", headers=TOKEN)
+        assert client.get("/loggers", headers=TOKEN).json()["loggers"] == {"root": {"level": "info"}}
+        assert files() == []
+    assert not list(tmp_path.rglob("levels-*"))
 
 
 FULL_RUN_ONLY = [pytest.param(name, marks=pytest.mark.full) for name in ("uvicorn", "granian", "hypercorn")]

@@ -1,8 +1,9 @@
 """Log levels that operators set at run time, for a limited time, in all workers of a service.
 
 Workers of one service have only their parent process in common. Each override is a small file in a directory that is
-named after the service and the parent process; a thread of each worker reads the directory once a second. If there is
-no such directory, an override applies only to the worker that received the request.
+named after the service and the parent process, and that only the current user can access, since its files set log
+levels. A thread of each worker reads the directory once a second. If the directory cannot be created, an override applies
+only to the worker that received the request.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote, unquote
+
+import orjson
 
 from connectsoft_obs.process import threads
 from connectsoft_obs.process.fork_safety import register_fork_handler
@@ -30,6 +32,9 @@ REFRESH_INTERVAL: Final = 1.0
 
 MAX_LOGGERS: Final = 100
 """Loggers that may have an override at the same time."""
+
+MAX_FILES: Final = 1000
+"""Files that are read at each refresh."""
 
 LogFunction = Callable[[int, str, dict[str, Any]], None]
 _LEVEL_NAMES = {number: name for name, number in LEVEL_BY_NAME.items()}
@@ -65,7 +70,7 @@ class RuntimeLevels:
         self._active: dict[str, Override] = {}
         self._local: dict[str, Override] = {}
         self._stdlib_levels: dict[str, int] = {}
-        self._cached_directory: Path | None = None
+        self._directory_name = f"levels-{_worker_group_key(self._service)}"
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -109,9 +114,12 @@ class RuntimeLevels:
                 self._thread = threads.start_thread("obs-log-levels", self._run)
 
     def stop(self) -> None:
-        """Stop the thread."""
+        """Stop the thread, and remove the directory unless it has overrides that other workers may apply."""
         self._stopped.set()
         self._thread = None
+        self._read_files(time.time())
+        with suppress(OSError):
+            self._directory().rmdir()
 
     def _run(self) -> None:
         while not self._stopped.wait(REFRESH_INTERVAL):
@@ -136,37 +144,44 @@ class RuntimeLevels:
             logger.setLevel(override.level)
 
     def _write_file(self, logger: str, override: Override) -> bool:
+        """Write an override to a new file, which replaces the earlier ones of the logger; False if that fails.
+
+        The name of the file is unique, so that no other worker can delete it because an earlier override has expired.
+        """
         try:
             directory = self._directory()
-            with tempfile.NamedTemporaryFile("w", dir=directory, prefix=".", delete=False) as file:
-                file.write(f"{override.level} {override.until}")
-            Path(file.name).replace(directory / quote(logger, safe="")[:200])
+            directory.mkdir(mode=0o700, exist_ok=True)
+            with tempfile.NamedTemporaryFile("wb", dir=directory, prefix=".", delete=False) as file:
+                file.write(orjson.dumps([logger, *override]))
+            Path(file.name).replace(directory / f"{time.time_ns():020}-{os.getpid()}")
         except OSError:
             return False
         return True
 
     def _read_files(self, now: float) -> dict[str, Override]:
-        overrides: dict[str, Override] = {}
+        """Return the latest override of each logger unless it has expired, and delete the files that have no effect."""
+        latest: dict[str, tuple[Path, Override]] = {}
         with suppress(OSError):
-            for path in sorted(self._directory().iterdir())[: MAX_LOGGERS * 2]:
+            for path in sorted(self._directory().iterdir(), key=lambda path: path.name)[-MAX_FILES:]:
                 if path.name.startswith("."):
                     continue
-                with suppress(OSError, ValueError):
-                    level, until = path.read_text()[:100].split()
-                    override = Override(int(level), float(until))
-                    if override.until > now:
-                        overrides[unquote(path.name)] = override
-                    else:
-                        path.unlink()
+                with suppress(OSError, ValueError, TypeError):
+                    logger, level, until = orjson.loads(path.read_bytes())
+                    earlier = latest.get(logger)
+                    latest[logger] = path, Override(int(level), float(until))
+                    if earlier is not None:
+                        earlier[0].unlink()
+        overrides: dict[str, Override] = {}
+        for logger, (path, override) in latest.items():
+            if override.until > now:
+                overrides[logger] = override
+            else:
+                with suppress(OSError):
+                    path.unlink()
         return overrides
 
     def _directory(self) -> Path:
-        """The directory of this group of workers; only the current user has access, since its files set log levels."""
-        if self._cached_directory is None:
-            directory = private_dir(Path(tempfile.gettempdir())) / f"levels-{_worker_group_key(self._service)}"
-            directory.mkdir(mode=0o700, exist_ok=True)
-            self._cached_directory = directory
-        return self._cached_directory
+        return private_dir(Path(tempfile.gettempdir())) / self._directory_name
 
 
 def _worker_group_key(service: str) -> str:
