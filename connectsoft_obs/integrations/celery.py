@@ -6,20 +6,18 @@ Celery's signals and wraps `app.send_task`, because no signal reports a failed p
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
-import time
-import weakref
 from contextvars import ContextVar
 from typing import Any
 
 from celery import signals
-from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, TimeLimitExceeded
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.integrations.celery_schedules import declare_beat_schedules
+from connectsoft_obs.integrations.celery_unfinished_tasks import TRIGGER, UnfinishedTasks, read_trigger
 from connectsoft_obs.telemetry import Telemetry, resolve
 from connectsoft_obs.vocabulary import Trigger
 from connectsoft_obs.work.heartbeats import heartbeat
@@ -34,7 +32,6 @@ SYSTEMS = {"amqp": "rabbitmq", "pyamqp": "rabbitmq", "amqps": "rabbitmq", "": "r
            "sentinel": "redis", "sqs": "aws_sqs", "azureservicebus": "servicebus", "gcpubsub": "gcp_pubsub"}  # fmt: skip
 """`messaging.system` of kombu's transports; other transports keep their kombu name."""
 
-TRIGGER = "connectsoft-trigger"
 HEARTBEAT_TIMEOUT = 60.0
 """Seconds without a heartbeat after which the main loop of a worker counts as stalled; it sends one every 2 s."""
 
@@ -64,7 +61,7 @@ class CeleryInstrumentation:
         self._app = app
         self._settings = settings
         self._runs: dict[str, Run] = {}
-        self._requests: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        self._unfinished_tasks = UnfinishedTasks(app, self._source)
         self._worker_process: WorkerProcess | None = None
         self._pid = os.getpid()
         self._is_beat = self._has_heartbeat = False
@@ -74,9 +71,6 @@ class CeleryInstrumentation:
             (signals.before_task_publish, self._before_task_publish),
             (signals.task_prerun, self._on_task_prerun),
             (signals.task_postrun, self._on_task_postrun),
-            (signals.task_received, self._on_task_received),
-            (signals.task_failure, self._on_worker_lost),
-            (signals.task_revoked, self._on_task_revoked),
             (signals.setup_logging, self._on_setup_logging),
             (signals.celeryd_init, self._on_worker_init),
             (signals.worker_ready, self._on_worker_ready),
@@ -120,6 +114,11 @@ class CeleryInstrumentation:
         if self._is_beat:
             headers[TRIGGER] = Trigger.TIMER.value
 
+    def _source(self, delivery_info: Any) -> tuple[str, str]:
+        """Messaging system and queue of a delivery."""
+        queue = str(delivery_info.get("routing_key") or delivery_info.get("exchange") or "celery")
+        return self._system(), queue
+
     def _system(self) -> str:
         scheme = str(self._app.conf.broker_url or "").partition("://")[0]
         return SYSTEMS.get(scheme, scheme)
@@ -132,16 +131,16 @@ class CeleryInstrumentation:
         headers = {name: request.get(name) for name in (*PROPAGATED_HEADERS, TRIGGER)}
         delivery_info = request.delivery_info or {}
         eager = bool(request.is_eager or request.called_directly)
-        queue = str(delivery_info.get("routing_key") or delivery_info.get("exchange") or "celery")
+        self._unfinished_tasks.on_task_start(task_id)
         run = task_run(
             task.name,
-            source=None if eager else (self._system(), queue),
+            source=None if eager else self._source(delivery_info),
             identifier=task_id,
             headers=headers,
             inline=eager,
             redelivered=bool(delivery_info.get("redelivered")),
             attempt=int(request.retries or 0) + 1,
-            trigger=_trigger(headers[TRIGGER]),
+            trigger=read_trigger(headers[TRIGGER]),
         )
         self._runs[task_id] = run.__enter__()
 
@@ -152,7 +151,7 @@ class CeleryInstrumentation:
         error = retval if isinstance(retval, BaseException) and state != "SUCCESS" else None
         if state is None:
             error = sys.exc_info()[1]  # the exception that terminates the process, for example SystemExit
-            if os.getpid() != self._pid:  # the main process records the task, in _on_worker_lost
+            if os.getpid() != self._pid:  # the main process records the task, in UnfinishedTasks
                 run.discard()
                 return
         if state == "RETRY" or (isinstance(error, Reject) and error.requeue):
@@ -162,38 +161,6 @@ class CeleryInstrumentation:
             run.skip_reason, error = str(error), None
         run.timed_out = isinstance(error, SoftTimeLimitExceeded)
         run.__exit__(type(error) if error is not None else None, error, None)
-
-    def _on_task_received(self, request: Any = None, **_: Any) -> None:
-        """Keep a weak reference to the request in the main process, which records tasks whose child process is lost."""
-        if request.task.app == self._app:
-            self._requests[str(request.id)] = request
-
-    def _on_worker_lost(self, sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
-        """Record a task whose child process was killed; only the main process can."""
-        if type(exception).__name__ in ("TimeLimitExceeded", "WorkerLostError"):
-            self._record_from_pool(str(sender.name), task_id, exception, isinstance(exception, TimeLimitExceeded))
-
-    def _on_task_revoked(self, sender: Any = None, request: Any = None, terminated: bool = False, **_: Any) -> None:
-        """Record a task that was revoked with `terminate=True`."""
-        if terminated:
-            self._record_from_pool(str(sender.name), str(request.id), asyncio.CancelledError(), False)
-
-    def _record_from_pool(self, task: str, task_id: str, error: BaseException, timed_out: bool) -> None:
-        request = self._requests.pop(task_id, None)
-        if request is None:  # recorded already: Celery reports a hard time limit twice
-            return
-        message = request.request_dict
-        run = task_run(
-            task,
-            identifier=task_id,
-            headers={name: message.get(name) for name in PROPAGATED_HEADERS},
-            attempt=int(message.get("retries") or 0) + 1,
-            trigger=_trigger(message.get(TRIGGER)),
-        )
-        run.timed_out = timed_out
-        if run.begin():
-            run.backdate_start(max(0.0, time.time() - request.time_start) if request.time_start else 0.0)
-            run.end(error)
 
     # --- Workers -----------------------------------------------------------------------------------------------------
     def _on_worker_init(self, instance: Any = None, **_: Any) -> None:
@@ -205,6 +172,8 @@ class CeleryInstrumentation:
         if telemetry is not None:
             self._worker_process = WorkerProcess(telemetry)
             self._worker_process.join_children()
+            self._unfinished_tasks.watch_cancellations()
+            self._drain_before_soft_shutdown(instance)
             declare_beat_schedules(self._app)
 
     def _on_worker_ready(self, sender: Any = None, **_: Any) -> None:
@@ -228,6 +197,16 @@ class CeleryInstrumentation:
     def _on_worker_shutting_down(self, **_: Any) -> None:
         if self._worker_process is not None:
             self._worker_process.telemetry.health.drain()
+
+    def _drain_before_soft_shutdown(self, worker: Any) -> None:
+        """Drain as soon as a cold shutdown begins; its signal is sent after the soft shutdown and the end of the pool."""
+        if (wait := getattr(worker, "wait_for_soft_shutdown", None)) is not None:
+
+            def drain_and_wait(*args: Any, **kwargs: Any) -> Any:
+                self._on_worker_shutting_down()
+                return wait(*args, **kwargs)
+
+            worker.wait_for_soft_shutdown = drain_and_wait
 
     def _on_worker_shutdown(self, **_: Any) -> None:
         worker_process, self._worker_process = self._worker_process, None
@@ -281,7 +260,3 @@ class CeleryInstrumentation:
             return tick(*args, **kwargs)
 
         scheduler.tick = tick_with_heartbeat
-
-
-def _trigger(value: Any) -> Trigger:
-    return Trigger.TIMER if value == Trigger.TIMER.value else Trigger.QUEUE

@@ -149,8 +149,11 @@ class Run(Operation):
 
     def backdate_start(self, seconds: float) -> None:
         """Set the start back by `seconds`, for a run that started in another process."""
-        self.start_ns -= int(seconds * 1e9)
-        self.wall_ns -= int(seconds * 1e9)
+        nanoseconds = int(seconds * 1e9)
+        self.start_ns -= nanoseconds
+        self.wall_ns -= nanoseconds
+        if type(self.span) is Span:
+            self.span.start_ns -= nanoseconds
 
     def warn(self, message: str) -> None:
         """Log a warning about this operation once."""

@@ -22,6 +22,7 @@ app.conf.update(
     broker_transport_options={"visibility_timeout": 2, "polling_interval": 0.05},
     broker_connection_retry_on_startup=True,
     worker_prefetch_multiplier=1,
+    worker_soft_shutdown_timeout=float(os.environ.get("SOFT_SHUTDOWN_TIMEOUT", "0")),
     beat_schedule={"tick": {"task": "tick", "schedule": 0.3}},
 )
 celery.install(app, service="reports")
@@ -106,6 +107,16 @@ def pid(path: str, seconds: float) -> None:
     with Path(path).open("a") as file:
         file.write(f"{os.getpid()}\n")
     time.sleep(seconds if is_first_run else 0)
+
+
+@app.task(name="sleep")
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@app.task(name="sleep-acks-late", acks_late=True)
+def sleep_acks_late(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 @app.task(name="lost")

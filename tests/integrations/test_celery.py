@@ -272,6 +272,51 @@ def test_sigterm_fails_readiness_and_lets_a_running_task_finish(redis: Broker, t
         wait_for_messages(service, Counter({"run pid success": 1}), 5)
 
 
+@pytest.mark.parametrize("system", ["redis", pytest.param("rabbitmq", marks=pytest.mark.full)])
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_expired_and_revoked_tasks_are_counted_once(pool: str, system: str, request: pytest.FixtureRequest) -> None:
+    broker: Broker = request.getfixturevalue(system)
+    queue = f"expired-{uuid.uuid4().hex[:8]}"
+    with run_celery(broker.url, "worker", "-P", pool, "-c", "1", "-Q", queue, env={"QUEUE": queue}) as service:
+        module = tasks_for(broker.url, queue)
+        with capture():
+            module.add.apply_async((1, 2), expires=-1)
+            # Received with a countdown and revoked before it is due.
+            revoked = module.add.apply_async((1, 2), countdown=5)
+            assert module.app.control.revoke(revoked.id, reply=True, timeout=4)
+        wait_for_messages(service, Counter({"run add timeout": 1, "run add aborted": 1}), 30)
+        page = scrape(service.url)
+        assert page.job_runs() == {("add", "timeout", "timeout"): 1, ("add", "aborted", "cancelled"): 1}
+        assert page.sum("connectsoft_message_wait_duration_seconds_count") == 2
+        assert page.sum("connectsoft_job_active") == 0
+        assert service.stop(seconds=30) == 0
+    assert len(log_messages(service, "connectsoft_obs.job")) == 2
+
+
+def test_cold_shutdown_fails_readiness_and_counts_the_running_task(redis: Broker) -> None:
+    queue = f"cold-{uuid.uuid4().hex[:8]}"
+    env = {"QUEUE": queue, "SOFT_SHUTDOWN_TIMEOUT": "5"}
+    with (
+        HttpSink() as sink,
+        run_celery(redis.url, "worker", "-c", "2", "-Q", queue, env={
+            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, **env,
+        }) as service,
+    ):  # fmt: skip
+        module = tasks_for(redis.url, queue)
+        with capture():
+            module.sleep.delay(60)
+            module.sleep_acks_late.delay(60)
+        wait_for(lambda: scrape(service.url).sum("connectsoft_job_active") == 2, 20)
+        service.process.send_signal(signal.SIGQUIT)
+        wait_for(lambda: httpx.get(f"{service.url}/health/ready").status_code == 503, 4)
+        service.process.wait(30)
+        assert Counter(log_messages(service, "connectsoft_obs.job")) == {
+            "run sleep aborted": 1, "run sleep-acks-late aborted and will be retried": 1,
+        }  # fmt: skip
+        [span] = spans_named(sink.received, "run sleep")
+        assert span.end_time_unix_nano - span.start_time_unix_nano >= 4e9, "the time that the task ran"
+
+
 @pytest.mark.full
 def test_beat_sets_the_timer_trigger_and_expected_times(redis: Broker) -> None:
     queue = f"beat-{uuid.uuid4().hex[:8]}"
