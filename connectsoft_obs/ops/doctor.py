@@ -215,7 +215,7 @@ def _report_slos(application: Any, settings: Settings, declared: DeclaredSLOs, d
             Level.WARNING,
             "slo-service",
             settings.service,
-            f"the SLOs are declared for {declared.service}, so the rules that are generated from them ignore this service",
+            f"the SLOs are declared for {declared.service}, so rules that are generated from them do not include this service",
             f"Set name = {settings.service!r} in [service], or OTEL_SERVICE_NAME={declared.service}.",
         )
     for route in unknown_slo_routes(declared.slos, application, ""):

@@ -41,7 +41,7 @@ def warn_other_service(log: LogFunction, declared: str | None, service: str, slo
         return
     log(
         WARNING,
-        "the SLOs are declared for another service, and the rules that are generated from them ignore this one",
+        "the SLOs are declared for another service name; rules that are generated from them do not include this service",
         {
             "declared": declared,
             "reported": service,

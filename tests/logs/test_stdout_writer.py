@@ -527,7 +527,7 @@ def _read_all(reading: int, received: bytearray) -> None:
     os.close(reading)
 
 
-def test_pipe_without_reader_costs_next_to_nothing() -> None:
+def test_pipe_without_reader_does_not_delay_lines() -> None:
     """As `program | head -1`: the reader leaves with bytes unread, and the program has to end soon and normally."""
     script = (
         "import os, sys, time, connectsoft_obs as obs\n"

@@ -53,7 +53,7 @@ def test_overflow_is_logged_once_per_metric() -> None:
         for number in range(50):
             counter.add(1, route=f"/r{number}")
             other.add(1, route=f"/r{number}")
-    lines = [line for line in seen.logs if "too many series" in line["message"]]
+    lines = [line for line in seen.logs if "reached the cardinality limit" in line["message"]]
     assert [(line["severity"], line["connectsoft.obs.metric"], line["connectsoft.obs.limit"]) for line in lines] == [
         ("WARN", "overflowing", 5),
         ("WARN", "overflowing.too", 5),

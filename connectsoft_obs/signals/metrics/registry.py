@@ -128,7 +128,7 @@ class MetricRegistry:
             if self.worker_group is None:
                 self._log_once(
                     "metrics.directory",
-                    "worker metrics cannot be aggregated; /metrics shows only the worker that answers",
+                    "worker metrics cannot be aggregated; /metrics shows only the values of the worker that responds",
                     {"tried": ", ".join(map(str, candidates)), "setting": "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR"},
                 )
             return self.worker_group is not None
@@ -208,7 +208,7 @@ class MetricRegistry:
         self.add(OVERFLOW, (metric.name,))
         self._log_once(
             f"metrics.overflow.{metric.name}",
-            "metric has too many series; further label values share series with empty open labels",
+            "metric has reached the cardinality limit; further values of unbounded labels are recorded as empty",
             {"metric": metric.name, "limit": self.limit, "setting": "CONNECTSOFT_OBS_CARDINALITY_LIMIT"},
         )
 
