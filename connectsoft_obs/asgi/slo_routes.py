@@ -1,4 +1,4 @@
-"""Warnings about SLOs whose routes the application does not have: they count nothing, which no alert shows."""
+"""Checks at start-up whether the routes in SLOs exist in the application; an SLO of an unknown route counts no requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connectsoft_obs.vocabulary import HTTP_ROUTE, SLO_NAME
 
 if TYPE_CHECKING:
     from connectsoft_obs.slo import SLO
-    from connectsoft_obs.slo.declared import UnknownName
+    from connectsoft_obs.slo.declared_slos import UnknownName
 
 
 def unknown_slo_routes(slos: Sequence[SLO], application: Any, root_path: str | None = None) -> Iterator[UnknownName]:
@@ -23,7 +23,7 @@ def unknown_slo_routes(slos: Sequence[SLO], application: Any, root_path: str | N
         root_path: the path that the server has set, which templates begin with. With None, before the first request, a
             route is not reported if it could begin with it.
     """
-    from connectsoft_obs.slo.declared import unknown_routes  # not imported by services without SLOs
+    from connectsoft_obs.slo.declared_slos import unknown_routes  # not imported by services without SLOs
 
     table = read_route_table(application)
     if table is None:
@@ -43,7 +43,7 @@ def warn_unknown_slo_routes(telemetry: Telemetry, application: Any, root_path: s
     for unknown in unknown_slo_routes(telemetry.slos.slos, application, root_path):
         telemetry.internal_telemetry.warn_once(
             (unknown.slo, unknown.name),
-            "an SLO names a route that the application does not have, so it counts no request of it",
+            "an SLO names a route that the application does not have, so no request is counted for it",
             {
                 SLO_NAME: unknown.slo,
                 HTTP_ROUTE: unknown.name,

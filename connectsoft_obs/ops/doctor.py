@@ -25,7 +25,7 @@ from connectsoft_obs.settings import (
     load_settings,
     unknown_variables,
 )
-from connectsoft_obs.slo.declared import DeclaredSLOs, load_declared, misspelled_jobs
+from connectsoft_obs.slo.declared_slos import DeclaredSLOs, load_declared_slos, misspelled_jobs
 from connectsoft_obs.telemetry import current
 from connectsoft_obs.vocabulary import Signal
 from connectsoft_obs.work.job_recorder import declared_jobs
@@ -206,7 +206,7 @@ def _report_application(application: Any, settings: Settings, diagnosis: Diagnos
     diagnosis.checks.extend(f"startup {task.name}" for task in registry.tasks())
     source = settings.slo_file or settings.objectives
     if source:
-        _report_slos(application, settings, load_declared(source), diagnosis)
+        _report_slos(application, settings, load_declared_slos(source), diagnosis)
 
 
 def _report_slos(application: Any, settings: Settings, declared: DeclaredSLOs, diagnosis: Diagnosis) -> None:

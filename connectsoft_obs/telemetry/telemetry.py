@@ -42,7 +42,7 @@ from connectsoft_obs.vocabulary import (
 )
 
 if TYPE_CHECKING:
-    from connectsoft_obs.slo.declared import DeclaredSLOs
+    from connectsoft_obs.slo.declared_slos import DeclaredSLOs
     from connectsoft_obs.slo.event_counter import BoundCounter, EventCounter
 
 _SERIES_OF_SETTINGS = frozenset({BUILD_INFO.name, EXPORTER_STATUS.name, HEALTH_STATUS.name, CHECK_STATUS.name})
@@ -283,6 +283,6 @@ def _load_slos(settings: Settings) -> DeclaredSLOs | None:
     source = settings.slo_file or settings.objectives
     if not source:
         return None
-    from connectsoft_obs.slo.declared import load_declared
+    from connectsoft_obs.slo.declared_slos import load_declared_slos
 
-    return load_declared(source)
+    return load_declared_slos(source)

@@ -32,7 +32,7 @@ from connectsoft_obs.work.schedule import schedule_of
 from connectsoft_obs.work.schedule_metrics import schedule_metrics_of
 
 if TYPE_CHECKING:
-    from connectsoft_obs.slo.declared import DeclaredSLOs
+    from connectsoft_obs.slo.declared_slos import DeclaredSLOs
     from connectsoft_obs.work.inbound import InboundContext
 
 
@@ -144,12 +144,12 @@ def _on_serve(telemetry: Telemetry) -> None:
 
 
 def _warn_misspelled_jobs(telemetry: Telemetry, declared: DeclaredSLOs) -> None:
-    from connectsoft_obs.slo.declared import misspelled_jobs  # not imported by services without SLOs
+    from connectsoft_obs.slo.declared_slos import misspelled_jobs  # not imported by services without SLOs
 
     for job in misspelled_jobs(declared.slos, declared_jobs()):
         telemetry.internal_telemetry.warn_once(
             (job.slo, job.name),
-            "an SLO names a job that this process does not declare, so it counts no run here",
+            "an SLO names a job that this process does not declare, so no run is counted for it here",
             {SLO_NAME: job.slo, JOB_NAME: job.name, "instead": job.advice},
         )
 

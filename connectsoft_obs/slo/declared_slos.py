@@ -50,7 +50,7 @@ class UnknownName(NamedTuple):
         return f"did you mean {' or '.join(self.similar)}?" if self.similar else ""
 
 
-def load_declared(source: Any) -> DeclaredSLOs:
+def load_declared_slos(source: Any) -> DeclaredSLOs:
     """Load the SLOs of `slo_file` or `objectives`.
 
     Raises:
