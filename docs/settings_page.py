@@ -13,7 +13,7 @@ from connectsoft_obs.settings.parser_descriptions import expected, unit
 _INTRO = """# Settings
 
 Each setting is an argument of `configure()`, `worker()` and the middleware, and an environment variable. A variable takes precedence over an argument.
-A number of milliseconds in a variable is a number of seconds as an argument, as the tables show. An empty variable counts as unset.
+A number of milliseconds in a variable is a number of seconds as an argument, as the tables show. Values separated by commas can be a list of strings as an argument. An empty variable counts as unset.
 An invalid `OTEL_*` variable is ignored with a warning, see [Environment variables](../how-to/opentelemetry.md#environment-variables).
 """
 
@@ -55,8 +55,13 @@ def _row(name: str) -> str:
 
 
 def _accepted(field: dataclasses.Field[Any]) -> str:
-    text, of_variable = expected(field.metadata["reader"]), unit(field.metadata["reader"])
-    return text.replace("a number", f"a number of {of_variable}", 1) if of_variable == "seconds" else text
+    reader = field.metadata["reader"]
+    text = expected(reader).replace("a string", "any text")
+    return (
+        f'{text}; as an argument also `""`, which disables the endpoint'
+        if "disables" in expected(reader, True)
+        else text
+    )
 
 
 def _default(field: dataclasses.Field[Any]) -> str:

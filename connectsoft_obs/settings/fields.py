@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.sampling import Sampler
 
 PREFIX = "CONNECTSOFT_OBS_"
+_MAX_QUOTED_LENGTH = 100
 _USER_INFO = re.compile(r"^(['\"]?(?:\w+://)?).*@", re.DOTALL)
 """User name and password of a URL, also if its password contains characters that a URL must not contain."""
 
@@ -111,7 +112,7 @@ class Settings:
     )
     otlp_overrides: Mapping[str, Mapping[str, Any]] = _setting(
         dict,
-        parsers.passthrough,
+        parsers.signal_mappings,
         "OTLP settings per signal, from OTEL_EXPORTER_OTLP_<SIGNAL>_* variables",
         env="",
         secret=True,
@@ -394,10 +395,13 @@ def quote_value(setting: Field[Any], value: Any) -> str:
     """A value for error texts: `...` for a secret setting, other values redacted."""
     if setting.metadata["secret"]:
         return "..."
+    if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
+        value = ",".join(value)
     text = safe_str(value)
     if setting.metadata["reader"] is parsers.url:
         text = _USER_INFO.sub(rf"\g<1>{REDACTED}@", text)
-    return DEFAULT_POLICY.redact_text(text)
+    text = DEFAULT_POLICY.redact_text(text)
+    return text if len(text) <= _MAX_QUOTED_LENGTH else f"{text[:_MAX_QUOTED_LENGTH]}..."
 
 
 def variable(name: str, env: str | None) -> str:

@@ -63,7 +63,7 @@ def _read(name: str, value: Any, source: str) -> Any:
         raise ConfigurationError(
             quote_setting(name, value, source),
             DEFAULT_POLICY.redact_text(reason),
-            f"Set {source} to {expected(metadata['reader'])}.",
+            f"Set {source} to {expected(metadata['reader'], is_argument=source == name)}.",
         ) from None
 
 

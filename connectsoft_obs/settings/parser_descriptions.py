@@ -11,25 +11,26 @@ Reader: TypeAlias = Callable[[Any], Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def expecting(description: str, *, is_list: bool = False, unit: str = "") -> Callable[[F], F]:
+def expecting(description: str, *, argument: str = "", is_list: bool = False, unit: str = "") -> Callable[[F], F]:
     """Decorator that describes which values a parser accepts, for "Set NAME to ..." in error texts.
 
     Args:
         description: a noun phrase.
+        argument: a noun phrase for arguments, if it differs from that for variables.
         is_list: whether the parser accepts entries separated by commas, each of which it also accepts alone.
         unit: unit of the value in a variable; an argument is in seconds.
     """
 
     def describe(parser: F) -> F:
-        vars(parser).update(expected=description, is_list=is_list, unit=unit)
+        vars(parser).update(expected=description, expected_argument=argument or description, is_list=is_list, unit=unit)
         return parser
 
     return describe
 
 
-def expected(parser: Reader) -> str:
-    """Which values a parser accepts, as a noun phrase."""
-    return str(getattr(parser, "expected", "a valid value"))
+def expected(parser: Reader, is_argument: bool = False) -> str:
+    """Which values a parser accepts in a variable or as an argument, as a noun phrase."""
+    return str(getattr(parser, "expected_argument" if is_argument else "expected", "a valid value"))
 
 
 def is_list(parser: Reader) -> bool:

@@ -15,14 +15,15 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off", ""})
+_MAX_QUOTED_LENGTH = 60
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+=[\t\x20-\x7e\x80-\xff]*")
 
 
-@expecting("text")
+@expecting("a string")
 def text(value: Any) -> str:
     """Text without surrounding white space."""
     if not isinstance(value, str):
-        raise ValueError(f"it must be text, not {type(value).__name__}")
+        raise ValueError(f"its type is {type(value).__name__}, not str")
     return value.strip()
 
 
@@ -31,7 +32,7 @@ def boolean(value: Any) -> bool:
     """`true` or `false` (also 1/0, yes/no, on/off), in any case."""
     if isinstance(value, bool):
         return value
-    word = text(value).lower()
+    word = value.strip().lower() if isinstance(value, str) else None
     if word not in _TRUE and word not in _FALSE:
         raise ValueError("it is neither true nor false")
     return word in _TRUE
@@ -42,7 +43,7 @@ def otel_boolean(value: Any) -> bool:
     """Only `true` in a variable, in any case, enables the setting, as OpenTelemetry specifies."""
     if isinstance(value, bool):
         return value
-    word = text(value).lower()
+    word = value.strip().lower() if isinstance(value, str) else None
     if word not in ("true", "false"):
         raise ValueError("it is neither true nor false")
     return word == "true"
@@ -52,14 +53,9 @@ def number(*, low: float = 0.0, high: float = math.inf, unit: str = "") -> Reade
     """A finite number within bounds."""
     bounds = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
 
-    @expecting(f"a number {bounds}", unit=unit)
+    @expecting(f"a number of {unit}, at least {low:g}" if unit else f"a number {bounds}", unit=unit)
     def read(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise ValueError("it is not a number")
-        try:
-            result = float(value)
-        except ValueError:
-            raise ValueError("it is not a number") from None
+        result = _float(value)
         if not math.isfinite(result) or not low <= result <= high:
             raise ValueError(f"it is not a number {bounds}")
         return result
@@ -67,16 +63,25 @@ def number(*, low: float = 0.0, high: float = math.inf, unit: str = "") -> Reade
     return read
 
 
+def _float(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("it is not a number")
+    try:
+        return float(value)
+    except (ValueError, OverflowError):  # no number, or an integer of hundreds of digits
+        raise ValueError("it is not a number") from None
+
+
 def seconds(low: float = 0.0) -> Reader:
     """A number of seconds."""
     return number(low=low, unit="seconds")
 
 
-@expecting("a number of milliseconds in a variable, of seconds in an argument, above 0", unit="milliseconds")
+@expecting("a number of milliseconds above 0", argument="a number of seconds above 0", unit="milliseconds")
 def milliseconds(value: Any) -> float:
     """Milliseconds in a variable, as in OpenTelemetry; seconds in an argument. The value is in seconds."""
-    result = float(number()(value))
-    if result == 0:
+    result = _float(value)
+    if not math.isfinite(result) or result <= 0:
         raise ValueError("it is not above 0")
     return result / 1000 if isinstance(value, str) else result
 
@@ -86,9 +91,9 @@ def integer(*, low: int = 0, high: int = 2**31) -> Reader:
 
     @expecting(f"a whole number from {low} to {high}")
     def read(value: Any) -> int:
-        result = number(low=low, high=high)(value)
-        if result != int(result):
-            raise ValueError("it is not a whole number")
+        result = _float(value)
+        if not result.is_integer() or not low <= result <= high:
+            raise ValueError(f"it is not a whole number from {low} to {high}")
         return int(result)
 
     return read
@@ -101,20 +106,24 @@ def one_of(*words: str) -> Reader:
     def read(value: Any) -> str:
         word = text(value).lower()
         if word not in words:
-            raise ValueError(f"it is none of {', '.join(words)}")
+            raise ValueError(f"it is not one of {', '.join(words)}")
         return word
 
     return read
 
 
-@expecting("values separated by commas")
+@expecting("values separated by commas", argument="values separated by commas, or a list of strings")
 def string_list(value: Any) -> tuple[str, ...]:
     """Text separated by commas, or a sequence of strings."""
     if isinstance(value, str):
         value = value.split(",")
-    if not isinstance(value, Iterable):
+    if not isinstance(value, Iterable) or isinstance(value, bytes):
         raise ValueError("it is not a list of strings")
-    return tuple(word for word in (text(item) for item in value) if word)
+    items = list(value)
+    for position, item in enumerate(items, 1):
+        if not isinstance(item, str):
+            raise ValueError(f"the type of its entry {position} is {type(item).__name__}, not str")
+    return tuple(word for word in (text(item) for item in items) if word)
 
 
 def any_of(*allowed: str) -> Reader:
@@ -159,6 +168,10 @@ def propagators(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_propagator(word) for word in string_list(value)))
 
 
+def _shorten(word: str) -> str:
+    return word if len(word) <= _MAX_QUOTED_LENGTH else f"{word[:_MAX_QUOTED_LENGTH]}..."
+
+
 def _propagator(word: str) -> str:
     if word.lower() in ("tracecontext", "baggage", "none"):
         return word.lower()
@@ -166,7 +179,7 @@ def _propagator(word: str) -> str:
 
     if match := {word, word.lower()} & entry_points(group="opentelemetry_propagator").names:
         return match.pop()
-    raise ValueError(f"the propagator {word} is not installed")
+    raise ValueError(f"the propagator {_shorten(word)} is not installed")
 
 
 _LEVELS = one_of("debug", "info", "warning", "error", "critical")
@@ -188,8 +201,8 @@ def temporality(value: Any) -> str:
     """`cumulative`; the other values of the specification are rejected with an alternative."""
     if text(value).lower() != "cumulative":
         raise ValueError(
-            "only cumulative temporality is supported, because /metrics and the aggregation over worker processes need "
-            "it; for a backend that needs deltas use the cumulativetodelta processor of the collector"
+            "/metrics and totals over worker processes need cumulative temporality; for a backend that needs deltas, use "
+            "the cumulativetodelta processor of the collector"
         )
     return "cumulative"
 
@@ -200,7 +213,7 @@ def levels(value: Any) -> Mapping[str, str]:
     return {name: level(word) for name, word in key_values(value).items()}
 
 
-@expecting("a regular expression that does not match the empty text")
+@expecting("a regular expression that does not match the empty string")
 def pattern(value: Any) -> re.Pattern[str]:
     """A regular expression that does not match the empty string."""
     try:
@@ -209,7 +222,7 @@ def pattern(value: Any) -> re.Pattern[str]:
     except (re.error, TypeError) as error:
         raise ValueError(f"it is not a regular expression: {error}") from None
     if empty is not None:
-        raise ValueError("it matches the empty string, and so everywhere")
+        raise ValueError("it matches the empty string, so it would redact every text")
     return compiled
 
 
@@ -224,16 +237,16 @@ def networks(value: Any) -> tuple[Network, ...]:
         try:
             result.append(ipaddress.ip_network(word, strict=False))
         except ValueError:
-            raise ValueError(f"{word!r} is not an IP network such as 10.0.0.0/8") from None
+            raise ValueError(f"{_shorten(word)!r} is not an IP network such as 10.0.0.0/8") from None
     return tuple(result)
 
 
-@expecting("a path that starts with /, or empty to disable the endpoint")
+@expecting("a path that starts with /", argument='a path that starts with /, or to "", which disables the endpoint')
 def path(value: Any) -> str:
     """An absolute URL path, or "" for a disabled endpoint."""
     result = text(value)
     if result and not result.startswith("/"):
-        raise ValueError("a path starts with /")
+        raise ValueError("it does not start with /")
     return result
 
 
@@ -272,6 +285,9 @@ def objectives(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-def passthrough(value: Any) -> Any:
-    """The value itself, unchecked."""
+@expecting("a mapping from the names of signals to mappings of settings")
+def signal_mappings(value: Any) -> Mapping[str, Mapping[str, Any]]:
+    """A mapping of mappings."""
+    if not isinstance(value, Mapping) or not all(isinstance(item, Mapping) for item in value.values()):
+        raise ValueError("it is not a mapping of mappings")
     return value

@@ -21,17 +21,17 @@ from connectsoft_obs.vocabulary import EXPORTER_STATUS
     [
         ("OTEL_TRACES_SAMPLER_ARG", "lots", "not a number"),
         ("OTEL_TRACES_SAMPLER_ARG", "1.5", "not a number from 0 to 1"),
-        ("OTEL_TRACES_EXPORTER", "zipkin", "none of otlp, azuremonitor, console, none"),
-        ("OTEL_METRICS_EXPORTER", "statsd", "none of"),
+        ("OTEL_TRACES_EXPORTER", "zipkin", "not one of otlp, azuremonitor, console, none"),
+        ("OTEL_METRICS_EXPORTER", "statsd", "not one of"),
         ("OTEL_PROPAGATORS", "xray,b3multi", "the propagator xray is not installed"),
         ("OTEL_RESOURCE_ATTRIBUTES", "no-equals-sign", "not a key=value pair"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "none of http/protobuf, grpc"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "not one of http/protobuf, grpc"),
         ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta", "cumulative"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "no-equals-sign", "not a key=value pair"),
-        ("LOG_LEVEL", "chatty", "none of debug"),
+        ("LOG_LEVEL", "chatty", "not one of debug"),
         ("OTEL_SDK_DISABLED", "1", "neither true nor false"),
         ("OTEL_EXPORTER_OTLP_INSECURE", "1", "neither true nor false"),
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "not a number from 1"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "not a whole number from 1"),
     ],
 )
 def test_invalid_standard_variable_is_ignored_with_a_warning(name: str, text: str, why: str) -> None:

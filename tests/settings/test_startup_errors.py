@@ -19,7 +19,7 @@ def test_server_with_lifespan_does_not_start_with_invalid_settings() -> None:
         assert service.process.wait(15) != 0
         wait_for(lambda: "loud" in service.output)
     assert "CONNECTSOFT_OBS_ACCESS_LOG='loud'" in service.output
-    assert "it is none of all, errors, off" in service.output
+    assert "it is not one of all, errors, off" in service.output
 
 
 def test_server_without_lifespan_serves_without_instrumentation() -> None:
@@ -41,8 +41,8 @@ def test_server_without_lifespan_serves_without_instrumentation() -> None:
         ("CONNECTSOFT_OBS_SHUTDOWN_TIMEOUT", "soon", "not a number"),
         ("CONNECTSOFT_OBS_SHUTDOWN_TIMEOUT", "inf", "not a number of at least 0"),
         ("CONNECTSOFT_OBS_TRUSTED_PROXIES", "everyone", "not an IP network"),
-        ("CONNECTSOFT_OBS_LIVENESS_PATH", "alive", "starts with /"),
-        ("CONNECTSOFT_OBS_ACCESS_LOG", "loud", "none of all, errors, off"),
+        ("CONNECTSOFT_OBS_LIVENESS_PATH", "alive", "does not start with /"),
+        ("CONNECTSOFT_OBS_ACCESS_LOG", "loud", "not one of all, errors, off"),
     ],
 )
 def test_invalid_value_is_rejected_with_reason_and_correction(name: str, text: str, why: str) -> None:
@@ -62,7 +62,7 @@ def test_log_level_accepts_names_of_other_languages(text: str, level: str) -> No
 
 
 def test_invalid_argument_of_a_standard_setting_is_rejected() -> None:
-    with pytest.raises(obs.ConfigurationError, match="none of always_on"):
+    with pytest.raises(obs.ConfigurationError, match="not one of always_on"):
         load_settings({}, traces_sampler="sometimes")
     with pytest.raises(obs.ConfigurationError, match="cumulative"):
         load_settings({}, temporality="delta")
