@@ -36,6 +36,7 @@ def shutdown_times(environ: dict[str, str], **arguments: Any) -> tuple[float, fl
         (CONTAINER_APPS, 10, 30),
         (APP_SERVICE, 2, 5),
         ({**APP_SERVICE, "WEBSITES_CONTAINER_STOP_TIME_LIMIT": "40"}, 2, 40),
+        ({**APP_SERVICE, "WEBSITES_CONTAINER_STOP_TIME_LIMIT": "soon"}, 2, 5),
         (SYSTEMD, 0, 90),
         ({}, 0, None),
     ],
@@ -62,8 +63,11 @@ def test_reloader_has_no_drain_delay(arguments: list[str], monkeypatch: pytest.M
     assert shutdown_times(AKS)[0] == 0
     monkeypatch.setattr(sys, "argv", ["uvicorn", "app:app"])
     assert shutdown_times(AKS)[0] == 10
-    monkeypatch.setenv("UVICORN_RELOAD", "true")
-    assert shutdown_times(AKS)[0] == 0
+    for variable in ("UVICORN_RELOAD", "GRANIAN_RELOAD"):
+        with monkeypatch.context() as context:
+            context.setenv(variable, "true")
+            assert shutdown_times(AKS)[0] == 0
+            assert shutdown_times(AKS, drain_delay=3)[0] == 3
 
 
 def test_defaults_fit_into_the_grace_period_of_aks_and_container_apps() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -14,12 +16,14 @@ import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
+from support.asgi_lifespan import run_lifespan
 from support.process import wait_for
 from support.service_client import wait_for_status
 
 import connectsoft_obs as obs
 from connectsoft_obs.health.health import Health
 from connectsoft_obs.settings import load_settings
+from connectsoft_obs.testing import capture
 
 
 @pytest.fixture
@@ -91,6 +95,77 @@ def test_handler_of_the_server_is_restored_when_the_service_stops(server_calls: 
         health.stop()
         assert signal.getsignal(signal.SIGTERM) is handler
         assert await call_times(server_calls) < 30
+
+    asyncio.run(main())
+
+
+def test_process_without_an_event_loop_stops_after_the_delay() -> None:
+    code = """
+import os, signal, time
+import connectsoft_obs as obs
+signal.signal(signal.SIGTERM, lambda *_: os._exit(42))
+health = obs.configure(service="a", drain_delay=0.3).health
+health.start()
+assert health.install_sigterm_delay()
+os.kill(os.getpid(), signal.SIGTERM)
+assert health.draining
+time.sleep(60)
+"""
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=False)
+    assert completed.returncode == 42, completed.stderr
+
+
+@pytest.mark.parametrize(
+    ("delay", "in_main_thread", "is_warned"), [(5, True, True), (0, True, False), (5, False, False)]
+)
+def test_missing_handler_is_warned_about_if_there_is_a_delay(
+    delay: float, in_main_thread: bool, is_warned: bool, server_calls: list[int]
+) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with capture() as captured:
+        app = obs.ObservabilityMiddleware(Starlette(), service="a", drain_delay=delay)
+        if in_main_thread:
+            asyncio.run(run_lifespan(app))
+        else:
+            with TestClient(app):
+                pass
+    assert any("do not receive SIGTERM" in line["message"] for line in captured.logs) is is_warned
+
+
+def test_child_that_is_forked_during_a_drain_does_not_drain(captured: Any) -> None:
+    health = obs.configure(service="a").health
+    health.drain()
+    if (child := os.fork()) == 0:
+        os._exit(1 if health.draining or obs.draining() else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize(("http_version", "expected"), [("1.0", True), ("1.1", True), ("2", False), ("3", False)])
+def test_connections_are_closed_by_the_header_of_http_1(http_version: str, expected: bool, captured: Any) -> None:
+    """HTTP/2 and HTTP/3 do not allow the header (RFC 9113, section 8.2.2)."""
+    app = obs.ObservabilityMiddleware(Starlette(), service="a")
+    scope: dict[str, Any] = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": http_version, "method": "GET", "scheme": "http",
+        "path": "/", "raw_path": b"/", "query_string": b"", "root_path": "", "headers": [], "client": None, "server": None,
+    }  # fmt: skip
+
+    async def request() -> dict[bytes, bytes]:
+        messages: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            messages.append(message)
+
+        await app(dict(scope), receive, send)
+        return dict(messages[0]["headers"])
+
+    async def main() -> None:
+        assert b"connection" not in await request()
+        captured.telemetry.health.drain()
+        assert ((await request()).get(b"connection") == b"close") is expected
+        captured.telemetry.health.stop()
 
     asyncio.run(main())
 
