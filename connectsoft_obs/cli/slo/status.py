@@ -16,10 +16,10 @@ from connectsoft_obs.cli.slo.inputs import load_declarations, source_arguments
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.prometheus_api import PrometheusClient, PrometheusUnavailable
 from connectsoft_obs.ops.slo.report import SloStatus, fetch_status, render_markdown, render_plots
-from connectsoft_obs.ops.slo.report.status import MonthlyEvents, fetch_month
-from connectsoft_obs.ops.slo.rules import PROMETHEUS_LIMITS, RuleContext
+from connectsoft_obs.ops.slo.report.budget import fetch_budget, format_remaining, format_spent
+from connectsoft_obs.ops.slo.report.gate import GateResult, evaluate_gate
+from connectsoft_obs.ops.slo.report.months import MonthlyEvents, fetch_month
 from connectsoft_obs.slo.model import ServiceSLOs
-from connectsoft_obs.vocabulary import SLO_REMAINING
 
 _PROMETHEUS = click.option(
     "--prometheus", envvar="PROMETHEUS_URL", required=True, metavar="URL",
@@ -76,24 +76,34 @@ def report(
               help="Percent of the error budget that must be left.")  # fmt: skip
 @click.option("--unknown", type=click.Choice(["fail", "pass"]), default="fail", show_default=True,
               help="Result for an SLO without data.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Write the results as JSON.")
 def gate(
     *, source: tuple[str, ...], service: str, prometheus: str, token: str, name: tuple[str, ...], min_remaining: float,
-    unknown: str,
+    unknown: str, as_json: bool,
 ) -> int:  # fmt: skip
-    """Exit 1 if an error budget is exhausted, to stop a deployment; 2 if the server does not answer."""
-    client = PrometheusClient(prometheus, token)
-    rows, is_failed = [], False
+    """Exit 1 if an error budget is exhausted or an alert pages, to stop a deployment; 2 if the server does not answer."""
+    client, now = PrometheusClient(prometheus, token), time.time()
+    results: list[GateResult] = []
     for service_slos in load_declarations(source, service):
         selected = [service_slos.find(slo_name) for slo_name in name] if name else list(service_slos.all_slos)
         for slo in selected:
-            remaining_series = RuleContext(service_slos, slo, PROMETHEUS_LIMITS).recorded_series(SLO_REMAINING)
-            remaining = client.query_value(remaining_series)
-            passes = unknown == "pass" if remaining is None else remaining * 100 > min_remaining
-            is_failed = is_failed or not passes
-            text = "no data" if remaining is None else f"{remaining * 100:.1f} %"
-            rows.append((service_slos.slo_id(slo), text, "pass" if passes else "fail"))
-    create_console().print(create_table(("SLO", "error budget left", "gate"), rows))
-    return int(is_failed)
+            budget = fetch_budget(service_slos, slo, client, now)
+            results.append(evaluate_gate(service_slos.slo_id(slo), budget, min_remaining, unknown))
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(result) for result in results], indent=2))
+    else:
+        rows = [
+            (
+                result.slo,
+                format_remaining(result.remaining),
+                result.state,
+                "pass" if result.passes else "fail",
+                result.reason,
+            )
+            for result in results
+        ]
+        create_console().print(create_table(("SLO", "error budget left", "state", "gate", "reason"), rows))
+    return int(not all(result.passes for result in results))
 
 
 def _report_files(
@@ -123,7 +133,7 @@ def _report_month(
         return 0
     lines = [f"# SLOs in {month}", "", "| SLO | good | bad | error budget |", "| --- | --- | --- | --- |"]
     for slo_id, events in months.items():
-        spent = "no events" if events.budget_spent is None else f"{events.budget_spent * 100:.3g} % consumed"
+        spent = "no events" if events.budget_spent is None else f"{format_spent(events.budget_spent)} consumed"
         lines.append(f"| {slo_id} | {events.good:,.0f} | {events.bad:,.0f} | {spent} |")
     click.echo("\n".join(lines))
     return 0

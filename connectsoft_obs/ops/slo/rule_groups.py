@@ -34,7 +34,7 @@ def rule_groups(service_slos: ServiceSLOs, limits: TargetLimits = PROMETHEUS_LIM
     for slo in service_slos.slos:
         _validate_query_range(service_slos, slo, limits)
         context = RuleContext(service_slos, slo, limits)
-        groups += _split(context, *_slo_rules(context, slo))
+        groups += _split(context, *slo_rules(context, slo))
     for composite in service_slos.composites:
         context = RuleContext(service_slos, composite, limits)
         groups += _split(context, _composite_rules(context, composite), [*burn_rate_alerts.budget_alerts(context)])
@@ -48,7 +48,8 @@ def rule_groups(service_slos: ServiceSLOs, limits: TargetLimits = PROMETHEUS_LIM
     return tuple(groups)
 
 
-def _slo_rules(context: RuleContext, slo: SLO) -> tuple[list[RecordingRule], list[AlertingRule]]:
+def slo_rules(context: RuleContext, slo: SLO) -> tuple[list[RecordingRule], list[AlertingRule]]:
+    """Return the recording rules and the alerts of one SLO."""
     queries = sli_queries(context.service_slos, slo)
     if isinstance(slo.sli, OutageLimit):
         return [*outages.recording_rules(context, slo, slo.sli, queries)], [*outages.alerts(context, slo, slo.sli)]

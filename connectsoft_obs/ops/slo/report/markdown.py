@@ -6,17 +6,20 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from connectsoft_obs.ops.slo.burn_rate_windows import burn_rate_windows
+from connectsoft_obs.ops.slo.report.budget import BudgetState, format_remaining, format_spent
 from connectsoft_obs.ops.slo.report.plot import line_chart
-from connectsoft_obs.ops.slo.report.status import BudgetState, SloStatus
-from connectsoft_obs.slo.durations import humanize
+from connectsoft_obs.ops.slo.report.status import SloStatus
+from connectsoft_obs.slo.durations import HOUR, humanize
 from connectsoft_obs.slo.model import ServiceSLOs
 
 _ADVICE = {
+    BudgetState.INCIDENT: "An alert is firing: end the incident first, and deploy nothing else",
     BudgetState.OK: "No action is needed",
-    BudgetState.REVIEW: "Review what used the error budget",
+    BudgetState.REVIEW: "Review what used, or is using, the error budget",
     BudgetState.FREEZE: "The error budget is used up: put reliability work before new features",
     BudgetState.UNKNOWN: "No data: check the metrics pipeline first",
 }
+MIN_PLOT_SECONDS = HOUR
 _ORANGE, _RED = "#d97706", "#b91c1c"
 
 
@@ -35,7 +38,7 @@ def render_plots(service_slos: ServiceSLOs, statuses: Sequence[SloStatus]) -> di
     """Return the SVG plots of the report by file name."""
     plots = {}
     for status in statuses:
-        start = status.timestamp - status.period
+        start = plot_start(status)
         review_lines = [(left / 100, _ORANGE, f"review at {left:g} %") for left in service_slos.review_at if left]
         plots[f"{status.id}-budget.svg"] = line_chart(
             f"{status.id}: error budget left",
@@ -75,8 +78,8 @@ def _page(service_slos: ServiceSLOs, statuses: Sequence[SloStatus], with_plots: 
     for status in statuses:
         burn_rate = next(iter(status.burn_rates.values()), None)
         yield (
-            f"| {status.id}: {status.objective} | {status.state} | {_format_share(status.remaining)} "
-            f"| {'-' if burn_rate is None else f'{burn_rate:.2f}'} "
+            f"| {status.id}: {status.objective} | {status.state} | {format_remaining(status.remaining)} "
+            f"| {'-' if burn_rate is None else _format_rate(burn_rate)} "
             f"| {_format_share(status.coverage)} of {humanize(status.period)} |"
         )
     for status in statuses:
@@ -91,11 +94,14 @@ def _section(status: SloStatus, with_plots: bool) -> Iterator[str]:
     yield f"Objective: {objective}, over {humanize(status.period)}. [Runbook]({status.runbook})."
     yield ""
     yield f"State: **{status.state}**. {_ADVICE[status.state]}."
+    if status.firing:
+        yield ""
+        yield f"Firing: {', '.join(f'{name} ({severity})' for name, severity in status.firing.items())}."
     if status.coverage is not None and status.coverage < 0.9:
         yield ""
         yield (
             f"The indicator has data for only {_format_share(status.coverage)} of the period. "
-            "Time without data counts as error-free."
+            "Time without data counts as error-free, with the traffic of the other time."
         )
     yield ""
     yield from (f"- {fact}" for fact in _facts(status))
@@ -123,15 +129,20 @@ def _facts(status: SloStatus) -> Iterator[str]:
     if status.good is None or status.bad is None or status.allowed is None:
         return
     unit = status.unit
-    yield f"{unit}: {status.good + status.bad:,.0f}; bad: {status.bad:,.0f}; bad allowed: {status.allowed:,.0f}"
+    yield (
+        f"{unit}: {status.good + status.bad:,.0f}; bad: {status.bad:,.0f}; "
+        f"bad allowed in {humanize(status.period)}: {status.allowed:,.0f}"
+    )
     if status.budget_minutes is not None and status.remaining is not None:
         minutes_left = status.budget_minutes * status.remaining
         yield (
             f"error budget: {status.budget_minutes:,.1f} minutes of total outage; "
-            f"left: {minutes_left:,.1f} minutes ({_format_share(status.remaining)})"
+            f"left: {minutes_left:,.1f} minutes ({format_remaining(status.remaining)})"
         )
     if status.burn_rates:
-        yield "burn rates: " + ", ".join(f"{rate:.2f} over {window}" for window, rate in status.burn_rates.items())
+        yield "burn rates: " + ", ".join(
+            f"{_format_rate(rate)} over {window}" for window, rate in status.burn_rates.items()
+        )
     if status.time_to_exhaustion is not None:
         yield f"at the burn rate of the last 6 h, the error budget is used up in {humanize(status.time_to_exhaustion)}"
     elif status.remaining is not None and status.remaining > 0:
@@ -154,7 +165,7 @@ def _incident_table(status: SloStatus) -> Iterator[str]:
         else:
             yield (
                 f"{prefix} {incident.bad_events:,.0f} | {incident.peak_error_ratio * 100:.3g} % "
-                f"| {incident.budget_spent * 100:.3g} % |"
+                f"| {format_spent(incident.budget_spent)} |"
             )
 
 
@@ -164,8 +175,19 @@ def _month_table(status: SloStatus) -> Iterator[str]:
     for month in status.months:
         total = month.good + month.bad
         good_share = f"{month.good / total * 100:.4g} %" if total else "-"
-        budget = "-" if month.budget_spent is None else f"{month.budget_spent * 100:.3g} % used"
+        budget = "-" if month.budget_spent is None else f"{format_spent(month.budget_spent)} used"
         yield f"| {month.name} | {month.good:,.0f} | {month.bad:,.0f} | {good_share} | {budget} |"
+
+
+def plot_start(status: SloStatus) -> float:
+    """Return the start of the plots: of the compliance period, or of the data if the SLO is younger."""
+    points = [*status.remaining_over_time[:1], *status.burn_rate_over_time[:1]]
+    first = min((time for time, _ in points), default=status.timestamp)
+    return max(status.timestamp - status.period, min(first, status.timestamp - MIN_PLOT_SECONDS))
+
+
+def _format_rate(burn_rate: float) -> str:
+    return f"{burn_rate:.2f}" if burn_rate < 100 else f"{burn_rate:,.0f}"
 
 
 def _format_time(timestamp: float) -> str:

@@ -2,57 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
 
 from connectsoft_obs.ops.prometheus_api import Points, PrometheusClient
 from connectsoft_obs.ops.slo.burn_rate_windows import burn_rate_windows
 from connectsoft_obs.ops.slo.explain import describe
+from connectsoft_obs.ops.slo.report.budget import BudgetState, BudgetStatus, fetch_budget
 from connectsoft_obs.ops.slo.report.incidents import Incident, Sample, find_incidents
+from connectsoft_obs.ops.slo.report.months import MonthlyEvents, fetch_months
 from connectsoft_obs.ops.slo.rules import PROMETHEUS_LIMITS, RuleContext
 from connectsoft_obs.ops.slo.sli_queries import TILE_SECONDS
-from connectsoft_obs.slo.durations import DAY, format_prometheus
+from connectsoft_obs.slo.durations import MINUTE, format_prometheus
 from connectsoft_obs.slo.indicators import Freshness, OutageLimit
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
 from connectsoft_obs.vocabulary import (
     SLO_BAD,
-    SLO_COVERAGE,
     SLO_ERROR_RATIO,
     SLO_OUTAGE,
     SLO_OUTAGE_BREACHES,
     SLO_REMAINING,
     SLO_TOTAL,
+    Severity,
 )
 
-QUERY_CHUNK = 31 * DAY
-"""Longest time that one query sums over. Longer sums take several queries: Azure Monitor allows at most 32 days."""
-
-
-class BudgetState(StrEnum):
-    """What the error budget policy requires."""
-
-    OK = "ok"
-    REVIEW = "review"
-    FREEZE = "freeze"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class MonthlyEvents:
-    """Events of one calendar month, or of the elapsed part of it.
-
-    Args:
-        name: year and month, as `2026-10`.
-        good: good events.
-        bad: bad events.
-        budget_spent: share used of an error budget for this month alone; None without events.
-    """
-
-    name: str
-    good: float
-    bad: float
-    budget_spent: float | None
+MAX_HISTORY = 500
+"""Points of a series in a plot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +40,17 @@ class SloStatus:
         period: length of the SLO period in seconds.
         timestamp: Unix time.
         state: what the error budget policy requires.
+        firing: severity of each alert whose condition holds, except reviews, by name.
         remaining: share of the error budget that is left; below zero when overspent, None without data.
         coverage: share of the period for which the indicator has data.
         budget_minutes: the error budget as minutes of total outage; None for an outage limit.
         unit: what `good` and `bad` count: `events`, or `seconds` for freshness.
         good: good events in the period; None for an outage limit.
         bad: bad events in the period; None for an outage limit.
-        allowed: bad events, or outages, that the objective allows.
+        allowed: bad events, or outages, that the objective allows in a full period; None without data.
         burn_rates: burn rate by window, for windows with events.
         time_to_exhaustion: seconds until the error budget is used up at the burn rate of the last six hours; None when
-            it is not decreasing or already used up.
+            it lasts, because that rate is at most 1, or is already used up.
         incidents: when the error budget burned too fast, or the outages; largest first.
         breaches: outages longer than the limit; None for other kinds of SLO.
         downtime: seconds of outage; None for other kinds of SLO.
@@ -89,6 +65,7 @@ class SloStatus:
     period: int
     timestamp: float
     state: BudgetState
+    firing: dict[str, Severity]
     remaining: float | None
     coverage: float | None
     budget_minutes: float | None
@@ -115,73 +92,60 @@ def fetch_status(service_slos: ServiceSLOs, slo: SLO, client: PrometheusClient, 
     """
     context = RuleContext(service_slos, slo, PROMETHEUS_LIMITS)
     period = service_slos.period_seconds(slo)
-    remaining_series = context.recorded_series(SLO_REMAINING)
-    remaining = client.query_value(remaining_series, timestamp)
-    step = max(TILE_SECONDS, round(period / 500 / TILE_SECONDS) * TILE_SECONDS)
+    budget = fetch_budget(service_slos, slo, client, timestamp)
+    series = context.recorded_series(SLO_REMAINING)
     common_fields = {
+        **{field.name: getattr(budget, field.name) for field in dataclasses.fields(budget)},
         "id": context.id,
         "objective": describe(slo),
         "period": period,
         "timestamp": timestamp,
-        "state": budget_state(service_slos, remaining),
-        "remaining": remaining,
-        "coverage": client.query_value(context.recorded_series(SLO_COVERAGE), timestamp),
-        "remaining_over_time": client.query_range(remaining_series, timestamp - period, timestamp, step),
+        "remaining_over_time": fetch_history(client, series, timestamp - period, timestamp),
         "unit": "seconds" if isinstance(slo.sli, Freshness) else "events",
         "runbook": service_slos.runbook_url(slo),
     }
     kind_fields = (
         _outage_fields(context, slo, slo.sli, client, timestamp)
         if isinstance(slo.sli, OutageLimit)
-        else _event_fields(context, slo, client, timestamp, remaining, step)
+        else _event_fields(context, slo, client, timestamp, budget)
     )
     return SloStatus(**common_fields, **kind_fields)  # type: ignore[arg-type]
 
 
-def budget_state(service_slos: ServiceSLOs, remaining: float | None) -> BudgetState:
-    """Return what the error budget policy requires when this share of the budget is left."""
-    if remaining is None:
-        return BudgetState.UNKNOWN
-    if remaining <= 0:
-        return BudgetState.FREEZE
-    return BudgetState.REVIEW if remaining * 100 <= max(service_slos.review_at, default=-1) else BudgetState.OK
+def fetch_history(client: PrometheusClient, series: str, start: float, end: float) -> Points:
+    """Return about 500 points of a series, from its first value in this time on.
 
-
-def sum_over_tiles(client: PrometheusClient, series: str, start: float, end: float) -> float:
-    """Return the number of events between two Unix times, as the sum over five-minute tiles of a recorded rate."""
-    total, chunk_end = 0.0, end
-    while chunk_end > start:
-        length = min(QUERY_CHUNK, chunk_end - start)
-        length -= length % TILE_SECONDS
-        if length <= 0:
-            break
-        # One second less than the length, so that no tile is counted twice: before Prometheus 3 a range includes its
-        # left end.
-        window = format_prometheus(length - 1)
-        total += (client.query_value(f"sum_over_time({series}[{window}:5m])", chunk_end) or 0.0) * TILE_SECONDS
-        chunk_end -= length
-    return total
+    Raises:
+        PrometheusUnavailable: the server is unreachable or returned an error.
+    """
+    coarse_step = max(TILE_SECONDS, round((end - start) / MAX_HISTORY / TILE_SECONDS) * TILE_SECONDS)
+    points = client.query_range(series, start, end, coarse_step)
+    first = (points[0][0] if points else end) - coarse_step  # it can have begun just after the point before
+    if first <= start:
+        return points
+    step = max(MINUTE, round((end - first) / MAX_HISTORY / MINUTE) * MINUTE)
+    points = client.query_range(series, first, end, step)
+    last = client.query_value(series, end)
+    return [*points, (end, last)] if last is not None and (not points or points[-1][0] < end) else points
 
 
 def _event_fields(
-    context: RuleContext, slo: SLO, client: PrometheusClient, timestamp: float, remaining: float | None, step: float
+    context: RuleContext, slo: SLO, client: PrometheusClient, timestamp: float, budget: BudgetStatus
 ) -> dict[str, object]:
-    period, budget = context.service_slos.period_seconds(slo), float(slo.error_budget)
+    period, budget_ratio = context.service_slos.period_seconds(slo), float(slo.error_budget)
     start = timestamp - period
-    total_series, bad_series = context.recorded_series(SLO_TOTAL), context.recorded_series(SLO_BAD)
-    total, bad = (sum_over_tiles(client, series, start, timestamp) for series in (total_series, bad_series))
     windows = burn_rate_windows(context.service_slos, slo)
     burn_rates = {}
     for name in dict.fromkeys(window.name for window in windows):
         ratio = client.query_value(context.recorded_series(f"{SLO_ERROR_RATIO}{name}"), timestamp)
         if ratio is not None:
-            burn_rates[name] = ratio / budget
+            burn_rates[name] = ratio / budget_ratio
     recent_burn_rate = burn_rates.get("6h", 0.0)
     time_to_exhaustion = None
-    if remaining is not None and remaining > 0 and recent_burn_rate > 0:
-        time_to_exhaustion = period * remaining / recent_burn_rate
-    bad_rates = client.query_range(bad_series, start, timestamp, TILE_SECONDS)
-    total_rates = dict(client.query_range(total_series, start, timestamp, TILE_SECONDS))
+    if budget.remaining is not None and budget.remaining > 0 and recent_burn_rate > 1:
+        time_to_exhaustion = period * budget.remaining / recent_burn_rate
+    bad_rates = client.query_range(context.recorded_series(SLO_BAD), start, timestamp, TILE_SECONDS)
+    total_rates = dict(client.query_range(context.recorded_series(SLO_TOTAL), start, timestamp, TILE_SECONDS))
     samples = [
         Sample(time, rate * TILE_SECONDS, rate / total_rates[time])
         for time, rate in bad_rates
@@ -189,18 +153,15 @@ def _event_fields(
     ]
     ratio_series = context.recorded_series(f"{SLO_ERROR_RATIO}{windows[0].name}")
     return {
-        "budget_minutes": period * budget / 60,
-        "good": total - bad,
-        "bad": bad,
-        "allowed": total * budget,
+        "budget_minutes": period * budget_ratio / 60,
         "burn_rates": burn_rates,
         "time_to_exhaustion": time_to_exhaustion,
-        "incidents": find_incidents(samples, budget, total * budget),
+        "incidents": find_incidents(samples, budget_ratio, budget.allowed or 0.0),
         "breaches": None,
         "downtime": None,
-        "months": tuple(_fetch_months(client, total_series, bad_series, start, timestamp, budget)),
+        "months": tuple(fetch_months(context, slo, client, start, timestamp)),
         "burn_rate_over_time": [
-            (time, ratio / budget) for time, ratio in client.query_range(ratio_series, start, timestamp, step)
+            (time, ratio / budget_ratio) for time, ratio in fetch_history(client, ratio_series, start, timestamp)
         ],
     }
 
@@ -215,9 +176,6 @@ def _outage_fields(
     breaches_series = context.recorded_series(f"{SLO_OUTAGE_BREACHES}{format_prometheus(period)}")
     return {
         "budget_minutes": None,
-        "good": None,
-        "bad": None,
-        "allowed": float(sli.allowed),
         "burn_rates": {},
         "time_to_exhaustion": None,
         "incidents": outages,
@@ -226,49 +184,3 @@ def _outage_fields(
         "months": (),
         "burn_rate_over_time": [],
     }
-
-
-def fetch_month(
-    service_slos: ServiceSLOs, slo: SLO, client: PrometheusClient, start: float, now: float
-) -> MonthlyEvents | None:
-    """Return the events of one calendar month, or of the elapsed part of it; None for an outage limit.
-
-    Args:
-        service_slos: the service.
-        slo: one of its SLOs.
-        client: the server with the recorded series.
-        start: Unix time at which the month starts.
-        now: current Unix time.
-
-    Raises:
-        PrometheusUnavailable: the server is unreachable or returned an error.
-    """
-    if isinstance(slo.sli, OutageLimit):
-        return None
-    context = RuleContext(service_slos, slo, PROMETHEUS_LIMITS)
-    total_series, bad_series = context.recorded_series(SLO_TOTAL), context.recorded_series(SLO_BAD)
-    end = min(now, _next_month(start))
-    months = _fetch_months(client, total_series, bad_series, start, end, float(slo.error_budget))
-    return months[0] if months else None
-
-
-def _next_month(start: float) -> float:
-    """Return the Unix time at which the month after the one that starts at `start` begins."""
-    month = datetime.fromtimestamp(start, UTC)
-    return month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1).timestamp()
-
-
-def _fetch_months(
-    client: PrometheusClient, total_series: str, bad_series: str, start: float, end: float, budget: float
-) -> list[MonthlyEvents]:
-    months = []
-    month = datetime.fromtimestamp(start, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    while month.timestamp() < end:
-        month_start = month.timestamp()
-        next_start = _next_month(month_start)
-        month_end = min(next_start, end)
-        total, bad = (sum_over_tiles(client, series, month_start, month_end) for series in (total_series, bad_series))
-        budget_spent = bad / total / budget if total else None
-        months.append(MonthlyEvents(f"{month:%Y-%m}", total - bad, bad, budget_spent))
-        month = datetime.fromtimestamp(next_start, UTC)
-    return months
