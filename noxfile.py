@@ -212,10 +212,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation with warnings as errors, and run its code blocks (the tests run those of the README)."""
+    """Build the documentation with warnings as errors, search it, and run its code blocks (the tests run those of the README)."""
     session.install("-q", ".[demo,cli]", *group("docs"))
-    session.run("pytest", "docs")
     session.run("sphinx-build", "-W", "-q", "-b", "html", "docs", "docs/_build/html")
+    session.run("pytest", "docs")
 
 
 @nox.session

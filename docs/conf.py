@@ -69,6 +69,7 @@ def _write(name: str, content: str) -> None:
 sys.path.insert(0, str(Path(__file__).parent))
 import layers  # noqa: E402  in this folder
 import pictures  # noqa: E402  in this folder
+import search_terms  # noqa: E402  in this folder
 import settings_page  # noqa: E402  in this folder
 
 pictures.draw()
@@ -78,5 +79,6 @@ _write("settings.md", settings_page.generate())
 
 
 def setup(app: Sphinx) -> None:
-    """Show Bicep code as plain text, because Pygments has no lexer for it."""
+    """Show Bicep code as plain text, because Pygments has no lexer for it, and add index entries for the search."""
     app.add_lexer("bicep", TextLexer)
+    app.connect("source-read", search_terms.add_index_entries)
