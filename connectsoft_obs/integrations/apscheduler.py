@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -50,12 +51,17 @@ def install(scheduler: Any, **settings: Any) -> None:
 
 def _wrap_executor(scheduler: Any, alias: str) -> None:
     executor = scheduler._executors[alias]  # noqa: SLF001
-    if getattr(executor, _MARK, False):
+    schedulers = getattr(executor, _MARK, None)
+    if schedulers is not None:  # an executor that several schedulers use
+        schedulers.add(scheduler)
         return
-    setattr(executor, _MARK, True)
+    schedulers = weakref.WeakSet({scheduler})
+    setattr(executor, _MARK, schedulers)
     submit = executor.submit_job
 
     def submit_job(job: Any, run_times: Any) -> Any:
+        if job._scheduler not in schedulers:  # noqa: SLF001  there is no public accessor
+            return submit(job, run_times)
         _set_expected_time(job)
         return submit(_instrument_job(job), run_times)
 

@@ -122,11 +122,10 @@ def _install_worker(options: _Options, settings: dict[str, Any]) -> None:
 
 def _install_lifecycle(options: _Options, settings: dict[str, Any]) -> None:
     startup_hook, shutdown_hook = _original(options.get("on_startup")), _original(options.get("on_shutdown"))
-    worker_processes: list[WorkerProcess] = []
+    worker_processes: dict[int, WorkerProcess] = {}  # by the identity of the context, which each worker has
 
     async def on_startup(ctx: dict[Any, Any]) -> None:
-        worker_process = WorkerProcess(resolve(**settings))
-        worker_processes.append(worker_process)
+        worker_process = worker_processes[id(ctx)] = WorkerProcess(resolve(**settings))
         worker_process.start()
         if isinstance(ctx.get("redis"), ArqRedis):
             _install_pool(ctx["redis"])
@@ -134,12 +133,13 @@ def _install_lifecycle(options: _Options, settings: dict[str, Any]) -> None:
             await startup_hook(ctx)
 
     async def on_shutdown(ctx: dict[Any, Any]) -> None:
-        for worker_process in worker_processes:
-            worker_process.telemetry.health.drain()
+        worker_process = worker_processes.pop(id(ctx), None)
+        if worker_process is not None:
+            worker_process.drain()
         if shutdown_hook is not None:
             await shutdown_hook(ctx)
-        while worker_processes:
-            worker_processes.pop().stop()
+        if worker_process is not None:
+            worker_process.stop()
 
     setattr(on_startup, _ORIGINAL, startup_hook)
     setattr(on_shutdown, _ORIGINAL, shutdown_hook)

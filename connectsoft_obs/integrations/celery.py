@@ -196,7 +196,7 @@ class CeleryInstrumentation:
 
     def _on_worker_shutting_down(self, **_: Any) -> None:
         if self._worker_process is not None:
-            self._worker_process.telemetry.health.drain()
+            self._worker_process.drain()
 
     def _drain_before_soft_shutdown(self, worker: Any) -> None:
         """Drain as soon as a cold shutdown begins; its signal is sent after the soft shutdown and the end of the pool."""

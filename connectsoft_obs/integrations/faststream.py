@@ -22,6 +22,9 @@ from connectsoft_obs.work.worker_process import WorkerProcess
 SYSTEMS = {"rabbit": "rabbitmq", "confluent": "kafka"}
 """`messaging.system` of FastStream's brokers; other brokers keep the name of their package."""
 
+_SUBSCRIPTIONS = ("subject", "queue", "topics", "topic", "channel", "list_sub", "stream_sub")
+"""Attributes of handlers with what they subscribe to. `subject` is first: the `queue` of NATS is a group of consumers."""
+
 _REJECTED = (NackMessage, RejectMessage, SkipMessage)
 _MARK = "_connectsoft_obs"
 
@@ -49,7 +52,7 @@ def install(target: Any, **settings: Any) -> None:
 
     async def drain() -> None:
         for worker_process in worker_processes:
-            worker_process.telemetry.health.drain()
+            worker_process.drain()
 
     async def stop() -> None:
         while worker_processes:
@@ -101,11 +104,11 @@ class ObservabilityMiddleware(BaseMiddleware[Any, Any]):
     def _subscription(self, message: Any) -> str:
         """Return the subscription of the handler, which is static; a routing key may not be."""
         handler = self.context.get_local("handler_")
-        for name in ("queue", "topics", "channel", "subject", "list", "stream"):
+        for name in _SUBSCRIPTIONS:
             subscription = getattr(handler, name, None)
             if subscription:
                 first = subscription[0] if isinstance(subscription, list | tuple) else subscription
-                return str(getattr(first, "name", first))
+                return str(getattr(first, "name", None) or getattr(first, "template", first))
         return str(getattr(message.raw_message, "routing_key", None) or "faststream")
 
 

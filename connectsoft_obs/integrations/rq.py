@@ -6,6 +6,7 @@ Call `install(worker)` before `worker.work()`, and `install(queue)` where jobs a
 
 from __future__ import annotations
 
+import copyreg
 import os
 from typing import Any
 
@@ -79,6 +80,24 @@ class ObservedJob(Job):
         self.meta[KEY] = {**(self.meta.get(KEY) or {}), **headers, ATTEMPT: attempt + 1}
 
 
+class _ObservedJobType(type):
+    """The type of the classes that `observed_job_class` creates; registers how they are pickled."""
+
+
+def observed_job_class(job_class: Any) -> Any:
+    """Return a class of recorded jobs that behave as those of the job class of a worker."""
+    if issubclass(job_class, ObservedJob):
+        return job_class
+    if job_class is Job:
+        return ObservedJob
+    name, attributes = job_class.__name__, {"__module__": job_class.__module__}
+    return _ObservedJobType(name, (ObservedJob, job_class), attributes)
+
+
+# SpawnWorker pickles the job class for its work horses.
+copyreg.pickle(_ObservedJobType, lambda cls: (observed_job_class, (cls.__bases__[1],)))
+
+
 def install(target: Any, **settings: Any) -> None:
     """Instrument the jobs of a worker, or a queue into which jobs are enqueued. Later calls have no effect.
 
@@ -110,12 +129,17 @@ def _install_worker(worker: Any, settings: dict[str, Any]) -> None:
     worker_process = WorkerProcess(resolve(**settings))
     worker_process.join_children()
     worker_pid = os.getpid()
-    worker.job_class = ObservedJob
+    worker.job_class = observed_job_class(worker.job_class)
     for queue in worker.queues:
-        queue.job_class = ObservedJob
+        queue.job_class = observed_job_class(queue.job_class)
         install(queue)
-    send_heartbeat, teardown, request_stop = worker.heartbeat, worker.teardown, worker.request_stop
+    bootstrap, send_heartbeat = worker.bootstrap, worker.heartbeat
+    teardown, request_stop = worker.teardown, worker.request_stop
     heartbeat_interval = float(worker.worker_ttl) + HEARTBEAT_TIMEOUT
+
+    def bootstrap_wrapper(*args: Any, **kwargs: Any) -> Any:
+        worker_process.start()
+        return bootstrap(*args, **kwargs)
 
     def heartbeat_wrapper(*args: Any, **kwargs: Any) -> Any:
         if os.getpid() == worker_pid:
@@ -123,7 +147,7 @@ def _install_worker(worker: Any, settings: dict[str, Any]) -> None:
         return send_heartbeat(*args, **kwargs)
 
     def request_stop_wrapper(*args: Any, **kwargs: Any) -> Any:
-        worker_process.telemetry.health.drain()
+        worker_process.drain()
         return request_stop(*args, **kwargs)
 
     def teardown_wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -132,11 +156,7 @@ def _install_worker(worker: Any, settings: dict[str, Any]) -> None:
             worker_process.stop()
         return result
 
-    worker.heartbeat, worker.teardown, worker.request_stop = (
-        heartbeat_wrapper,
-        teardown_wrapper,
-        request_stop_wrapper,
-    )
+    worker.bootstrap, worker.heartbeat = bootstrap_wrapper, heartbeat_wrapper
+    worker.teardown, worker.request_stop = teardown_wrapper, request_stop_wrapper
     if hasattr(worker, "fork_work_horse"):
         WorkHorses(worker, worker_process.telemetry, settings, WorkHorseKilled)
-    worker_process.start()

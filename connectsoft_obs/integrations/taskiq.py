@@ -7,7 +7,7 @@ not called for a kick that fails.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskiq import TaskiqMessage, TaskiqMiddleware, TaskiqResult
 
@@ -28,7 +28,7 @@ RETRIES = "_retries"
 """Label in which the retry middlewares of taskiq store the number of retries."""
 
 _MARK = "_connectsoft_obs"
-_sending: ContextVar[Producer | None] = ContextVar("connectsoft-obs-taskiq-sending", default=None)
+_sending: ContextVar[_Sending | None] = ContextVar("connectsoft-obs-taskiq-sending", default=None)
 
 
 def install(broker: Any, **settings: Any) -> None:
@@ -41,12 +41,12 @@ def install(broker: Any, **settings: Any) -> None:
     if getattr(broker, _MARK, False):
         return
     setattr(broker, _MARK, True)
-    broker.add_middlewares(ObservabilityMiddleware(settings))
+    middleware = ObservabilityMiddleware(settings)
+    broker.add_middlewares(middleware)
     kick = broker.kick
 
     async def kick_with_span(message: Any) -> None:
-        producer = _sending.get()
-        _sending.set(None)
+        producer = middleware.take_producer()
         error: BaseException | None = None
         try:
             await kick(message)
@@ -58,6 +58,14 @@ def install(broker: Any, **settings: Any) -> None:
                 producer.end(error)
 
     broker.kick = kick_with_span
+
+
+class _Sending(NamedTuple):
+    """The producer span of a task between `pre_send` and `kick`; middlewares can kick tasks of other brokers meanwhile."""
+
+    middleware: ObservabilityMiddleware
+    producer: Producer
+    outer: _Sending | None
 
 
 class ObservabilityMiddleware(TaskiqMiddleware):
@@ -88,8 +96,19 @@ class ObservabilityMiddleware(TaskiqMiddleware):
         headers = {} if run is None else mark_retried(run, message.task_id)
         producer = Producer(resolve_or_none(), self._queue(), self._system())
         message.labels.update({**headers, **producer.begin()})
-        _sending.set(producer)
+        outer = _sending.get()
+        if outer is not None and outer.middleware is self:  # a task that was not kicked
+            outer = outer.outer
+        _sending.set(_Sending(self, producer, outer))
         return message
+
+    def take_producer(self) -> Producer | None:
+        """Return the producer span of the task that is kicked."""
+        sending = _sending.get()
+        if sending is None or sending.middleware is not self:
+            return None
+        _sending.set(sending.outer)
+        return sending.producer
 
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
         """Start the run of a task, in the asyncio task that executes it."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from types import TracebackType
 from typing import Any, Unpack
 
 from connectsoft_obs.endpoints import ManagementListener
+from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.settings import SettingsArguments
 from connectsoft_obs.telemetry import Telemetry, resolve
 from connectsoft_obs.vocabulary import Signal
@@ -16,19 +18,24 @@ from connectsoft_obs.work.shutdown import GracefulShutdown
 
 
 class WorkerProcess:
-    """Runs endpoints, checks and exporters of a worker process from `start()` to `stop()`; does not handle signals.
+    """One worker of this process, from `start()` to `stop()`; does not handle signals.
+
+    The workers of one Telemetry share its endpoints, health checks and exporters: the first one starts them, the last one
+    stops them. A worker that starts inside a web service leaves the health of the service as it is.
 
     Thread-safe and idempotent.
     """
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.telemetry = telemetry
-        self._management_listener: ManagementListener | None = None
+        self.is_draining: bool = False
+        self._group = _groups.get(telemetry) or _groups.setdefault(telemetry, _WorkerGroup())
 
     @property
     def port(self) -> int | None:
         """Port of the endpoints; None while another process on this machine uses it."""
-        return None if self._management_listener is None else self._management_listener.port
+        listener = self._group.management_listener
+        return None if listener is None else listener.port
 
     def join_children(self) -> None:
         """Aggregate metrics of child processes with those of this process; call before the first fork."""
@@ -40,11 +47,25 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Start exporters, health checks and endpoints."""
-        self.telemetry.serve()
-        _started.add(self.telemetry)
-        self.telemetry.health.start()
-        if self._management_listener is None:
-            self._management_listener = ManagementListener.for_worker(self.telemetry)
+        group, telemetry = self._group, self.telemetry
+        telemetry.serve()
+        _started.add(telemetry)
+        with group.lock:
+            self.is_draining = False
+            if not group.running:
+                group.owns_health = not telemetry.health.running
+            telemetry.health.start()
+            group.running.add(self)
+            if group.management_listener is None:
+                group.management_listener = ManagementListener.for_worker(telemetry)
+
+    def drain(self) -> None:
+        """Fail readiness, unless another worker of this process still works."""
+        group = self._group
+        with group.lock:
+            self.is_draining = True
+            if group.owns_health and all(worker.is_draining for worker in group.running):
+                self.telemetry.health.drain()
 
     def flush(self) -> None:
         """Write and export everything that is queued, within `shutdown_timeout`."""
@@ -54,13 +75,36 @@ class WorkerProcess:
         self.telemetry.flush(self.telemetry.settings.shutdown_timeout)
 
     def stop(self) -> None:
-        """Fail readiness, flush, and stop the endpoints."""
-        self.telemetry.health.drain()
+        """Fail readiness, flush, and stop the endpoints, unless another worker of this process still works."""
+        self.drain()
         self.flush()
-        self.telemetry.health.stop()
-        listener, self._management_listener = self._management_listener, None
+        group, listener = self._group, None
+        with group.lock:
+            group.running.discard(self)
+            if not group.running:
+                if group.owns_health:
+                    self.telemetry.health.stop()
+                listener, group.management_listener = group.management_listener, None
         if listener is not None:
             listener.close()
+
+
+class _WorkerGroup:
+    """The workers of one Telemetry that run in this process, and what they share."""
+
+    def __init__(self) -> None:
+        self.after_fork_in_child()
+        register_fork_handler(self)
+
+    def after_fork_in_child(self) -> None:
+        """Initialise without workers, also in a forked child: those of the parent do not run there."""
+        self.lock = threading.RLock()
+        self.running: set[WorkerProcess] = set()
+        self.owns_health = True
+        self.management_listener: ManagementListener | None = None
+
+
+_groups: weakref.WeakKeyDictionary[Telemetry, _WorkerGroup] = weakref.WeakKeyDictionary()
 
 
 def flush_child(telemetry: Telemetry) -> None:
@@ -140,11 +184,11 @@ class Worker:
     @property
     def draining(self) -> bool:
         """Whether the worker drains and should start no new work."""
-        return self.telemetry.health.draining
+        return self._require_process().is_draining or self.telemetry.health.draining
 
     def drain(self) -> None:
-        """Begin to drain: readiness fails; the program continues until it ends."""
-        self.telemetry.health.drain()
+        """Begin to drain: readiness fails, unless another worker of this process still works; the program continues."""
+        self._require_process().drain()
 
     def __enter__(self) -> Worker:
         """Start the worker."""

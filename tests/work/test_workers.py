@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 from support.otlp import HttpSink
 from support.process import APPS, Service, free_port, wait_for
 
@@ -176,3 +178,26 @@ def test_worker_inside_capture_listens_on_its_own_port() -> None:
             assert probe.connect_ex(("127.0.0.1", worker.port or 1)) != 0
     assert captured.telemetry is not None
     assert captured.telemetry.identity.service == "tested"
+
+
+def test_worker_that_ends_leaves_another_one_of_the_process_ready() -> None:
+    with capture(), obs.worker(prometheus_port=0) as outer:
+        url = f"http://127.0.0.1:{outer.port}/health/ready"
+        wait_for(lambda: httpx.get(url).status_code == 200, 5)
+        with obs.worker() as inner:
+            assert inner.port == outer.port
+            inner.drain()
+            assert (inner.draining, outer.draining) == (True, False)
+        assert httpx.get(url).status_code == 200
+        outer.drain()
+        assert httpx.get(url).status_code == 503
+
+
+def test_worker_that_ends_leaves_the_web_service_ready() -> None:
+    app = Starlette()
+    app.add_middleware(obs.ObservabilityMiddleware, service="orders", prometheus_port=0)
+    with capture(), TestClient(app) as client:
+        wait_for(lambda: client.get("/health/ready").status_code == 200, 5)
+        with obs.worker() as worker:
+            worker.drain()
+        assert client.get("/health/ready").status_code == 200
