@@ -69,6 +69,7 @@ class Health:
         self._log = log
         self._environ = environ
         self._liveness_watches = LivenessWatches()
+        self._readiness_watches: dict[str, Problem] = {}
         self._advisories: dict[str, Problem] = {}
         self._liveness_failure = self._unready_reason = self._phase_cause = ""
         self._sigterm_delay: SigtermDelay | None = None
@@ -90,6 +91,10 @@ class Health:
     def add_liveness_watch(self, name: str, problem: Problem) -> None:
         """Fail liveness, which restarts the process, while `problem` returns a reason."""
         self._liveness_watches.add(name, problem)
+
+    def add_readiness_watch(self, name: str, problem: Problem) -> None:
+        """Fail readiness while `problem` returns a reason."""
+        self._readiness_watches[name] = problem
 
     def watch_task(self, name: str, task: Any) -> None:
         """Fail liveness when a task or thread has ended and the service is not stopping; until the service stops."""
@@ -139,8 +144,11 @@ class Health:
             entries += [_unhealthy_entry(name, reason) for name, reason in problems]
             if self._liveness_failure:
                 entries.append(_unhealthy_entry(LIFECYCLE, f"liveness failed: {self._liveness_failure}"))
-        elif reason := self._not_ready_reason():
-            entries.append(_unhealthy_entry(LIFECYCLE, reason))
+        else:
+            problems = problem_texts(self._readiness_watches)
+            entries += [_unhealthy_entry(name, reason) for name, reason in problems]
+            if reason := self._not_ready_reason():
+                entries.append(_unhealthy_entry(LIFECYCLE, reason))
         return build_report(probe, entries, self.phase)
 
     def version(self) -> tuple[object, ...]:
@@ -157,6 +165,7 @@ class Health:
             self._liveness_failure,
             int(time.monotonic() * 2),
             self._liveness_watches.problems(self.draining),
+            problem_texts(self._readiness_watches),
         )
 
     def full_report(self) -> Report:

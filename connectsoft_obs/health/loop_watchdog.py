@@ -12,6 +12,8 @@ import time
 import traceback
 from collections.abc import Callable
 
+from connectsoft_obs.process.client_waits import waits_for_client
+
 LOOP_TICK_INTERVAL = 0.5
 """Seconds between two ticks of the loop."""
 
@@ -72,8 +74,8 @@ class LoopWatchdog:
         self._loop = None
 
     def problem(self) -> str:
-        """Why the process should be restarted, or ""."""
-        if self._blocked_for < self._limit or not self._loop_runs:
+        """Why the process should be restarted, or ""; a framework that waits for its broker or store is no reason."""
+        if self._blocked_for < self._limit or not self._loop_runs or waits_for_client(self._loop_thread_id):
             return ""
         return f"the event loop has been blocked for {self._blocked_for:.0f} s"
 

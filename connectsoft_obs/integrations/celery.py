@@ -16,11 +16,11 @@ from celery import signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.integrations.celery_liveness import WorkerProbes, monitor_beat
 from connectsoft_obs.integrations.celery_schedules import declare_beat_schedules
 from connectsoft_obs.integrations.celery_unfinished_tasks import TRIGGER, UnfinishedTasks, read_trigger
 from connectsoft_obs.telemetry import Telemetry, resolve
 from connectsoft_obs.vocabulary import Trigger
-from connectsoft_obs.work.heartbeats import heartbeat
 from connectsoft_obs.work.message import PROPAGATED_HEADERS
 from connectsoft_obs.work.producers import Producer
 from connectsoft_obs.work.registry import resolve_or_none
@@ -31,9 +31,6 @@ from connectsoft_obs.work.worker_process import WorkerProcess
 SYSTEMS = {"amqp": "rabbitmq", "pyamqp": "rabbitmq", "amqps": "rabbitmq", "": "rabbitmq", "rediss": "redis",
            "sentinel": "redis", "sqs": "aws_sqs", "azureservicebus": "servicebus", "gcpubsub": "gcp_pubsub"}  # fmt: skip
 """`messaging.system` of kombu's transports; other transports keep their kombu name."""
-
-HEARTBEAT_TIMEOUT = 60.0
-"""Seconds without a heartbeat after which the main loop of a worker counts as stalled; it sends one every 2 s."""
 
 _MARK = "_connectsoft_obs"
 _sending: ContextVar[tuple[Any, list[Producer]] | None] = ContextVar("connectsoft-obs-celery-sending", default=None)
@@ -63,8 +60,9 @@ class CeleryInstrumentation:
         self._runs: dict[str, Run] = {}
         self._unfinished_tasks = UnfinishedTasks(app, self._source)
         self._worker_process: WorkerProcess | None = None
+        self._worker_probes: WorkerProbes | None = None
         self._pid = os.getpid()
-        self._is_beat = self._has_heartbeat = False
+        self._is_beat = False
         self._send_task = app.send_task
         app.send_task = self._send
         for signal, receiver in (
@@ -74,7 +72,6 @@ class CeleryInstrumentation:
             (signals.setup_logging, self._on_setup_logging),
             (signals.celeryd_init, self._on_worker_init),
             (signals.worker_ready, self._on_worker_ready),
-            (signals.heartbeat_sent, self._on_heartbeat_sent),
             (signals.worker_shutting_down, self._on_worker_shutting_down),
             (signals.worker_shutdown, self._on_worker_shutdown),
             (signals.worker_process_init, self._on_child_init),
@@ -174,25 +171,12 @@ class CeleryInstrumentation:
             self._worker_process.join_children()
             self._unfinished_tasks.watch_cancellations()
             self._drain_before_soft_shutdown(instance)
+            self._worker_probes = WorkerProbes(instance, self._worker_process)
             declare_beat_schedules(self._app)
 
-    def _on_worker_ready(self, sender: Any = None, **_: Any) -> None:
-        """Start threads after the pool has forked its child processes."""
-        if self._worker_process is None:
-            return
-        self._worker_process.start()
-        self._has_heartbeat = (
-            "solo" not in type(getattr(sender, "pool", None)).__module__
-        )  # the solo pool runs tasks in the main loop
-        if self._has_heartbeat:
-            worker_heartbeat = heartbeat("celery-worker", every=HEARTBEAT_TIMEOUT)
-            worker_heartbeat.is_excused = lambda: (
-                getattr(sender, "connection", None) is None
-            )  # the loop is blocked while it reconnects to the broker
-
-    def _on_heartbeat_sent(self, **_: Any) -> None:
-        if self._worker_process is not None and self._has_heartbeat:
-            heartbeat("celery-worker", every=HEARTBEAT_TIMEOUT)
+    def _on_worker_ready(self, **_: Any) -> None:
+        if self._worker_probes is not None:
+            self._worker_probes.on_worker_ready()
 
     def _on_worker_shutting_down(self, **_: Any) -> None:
         if self._worker_process is not None:
@@ -211,7 +195,7 @@ class CeleryInstrumentation:
     def _on_worker_shutdown(self, **_: Any) -> None:
         worker_process, self._worker_process = self._worker_process, None
         if worker_process is not None:
-            CeleryInstrumentation._running = None
+            CeleryInstrumentation._running = self._worker_probes = None
             worker_process.stop()
 
     def _on_child_init(self, **_: Any) -> None:
@@ -243,7 +227,7 @@ class CeleryInstrumentation:
 
     # --- Beat --------------------------------------------------------------------------------------------------------
     def _on_beat_init(self, sender: Any = None, **_: Any) -> None:
-        """Mark tasks of this process as scheduled, and watch the loop of beat with a heartbeat."""
+        """Mark tasks of this process as scheduled, and monitor the loop of beat."""
         if sender.app != self._app:
             return
         self._is_beat = True
@@ -251,12 +235,4 @@ class CeleryInstrumentation:
         if telemetry is None:
             return
         declare_beat_schedules(self._app)
-        WorkerProcess(telemetry).start()
-        scheduler = sender.scheduler
-        tick, interval = scheduler.tick, float(getattr(scheduler, "max_interval", 300) or 300) + HEARTBEAT_TIMEOUT
-
-        def tick_with_heartbeat(*args: Any, **kwargs: Any) -> Any:
-            heartbeat("celery-beat", every=interval)
-            return tick(*args, **kwargs)
-
-        scheduler.tick = tick_with_heartbeat
+        monitor_beat(WorkerProcess(telemetry), sender)

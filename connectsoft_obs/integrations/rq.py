@@ -23,7 +23,7 @@ from connectsoft_obs.integrations.rq_work_horse import (
     report_started,
 )
 from connectsoft_obs.telemetry import resolve
-from connectsoft_obs.work.heartbeats import heartbeat
+from connectsoft_obs.work.loop_monitor import LoopMonitor
 from connectsoft_obs.work.producers import Producer
 from connectsoft_obs.work.registry import resolve_or_none
 from connectsoft_obs.work.task_queue import mark_retried, task_run
@@ -31,7 +31,7 @@ from connectsoft_obs.work.worker_process import WorkerProcess, flush_child
 
 SYSTEM = "redis"
 HEARTBEAT_TIMEOUT = 60.0
-"""Seconds beyond `worker_ttl` without a heartbeat after which a worker counts as stalled."""
+"""Seconds beyond `worker_ttl` and `job_monitoring_interval` without a heartbeat after which a worker counts as stalled."""
 
 _MARK = "_connectsoft_obs"
 
@@ -135,15 +135,18 @@ def _install_worker(worker: Any, settings: dict[str, Any]) -> None:
         install(queue)
     bootstrap, send_heartbeat = worker.bootstrap, worker.heartbeat
     teardown, request_stop = worker.teardown, worker.request_stop
-    heartbeat_interval = float(worker.worker_ttl) + HEARTBEAT_TIMEOUT
+    monitors: list[LoopMonitor] = []
 
     def bootstrap_wrapper(*args: Any, **kwargs: Any) -> Any:
         worker_process.start()
+        limit = float(max(worker.worker_ttl, worker.job_monitoring_interval)) + HEARTBEAT_TIMEOUT
+        monitor = LoopMonitor(worker_process.telemetry, "rq-worker", limit=limit, wait_limit=limit, runs_jobs=True)
+        monitors[:] = [monitor]
         return bootstrap(*args, **kwargs)
 
     def heartbeat_wrapper(*args: Any, **kwargs: Any) -> Any:
-        if os.getpid() == worker_pid:
-            heartbeat("rq-worker", every=heartbeat_interval)
+        if os.getpid() == worker_pid and monitors:
+            monitors[0].beat()
         return send_heartbeat(*args, **kwargs)
 
     def request_stop_wrapper(*args: Any, **kwargs: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from time import perf_counter_ns, time
 from types import TracebackType
@@ -26,7 +25,6 @@ class Heartbeat:
         self.name = name
         self.every = every
         self.runs: set[ActiveRun] = set()
-        self.is_excused: Callable[[], bool] | None = None
         self._health = telemetry.health
         self._timestamp = telemetry.metrics.family(JOB_HEARTBEAT).number_series(name)
         self._last_beat_ns: int | None = perf_counter_ns()
@@ -49,8 +47,6 @@ class Heartbeat:
             return ""
         now = perf_counter_ns()
         age = (now - last_beat) / 1e9
-        if self.is_excused is not None and self.is_excused():
-            return ""
         if age <= self.every or any((run.deadline_ns or 0) > now for run in list(self.runs)):
             return ""
         return f"last heartbeat of loop {self.name} was {age:.0f} s ago; expected every {self.every:g} s"

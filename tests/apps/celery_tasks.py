@@ -9,17 +9,26 @@ import time
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 import connectsoft_obs as obs
-from connectsoft_obs.integrations import celery
+from connectsoft_obs.integrations import celery, celery_liveness
+
+for name in ("LOOP_TIMEOUT", "BROKER_WAIT_LIMIT"):
+    setattr(celery_liveness, name, float(os.environ.get(name, getattr(celery_liveness, name))))
 
 app = Celery("reports", broker=os.environ.get("BROKER", "memory://"), backend=os.environ.get("BACKEND"))
 app.conf.update(
     task_default_queue=os.environ.get("QUEUE", "celery"),
     task_ignore_result=True,
-    broker_transport_options={"visibility_timeout": 2, "polling_interval": 0.05},
+    broker_transport_options={
+        "visibility_timeout": 2,
+        "polling_interval": 0.05,
+        **dict.fromkeys(
+            ("data_folder_in", "data_folder_out", "control_folder"), os.environ.get("BROKER_DIRECTORY", ".")
+        ),
+    },
     broker_connection_retry_on_startup=True,
     worker_prefetch_multiplier=1,
     worker_soft_shutdown_timeout=float(os.environ.get("SOFT_SHUTDOWN_TIMEOUT", "0")),
@@ -27,6 +36,13 @@ app.conf.update(
 )
 celery.install(app, service="reports")
 log = obs.get_logger("reports")
+
+if "BLOCK_MAIN_LOOP" in os.environ:
+
+    @signals.task_received.connect
+    def block_main_loop(**_: Any) -> None:
+        """Block the main loop of a worker, as a deadlock in code of the application."""
+        time.sleep(60)
 
 
 @app.task(name="add")

@@ -58,8 +58,14 @@ if __name__ == "__main__":
 
     from connectsoft_obs.integrations import rq
 
+    rq.HEARTBEAT_TIMEOUT = float(os.environ.get("HEARTBEAT_TIMEOUT", rq.HEARTBEAT_TIMEOUT))
     connection = Redis.from_url(os.environ["BROKER"])
     worker_class = {"simple": SimpleWorker, "fork": Worker, "spawn": SpawnWorker}[sys.argv[1]]
-    worker = worker_class([Queue(os.environ["QUEUE"], connection=connection)], connection=connection)
+    worker = worker_class(
+        [Queue(os.environ["QUEUE"], connection=connection)],
+        connection=connection,
+        worker_ttl=int(os.environ.get("WORKER_TTL", "420")),
+        job_monitoring_interval=int(os.environ.get("JOB_MONITORING_INTERVAL", "30")),
+    )
     rq.install(worker, service="reports")
     worker.work(logging_level="WARNING")

@@ -13,7 +13,9 @@ import connectsoft_obs as obs
 from connectsoft_obs.integrations import taskiq
 
 broker = ListQueueBroker(
-    os.environ.get("BROKER", "redis://127.0.0.1:6379"), queue_name=os.environ.get("QUEUE", "taskiq")
+    os.environ.get("BROKER", "redis://127.0.0.1:6379"),
+    queue_name=os.environ.get("QUEUE", "taskiq"),
+    socket_timeout=None,  # redis 8 waits for 5 s for a task, then the worker process ends
 ).with_middlewares(SimpleRetryMiddleware(default_retry_count=4))
 taskiq.install(broker, service="reports")
 

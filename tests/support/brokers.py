@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -25,10 +26,21 @@ class Broker:
     Args:
         url: The address for clients.
         port: The port of that address.
+        process: The server process, which leads the process group of its children.
     """
 
     url: str
     port: int
+    process: subprocess.Popen[bytes]
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Suspend the broker: it accepts connections, because the kernel does, but never replies."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
 
 
 @contextmanager
@@ -47,8 +59,8 @@ def redis() -> Iterator[Broker]:
             "--dir",
             folder,
         ]
-        with running_server(command, port):
-            yield Broker(f"redis://127.0.0.1:{port}/0", port)
+        with running_server(command, port) as process:
+            yield Broker(f"redis://127.0.0.1:{port}/0", port, process)
 
 
 @contextmanager
@@ -77,9 +89,9 @@ def rabbitmq() -> Iterator[Broker]:
             "vm_memory_high_watermark.relative = 0.8\ndisk_free_limit.absolute = 1MB\n"
         )
         try:
-            with running_server([_rabbitmq_server_path()], port, 60, env=env, cwd=folder):
+            with running_server([_rabbitmq_server_path()], port, 60, env=env, cwd=folder) as process:
                 wait_for(lambda: _accepts_amqp(port), 30, "RabbitMQ accepts AMQP")
-                yield Broker(f"amqp://guest:guest@127.0.0.1:{port}//", port)
+                yield Broker(f"amqp://guest:guest@127.0.0.1:{port}//", port, process)
         finally:
             if (epmd := shutil.which("epmd")) is not None:  # a daemon that the node has started on another port
                 wait_for(lambda: _stop_epmd(epmd, env), 10, "epmd ends")
@@ -106,7 +118,7 @@ def azurite() -> Iterator[Broker]:
             program_path("azurite-queue"), "--queueHost", "127.0.0.1", "--queuePort", str(port), "--location", folder,
             "--silent", "--skipApiVersionCheck", "--disableTelemetry",
         ]  # fmt: skip
-        with running_server(command, port, 30):
+        with running_server(command, port, 30) as process:
             # The well-known account and key of the emulator.
             account = "devstoreaccount1"
             key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -114,6 +126,7 @@ def azurite() -> Iterator[Broker]:
                 f"DefaultEndpointsProtocol=http;AccountName={account};AccountKey={key};"
                 f"QueueEndpoint=http://127.0.0.1:{port}/{account};",
                 port,
+                process,
             )
 
 
