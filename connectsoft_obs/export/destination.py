@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -64,7 +65,7 @@ def create_destination(settings: Settings, signal: Signal) -> Destination | None
     """Create the destination of a signal, or None if it is not exported by OTLP.
 
     Raises:
-        ConfigurationError: the endpoint is not a valid URL.
+        ConfigurationError: the endpoint is not a valid URL, or the protocol is gRPC and grpcio is not installed.
     """
     exporters = getattr(settings, f"{signal.value}_exporter")
     if settings.disabled or (exporters is not None and "otlp" not in exporters):
@@ -83,6 +84,14 @@ def create_destination(settings: Settings, signal: Signal) -> Destination | None
         if exporters is None:
             return None
         endpoint = "http://localhost:4317" if grpc else "http://localhost:4318"
+    if grpc and find_spec("grpc") is None:  # left out of an image, or not available for the platform
+        source = settings.sources.get("otlp_protocol", "otlp_protocol")
+        source = settings.sources.get(f"otlp_protocol.{signal.value}", source)
+        raise ConfigurationError(
+            quote_setting("otlp_protocol", "grpc", source),
+            "the package grpcio is not installed",
+            f"Install grpcio, or set {source} to http/protobuf and use the port 4318 of the collector.",
+        )
     source = settings.sources.get("otlp_endpoint", "otlp_endpoint")
     if signal_endpoint:
         source = settings.sources.get(f"otlp_endpoint.{signal.value}", "otlp_overrides")

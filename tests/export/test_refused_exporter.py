@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from support.faulty_collector import FaultyCollector
 from support.process import wait_for
+from support.scripts import run_script
 
 import connectsoft_obs as obs
 from connectsoft_obs.telemetry import exporter_status
@@ -155,3 +156,28 @@ def test_partial_success_is_counted_and_logged(rejected: int) -> None:
         assert service.telemetry.metrics.family(EXPORTER_STATUS).number_series("traces").cells[0] == 0
         assert len(collector.received.spans) == 2
         service.telemetry.shutdown(1)
+
+
+@pytest.mark.parametrize("is_variable", [True, False])
+def test_missing_grpcio_is_reported_at_start(is_variable: bool) -> None:
+    arguments = "" if is_variable else ", otlp_protocol='grpc', otlp_endpoint='http://127.0.0.1:1'"
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}
+    code = f"""
+import sys
+sys.modules["grpc"] = None  # as if it were not installed
+import connectsoft_obs as obs
+telemetry = obs.configure(service="orders"{arguments})
+telemetry.serve()
+with obs.operation("import"):
+    pass
+telemetry.flush(5)
+"""
+    result = run_script(code, env=variables if is_variable else {})
+    if not is_variable:
+        assert result.exit_code == 1
+        assert "otlp_protocol='grpc': the package grpcio is not installed. Install grpcio, or set" in result.stderr
+        return
+    assert result.exit_code == 0, result.stderr
+    errors = [line["message"] for line in result.json_lines if line["severity"] == "ERROR"]
+    assert errors[0].startswith("exporter is off: OTEL_EXPORTER_OTLP_TRACES_PROTOCOL='grpc': the package grpcio is not")
+    assert not any("thread" in message for message in errors)
