@@ -143,6 +143,26 @@ def test_spans_are_exported_when_the_block_ends() -> None:
         telemetry.shutdown(1)
 
 
+def test_readiness_fails_before_the_export_at_the_end_of_the_block() -> None:
+    with FaultyCollector("hang") as collector:
+        telemetry = obs.Telemetry(
+            obs.Settings(service="worker", otlp_endpoint=collector.url, span_schedule_delay=60.0, prometheus_port=0),
+            exports=True,
+        )
+
+        def run_worker() -> None:
+            with obs.worker(telemetry=telemetry):
+                telemetry.tracing.tracer.start_span("span").end()
+
+        thread = threading.Thread(target=run_worker)
+        thread.start()
+        wait_for(lambda: collector.request_count, 10)
+        assert telemetry.health.draining
+        collector.set_mode("ok")
+        thread.join(20)
+        telemetry.shutdown(1)
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 def test_signal_handler_is_restored_unless_it_was_replaced(replaced: bool) -> None:
     previous_handler = signal.getsignal(signal.SIGTERM)
