@@ -108,7 +108,7 @@ def forks(worker: Worker) -> None:
         time.sleep(120)
         os._exit(3)
     print(f"child {child}", flush=True)
-    os.waitpid(child, 0)
+    print(f"child exit code {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}", flush=True)
     while not worker.draining:
         time.sleep(0.05)
 

@@ -215,6 +215,14 @@ def test_checks_do_not_run_while_the_application_closes_its_connections(captured
     assert True not in runs
 
 
+def test_shutdown_of_the_telemetry_stops_the_checks(captured: Any) -> None:
+    telemetry = obs.configure(service="a")
+    telemetry.health.start()
+    telemetry.shutdown(1)
+    assert not telemetry.health.running
+    assert obs.draining()
+
+
 def test_stop_resets_what_the_application_has_marked(captured: Any) -> None:
     app = Starlette()
     app.add_middleware(obs.ObservabilityMiddleware, service="a")
@@ -223,6 +231,8 @@ def test_stop_resets_what_the_application_has_marked(captured: Any) -> None:
         obs.mark_unready("maintenance")
         obs.fail_liveness("deadlock")
         assert client.get("/health/ready").status_code == client.get("/health/live").status_code == 503
+        assert captured.telemetry.serving
+    assert not captured.telemetry.serving
     with TestClient(app) as client:
         wait_for(lambda: client.get("/health/ready").status_code == 200, 10)
         assert client.get("/health/live").status_code == 200
