@@ -120,7 +120,9 @@ class EndpointResponder:
         await send_response(response, scope, send)
 
     async def _respond_in_thread(self, page: Page, request: EndpointRequest) -> EndpointResponse:
-        return await run_in_thread(lambda: self._respond(page, request))
+        with self._telemetry.internal_telemetry.guard("endpoints.page"):
+            return await run_in_thread(lambda: self._respond(page, request))
+        return self._respond(page, request)  # without a thread after an internal error
 
     def _respond(self, page: Page, request: EndpointRequest) -> EndpointResponse:
         with self._telemetry.internal_telemetry.guard("endpoints.page"):
