@@ -31,11 +31,18 @@ class Lifespan:
 
     Args:
         telemetry: the Telemetry of the service.
+        current_telemetry: returns the Telemetry after the application's startup, which may have configured another one.
         on_stack_built: called after the application's startup, when its middleware stack exists.
     """
 
-    def __init__(self, telemetry: Telemetry, on_stack_built: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        current_telemetry: Callable[[], Telemetry | None],
+        on_stack_built: Callable[[], object],
+    ) -> None:
         self._telemetry = telemetry
+        self._current_telemetry = current_telemetry
         self._on_stack_built = on_stack_built
 
     async def run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,6 +67,7 @@ class Lifespan:
                 return
             kind = message["type"]
             if kind == "lifespan.startup.complete":
+                self._telemetry = self._run_guarded(self._current_telemetry) or self._telemetry
                 error = self._run_guarded(
                     validate_disabled_checks, self._telemetry.settings, self._telemetry.health.registry
                 )
@@ -81,7 +89,7 @@ class Lifespan:
 
         await app(scope, observe_receive, observe_send)
 
-    def _run_guarded(self, function: Callable[..., T], *arguments: Any) -> T | None:
+    def _run_guarded(self, function: Callable[..., T | None], *arguments: Any) -> T | None:
         """Call a function and return its result. An internal error is recorded and None returned."""
         with self._telemetry.internal_telemetry.guard("asgi.lifespan"):
             return function(*arguments)

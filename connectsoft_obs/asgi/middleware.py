@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Mapping
+from dataclasses import replace
 from typing import Any, Unpack
 
+from connectsoft_obs.asgi.application_title import application_title
 from connectsoft_obs.asgi.coexistence import disable_fastapi_of_stack, disable_other_instrumentation
 from connectsoft_obs.asgi.endpoint_responder import EndpointResponder, send_response
 from connectsoft_obs.asgi.instrumentation import OBSERVED_KEY, RequestInstrumentation
@@ -18,7 +20,7 @@ from connectsoft_obs.endpoints.request_response import DEGRADED_FALLBACK
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.internal_telemetry import guard, record_internal_error
 from connectsoft_obs.settings import Settings, SettingsArguments, load_settings
-from connectsoft_obs.telemetry import Telemetry, current, resolve
+from connectsoft_obs.telemetry import Telemetry, current, resolve, telemetry_holder
 
 _DEFAULTS = Settings()
 PROBE_PATHS = frozenset({
@@ -86,7 +88,10 @@ class ObservabilityMiddleware:
         Raises:
             ConfigurationError: a setting is invalid.
         """
-        return load_settings(environ, **self._arguments) if self._telemetry is None else self._telemetry.settings
+        if self._telemetry is not None:
+            return self._telemetry.settings
+        settings = load_settings(environ, **self._arguments)
+        return replace(settings, application_title=application_title(self.app))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection or lifespan."""
@@ -140,7 +145,7 @@ class ObservabilityMiddleware:
 
     async def _handle_lifespan(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         scope[OBSERVED_KEY] = None  # the middleware may be in the stack a second time
-        telemetry = self._resolve_telemetry()
+        telemetry = self._resolve_telemetry(scope)
         if telemetry is None:
             if self._configuration_error is None:  # an internal error does not prevent the service from starting
                 await app(scope, receive, send)
@@ -150,9 +155,12 @@ class ObservabilityMiddleware:
 
         def on_stack_built() -> None:
             self._disable_other_instrumentation(self.app)
-            self._warn_unknown_slo_routes(telemetry, scope, scope.get("root_path") or None)
+            self._warn_unknown_slo_routes(current_telemetry() or telemetry, scope, scope.get("root_path") or None)
 
-        await Lifespan(telemetry, on_stack_built).run(app, scope, receive, send)
+        def current_telemetry() -> Telemetry | None:
+            return self._telemetry or current()
+
+        await Lifespan(telemetry, current_telemetry, on_stack_built).run(app, scope, receive, send)
 
     def _warn_unknown_slo_routes(self, telemetry: Telemetry, scope: Scope, root_path: str | None) -> None:
         if self._route is None:  # otherwise the route templates are not those of the table
@@ -184,7 +192,7 @@ class ObservabilityMiddleware:
         with guard("asgi.disable_other_instrumentation"):
             disable_other_instrumentation(application)
 
-    def _resolve_telemetry(self) -> Telemetry | None:
+    def _resolve_telemetry(self, scope: Scope) -> Telemetry | None:
         """Return the current Telemetry, or None if it cannot be configured."""
         if self._configuration_error is not None or self._has_failed:
             return None
@@ -195,7 +203,14 @@ class ObservabilityMiddleware:
                     "it is not a function",
                     "Pass a function that returns the route template of a scope.",
                 )
-            return resolve(**self._arguments) if self._telemetry is None else self._telemetry
+            if self._telemetry is not None:
+                return self._telemetry
+            title = ""
+            with guard("asgi.application_title"):
+                title = application_title(scope.get("app") or self.app)
+            if title:
+                telemetry_holder().set_application_title(title)
+            return resolve(**self._arguments)
         except Exception as error:  # noqa: BLE001  anything but a ConfigurationError is an internal error
             if isinstance(error, ConfigurationError):
                 self._configuration_error = error
@@ -209,7 +224,7 @@ class ObservabilityMiddleware:
 
         After a failure, requests are passed through unchanged and the next request tries again.
         """
-        telemetry = self._resolve_telemetry()
+        telemetry = self._resolve_telemetry(scope)
         if telemetry is None:
             return None
         internal_telemetry = telemetry.internal_telemetry

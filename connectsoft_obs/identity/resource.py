@@ -23,6 +23,8 @@ from connectsoft_obs.vocabulary import (
 )
 
 UNKNOWN_SERVICE = "unknown_service:python"
+ARGUMENT, TITLE, DEFAULT = "argument", "title", "default"
+_DOTNET_VARIABLES = ("DOTNET_ENVIRONMENT", "ASPNETCORE_ENVIRONMENT")
 
 _ENVIRONMENTS = {
     "dev": "development",
@@ -46,15 +48,19 @@ class ResourceIdentity:
 
     Args:
         service: `service.name`.
-        environment: `deployment.environment.name`, normalised; `production` if unset.
+        environment: `deployment.environment.name`, normalised; `production` if unset, `development` at a local terminal.
         platform: the detected platform.
         attributes: all attributes of the OpenTelemetry resource.
+        service_source: where the name of the service comes from: a variable, `argument`, `platform`, `title` or `default`.
+        environment_source: where the environment comes from: a variable, `argument`, `terminal` or `default`.
     """
 
     service: str
     environment: str
     platform: Platform
     attributes: Mapping[str, str | int]
+    service_source: str
+    environment_source: str
 
     @property
     def namespace(self) -> str | None:
@@ -85,11 +91,30 @@ class ResourceIdentity:
         return None if value is None else str(value)
 
 
-def identify(settings: Settings, environ: Mapping[str, str]) -> ResourceIdentity:
-    """Build the identity: settings override platform variables, which override defaults. Makes no network calls."""
+def identify(settings: Settings, environ: Mapping[str, str], *, at_local_terminal: bool = False) -> ResourceIdentity:
+    """Build the identity: settings override platform variables, which override defaults. Makes no network calls.
+
+    Args:
+        settings: the settings.
+        environ: the environment variables.
+        at_local_terminal: whether the default environment is development; see `is_local_terminal`.
+    """
     detected = detect(environ)
-    service = settings.service or detected.service or UNKNOWN_SERVICE
-    configured = settings.environment or environ.get("DOTNET_ENVIRONMENT") or environ.get("ASPNETCORE_ENVIRONMENT")
+    attribute = settings.resource_attributes.get
+    service, service_source = _first(
+        (settings.service, settings.sources.get("service", ARGUMENT)),
+        (attribute(SERVICE_NAME), ARGUMENT),
+        (detected.service, "platform"),
+        (settings.application_title, TITLE),
+        (UNKNOWN_SERVICE, DEFAULT),
+    )
+    configured, environment_source = _first(
+        (settings.environment, settings.sources.get("environment", ARGUMENT)),
+        (attribute(ENVIRONMENT), ARGUMENT),
+        *((environ.get(name), name) for name in _DOTNET_VARIABLES),
+        ("development" if at_local_terminal else None, "terminal"),
+        ("production", DEFAULT),
+    )
     environment = normalize_environment(configured)
     attributes: dict[str, str | int] = {
         **_host_attributes(),
@@ -102,7 +127,12 @@ def identify(settings: Settings, environ: Mapping[str, str]) -> ResourceIdentity
     version = settings.version or _installed_version(service)
     optional = {SERVICE_NAMESPACE: settings.namespace, SERVICE_VERSION: version}
     attributes |= {name: value for name, value in optional.items() if value}
-    return ResourceIdentity(service, environment, detected.platform, attributes)
+    return ResourceIdentity(service, environment, detected.platform, attributes, service_source, environment_source)
+
+
+def _first(*values_and_sources: tuple[str | None, str]) -> tuple[str, str]:
+    """The first value that is set, and its source."""
+    return next((value, source) for value, source in values_and_sources if value)
 
 
 def normalize_environment(environment: str | None) -> str:

@@ -15,6 +15,7 @@ from connectsoft_obs.asgi.slo_routes import unknown_slo_routes
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.export import create_destination, create_transport
 from connectsoft_obs.health import current_registry
+from connectsoft_obs.identity import UNKNOWN_SERVICE, ResourceIdentity, identify, is_local_terminal
 from connectsoft_obs.ops.findings import Finding, Level
 from connectsoft_obs.redaction import DEFAULT_POLICY, safe_str
 from connectsoft_obs.settings import (
@@ -80,7 +81,7 @@ def diagnose(target: str, environ: Mapping[str, str] | None = None, timeout: flo
         _report_settings(settings, environ, diagnosis)
         _report_collectors(settings, timeout, diagnosis)
         if application is not None:
-            _report_application(application, settings, diagnosis)
+            _report_application(application, settings, environ, diagnosis)
     except ConfigurationError as error:
         diagnosis.add(Level.ERROR, "invalid-setting", error.given, error.why, error.instead)
     return diagnosis
@@ -140,10 +141,15 @@ def _layers(application: Any) -> Iterator[Any]:
 
 
 def _report_settings(settings: Settings, environ: Mapping[str, str], diagnosis: Diagnosis) -> None:
-    defaults = Settings()
+    defaults, identity = Settings(), _identify(settings, environ)
+    detected = {
+        "service": (identity.service, identity.service_source),
+        "environment": (identity.environment, identity.environment_source),
+    }
     for field in FIELDS.values():
         value, default = getattr(settings, field.name), getattr(defaults, field.name)
         source = settings.sources.get(field.name) or ("argument" if value != default else "default")
+        value, source = detected.get(field.name, (value, source))
         is_hidden = field.metadata["secret"] and value != default
         shown = "..." if is_hidden else DEFAULT_POLICY.redact_text(_format(value))
         diagnosis.settings.append(EffectiveSetting(field.name, shown, source))
@@ -153,10 +159,14 @@ def _report_settings(settings: Settings, environ: Mapping[str, str], diagnosis: 
         diagnosis.add(Level.WARNING, "variable-implausible", "environment", warning, "Check the unit of the value.")
     for warning in unknown_variables(environ):
         diagnosis.add(Level.WARNING, "variable-unknown", "environment", warning, "Correct or remove the variable.")
-    if settings.service is None:
+    if identity.service == UNKNOWN_SERVICE:
         diagnosis.add(
             Level.WARNING, "no-service-name", "service", "the service has no name", "Set OTEL_SERVICE_NAME or service=."
         )
+
+
+def _identify(settings: Settings, environ: Mapping[str, str]) -> ResourceIdentity:
+    return identify(settings, environ, at_local_terminal=is_local_terminal(environ))
 
 
 def _format(value: Any) -> str:
@@ -198,7 +208,7 @@ def _report_collectors(settings: Settings, timeout: float, diagnosis: Diagnosis)
         )
 
 
-def _report_application(application: Any, settings: Settings, diagnosis: Diagnosis) -> None:
+def _report_application(application: Any, settings: Settings, environ: Mapping[str, str], diagnosis: Diagnosis) -> None:
     for layer in _layers(application):
         diagnosis.routes.extend(list_route_paths(getattr(layer, "routes", ())))
     registry = current_registry()
@@ -206,17 +216,18 @@ def _report_application(application: Any, settings: Settings, diagnosis: Diagnos
     diagnosis.checks.extend(f"startup {task.name}" for task in registry.tasks())
     source = settings.slo_file or settings.objectives
     if source:
-        _report_slos(application, settings, load_declared_slos(source), diagnosis)
+        service = _identify(settings, environ).service
+        _report_slos(application, service, load_declared_slos(source), diagnosis)
 
 
-def _report_slos(application: Any, settings: Settings, declared: DeclaredSLOs, diagnosis: Diagnosis) -> None:
-    if declared.service and settings.service and declared.service != settings.service:
+def _report_slos(application: Any, service: str, declared: DeclaredSLOs, diagnosis: Diagnosis) -> None:
+    if declared.service not in (None, service) and service != UNKNOWN_SERVICE:
         diagnosis.add(
             Level.WARNING,
             "slo-service",
-            settings.service,
+            service,
             f"the SLOs are declared for {declared.service}, so rules that are generated from them do not include this service",
-            f"Set name = {settings.service!r} in [service], or OTEL_SERVICE_NAME={declared.service}.",
+            f"Set name = {service!r} in [service], or OTEL_SERVICE_NAME={declared.service}.",
         )
     for route in unknown_slo_routes(declared.slos, application, ""):
         diagnosis.add(

@@ -42,11 +42,19 @@ class Settings:
     """
 
     # Resource
-    service: str | None = _setting(None, parsers.text, "name of the service", env="OTEL_SERVICE_NAME")
+    service: str | None = _setting(
+        None,
+        parsers.text,
+        "name of the service; by default that of the platform, or the title of the FastAPI application",
+        env="OTEL_SERVICE_NAME",
+    )
     namespace: str | None = _setting(None, parsers.text, "namespace of the service")
     version: str | None = _setting(None, parsers.text, "version of the service")
     environment: str | None = _setting(
-        None, parsers.text, "deployment environment: development, test, staging, production or another name"
+        None,
+        parsers.text,
+        "deployment environment: development, test, staging, production or another name; by default production, and "
+        "development in a local terminal",
     )
     resource_attributes: Mapping[str, str] = _setting(
         dict, parsers.key_values, "additional resource attributes", env="OTEL_RESOURCE_ATTRIBUTES"
@@ -376,6 +384,8 @@ class Settings:
     heartbeat_file: str | None = _setting(None, parsers.text, "file that is touched every 5 s while liveness passes")
     liveness_stall: float = _setting(30.0, parsers.seconds(1), "event loop stall after which liveness fails")
 
+    application_title: str | None = field(default=None, compare=False, repr=False)
+    """Title of the application, which names the service if no setting and no platform does."""
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """Names of the settings that environment variables set, with the variables; of a signal: `otlp_endpoint.traces`."""
 

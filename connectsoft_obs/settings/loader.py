@@ -45,7 +45,7 @@ def load_settings(environ: Mapping[str, str], **arguments: Any) -> Settings:
         env = variable(name, field.metadata["env"])
         if env and (content := environ.get(env)) and (reading := read_variable(name, content, env)).is_set:
             values[name], sources[name] = reading.value, env
-    _attributes_over_arguments(values, environ, arguments)
+    _attributes_over_arguments(values, sources, environ, arguments)
     overrides = {signal.value: _signal(environ, signal, sources) for signal in Signal}
     values["otlp_overrides"] = {**values.get("otlp_overrides", {}), **{k: v for k, v in overrides.items() if v}}
     settings = Settings(**values, sources=sources)
@@ -137,13 +137,13 @@ def _repeats_value(message: str, value: Any) -> bool:
 
 
 def _attributes_over_arguments(
-    values: dict[str, Any], environ: Mapping[str, str], arguments: Mapping[str, Any]
+    values: dict[str, Any], sources: dict[str, str], environ: Mapping[str, str], arguments: Mapping[str, Any]
 ) -> None:
     """Let OTEL_RESOURCE_ATTRIBUTES override identity arguments, and OTEL_SERVICE_NAME override both."""
     attributes = values.get("resource_attributes", {}) if environ.get("OTEL_RESOURCE_ATTRIBUTES") else {}
     for name, attribute in _IDENTITY.items():
         if attribute in attributes and not (name == "service" and environ.get("OTEL_SERVICE_NAME")):
-            values[name] = attributes[attribute]
+            values[name], sources[name] = attributes[attribute], "OTEL_RESOURCE_ATTRIBUTES"
     if arguments.get("resource_attributes"):
         from_argument = _read("resource_attributes", arguments["resource_attributes"], "resource_attributes")
         values["resource_attributes"] = {**from_argument, **attributes}

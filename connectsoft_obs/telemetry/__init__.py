@@ -1,6 +1,5 @@
 """The Telemetry object of a process, and the public functions that use it."""
 
-from connectsoft_obs.telemetry.global_state import TelemetryHolder as TelemetryHolder
 from connectsoft_obs.telemetry.global_state import configure as configure
 from connectsoft_obs.telemetry.global_state import current as current
 from connectsoft_obs.telemetry.global_state import current_log_pipeline as current_log_pipeline
@@ -16,6 +15,7 @@ from connectsoft_obs.telemetry.health_api import fail_liveness as fail_liveness
 from connectsoft_obs.telemetry.health_api import liveness_task as liveness_task
 from connectsoft_obs.telemetry.health_api import mark_ready as mark_ready
 from connectsoft_obs.telemetry.health_api import mark_unready as mark_unready
+from connectsoft_obs.telemetry.holder import TelemetryHolder as TelemetryHolder
 from connectsoft_obs.telemetry.metrics_api import counter as counter
 from connectsoft_obs.telemetry.metrics_api import gauge as gauge
 from connectsoft_obs.telemetry.metrics_api import histogram as histogram

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Unpack
@@ -12,97 +11,16 @@ from connectsoft_obs import context
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.internal_telemetry import InternalTelemetry, set_current_getter
 from connectsoft_obs.process.exit_hooks import call_at_exit
-from connectsoft_obs.process.fork_safety import register_fork_handler
-from connectsoft_obs.settings import Settings, SettingsArguments, load_settings, quote_setting, variable_warnings
+from connectsoft_obs.settings import Settings, SettingsArguments, variable_warnings
 from connectsoft_obs.signals import logs
 from connectsoft_obs.signals.logs.levels import DEBUG, ERROR, INFO, WARNING, Levels
 from connectsoft_obs.signals.metrics import OtelMeterBridge
 from connectsoft_obs.signals.tracing import Provider
 from connectsoft_obs.telemetry import auto_instrumentation
+from connectsoft_obs.telemetry.holder import TelemetryHolder, add_configured_callback
 from connectsoft_obs.telemetry.otel_globals import install_otel_globals
 from connectsoft_obs.telemetry.telemetry import Telemetry
 from connectsoft_obs.vocabulary import SCOPE
-
-CreateTelemetry = Callable[[Settings], Telemetry]
-OnCreated = Callable[[Telemetry], None]
-
-
-class TelemetryHolder:
-    """Holds the Telemetry of a process. Thread-safe.
-
-    Args:
-        create: creates a Telemetry from settings.
-        on_created: called with each created Telemetry, after it became current.
-    """
-
-    def __init__(self, create: CreateTelemetry, on_created: OnCreated | None = None) -> None:
-        self.telemetry: Telemetry | None = None
-        self._create = create
-        self._on_created = on_created
-        self._arguments: dict[str, Any] = {}
-        self._lock = threading.RLock()
-        register_fork_handler(self)
-
-    def after_fork_in_child(self) -> None:
-        """In a forked child: the thread that held the lock does not exist here."""
-        self._lock = threading.RLock()
-
-    def resolve(self, **arguments: Any) -> Telemetry:
-        """Return the current Telemetry, or create one. Before it serves, new arguments are added to it.
-
-        Raises:
-            ConfigurationError: an argument is invalid or conflicts with the current Telemetry.
-        """
-        passed = {name: value for name, value in arguments.items() if value is not None}
-        if not passed and (telemetry := self.telemetry) is not None:
-            return telemetry  # fast path for each measurement and log line
-        with self._lock:
-            if self.telemetry is None:
-                return self._replace(passed)
-            added = passed.keys() - self._arguments.keys()
-            self._check_conflicts(
-                {name: value for name, value in passed.items() if name not in added or self.telemetry.serving}
-            )
-            return (
-                self.telemetry if self.telemetry.serving or not added else self._replace({**self._arguments, **passed})
-            )
-
-    def configure(self, **arguments: Any) -> Telemetry:
-        """Create the Telemetry, and replace the current one.
-
-        Raises:
-            ConfigurationError: an argument is invalid, or names another service than the current Telemetry.
-        """
-        passed = {name: value for name, value in arguments.items() if value is not None}
-        with self._lock:
-            if self.telemetry is not None and passed == self._arguments:
-                return self.telemetry
-            if self.telemetry is not None and self._arguments:
-                self._check_conflicts({"service": passed["service"]} if "service" in passed else {})
-            return self._replace(passed)
-
-    def _replace(self, arguments: dict[str, Any]) -> Telemetry:
-        settings = load_settings(os.environ, **arguments)
-        telemetry = self._create(settings)
-        _run_configured_callbacks(telemetry)
-        previous, self.telemetry, self._arguments = self.telemetry, telemetry, arguments
-        if previous is not None:
-            previous.hand_over_to(telemetry)
-        if self._on_created is not None:
-            self._on_created(telemetry)
-        return telemetry
-
-    def _check_conflicts(self, arguments: dict[str, Any]) -> None:
-        assert self.telemetry is not None
-        settings = load_settings(os.environ, **arguments)
-        for name in arguments:
-            current_value, new_value = getattr(self.telemetry.settings, name), getattr(settings, name)
-            if current_value != new_value:
-                raise ConfigurationError(
-                    quote_setting(name, new_value),
-                    f"this process already reports with {quote_setting(name, current_value)}",
-                    "Configure it in one place, or pass telemetry=Telemetry(...) to the second application.",
-                )
 
 
 def _create_telemetry(settings: Settings) -> Telemetry:
@@ -139,24 +57,9 @@ _capture_takeovers: dict[TelemetryHolder, logs.StdlibTakeover] = {}
 _except_hooks = logs.ExceptHooks(lambda: current_log_pipeline())
 
 
-_configured_callbacks: list[Callable[[Telemetry], None]] = []
-
-
 def on_configured(callback: Callable[[Telemetry], None]) -> None:
     """Call `callback` with the current Telemetry, and with each that is created later."""
-    _configured_callbacks.append(callback)
-    if (telemetry := current()) is not None:
-        _guarded(callback, telemetry)
-
-
-def _run_configured_callbacks(telemetry: Telemetry) -> None:
-    for callback in _configured_callbacks:
-        _guarded(callback, telemetry)
-
-
-def _guarded(callback: Callable[[Telemetry], None], telemetry: Telemetry) -> None:
-    with telemetry.internal_telemetry.guard("telemetry.on_configured"):
-        callback(telemetry)
+    add_configured_callback(callback, current())
 
 
 def telemetry_holder() -> TelemetryHolder:

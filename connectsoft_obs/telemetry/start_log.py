@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from connectsoft_obs.identity import DEFAULT, TITLE, UNKNOWN_SERVICE, ResourceIdentity
 from connectsoft_obs.signals.logs.levels import INFO, WARNING
 from connectsoft_obs.telemetry.exporters import Exporters
 from connectsoft_obs.telemetry.otel_globals import external_providers
@@ -18,10 +19,30 @@ class LogFunction(Protocol):
 
 
 def log_start(
-    log: LogFunction, exporters: Exporters, instrumented: Sequence[str], not_instrumented: Mapping[str, str]
+    log: LogFunction,
+    exporters: Exporters,
+    identity: ResourceIdentity,
+    instrumented: Sequence[str],
+    not_instrumented: Mapping[str, str],
 ) -> None:
-    """Log the destinations and instrumentations."""
-    log(INFO, "observability configured", {"exports": exporters.addresses, "instrumented": instrumented})
+    """Log the identity, the destinations and the instrumentations, and whether the service has no name."""
+    fields = {
+        "service": identity.service,
+        "service_source": identity.service_source,
+        "environment": identity.environment,
+        "environment_source": identity.environment_source,
+        "exports": exporters.addresses,
+        "instrumented": instrumented,
+    }
+    log(INFO, "observability configured", fields)
+    if identity.service_source == TITLE:
+        log(INFO, "the service has the name of its application; set OTEL_SERVICE_NAME or service= for another one")
+    elif identity.service_source == DEFAULT:
+        log(
+            WARNING,
+            "the service has no name, so its telemetry cannot be distinguished from that of other services",
+            {"reported": identity.service, "instead": "set OTEL_SERVICE_NAME, or the argument service="},
+        )
     for signal, provider in external_providers().items():
         log(
             INFO, "using the OpenTelemetry provider that the application has set", {"signal": signal, "class": provider}
@@ -39,6 +60,7 @@ def warn_other_service(log: LogFunction, declared: str | None, service: str, slo
     """
     if declared is None or declared == service:
         return
+    name = f"OTEL_SERVICE_NAME={declared}"
     log(
         WARNING,
         "the SLOs are declared for another service name; rules that are generated from them do not include this service",
@@ -46,6 +68,8 @@ def warn_other_service(log: LogFunction, declared: str | None, service: str, slo
             "declared": declared,
             "reported": service,
             **({"path": slo_file} if slo_file else {}),
-            "instead": f"set name = {service!r} in [service], or OTEL_SERVICE_NAME={declared}",
+            "instead": f"set {name}"
+            if service == UNKNOWN_SERVICE
+            else f"set name = {service!r} in [service], or {name}",
         },
     )

@@ -14,7 +14,7 @@ from opentelemetry.context import Context
 from connectsoft_obs.context import Propagation
 from connectsoft_obs.export import BatchProcessor
 from connectsoft_obs.health import CheckRegistry, Health, current_registry
-from connectsoft_obs.identity import ResourceIdentity, identify
+from connectsoft_obs.identity import ResourceIdentity, identify, is_local_terminal
 from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.process import export_switch
 from connectsoft_obs.process.fork_safety import register_fork_handler
@@ -76,7 +76,10 @@ class Telemetry:
     ) -> None:
         environ = os.environ if environ is None else environ
         self.settings = settings
-        self.identity: ResourceIdentity = identify(settings, environ)
+        exports = export_switch.exports_allowed if exports is None else exports
+        self.identity: ResourceIdentity = identify(
+            settings, environ, at_local_terminal=exports and is_local_terminal(environ)
+        )
         self.started: float = time.time()
         self.internal_telemetry: InternalTelemetry = InternalTelemetry()
         self.slos: DeclaredSLOs | None = _load_slos(settings)
@@ -128,7 +131,7 @@ class Telemetry:
                 internal_telemetry=self.internal_telemetry,
                 log=self.log,
             )
-            if (export_switch.exports_allowed if exports is None else exports)
+            if exports
             else None
         )
         for status in [] if self.exporters is None else self.exporters.statuses:
@@ -182,7 +185,8 @@ class Telemetry:
                 self.runtime_levels.start()
             if self.exporters is not None:
                 self.exporters.start()
-                log_start(self.log, self.exporters, self.instrumented, self.not_instrumented)
+                if not self.settings.disabled:
+                    log_start(self.log, self.exporters, self.identity, self.instrumented, self.not_instrumented)
             if self.slos is not None:
                 warn_other_service(self.log, self.slos.service, self.identity.service, self.settings.slo_file)
 

@@ -121,9 +121,10 @@ OWN_LOG_ATTRIBUTES: Final = {
 } | {
     key: f"connectsoft.obs.{key}"
     for key in (
-        "action", "budget", "by", "declared", "detail", "directory", "drain_delay", "endpoint", "error", "exports", "instead",
-        "instrumented", "level", "limit", "metric", "name", "operation", "path", "reason", "rejected", "replaced", "reported",
-        "seconds", "setting", "signal", "timeout", "tried", "waiting", "where",
+        "action", "budget", "by", "declared", "detail", "directory", "drain_delay", "endpoint", "environment",
+        "environment_source", "error", "exports", "instead", "instrumented", "level", "limit", "metric", "name", "operation",
+        "path", "reason", "rejected", "replaced", "reported", "seconds", "service", "service_source", "setting", "signal",
+        "timeout", "tried", "waiting", "where",
     )
 }  # fmt: skip
 """Short name of a field of this package's own log lines -> its attribute."""

@@ -238,7 +238,7 @@ def test_definition_that_violates_a_rule_is_rejected_with_a_correction(define: A
 
 
 def test_recording_with_an_invalid_configuration_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
-    from connectsoft_obs.telemetry.global_state import TelemetryHolder, pop_capture, push_capture
+    from connectsoft_obs.telemetry import TelemetryHolder, pop_capture, push_capture
     from connectsoft_obs.telemetry.telemetry import Telemetry
 
     monkeypatch.setenv("CONNECTSOFT_OBS_CARDINALITY_LIMIT", "many")

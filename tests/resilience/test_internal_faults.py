@@ -34,6 +34,7 @@ ENTRY_POINTS = {
     "ObservabilityMiddleware._handle_connection ObservabilityMiddleware._handle_lifespan "
     "ObservabilityMiddleware._wrap_middleware_stack ObservabilityMiddleware._wrap_error_middleware "
     "ObservabilityMiddleware._disable_other_instrumentation ObservabilityMiddleware._bind "
+    "ObservabilityMiddleware._resolve_telemetry "
     "ObservabilityMiddleware._handle_without_telemetry",
     "asgi/outermost.py": "Outermost.__call__",
     "asgi/instrumentation.py": "RequestInstrumentation.handle",
@@ -79,6 +80,7 @@ USED_FOR_REPORTING = (
     "signals/metrics/",
     "signals/logs/",
     "telemetry/global_state.py",
+    "telemetry/holder.py",
     "telemetry/telemetry.py",
     "vocabulary/attributes.py",
     "internal_telemetry.py",

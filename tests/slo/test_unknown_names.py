@@ -214,6 +214,7 @@ def test_server_reports_mistakes_in_the_slo_file_at_start(tmp_path: Path) -> Non
     path.write_text(FILE.format(name="basket").replace('http_availability"', 'http_availability", routes = ["/oders"]'))
     with uvicorn("shop:app", env={"CONNECTSOFT_OBS_SLO_FILE": str(path)}) as service:
         service.wait_until_ready()
+        service.stop()  # every line is written
         messages = [line["message"] for line in service.json_lines if line["severity"] == "WARN"]
     assert any("declared for another service" in message for message in messages)
     assert any("names a route that the application does not have" in message for message in messages)
