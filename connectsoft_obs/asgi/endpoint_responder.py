@@ -15,6 +15,7 @@ from connectsoft_obs.asgi.types import Scope, Send
 from connectsoft_obs.endpoints import EndpointRequest, EndpointRouter
 from connectsoft_obs.endpoints.request_response import INTERNAL_SERVER_ERROR, UNIX_SOCKET, EndpointResponse
 from connectsoft_obs.endpoints.router import Page
+from connectsoft_obs.internal_telemetry import guard
 from connectsoft_obs.process import threads
 from connectsoft_obs.signals.logs.levels import WARNING
 from connectsoft_obs.telemetry import Telemetry
@@ -37,7 +38,10 @@ async def run_in_thread(function: Callable[[], T]) -> T:
         result: T = await trio.to_thread.run_sync(function, limiter=trio.CapacityLimiter(1))
         return result
     future: asyncio.Future[T] = loop.create_future()
-    if threads.start_thread("obs-endpoint", _call, function, loop, future) is None:
+    thread = None
+    with guard("endpoints.thread"):
+        thread = threads.start_thread("obs-endpoint", _call, function, loop, future)
+    if thread is None:
         return function()
     return await future
 
