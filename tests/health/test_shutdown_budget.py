@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from support.process import uvicorn
+from support.process import Service, free_port, uvicorn, wait_for
 
 from connectsoft_obs.health import shutdown_budget
 from connectsoft_obs.identity import identify
@@ -68,6 +69,23 @@ def test_reloader_has_no_drain_delay(arguments: list[str], monkeypatch: pytest.M
             context.setenv(variable, "true")
             assert shutdown_times(AKS)[0] == 0
             assert shutdown_times(AKS, drain_delay=3)[0] == 3
+
+
+def test_reloader_that_a_script_starts_has_no_drain_delay(tmp_path: Path) -> None:
+    (tmp_path / "reloaded.py").write_text(
+        """
+import connectsoft_obs as obs
+import uvicorn
+if __name__ == "__main__":
+    uvicorn.run("reloaded:app", port=0, reload=True)
+else:
+    print("drain delay", obs.configure(service="a").health.drain_delay, flush=True)
+    app = None
+"""
+    )
+    command = [sys.executable, str(tmp_path / "reloaded.py")]
+    with Service(command, free_port(), {**AKS, "PYTHONPATH": str(tmp_path)}) as service:
+        wait_for(lambda: "drain delay 0.0\n" in service.stdout_lines, 20, "the drain delay of the worker")
 
 
 def test_defaults_fit_into_the_grace_period_of_aks_and_container_apps() -> None:
