@@ -273,6 +273,7 @@ class Health:
 
     def _start(self) -> None:
         self.phase, self._phase_cause, self.draining, self.stopping = Phase.STARTING, "", False, AsyncEvent()
+        self.drain_delay = drain_delay(self._settings, self._identity)  # a worker of a reloader is not known earlier
         if problem := exceeds_grace_period(self._settings, self._identity, self._environ):
             self._log(WARNING, f"drain may be interrupted: {problem}")
         self._lifecycle.start(self._loop_watchdog.check)

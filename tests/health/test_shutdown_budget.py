@@ -74,13 +74,18 @@ def test_reloader_has_no_drain_delay(arguments: list[str], monkeypatch: pytest.M
 def test_reloader_that_a_script_starts_has_no_drain_delay(tmp_path: Path) -> None:
     (tmp_path / "reloaded.py").write_text(
         """
+import os
 import connectsoft_obs as obs
 import uvicorn
+health = obs.configure(service="a").health
+async def app(scope, receive, send):
+    while scope["type"] == "lifespan":
+        message = await receive()
+        health.start()
+        print("drain delay", health.drain_delay, flush=True)
+        await send({"type": message["type"] + ".complete"})
 if __name__ == "__main__":
-    uvicorn.run("reloaded:app", port=0, reload=True)
-else:
-    print("drain delay", obs.configure(service="a").health.drain_delay, flush=True)
-    app = None
+    uvicorn.run("reloaded:app", port=0, reload=True, reload_dirs=[os.path.dirname(__file__)])
 """
     )
     command = [sys.executable, str(tmp_path / "reloaded.py")]
