@@ -9,6 +9,7 @@ from connectsoft_obs.slo.event_counter import CounterLike, EventCounter, require
 from connectsoft_obs.slo.indicators import Freshness, Matchers
 from connectsoft_obs.slo.loader import load_any
 from connectsoft_obs.slo.model import SLO
+from connectsoft_obs.slo.uncounted import UncountedSLOs, WarnOnce
 from connectsoft_obs.vocabulary import HTTP_ROUTE, JOB_NAME
 
 _UNNAMED_SERVICE = "this-service"
@@ -35,6 +36,10 @@ class DeclaredSLOs(NamedTuple):
     def create_event_counter(self, create_counter: Callable[[str, str], CounterLike]) -> EventCounter:
         """Create the counter of good and bad events; see `EventCounter`."""
         return EventCounter(self.slos, create_counter)
+
+    def create_uncounted_warning(self, counter: EventCounter, warn_once: WarnOnce) -> Callable[[], None]:
+        """Create the function that warns about SLOs which never count an event; see `UncountedSLOs`."""
+        return UncountedSLOs(counter, warn_once)
 
 
 class UnknownName(NamedTuple):

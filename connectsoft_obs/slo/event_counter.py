@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.slo.indicators import BUILT_IN_HISTOGRAMS, Errors, Events, OutageLimit
+from connectsoft_obs.slo.indicators import BUILT_IN_HISTOGRAMS, Errors, Events, Matchers, OutageLimit
 from connectsoft_obs.slo.model import SLO
 from connectsoft_obs.vocabulary import HTTP_STATUS, JOB_DURATION, PROCESS_DURATION, REQUEST_DURATION, Metric, Outcome
 
@@ -62,10 +62,13 @@ class EventCounter:
 
     def __init__(self, slos: Iterable[SLO], create_counter: Callable[[str, str], CounterLike]) -> None:
         self._indicators: dict[str, list[tuple[Events, CounterLike, CounterLike]]] = defaultdict(list)
+        self._unbound: dict[int, tuple[str, Events]] = {}
+        self._recorded: set[str] = set()
         for slo in slos:
             if (sli := resolve_event_sli(slo)) is not None:
                 counters = create_counter(slo.name, GOOD), create_counter(slo.name, BAD)
                 self._indicators[sli.instrument].append((sli, *counters))
+                self._unbound[id(counters[0])] = slo.name, sli
 
     def bind(self, metric: Metric, labels: Mapping[str, str], outcome: Outcome) -> BoundCounter | None:
         """Return the counter for events with these labels and outcome; None if no SLO counts them.
@@ -77,11 +80,13 @@ class EventCounter:
         indicators = self._indicators.get(metric.name)
         if is_good is None or not indicators:
             return None
+        self._recorded.add(metric.name)
         counters: list[CounterLike] = []
         threshold_counters: list[ThresholdCounters] = []
         for sli, good, bad in indicators:
             if any(labels.get(attribute, "") not in values for attribute, values in sli.matchers):
                 continue
+            self._unbound.pop(id(good), None)
             if not is_good or _is_bad_status(sli, labels.get(HTTP_STATUS, "")):
                 counters += [bad] if sli.errors is Errors.BAD else []
             elif sli.threshold is None:
@@ -91,6 +96,12 @@ class EventCounter:
         if not counters and not threshold_counters:
             return None
         return BoundCounter(tuple(counters), tuple(threshold_counters))
+
+    def uncounted(self) -> Iterator[tuple[str, Matchers]]:
+        """Yield the name and the matchers of each SLO without an event, if other events of its instrument were recorded."""
+        for name, sli in list(self._unbound.values()):
+            if sli.instrument in self._recorded:
+                yield name, sli.matchers
 
 
 def resolve_event_sli(slo: SLO) -> Events | None:

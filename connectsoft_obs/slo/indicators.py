@@ -12,6 +12,7 @@ from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.vocabulary import (
     HTTP_METHOD,
     HTTP_ROUTE,
+    HTTP_STATUS,
     JOB_DURATION,
     JOB_NAME,
     MESSAGE_WAIT,
@@ -31,6 +32,8 @@ Matchers: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 
 _STATUS = re.compile(r"[1-5](xx|\d\d)")
 _PLACEHOLDER = "{window}"
+_BRACKETS = {"(": ")", "[": "]", "{": "}"}
+_STRINGS = re.compile(r"""\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`[^`]*`""")
 EnumT = TypeVar("EnumT", bound=StrEnum)
 
 
@@ -79,10 +82,28 @@ class Events:
                 raise ConfigurationError(
                     f"bad_status={status!r}", "it is neither a status code nor a status class", "Write 429 or 4xx."
                 )
+            if status in ("1xx", "2xx"):
+                raise ConfigurationError(
+                    f"bad_status={status!r}", "every successful request would be bad", "Write 429 or 4xx."
+                )
+        self._validate_labels()
         if self.quantile is not None and not 0 < self.quantile < 1:
             raise ConfigurationError(
                 f"quantile={self.quantile!r}", "a quantile is between 0 and 1", "Write 0.95 for p95."
             )
+
+    def _validate_labels(self) -> None:
+        """Reject matchers of labels that the histogram does not have: the indicator would never count an event."""
+        if self.metric is None:
+            return
+        required = [attribute for attribute, _ in self.matchers] + ([HTTP_STATUS] if self.bad_status else [])
+        for attribute in required:
+            if attribute not in self.metric.labels:
+                raise ConfigurationError(
+                    f"{attribute} of {self.instrument}",
+                    "the histogram has no such label, so no event would count",
+                    f"Its labels are {', '.join(self.metric.labels)}. Remove the key, or set another instrument.",
+                )
 
     @property
     def metric(self) -> Metric | None:
@@ -194,6 +215,14 @@ class Ratio:
                     "it has no {window}, and rules evaluate it over several windows",
                     "Write [{window}] in place of a range such as [5m].",
                 )
+            if not _has_matching_brackets(expression):
+                raise ConfigurationError(
+                    f"{name}={expression!r}", "its brackets do not match, so it is not PromQL", "Close each bracket."
+                )
+        if "".join(self.bad.split()) == "".join(self.total.split()):
+            raise ConfigurationError(
+                f"bad={self.bad!r}", "it is equal to total, so every event is bad", "Select the bad events only."
+            )
 
     @staticmethod
     def render(expression: str, window: str) -> str:
@@ -202,6 +231,17 @@ class Ratio:
 
 
 Indicator: TypeAlias = Events | Freshness | OutageLimit | Ratio
+
+
+def _has_matching_brackets(expression: str) -> bool:
+    """Return whether each bracket outside of strings is closed, in order."""
+    expected: list[str] = []
+    for character in _STRINGS.sub("", expression):
+        if character in _BRACKETS:
+            expected.append(_BRACKETS[character])
+        elif character in _BRACKETS.values() and (not expected or expected.pop() != character):
+            return False
+    return not expected
 
 
 def enum_member(enum_type: type[EnumT], value: str, field: str) -> EnumT:

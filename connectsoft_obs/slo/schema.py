@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,9 +20,20 @@ _BOOLEAN: Final = {"type": "boolean"}
 _DURATION: Final = {"type": ["string", "number"], "description": "a duration such as 500ms or 30d, or seconds"}
 _ROUTES: Final = {
     "type": ["array", "string"],
-    "items": {"type": "string", "pattern": "^/", "description": "a route template that begins with /"},
+    "minItems": 1,
+    "items": {
+        "type": "string",
+        "pattern": r"^/[^\s?#]*$",
+        "description": "a route template that begins with /, without query and spaces",
+    },
 }
-_TEXTS: Final = {"type": ["array", "string"], "items": {"type": "string", "minLength": 1}}
+_TEXTS: Final = {"type": ["array", "string"], "minItems": 1, "items": {"type": "string", "minLength": 1}}
+_LABEL_VALUE: Final = {"type": "string", "minLength": 1, "description": "text that is not empty"}
+_METRIC: Final = {
+    "type": "string",
+    "pattern": r"^[A-Za-z_:][A-Za-z0-9_.:]*$",
+    "description": "the name of a metric",
+}
 _NUMBERS: Final = {"type": ["array", "number"], "items": {"type": "number", "minimum": 0}}
 
 
@@ -29,9 +41,14 @@ def _table(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
-_MATCHERS: Final[Mapping[str, Schema]] = {"routes": _ROUTES, "methods": _TEXTS, "job": _TEXT, "destination": _TEXT}
+_MATCHERS: Final[Mapping[str, Schema]] = {
+    "routes": _ROUTES,
+    "methods": _TEXTS,
+    "job": _LABEL_VALUE,
+    "destination": _LABEL_VALUE,
+}
 _HISTOGRAM: Final[Mapping[str, Schema]] = {
-    "instrument": _NAME,
+    "instrument": _METRIC,
     "boundaries": _NUMBERS,
     "bad_status": _TEXTS,
     **_MATCHERS,
@@ -44,8 +61,8 @@ INDICATORS: Final[Mapping[str, Schema]] = {
     "percentile": _table(
         ("threshold", "quantile"), threshold=_DURATION, quantile=_NUMBER, errors=_ERRORS, **_HISTOGRAM
     ),
-    "success": _table(instrument=_NAME, job=_TEXT, destination=_TEXT),
-    "freshness": _table(("within",), within=_DURATION, job=_TEXT, timestamp=_TEXT),
+    "success": _table(instrument=_METRIC, job=_LABEL_VALUE, destination=_LABEL_VALUE),
+    "freshness": _table(("within",), within=_DURATION, job=_LABEL_VALUE, timestamp=_METRIC),
     "outage_limit": _table(
         ("limit",),
         limit=_DURATION,
@@ -114,7 +131,7 @@ SLO_FILE: Final[Schema] = {
         ),
         prometheus=_table(scrape_interval=_DURATION, interval=_DURATION, retention=_DURATION),
         policy=_table(review_at=_NUMBERS),
-        slo={"type": "array", "items": _SLO},
+        slo={"type": "array", "minItems": 1, "items": _SLO, "description": "a list of at least one SLO"},
         composite={
             "type": "array",
             "items": _table(("name", "all_of"), name=_NAME, all_of=_TEXTS, description=_TEXT),
@@ -153,6 +170,8 @@ def _validate(value: Any, schema: Schema, location: str, key: str) -> Any:
         raise _error(value, location, key, schema, types)
     if "array" in types:
         items = value if isinstance(value, list | tuple) else [value]
+        if len(items) < schema.get("minItems", 0):
+            raise ConfigurationError(f"{key} = [] in {location}", "the list is empty", f"Add a value, or remove {key}.")
         return [_validate(item, schema["items"], location, key) for item in items]
     if isinstance(value, Mapping):
         return _validate_table(value, schema, _table_name(location, key))
@@ -203,9 +222,8 @@ def _has_type(value: Any, name: str) -> bool:
 def _is_in_range(value: Any, schema: Schema) -> bool:
     if isinstance(value, str):
         in_range = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", math.inf)
-        return (
-            in_range and value.startswith("/" if "pattern" in schema else "") and value in schema.get("enum", [value])
-        )
+        has_pattern = "pattern" not in schema or re.search(schema["pattern"], value) is not None
+        return in_range and has_pattern and value in schema.get("enum", [value])
     if isinstance(value, bool):
         return True
     above = value >= schema.get("minimum", -math.inf) and value > schema.get("exclusiveMinimum", -math.inf)

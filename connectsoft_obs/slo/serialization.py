@@ -55,11 +55,14 @@ def from_dict(table: Table) -> ServiceSLOs:
     fields["service"] = fields.pop("name")
     if "source" in fields:
         fields["source"] = enum_member(Source, fields["source"], "[service] source")
-    return ServiceSLOs(
+    service_slos = ServiceSLOs(
         slos=tuple(_slo_from_dict(slo) for slo in table.get("slo", ())),
         composites=tuple(_composite_from_dict(composite) for composite in table.get("composite", ())),
         **fields,
     )
+    if not service_slos.slos:
+        raise ConfigurationError("[[slo]]", "the file declares no SLO", "Add a [[slo]] table.")
+    return service_slos
 
 
 def to_dict(service_slos: ServiceSLOs) -> dict[str, Any]:
@@ -144,9 +147,8 @@ def _indicator_to_dict(sli: Indicator) -> dict[str, Any]:
     if isinstance(sli, Ratio):
         return table | {"bad": sli.bad, "total": sli.total}
     if isinstance(sli, Freshness):
-        defaults = Freshness(within=1, job="-")
-        table["within"] = format_prometheus(sli.within)
-        return table | _changed_fields(sli, defaults, ("job", "timestamp"))
+        source = {"job": sli.job} if sli.job else {"timestamp": sli.timestamp}
+        return table | {"within": format_prometheus(sli.within)} | source
     if isinstance(sli, OutageLimit):
         limits = OutageLimit(limit=sli.limit, page_after=min(120.0, sli.limit / 2))
         table |= {"limit": format_prometheus(sli.limit), "page_after": format_prometheus(sli.page_after)}

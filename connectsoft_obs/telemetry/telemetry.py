@@ -92,6 +92,10 @@ class Telemetry:
         self.slo_events: EventCounter | None = (
             None if self.slos is None else self.slos.create_event_counter(self.metrics.family(SLO_EVENTS).number_series)
         )
+        if self.slos is not None and self.slo_events is not None:
+            self.metrics.on_snapshot(
+                self.slos.create_uncounted_warning(self.slo_events, self.internal_telemetry.warn_once)
+            )
         self.meters: OtelMeterBridge = OtelMeterBridge(
             self._attributes,
             lambda error: self.internal_telemetry.record_error("metrics.meter", error),

@@ -9,10 +9,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 from support.process import Service, uvicorn, wait_for
 
 import connectsoft_obs as obs
 from connectsoft_obs import slo
+from connectsoft_obs.slo import uncounted
 from connectsoft_obs.slo.event_counter import EventCounter
 from connectsoft_obs.slo.indicators import Events
 from connectsoft_obs.testing import capture
@@ -187,3 +192,31 @@ def test_an_slo_on_an_uncounted_histogram_is_rejected_at_startup() -> None:
     objective = slo.message_success_rate("wait", 99, within="5s", instrument="connectsoft.message.wait.duration")
     with pytest.raises(obs.ConfigurationError, match="does not count its events"), capture(objectives=[objective]):
         pass
+
+
+UNCOUNTED = (
+    slo.availability("buying", 99.9, routes=["/buy"]),
+    slo.availability("misspelled", 99.9, routes=["/bye"]),
+    slo.job_success_rate("another-process", 95, job="nightly"),
+)
+
+
+def test_an_slo_that_never_counts_an_event_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uncounted, "PATIENCE", 0.0)
+    app = Starlette(routes=[Route("/buy", lambda _: PlainTextResponse("ok"))])
+    app.add_middleware(obs.ObservabilityMiddleware, service="shop", objectives=UNCOUNTED)
+    with capture() as captured, TestClient(app) as client:
+        client.get("/buy")
+        for _ in range(2):
+            client.get("/metrics")
+        lines = [line for line in captured.logs if line["message"] == "an SLO has never counted an event"]
+    assert [line["connectsoft.obs.slo"] for line in lines] == ["misspelled"]
+    assert lines[0]["severity"] == "WARN"
+    assert lines[0]["connectsoft.obs.counts"] == {"http.route": ["/bye"]}
+
+
+def test_an_idle_process_reports_no_slo_without_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uncounted, "PATIENCE", 0.0)
+    with capture(service="shop", objectives=UNCOUNTED) as captured:
+        assert captured.metric("connectsoft.slo.events", connectsoft_slo_name="buying") is not None
+        assert not any("never counted" in line["message"] for line in captured.logs)

@@ -12,6 +12,7 @@ from connectsoft_obs.ops.slo.burn_rate_windows import (
     time_to_first_page,
 )
 from connectsoft_obs.ops.slo.instances import has_instance_series
+from connectsoft_obs.ops.slo.plausibility import check_plausibility
 from connectsoft_obs.ops.slo.promql import format_number, parse_matchers, service_selector
 from connectsoft_obs.ops.slo.rule_groups import rule_groups
 from connectsoft_obs.ops.slo.rules import AZURE_LIMITS, PROMETHEUS_LIMITS
@@ -31,7 +32,7 @@ def lint(service_slos: ServiceSLOs, *, azure: bool = False) -> tuple[Finding, ..
     Returns:
         The findings, errors first.
     """
-    findings = [*_check_service(service_slos)]
+    findings = [*_check_service(service_slos), *check_plausibility(service_slos)]
     for slo in service_slos.slos:
         findings += _check_documentation(service_slos, slo)
         findings += _check_azure_limits(service_slos, slo, azure)

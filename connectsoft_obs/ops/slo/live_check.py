@@ -11,11 +11,11 @@ from connectsoft_obs.ops.slo.promql import service_selector
 from connectsoft_obs.ops.slo.rules import PROMETHEUS_LIMITS, RuleContext
 from connectsoft_obs.ops.slo.sli_queries import RateWindow, sli_queries
 from connectsoft_obs.slo.durations import DAY, format_prometheus
-from connectsoft_obs.slo.indicators import Freshness, OutageLimit
+from connectsoft_obs.slo.indicators import Freshness, OutageLimit, Ratio
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
 from connectsoft_obs.vocabulary import SLO_OUTAGE, SLO_TOTAL
 
-_WINDOW = RateWindow("1h")
+_WINDOW, _EVENTS_WINDOW = RateWindow("1h"), RateWindow("7d")
 
 
 def check_live(service_slos: ServiceSLOs, client: PrometheusClient) -> Iterator[Finding]:
@@ -49,6 +49,11 @@ def _check_slo(service_slos: ServiceSLOs, slo: SLO, client: PrometheusClient) ->
             "Check that the job has succeeded at least once."
             if isinstance(slo.sli, Freshness)
             else "Check that the service is deployed and declares this SLO.",
+        )  # fmt: skip
+    elif client.query(f"{queries.total(_EVENTS_WINDOW)} == 0") and not isinstance(slo.sli, Freshness | Ratio):
+        yield Finding(
+            Level.WARNING, "no-events", slo_id, "the SLO is deployed and has counted no event in a week",
+            "Compare its routes, methods, job or destination with the labels of the metrics of the service.",
         )  # fmt: skip
     name = SLO_OUTAGE if isinstance(slo.sli, OutageLimit) else SLO_TOTAL
     recorded = RuleContext(service_slos, slo, PROMETHEUS_LIMITS).recorded_series(name)

@@ -55,6 +55,7 @@ class MetricRegistry:
         self._families: dict[str, Family] = {}
         self._lock = threading.RLock()
         self._collect_lock = threading.Lock()
+        self._snapshot_callbacks: list[Callable[[], None]] = []
         self._parent_group: WorkerGroup | None = None
         self._join_arguments: tuple[str, int, str | None] | None = None
         self._needs_allocation = False
@@ -69,6 +70,10 @@ class MetricRegistry:
         """Add to a counter or gauge."""
         self.family(metric).number_series(*labels).add(amount)
 
+    def on_snapshot(self, callback: Callable[[], None]) -> None:
+        """Call a function, which must not raise, before each snapshot."""
+        self._snapshot_callbacks.append(callback)
+
     def take_over(self, previous: MetricRegistry, exclude: Container[str]) -> None:
         """Take over the series of a registry whose Telemetry does not serve yet, except those of excluded metrics."""
         self.started_ns = previous.started_ns
@@ -78,6 +83,8 @@ class MetricRegistry:
 
     def snapshots(self, pause: Callable[[], None] = no_pause, exemplars: bool = True) -> list[Snapshot]:
         """Current values of all families of this process; `pause` is called between series."""
+        for callback in self._snapshot_callbacks:
+            callback()
         for metric in list(self._user_metrics.values()):
             family = self.family(metric)
             # A counter that is exported as zero shows its first increase to `rate()`. A gauge that was never set is not

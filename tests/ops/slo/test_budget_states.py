@@ -22,7 +22,7 @@ HOUR, DAY = 3600, 86400
 RATE = 10.0
 PERIOD_EVENTS = RATE * 30 * DAY
 BUDGET = 0.001
-NAMES = ("young", "failing", "last-week", "no-data", "restarted", "crashed")
+NAMES = ("young", "failing", "last-week", "no-data", "restarted", "crashed", "quiet")
 SERVICE_SLOS = slo.ServiceSLOs(
     service="shop",
     slos=tuple(slo.availability(name, 99.9) for name in NAMES),
@@ -40,6 +40,7 @@ class Results:
     statuses: dict[str, dict[str, Any]]
     gate: dict[str, dict[str, Any]]
     gate_exit_codes: dict[str, int]
+    findings: set[tuple[str, str]]
     page: str
     plots: dict[str, str]
 
@@ -62,7 +63,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
         return lambda at: (RATE, RATE * share_of(name, at))
 
     histories = [(name, hour_ago if name == "young" else month_ago, crash if name == "crashed" else last_tile)
-                 for name in NAMES if name != "no-data"]  # fmt: skip
+                 for name in NAMES if name not in ("no-data", "quiet")]  # fmt: skip
     tiles = [
         line for name, start, end in histories for line in tile_samples(SERVICE_SLOS, {name: rates(name)}, start, end)
     ]
@@ -71,6 +72,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
         "young": constant_rate(hour_ago, RATE, failing_since=failure_start),
         "failing": constant_rate(start, RATE, failing_since=failure_start),
         "last-week": constant_rate(start, RATE),
+        "quiet": constant_rate(start, 0.0),
         "restarted": constant_rate(start, RATE, restarted_at=now - 120),
     }
     with event_exporter(counts) as target:
@@ -80,7 +82,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
         history += counter_history(counts, f'job="shop",instance="{target}"', start, now - 1)
         with prometheus_with_history(SERVICE_SLOS, history, targets=[target], scrape_interval="5s") as server:
             # One group for each SLO, which Prometheus evaluates at different times.
-            for query, number in (("slo:period_error_budget_remaining:ratio", 6), ("slo:sev2:bool", 6)):
+            for query, number in (("slo:period_error_budget_remaining:ratio", 6), ("slo:sev2:bool", 7)):
                 wait_for(lambda query=query, number=number: len(server.query(query)) >= number, 60, query)  # type: ignore[misc]
             arguments = ("--prometheus", server.url)
             report = run_slo_command("report", *arguments, "--format", "json", cwd=project)
@@ -91,12 +93,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
                 name: run_slo_command("gate", *arguments, "--name", name, cwd=project).returncode
                 for name in ("failing", "last-week")
             }
+            lint = run_slo_command("lint", *arguments, "--json", cwd=project)
             assert run_slo_command("report", *arguments, "-o", "report", cwd=project).returncode == 0
             yield Results(
                 failure_start,
                 {status["id"].removeprefix("shop-"): status for status in json.loads(report.stdout)},
                 {result["slo"].removeprefix("shop-"): result for result in json.loads(gate.stdout)},
                 exit_codes,
+                {(finding["code"], finding["subject"]) for finding in json.loads(lint.stdout)},
                 (project / "report" / "shop.report.md").read_text(),
                 {file.stem: file.read_text() for file in (project / "report").glob("*.svg")},
             )
@@ -164,6 +168,11 @@ def test_service_whose_data_stopped_is_an_incident(results: Results) -> None:
     assert status["remaining"] == 1
     assert (status["state"], status["firing"]) == ("incident", {"ShopCrashedNoData": "Sev2"})
     assert results.gate["crashed"]["passes"] is False
+
+
+def test_lint_reports_a_deployed_slo_without_events(results: Results) -> None:
+    subjects = {subject for code, subject in results.findings if code == "no-events"}
+    assert subjects == {"shop-quiet"}
 
 
 def test_page_shows_the_state_of_the_gate(results: Results) -> None:

@@ -1,0 +1,46 @@
+"""Reports SLOs of a process that never count an event, although the process records events of their kind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from connectsoft_obs.slo.durations import HOUR, humanize
+from connectsoft_obs.slo.event_counter import EventCounter
+
+WarnOnce: TypeAlias = Callable[[tuple[str, str], str, dict[str, Any]], None]
+"""Logs a warning with fields, once per kind."""
+
+PATIENCE = float(HOUR)
+"""Seconds after which every SLO of a process is expected to have counted an event."""
+
+
+class UncountedSLOs:
+    """Warns once about the SLOs without an event. Called whenever metrics are collected; takes no time afterwards.
+
+    A route, method, job or destination that does not exist makes an SLO count nothing, which looks like an SLO that is
+    met. A process that recorded no event of the kind is idle, or has another task, and is not reported.
+    """
+
+    def __init__(self, counter: EventCounter, warn_once: WarnOnce) -> None:
+        self._counter = counter
+        self._warn_once = warn_once
+        self._due = time.monotonic() + PATIENCE
+
+    def __call__(self) -> None:
+        """Warn if the time has passed. Safe from any thread."""
+        if time.monotonic() < self._due:
+            return
+        self._due = float("inf")
+        for name, matchers in self._counter.uncounted():
+            self._warn_once(
+                ("slo", name),
+                "an SLO has never counted an event",
+                {
+                    "slo": name,
+                    "counts": {attribute: list(values) for attribute, values in matchers},
+                    "after": humanize(PATIENCE),
+                    "instead": "compare the routes, methods, job or destination of the SLO with the labels on /metrics",
+                },
+            )
