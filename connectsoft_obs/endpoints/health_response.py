@@ -15,9 +15,14 @@ from connectsoft_obs.endpoints.request_response import JSON, NOT_FOUND, TEXT_PLA
 from connectsoft_obs.health import Entry, Report
 from connectsoft_obs.health.report import LIFECYCLE, build_report
 from connectsoft_obs.redaction import RedactionPolicy
-from connectsoft_obs.vocabulary import HealthState
+from connectsoft_obs.vocabulary import SCOPE, HealthState
 
 _MAX_REASON = 500
+REASONS_NOTE = (
+    f"the reasons are in the log (logger {SCOPE}), and in responses to requests that have CONNECTSOFT_OBS_DETAILS_TOKEN "
+    "as bearer token"
+)
+"""Note in a response with status 503 whose reasons are hidden. It is constant, so that it reveals nothing."""
 _STATUS_NAMES = {state: state.value.capitalize() for state in HealthState}
 
 
@@ -96,8 +101,11 @@ def _json_response(report: Report, details: bool, excluded: set[str], unknown: l
         "entries": entries,
         "ApplicationHealthState": "Healthy" if report.passes else "Unhealthy",
     }
-    if unknown:
-        body["notes"] = [_unknown_checks_note(unknown)]
+    notes = [_unknown_checks_note(unknown)] if unknown else []
+    if not details and not report.passes:
+        notes.append(REASONS_NOTE)
+    if notes:
+        body["notes"] = notes
     return EndpointResponse(200 if report.passes else 503, JSON, orjson.dumps(body))
 
 
@@ -117,6 +125,8 @@ def _text_response(report: Report, details: bool, excluded: set[str], unknown: I
     lines = [_entry_line(entry, details, entry.name in excluded) for entry in report.entries]
     if unknown:
         lines.append(f"warn: {_unknown_checks_note(unknown)}")
+    if not details and not report.passes:
+        lines.append(f"note: {REASONS_NOTE}")
     lines.append(f"{report.probe} check {'passed' if report.passes else 'failed'}: {report.state}")
     body = ("\n".join(lines) + "\n").encode("utf-8", "replace")
     return EndpointResponse(200 if report.passes else 503, TEXT_PLAIN, body)

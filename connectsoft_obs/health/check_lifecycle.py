@@ -112,6 +112,7 @@ class CheckLifecycle:
         )
         self._sync()
         if not self.startup.complete:
+            self._log(INFO, "readiness waits for startup tasks", {"task": ", ".join(self.startup.names)})
             self._timer.call_soon(self.startup.run_next)
         self._timer.call_every(LOOP_TICK_INTERVAL, check_loop)
         self._timer.call_every(POLL_INTERVAL, self._poll)

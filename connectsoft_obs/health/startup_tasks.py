@@ -58,6 +58,11 @@ class StartupTaskRunner:
         """Whether all tasks have passed."""
         return self._position >= len(self._tasks)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of all tasks, in order."""
+        return [task.name for task in self._tasks]
+
     def entries(self) -> list[Entry]:
         """The entries of all tasks in a report."""
         return list(self._entries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from typing import Any
 
 import pytest
@@ -97,6 +98,53 @@ def test_development_shows_reasons_to_all_clients(run_service: Any) -> None:
 
     with run_service(environment="dev") as (client, _):
         wait_for(lambda: "no route" in client.get("/health/ready").text)
+
+
+def test_red_response_without_details_names_where_the_reasons_are(run_service: Any) -> None:
+    @obs.readiness_check("db")
+    def db() -> None:
+        raise ConnectionError(f"no route to {SECRET}")
+
+    with run_service(details_token=TOKEN) as (client, captured):
+        wait_for(lambda: client.get("/health/ready/db").status_code == 503 and "db is unhealthy" in str(captured.logs))
+        for path in ("/health", "/health/ready", "/health/ready/db"):
+            response = client.get(path)
+            assert response.status_code == 503
+            (note,) = response.json()["notes"]
+            assert "logger connectsoft_obs" in note
+            assert "CONNECTSOFT_OBS_DETAILS_TOKEN" in note
+            assert f"note: {note}\n" in client.get(f"{path}?verbose").text
+            assert "no route" not in response.text
+            assert SECRET not in response.text
+            assert "notes" not in get_with_token(client, path).json()
+            assert "note:" not in get_with_token(client, f"{path}?verbose").text
+        assert "notes" not in client.get("/health/live").json()
+        assert "notes" not in client.get("/health/ready?exclude=db").json()
+    [line] = [line for line in captured.logs if "health check db" in line["message"]]
+    assert line["logger"] == "connectsoft_obs"
+    assert "no route" in line["connectsoft.obs.reason"]
+
+
+def test_red_response_in_development_has_the_reasons_and_no_note(run_service: Any) -> None:
+    @obs.readiness_check("db")
+    def db() -> None:
+        raise ConnectionError("no route")
+
+    with run_service(environment="development") as (client, _):
+        wait_for(lambda: "no route" in client.get("/health/ready").text)
+        assert "notes" not in client.get("/health/ready").json()
+
+
+def test_log_names_the_startup_tasks_that_readiness_waits_for(run_service: Any) -> None:
+    release = threading.Event()
+    obs.startup_task("warm-cache")(release.wait)
+    try:
+        with run_service() as (client, captured):
+            assert "notes" in client.get("/health/ready").json()
+            [line] = [line for line in captured.logs if line["message"] == "readiness waits for startup tasks"]
+            assert (line["logger"], line["connectsoft.health.startup_task"]) == ("connectsoft_obs", "warm-cache")
+    finally:
+        release.set()
 
 
 def test_verbose_response_is_plain_text(service: Any) -> None:
