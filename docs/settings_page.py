@@ -22,9 +22,7 @@ def generate() -> str:
     """The page in Markdown."""
     parts = [_INTRO]
     for subject, names in subjects().items():
-        parts.append(
-            f"## {subject}\n\n| setting and variable | values | default | meaning |\n| --- | --- | --- | --- |\n"
-        )
+        parts.append(f"## {subject}\n\n| setting and variable | meaning, values, default |\n| --- | --- |\n")
         parts += [_row(name) for name in names]
         parts.append("\n")
     return "\n".join(parts[:1]) + "\n" + "".join(parts[1:]).rstrip() + "\n"
@@ -45,11 +43,10 @@ def subjects() -> dict[str, list[str]]:
 def _row(name: str) -> str:
     field = FIELDS[name]
     env = variable(name, field.metadata["env"])
+    kind = str(field.type).removesuffix(" | None")
     cells = (
         f"`{name}`<br>" + (f"`{env}`" if env else "argument only"),
-        f"`{str(field.type).removesuffix(' | None')}`: {_accepted(field)}",
-        _default(field),
-        field.metadata["help"].replace("<", "&lt;"),
+        f"{field.metadata['help'].replace('<', '&lt;')}<br>`{kind}`: {_accepted(field)}<br>default: {_default(field)}",
     )
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |\n"
 
@@ -77,4 +74,4 @@ def _default(field: dataclasses.Field[Any]) -> str:
         return f"`{default:g}` s"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
-    return f"`{','.join(default) if isinstance(default, tuple) else default}`"
+    return ", ".join(f"`{item}`" for item in (default if isinstance(default, tuple) else (default,)))

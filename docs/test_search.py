@@ -44,7 +44,7 @@ MAX_SCORE_OF_OTHER_RESULTS = 26
 
 @cache
 def search_index() -> dict[str, Any]:
-    assert INDEX.exists(), "build the documentation first: sphinx-build -b html docs docs/_build/html"
+    assert INDEX.exists(), "build the documentation first: sphinx-build -E -b html docs docs/_build/html"
     content: dict[str, Any] = json.loads(INDEX.read_text().removeprefix("Search.setIndex(").removesuffix(")"))
     return content
 
@@ -59,7 +59,9 @@ def first_results(query: str) -> set[str]:
                 page = index["docnames"][file]
                 scores[page] = max(scores.get(page, 0), round(100 * len(query) / len(entry)) if is_main else 0)
     best = max(scores.values(), default=0)
-    assert best > MAX_SCORE_OF_OTHER_RESULTS, f"{query!r} has no index entry; add one to docs/search_terms.py"
+    assert best > MAX_SCORE_OF_OTHER_RESULTS, (
+        f"{query!r} has no index entry; add one to docs/search_terms.py, build with -E"
+    )
     return {page for page, score in scores.items() if score == best}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,15 @@ def test_settings_reference_lists_each_setting_once_under_a_subject() -> None:
     rows = [line.partition("<br>")[0] for line in page.splitlines() if "<br>" in line]
     assert rows == [f"| `{name}`" for name in FIELDS]
     assert page.count("\n## ") > 8
+
+
+def test_settings_reference_fits_the_width_of_a_page() -> None:
+    """Text of 736 pixels beside two side bars, on a screen of 1366 pixels; a character has 7.8 pixels in code, 6.5 in text."""
+    widths = [0, 0]
+    for row in settings_page().splitlines():
+        if row.startswith("| `"):
+            cells = re.split(r"(?<!\\)\|", row.strip("| "))
+            assert len(cells) == 2, row
+            for column, cell in enumerate(cells):
+                widths[column] = max(widths[column], *map(len, re.split(r"<br>|\s", cell.replace("`", ""))))
+    assert widths[0] * 7.8 + widths[1] * 6.5 + 4 * 12 <= 736, widths
