@@ -138,6 +138,8 @@ class Telemetry:
             if exports
             else None
         )
+        if self.exporters is not None:
+            self.metrics.join_parent(settings.metrics_multiprocess_dir)
         for status in [] if self.exporters is None else self.exporters.statuses:
             self.health.add_advisory(f"export-{status.destination.name}", status.problem)
         for signal, error in ({} if self.exporters is None else self.exporters.disabled).items():

@@ -46,8 +46,10 @@ class WorkerProcess:
             )
 
     def start(self) -> None:
-        """Start exporters, health checks and endpoints."""
+        """Start exporters, health checks and endpoints, and add metrics of child processes to those of this process."""
         group, telemetry = self._group, self.telemetry
+        if telemetry.exporters is not None and telemetry.metrics.worker_group is None:
+            telemetry.metrics.accept_children(telemetry.identity.service, telemetry.settings.metrics_multiprocess_dir)
         telemetry.serve()
         _started.add(telemetry)
         with group.lock:

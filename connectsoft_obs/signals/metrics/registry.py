@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -14,8 +16,10 @@ from connectsoft_obs.signals.metrics.aggregation import WorkerTotals
 from connectsoft_obs.signals.metrics.cooperative import no_pause
 from connectsoft_obs.signals.metrics.families import Family, Snapshot, take_snapshot
 from connectsoft_obs.signals.metrics.multiprocess import (
+    WORKER_FILE_SUFFIX,
     WorkerGroup,
     candidate_directories,
+    find_directory,
     find_or_create_directory,
 )
 from connectsoft_obs.signals.metrics.storage import MemoryStorage, Storage
@@ -58,6 +62,8 @@ class MetricRegistry:
         self._snapshot_callbacks: list[Callable[[], None]] = []
         self._parent_group: WorkerGroup | None = None
         self._join_arguments: tuple[str, int, str | None] | None = None
+        self._children_directory: tuple[Path, int] | None = None
+        self._children_group: WorkerGroup | None = None
         self._needs_allocation = False
         for metric in METRICS:
             self.family(metric)
@@ -95,7 +101,7 @@ class MetricRegistry:
 
     def collect_all_workers(self, pause: Callable[[], None] = no_pause, exemplars: bool = True) -> list[Snapshot]:
         """Aggregated values of all workers of the service; the same as `snapshots()` in a single process."""
-        group = self.worker_group
+        group = self.worker_group or self._group_of_children()
         if group is None:
             return self.snapshots(pause, exemplars)
 
@@ -103,7 +109,7 @@ class MetricRegistry:
             return WorkerTotals.from_snapshots(self.snapshots(pause, exemplars))
 
         with self._collect_lock:
-            if group.is_file_removed():
+            if group is self.worker_group and group.is_file_removed():
                 group = self._rejoin_workers(group)
             if group is None:
                 return own_totals().snapshots()
@@ -125,7 +131,7 @@ class MetricRegistry:
             if self.worker_group is not None or supervisor is None:
                 return self.worker_group is not None
             self._join_arguments = (service, supervisor, directory)
-            candidates: Sequence[Path] = candidate_directories() if directory is None else [Path(directory)]
+            candidates = _candidates(directory)
             shared_directory = find_or_create_directory(service, supervisor, candidates)
             if shared_directory is not None:
                 try:
@@ -139,6 +145,53 @@ class MetricRegistry:
                     {"tried": ", ".join(map(str, candidates)), "setting": "CONNECTSOFT_OBS_METRICS_MULTIPROCESS_DIR"},
                 )
             return self.worker_group is not None
+
+    def accept_children(self, service: str, directory: str | None = None) -> None:
+        """Add the values of child processes, such as those of process pools, to those of this process.
+
+        Children find the shared directory by the pid of this process, and create files in it. The values of this process
+        stay in its memory.
+
+        Args:
+            service: name of the service.
+            directory: parent of the shared directory; the first usable default directory if not set.
+        """
+        shared_directory = find_or_create_directory(service, os.getpid(), _candidates(directory))
+        if shared_directory is not None:
+            self._children_directory = (shared_directory, os.getpid())
+
+    def join_parent(self, directory: str | None = None) -> None:
+        """In a child of multiprocessing: share metrics with the parent process, if it accepts children."""
+        parent = multiprocessing.parent_process()
+        if parent is None or parent.pid is None or self.worker_group is not None:
+            return
+        shared_directory = find_directory(parent.pid, _candidates(directory))
+        if shared_directory is not None:
+            with self._lock:
+                self._children_directory = (shared_directory, parent.pid)
+                self._join_children_directory()
+
+    def _group_of_children(self) -> WorkerGroup | None:
+        """The children of this process; None if none has recorded a value."""
+        if self._children_directory is None:
+            return None
+        directory, supervisor = self._children_directory
+        with self._collect_lock:
+            group = self._children_group
+            if group is None and any(directory.glob(f"*{WORKER_FILE_SUFFIX}")):
+                try:
+                    group = WorkerGroup(directory, supervisor, self.limit, self._record_sharing_error)
+                except OSError as error:
+                    self._record_sharing_error(error)
+            self._children_group = group
+        return group if group is not None and group.has_others() else None
+
+    def _join_children_directory(self) -> None:
+        if self._children_directory is not None and self.worker_group is None:
+            try:
+                self._join_group(WorkerGroup(*self._children_directory, self.limit, self._record_sharing_error))
+            except OSError as error:
+                self._record_sharing_error(error)
 
     def leave_workers(self) -> None:
         """Stop sharing metrics; recorded values remain in the totals of the other workers."""
@@ -154,6 +207,9 @@ class MetricRegistry:
         if parent_group is not None:
             parent_group.leave()
             self._parent_group = parent_group
+        children_group, self._children_group = self._children_group, None
+        if children_group is not None:
+            children_group.leave()
         self._needs_allocation = True
         for family in self._families.values():
             family.reset_after_fork(self._allocate_after_fork)
@@ -169,6 +225,7 @@ class MetricRegistry:
                     self._join_group(parent_group.join_forked_child())
             except OSError as error:
                 self._record_sharing_error(error)
+            self._join_children_directory()
             if self.worker_group is None:
                 self._migrate(MemoryStorage())
             self._needs_allocation = False
@@ -227,3 +284,7 @@ class MetricRegistry:
     def _log_once(self, kind: str, message: str, fields: dict[str, Any]) -> None:
         if self._warn_once is not None:
             self._warn_once((kind, ""), message, fields)
+
+
+def _candidates(directory: str | None) -> Sequence[Path]:
+    return candidate_directories() if directory is None else [Path(directory)]

@@ -69,6 +69,20 @@ def find_or_create_directory(service: str, supervisor_pid: int, candidates: Sequ
     return None
 
 
+def find_directory(supervisor_pid: int, candidates: Sequence[Path]) -> Path | None:
+    """The directory that a running process has created for its children, whatever its service; None if there is none.
+
+    Args:
+        supervisor_pid: pid of the process.
+        candidates: parent directories, in order of preference.
+    """
+    for root in filter(None, map(_usable_private_dir, candidates)):
+        for directory in root.glob(f"*-{supervisor_pid}-*"):
+            if not _has_ended(directory):
+                return directory
+    return None
+
+
 def _usable_private_dir(parent: Path) -> Path | None:
     """The private directory in a candidate location, or None if it cannot be used or users do not exist (Windows)."""
     if not hasattr(os, "geteuid"):

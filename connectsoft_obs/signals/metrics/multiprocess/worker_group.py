@@ -78,6 +78,10 @@ class WorkerGroup:
                     return totals
         raise TimeoutError("the metrics of the workers cannot be collected: workers end faster than files are read")
 
+    def has_others(self) -> bool:
+        """Whether another worker has recorded values."""
+        return self._archive_identity() is not None or len(archive.worker_files(self.directory)) > 1
+
     def pids(self) -> list[int]:
         """Pids of this worker, of other running workers, and of ended workers that are not in the archive."""
         return [archive.worker_pid(path) for path in archive.worker_files(self.directory)]
