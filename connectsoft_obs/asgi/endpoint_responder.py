@@ -84,8 +84,11 @@ class EndpointResponder:
         for path in sorted(self.pages.keys() & app_paths):
             if path in self._router.reserved_paths:
                 continue
-            del self.pages[path]
-            setting = self._router.setting_by_path[path]
+            self.pages.pop(path, None)
+            setting = self._router.setting_by_path.get(path)
+            if setting is None:  # only the path with a trailing slash is the application's
+                continue
+            self.pages.pop(f"{path}/", None)
             self._telemetry.log(
                 WARNING,
                 f"{path} is already routed by the application; the built-in endpoint is disabled for it",

@@ -138,7 +138,7 @@ class ObservabilityMiddleware:
     async def _handle_without_telemetry(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application. After an internal error probes are answered, so that the service is not restarted."""
         has_internal_error = self._configuration_error is None
-        if has_internal_error and scope["type"] == "http" and scope["path"] in PROBE_PATHS:
+        if has_internal_error and scope["type"] == "http" and scope["path"].rstrip("/") in PROBE_PATHS:
             await send_response(DEGRADED_FALLBACK, scope, send)
         else:
             await app(scope, receive, send)

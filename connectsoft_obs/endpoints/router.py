@@ -30,8 +30,8 @@ class EndpointRouter:
     """The endpoints of one Telemetry. Thread-safe. Pages respond at once, except those in `slow_pages`.
 
     Attributes:
-        pages: page by path.
-        setting_by_path: the setting that has set a path.
+        pages: page by path, and by path with a trailing slash.
+        setting_by_path: the setting that has set a path, for paths without an added slash.
         reserved_paths: paths that are served even if the application routes them itself.
         slow_pages: pages that must be called in a thread.
         prefixes: prefixes of the paths that `find_page_by_prefix` serves: single checks and single loggers.
@@ -78,6 +78,9 @@ class EndpointRouter:
             *self._page_by_prefix,
             *([] if self._loggers is None else [self._loggers.path]),
         )
+        for path in list(self.pages):
+            if not f"{path}/".startswith(self.prefixes):
+                self.pages.setdefault(f"{path}/", self.pages[path])
 
     def find_page(self, method: str, path: str) -> Page | None:
         """Return the page for a method and path, or None."""

@@ -94,6 +94,40 @@ def test_paths_below_a_probe_reach_an_application_without_a_route_table() -> Non
         assert "entries" in client.get("/health/ready/").json()
 
 
+ENDPOINTS = ("/health", "/health/live", "/health/ready", "/health/startup", "/alive", "/startup", "/metrics", "/info")
+
+
+@pytest.mark.parametrize("create", [Starlette, FastAPI])
+def test_endpoints_are_served_with_a_trailing_slash(create: Any) -> None:
+    app = create()
+    app.add_middleware(obs.ObservabilityMiddleware, service="a")
+    with capture() as seen, TestClient(app) as client:
+        for path in ENDPOINTS:
+            response = client.get(f"{path}/", follow_redirects=False)
+            assert response.status_code == client.get(path).status_code == 200, path
+            assert response.headers["content-type"] == client.get(path).headers["content-type"]
+        assert seen.spans == []
+        assert client.get("/healthy/").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("routes", "own_paths"),
+    [
+        ([Route("/metrics", own)], {"/metrics", "/metrics/"}),
+        ([Route("/metrics/", own)], {"/metrics/"}),
+        ([Mount("/metrics", app=opaque)], {"/metrics", "/metrics/"}),
+    ],
+)
+def test_trailing_slash_is_that_of_the_application_if_it_has_the_path(routes: Any, own_paths: set[str]) -> None:
+    app = Starlette(routes=routes)
+    app.add_middleware(obs.ObservabilityMiddleware, service="a")
+    with capture() as seen, TestClient(app) as client:
+        bodies = {path: client.get(path).text for path in ("/metrics", "/metrics/")}
+    assert {path for path, body in bodies.items() if body == "own"} == own_paths
+    warnings = [line for line in seen.logs if "is already routed by the application" in line["message"]]
+    assert len(warnings) == ("/metrics" in own_paths)
+
+
 @pytest.mark.parametrize("first", PATH_SETTINGS)
 @pytest.mark.parametrize("second", PATH_SETTINGS)
 def test_two_endpoints_on_one_path_are_refused(first: str, second: str) -> None:

@@ -48,7 +48,7 @@ def test_commands_are_one_line_and_name_existing_sessions() -> None:
 def test_endpoint_table_lists_every_endpoint() -> None:
     table = README[README.index("| path |") : README.index("A request produces")]
     documented = set(re.findall(r"`(/[a-z/]+)`", table))
-    assert documented == set(EndpointRouter(Telemetry(Settings(), exports=False)).pages)
+    assert documented == set(EndpointRouter(Telemetry(Settings(), exports=False)).setting_by_path)
 
 
 def test_variable_table_lists_existing_variables() -> None:
