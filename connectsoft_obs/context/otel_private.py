@@ -71,6 +71,22 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def proxy_instrument_methods() -> list[tuple[type[Any], str]]:
+    """Classes of the instruments that OpenTelemetry creates before a meter provider is set, and their recording methods.
+
+    With other classes the list is empty, and measurements before the provider is set are lost, as OpenTelemetry specifies.
+    """
+    instruments = import_module("opentelemetry.metrics._internal.instrument")
+    names = {"_ProxyCounter": "add", "_ProxyUpDownCounter": "add", "_ProxyHistogram": "record", "_ProxyGauge": "set"}
+    classes = [(getattr(instruments, name), method) for name, method in names.items() if hasattr(instruments, name)]
+    return [(proxy, method) for proxy, method in classes if hasattr(proxy, method) and lacks_provider(proxy("name"))]
+
+
+def lacks_provider(proxy_instrument: Any) -> bool:
+    """Whether an instrument of `proxy_instrument_methods()` has no meter provider yet."""
+    return getattr(proxy_instrument, "_real_instrument", proxy_instrument) is None
+
+
 def dependency_conflict(instrumentor: object) -> str:
     """Return the dependency conflict of an instrumentation, which `instrument()` only logs, or "" if there is none.
 

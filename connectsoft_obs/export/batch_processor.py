@@ -128,6 +128,10 @@ class BatchProcessor(Generic[T]):
                 self._idle.wait_for(lambda: self._flushes_done >= request, timeout)
         return not self.pending
 
+    def stop_collecting(self) -> None:
+        """Export only items that are queued already."""
+        self._collect = None
+
     def begin_shutdown(self, timeout: float) -> None:
         """Begin to shut down: export remaining items within `timeout` seconds. `finish_shutdown()` must follow."""
         if self._thread is None and (self.pending or self._collect is not None):
@@ -184,8 +188,8 @@ class BatchProcessor(Generic[T]):
         and smaller at full load, and each costs as much as encoding a hundred spans (tests/bench/inprocess.py).
         """
         queue = self._queue
-        if self._collect is not None:
-            queue.replace_all(self._collect())
+        if (collect := self._collect) is not None:
+            queue.replace_all(collect())
         if not full_batches_only:
             queue.encode_pending()
         while queue.has_full_batch or (queue.count and not full_batches_only):

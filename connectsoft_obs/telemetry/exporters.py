@@ -90,6 +90,12 @@ class Exporters:
         if "console" in (settings.traces_exporter or ()) and not settings.disabled:
             tracing.export_to_console(settings.log_profile)
 
+    def take_over(self, previous: Exporters) -> None:
+        """Export the metrics instead of exporters that end: their last export would contain the same values."""
+        for processor in previous.processors:
+            processor.stop_collecting()
+        self._deltas.take_over(previous._deltas)
+
     def start(self) -> None:
         """Start the periodic export of metrics."""
         for processor in self.processors:

@@ -18,7 +18,7 @@ from connectsoft_obs.signals.metrics import OtelMeterBridge
 from connectsoft_obs.signals.tracing import Provider
 from connectsoft_obs.telemetry import auto_instrumentation
 from connectsoft_obs.telemetry.holder import TelemetryHolder, add_configured_callback
-from connectsoft_obs.telemetry.otel_globals import install_otel_globals
+from connectsoft_obs.telemetry.otel_globals import install_otel_globals, replay_early_measurements
 from connectsoft_obs.telemetry.telemetry import Telemetry
 from connectsoft_obs.vocabulary import SCOPE
 
@@ -35,6 +35,7 @@ def _create_telemetry(settings: Settings) -> Telemetry:
 
 def _on_process_telemetry_created(telemetry: Telemetry) -> None:
     _install_log_hooks(telemetry)
+    replay_early_measurements(telemetry.internal_telemetry)
     for text in variable_warnings(os.environ, telemetry.settings):
         telemetry.log(WARNING, text)
 
@@ -116,7 +117,7 @@ def _first_log_pipeline() -> logs.LogPipeline:
         if _fallback_log_pipeline is None:
             internal_telemetry = InternalTelemetry()
             _fallback_log_pipeline = logs.LogPipeline(
-                Settings(), {}, lambda *_: _ignore_count, internal_telemetry, logs.StdoutWriter(internal_telemetry)
+                Settings(), {}, lambda *_: lambda _: None, internal_telemetry, logs.StdoutWriter(internal_telemetry)
             )
             _fallback_log_pipeline.emit(ERROR, str(error), None, SCOPE)
         return _fallback_log_pipeline
@@ -129,10 +130,6 @@ def _internal_telemetry() -> InternalTelemetry | None:
 
 set_current_getter(_internal_telemetry)
 context.set_sanitizer(lambda attributes: current_log_pipeline().sanitize(attributes))
-
-
-def _ignore_count(_: float) -> None:
-    """Counter of the fallback pipeline, which has no metrics."""
 
 
 _fallback_log_pipeline: logs.LogPipeline | None = None

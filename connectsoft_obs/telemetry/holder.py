@@ -92,7 +92,10 @@ class TelemetryHolder:
             settings = replace(settings, application_title=self._application_title)
         telemetry = self._create(settings)
         _run_configured_callbacks(telemetry)
-        previous, self.telemetry, self._arguments = self.telemetry, telemetry, arguments
+        previous = self.telemetry
+        if previous is not None and not previous.serving and previous.metrics.worker_group is None:
+            telemetry.meters.take_over(previous.meters)  # before others can record into instruments of the new one
+        self.telemetry, self._arguments = telemetry, arguments
         if previous is not None:
             previous.hand_over_to(telemetry)
         if self._on_created is not None:

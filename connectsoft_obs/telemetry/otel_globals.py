@@ -17,7 +17,7 @@ from connectsoft_obs import context
 from connectsoft_obs.context.otel_private import PROVIDER_LOGGERS, REFUSED_PROVIDER_TEXT
 from connectsoft_obs.internal_telemetry import InternalTelemetry
 from connectsoft_obs.settings import valid_environment
-from connectsoft_obs.signals.metrics import DelegatingMeterProvider, OtelMeterBridge
+from connectsoft_obs.signals.metrics import DelegatingMeterProvider, EarlyMeasurements, OtelMeterBridge
 from connectsoft_obs.signals.tracing import (
     Provider,
     ProxyTracerProvider,
@@ -29,6 +29,8 @@ from connectsoft_obs.signals.tracing import (
 from connectsoft_obs.vocabulary import Signal
 
 _lock = threading.Lock()
+_early_measurements = EarlyMeasurements()
+_early_measurements.start()
 
 
 def install_otel_globals(
@@ -46,10 +48,18 @@ def install_otel_globals(
             add_export_processor(external)
         if type(metrics.get_meter_provider()).__name__ == "_ProxyMeterProvider":
             metrics.set_meter_provider(DelegatingMeterProvider(get_meters))
+        elif not isinstance(metrics.get_meter_provider(), DelegatingMeterProvider):
+            _early_measurements.clear()
+        _early_measurements.stop()
         for signal, logger_name in PROVIDER_LOGGERS.items():
             logger = logging.getLogger(logger_name)
             if not any(isinstance(log_filter, _RefusedProviderFilter) for log_filter in logger.filters):
                 logger.addFilter(_RefusedProviderFilter(Signal(signal), get_internal_telemetry))
+
+
+def replay_early_measurements(internal_telemetry: InternalTelemetry) -> None:
+    """Record what the Meter API has measured before the first Telemetry of the process existed."""
+    _early_measurements.replay(internal_telemetry)
 
 
 def external_providers() -> dict[str, str]:

@@ -244,6 +244,8 @@ class Telemetry:
             self.identity = successor.identity
             with successor.internal_telemetry.guard("telemetry.replace"):
                 successor.metrics.take_over(self.metrics, _SERIES_OF_SETTINGS)
+                if self.exporters is not None and successor.exporters is not None:
+                    successor.exporters.take_over(self.exporters)
         self.shutdown(1.0)
         self._successor = successor
 

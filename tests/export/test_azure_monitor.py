@@ -15,6 +15,7 @@ import pytest
 from support.app_insights_server import INSTRUMENTATION_KEY, AppInsightsServer
 from support.otlp import HttpSink
 from support.process import Service, uvicorn, wait_for
+from support.scripts import run_script
 
 import connectsoft_obs as obs
 from connectsoft_obs.export import backoff
@@ -185,6 +186,25 @@ def test_exporter_settings_select_destinations(azure: AppInsightsServer) -> None
     assert [processor.name for processor in service.telemetry.export_processors()] == ["logs", "traces-azure"]
     assert not ExportingTelemetry(azure, "traces", traces_exporter="none").telemetry.export_processors()
     assert not ExportingTelemetry(azure, "traces", "logs", "metrics", disabled=True).telemetry.export_processors()
+
+
+RECORDS_BEFORE_CONFIGURE = """
+import connectsoft_obs as obs
+from opentelemetry import metrics
+rows, orders = obs.counter("rows"), metrics.get_meter("shop").create_counter("orders")
+rows.add(5)
+orders.add(5)
+telemetry = obs.configure(service="orders")
+rows.add(1)
+orders.add(1)
+telemetry.shutdown()
+"""
+
+
+def test_measurements_at_import_are_part_of_one_delta_only(azure: AppInsightsServer) -> None:
+    result = run_script(RECORDS_BEFORE_CONFIGURE, env=environment(azure))
+    assert result.exit_code == 0, result.stderr
+    assert [sum(point["value"] for point in azure.metric_points(name)) for name in ("rows", "orders")] == [6, 6]
 
 
 def test_metrics_are_exported_as_deltas_that_include_failed_intervals(

@@ -91,6 +91,21 @@ def test_agnosticcontextmanager_decorates_coroutine_functions() -> None:
     assert stopped.value.value == 2, INSTALLED
 
 
+def test_proxy_instruments_have_recording_methods_and_no_provider() -> None:
+    methods = otel_private.proxy_instrument_methods()
+    assert {proxy.__name__: method for proxy, method in methods} == {
+        "_ProxyCounter": "add",
+        "_ProxyUpDownCounter": "add",
+        "_ProxyHistogram": "record",
+        "_ProxyGauge": "set",
+    }, INSTALLED
+    for proxy, _ in methods:
+        instrument = proxy("name")
+        assert otel_private.lacks_provider(instrument), INSTALLED
+        instrument.on_meter_set(metrics.NoOpMeter("meter"))
+        assert not otel_private.lacks_provider(instrument), INSTALLED
+
+
 def test_lazy_classes_are_those_of_opentelemetry() -> None:
     assert otel_private.Gauge is metrics._Gauge, INSTALLED
     assert otel_private.LogRecord is LogRecord, INSTALLED
@@ -111,7 +126,13 @@ def test_instrumentors_have_a_check_of_dependency_conflicts() -> None:
 
 
 def test_private_names_of_opentelemetry_are_used_in_one_module_only() -> None:
-    names = {"_RUNTIME_CONTEXT", "_current_context", "_active_span_processor", "_check_dependency_conflicts"}
+    names = {
+        "_RUNTIME_CONTEXT",
+        "_current_context",
+        "_active_span_processor",
+        "_check_dependency_conflicts",
+        "_real_instrument",
+    }
     for path in PACKAGE.rglob("*.py"):
         if path.name == "otel_private.py":
             continue

@@ -1,6 +1,7 @@
 """Metrics: recording in cells, aggregation over the workers of a service, exposition and export."""
 
 from connectsoft_obs.signals.metrics.bridges import DelegatingMeterProvider as DelegatingMeterProvider
+from connectsoft_obs.signals.metrics.bridges import EarlyMeasurements as EarlyMeasurements
 from connectsoft_obs.signals.metrics.bridges import OtelMeterBridge as OtelMeterBridge
 from connectsoft_obs.signals.metrics.cooperative import CooperativePause as CooperativePause
 from connectsoft_obs.signals.metrics.cooperative import PausingList as PausingList

@@ -71,6 +71,10 @@ class DeltaTracker:
         self._exported: dict[SeriesKey, Sequence[float]] = {}
         register_fork_handler(self)
 
+    def take_over(self, previous: DeltaTracker) -> None:
+        """Continue with the values that `previous` has exported, and those of an export that has not ended yet."""
+        self._exported = previous._exported
+
     def build_batches(
         self,
         scopes: Iterable[tuple[str, str, Sequence[Snapshot]]],

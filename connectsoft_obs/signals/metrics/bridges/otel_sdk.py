@@ -34,6 +34,16 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 
 
+class _SdkState:
+    """The SDK provider with the values of its instruments. A Telemetry that does not serve yet hands it over."""
+
+    def __init__(self, exemplar_filter: str) -> None:
+        self.exemplar_filter = exemplar_filter
+        self.lock = threading.Lock()
+        self.sdk: tuple[MeterProvider, InMemoryMetricReader] | None = None
+        self.observed_count = 0
+
+
 class OtelMeterBridge(InstrumentSource):
     """Creates and reads SDK instruments. Thread-safe; imports the SDK when the first instrument is created.
 
@@ -55,9 +65,12 @@ class OtelMeterBridge(InstrumentSource):
         self._get_attributes = get_attributes
         self._on_error = on_error
         self._exemplar_filter = exemplar_filter
-        self._lock = threading.Lock()
-        self._sdk: tuple[MeterProvider, InMemoryMetricReader] | None = None
-        self._observed_count = 0
+        self._state = _SdkState(exemplar_filter)
+
+    def take_over(self, previous: OtelMeterBridge) -> None:
+        """Continue the instruments of a Telemetry that does not serve yet, with this resource and exemplar filter."""
+        self._state = previous._state
+        self._state.exemplar_filter = self._exemplar_filter
 
     def create_instrument(self, meter_arguments: MeterArguments, create: CreateInstrument) -> Any:
         """Create an SDK instrument, or return None if it cannot be created."""
@@ -69,16 +82,16 @@ class OtelMeterBridge(InstrumentSource):
 
     def has_instruments(self) -> bool:
         """Whether there are instruments to read."""
-        return self._sdk is not None or bool(OBSERVABLE_INSTRUMENTS)
+        return self._state.sdk is not None or bool(OBSERVABLE_INSTRUMENTS)
 
     def collect(self, used_names: Collection[str] = ()) -> MetricsData | None:
         """Current values of the instruments, without those whose names are in use; None if there are no values."""
         if not self.has_instruments():
             return None
-        reader = self._get_sdk()[1]
-        with self._lock:
-            new_instruments = OBSERVABLE_INSTRUMENTS[self._observed_count :]
-            self._observed_count += len(new_instruments)
+        reader, state = self._get_sdk()[1], self._state
+        with state.lock:
+            new_instruments = OBSERVABLE_INSTRUMENTS[state.observed_count :]
+            state.observed_count += len(new_instruments)
         for observable in new_instruments:
             self.create_instrument(observable.meter_arguments, observable.create)
         data: MetricsData | None = reader.get_metrics_data()
@@ -102,12 +115,13 @@ class OtelMeterBridge(InstrumentSource):
     def after_fork_in_child(self) -> None:
         """Reset all instruments in a forked child."""
         self.generation += 1
-        self._lock = threading.Lock()
-        self._sdk = None
-        self._observed_count = 0
+        self._state = _SdkState(self._exemplar_filter)
 
     def _filter_conflicts(self, data: MetricsData, used_names: Collection[str]) -> MetricsData:
-        """Remove metrics whose names are in use, and scopes and resources that become empty."""
+        """Set the resource; remove metrics whose names are in use, and scopes and resources that become empty."""
+        from opentelemetry.sdk.resources import Resource
+
+        own_resource = Resource(dict(self._get_attributes()), SCHEMA_URL)
         resources = []
         for resource in data.resource_metrics:
             scopes = [
@@ -120,29 +134,43 @@ class OtelMeterBridge(InstrumentSource):
                 )
             ]
             if scopes:
-                resources.append(dataclasses.replace(resource, scope_metrics=scopes))
+                resources.append(dataclasses.replace(resource, resource=own_resource, scope_metrics=scopes))
         return dataclasses.replace(data, resource_metrics=resources)
 
     def _get_sdk(self) -> tuple[MeterProvider, InMemoryMetricReader]:
-        sdk = self._sdk
+        state = self._state
+        sdk = state.sdk
         if sdk is None:
             with import_guard():
-                from opentelemetry.sdk import metrics
-                from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-                from opentelemetry.sdk.resources import Resource
+                import opentelemetry.sdk.metrics  # noqa: F401  outside of the lock
 
-            with self._lock:
-                if self._sdk is None:
-                    reader = InMemoryMetricReader()
-                    resource = Resource(dict(self._get_attributes()), SCHEMA_URL)
-                    exemplars: metrics.ExemplarFilter = {
-                        "always_on": metrics.AlwaysOnExemplarFilter,
-                        "always_off": metrics.AlwaysOffExemplarFilter,
-                    }.get(self._exemplar_filter, metrics.TraceBasedExemplarFilter)()
-                    provider = metrics.MeterProvider([reader], resource, exemplars, shutdown_on_exit=False)
-                    self._sdk = (provider, reader)
-                sdk = self._sdk
+            with state.lock:
+                if state.sdk is None:
+                    state.sdk = _create_sdk(state)
+                sdk = state.sdk
         return sdk
+
+
+def _create_sdk(state: _SdkState) -> tuple[MeterProvider, InMemoryMetricReader]:
+    from opentelemetry.sdk import metrics
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.resources import Resource
+
+    filters: dict[str, metrics.ExemplarFilter] = {
+        "always_on": metrics.AlwaysOnExemplarFilter(),
+        "always_off": metrics.AlwaysOffExemplarFilter(),
+    }
+    trace_based = metrics.TraceBasedExemplarFilter()
+
+    class CurrentExemplarFilter(metrics.ExemplarFilter):
+        """The filter that the settings name now."""
+
+        def should_sample(self, *measurement: Any) -> bool:
+            return filters.get(state.exemplar_filter, trace_based).should_sample(*measurement)
+
+    reader = InMemoryMetricReader()
+    resource = Resource({}, SCHEMA_URL)  # the current resource is set when the values are read
+    return metrics.MeterProvider([reader], resource, CurrentExemplarFilter(), shutdown_on_exit=False), reader
 
 
 def warn_meter_api_not_aggregated(internal_telemetry: InternalTelemetry) -> None:
