@@ -69,6 +69,26 @@ async def reset_later(request: Request) -> Response:
     return FailingAfterSend(b"body")
 
 
+async def grouped_with_a_failure(request: Request) -> Response:
+    class FailingTwice(Response):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await super().__call__(scope, receive, send)
+            except OSError as error:
+                group = "both"
+                raise ExceptionGroup(group, [error, ConnectionRefusedError("the database refuses")]) from None
+
+    return FailingTwice(b"body")
+
+
+class ClientDisconnect(Exception):
+    """An exception of the application with the name of the one in Starlette."""
+
+
+async def upstream(request: Request) -> Response:
+    raise ClientDisconnect
+
+
 async def socket_sends(socket: WebSocket) -> None:
     await socket.accept()
     while True:
@@ -82,7 +102,8 @@ async def socket_fails(socket: WebSocket) -> None:
 
 
 HTTP_PATHS = {"/plain": plain_text, "/chunks": chunks, "/events": event_stream, "/503": error_response, "/db": database,
-              "/grouped": grouped, "/reset-later": reset_later}  # fmt: skip
+              "/grouped": grouped, "/reset-later": reset_later, "/upstream": upstream,
+              "/grouped-with-failure": grouped_with_a_failure}  # fmt: skip
 
 
 def service() -> obs.ObservabilityMiddleware:
@@ -243,3 +264,14 @@ def test_os_error_of_the_application_is_its_failure(kind: str, path: str, fails_
     line = access_line(seen)
     assert (line["connectsoft.outcome"], line["error.type"]) == ("failure", "ConnectionRefusedError")
     assert [line for line in seen.logs if line["severity"] == "ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("path", "fails_at", "error_type"),
+    [("/upstream", 99, "ClientDisconnect"), ("/grouped-with-failure", 1, "ExceptionGroup")],
+)
+def test_failure_is_not_hidden_by_a_disconnect(path: str, fails_at: int, error_type: str) -> None:
+    seen, _ = run("http", path, fails_at, ClientGone("gone"))
+    line = access_line(seen)
+    assert line["connectsoft.outcome"] == "failure"
+    assert line["error.type"].endswith(error_type)
