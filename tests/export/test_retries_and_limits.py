@@ -155,14 +155,15 @@ def test_attempt_at_shutdown_ends_with_the_shutdown() -> None:
         assert not thread.is_alive(), "the timeout of an attempt is 2 s"
 
 
-def test_state_metric_shows_the_worst_exporter_of_a_signal() -> None:
+@pytest.mark.parametrize("refused", [0, 1])
+def test_state_metric_shows_the_worst_exporter_of_a_signal(refused: int) -> None:
     service = RefusedService("http://127.0.0.1:9")
     exporters = service.telemetry.exporters
     assert exporters is not None
     status = exporters.statuses[0]
     exporters.statuses.append(type(status)(status.destination, service.telemetry.log, exporters._update_state_metric))
     cells = service.telemetry.metrics.family(EXPORTER_STATUS).number_series("traces").cells
-    exporters.statuses[1].record_result(refusal("http_401"))
+    exporters.statuses[refused].record_result(refusal("http_401"))
     assert cells[0] == list(ExporterState).index(ExporterState.REFUSED)
     service.telemetry.shutdown(0.1)
 

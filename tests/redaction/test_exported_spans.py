@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from support.otlp import HttpSink, decode_attributes
 from support.scripts import run_script
 
@@ -128,6 +131,29 @@ def test_counts_of_dropped_data_are_exported() -> None:
     [exported] = sink.received.spans
     assert (exported.dropped_attributes_count, exported.dropped_events_count) == (72, 72)
     assert "s3cret" not in str(exported)
+
+
+def test_copy_without_secrets_keeps_links_and_counts_of_dropped_data() -> None:
+    """SDK exporters, such as that of Application Insights, get a copy."""
+    limits = SpanLimits(max_span_attributes=2, max_events=1, max_links=1, max_event_attributes=1, max_link_attributes=1)
+    memory, provider = InMemorySpanExporter(), TracerProvider(span_limits=limits, sampler=ALWAYS_ON)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    secrets = {"password": "s3cret", "token": "s3cret"}
+    links = [trace.Link(trace.SpanContext(1, 2, is_remote=True), secrets) for _ in range(3)]
+    with provider.get_tracer("app").start_as_current_span("call", attributes={**secrets, "a": 1}, links=links) as span:
+        for _ in range(2):
+            span.add_event("token=s3cret", secrets)
+    [ended] = memory.get_finished_spans()
+    telemetry = telemetry_with()
+    copy = telemetry.tracing.redactor.redact_span(ended)
+    telemetry.shutdown(1)
+    assert "s3cret" not in copy.to_json()
+    assert (copy.dropped_attributes, copy.dropped_events, copy.dropped_links) == (1, 1, 2)
+    [event], [link] = copy.events, copy.links
+    assert (link.context.span_id, dict(link.attributes or {})) == (2, {"token": "REDACTED"})
+    assert isinstance(event.attributes, BoundedAttributes)
+    assert isinstance(link.attributes, BoundedAttributes)
+    assert event.attributes.dropped == link.attributes.dropped == 1
 
 
 STATEMENTS = {

@@ -40,6 +40,7 @@ def test_invalid_standard_variable_is_ignored_with_a_warning(name: str, text: st
     [warning] = invalid_variables({name: text}, settings)
     assert warning.startswith(f"{name}=")
     assert why in warning
+    assert warning.startswith("entry") or " is used instead" in warning
     # Pairs are not quoted, because they may contain a token.
     assert (text in warning) is (why != "not a key=value pair")
 

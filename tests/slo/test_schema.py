@@ -66,6 +66,9 @@ WRONG_FILES = {
     "route without a slash": (SLO + 'objective = 99\nsli = { kind = "http_availability", routes = ["orders"] }', "begins with /"),
     "list as text": (SLO + 'objective = 99\nsli = ["http_availability"]', "sli = ['http_availability']"),
     "kind as list": (SLO + "objective = 99\nsli = { kind = [1] }", "there is no such kind"),
+    "unknown key": (SLO + 'objectve = 99\nsli = { kind = "http_availability" }', "objectve in [[slo]]"),
+    "unknown table": (HEADER + "[slos]", "slos in the file"),
+    "key of another kind": (SLO + 'objective = 99\nsli = { kind = "http_availability", within = "1h" }', "within in the http_availability"),
     "date": (SLO + 'objective = 1979-05-27\nsli = { kind = "http_availability" }', "objective = datetime.date"),
 }  # fmt: skip
 
