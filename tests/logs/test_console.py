@@ -43,7 +43,13 @@ def recorder(monkeypatch: pytest.MonkeyPatch, columns: int | None, **settings: A
 def test_service_on_a_terminal_of_100_columns() -> None:
     with TerminalService("terminal_service:app", 100, {**DEVELOPMENT, "LOG_LEVEL": "info"}) as service:
         service.wait_until_live()
-        for path in ("/orders/42?token=abc", "/failing/7", f"/nowhere/{'x' * 300}", "/failing/seven"):
+        for path in (
+            "/orders/42?token=abc",
+            "/failing/7",
+            "/nothing/%1b[2J%07",
+            f"/nowhere/{'x' * 300}",
+            "/failing/seven",
+        ):
             httpx.get(service.url + path, timeout=20)
         wait_for(lambda: "/failing/seven" in service.output, 20)
         service.stop()
@@ -53,9 +59,11 @@ def test_service_on_a_terminal_of_100_columns() -> None:
     assert any(
         re.search(r"INFO  GET /orders/42 200 \d+(\.\d)? ms +order_id=42 .* [0-9a-f]{8}$", row) for row in rows
     ), rows
+    assert "\x1b[2m order_id=42\x1b[0m" in service.output, "other fields are dimmed"
     assert any(re.search(r"INFO  GET /failing/seven 422 ", row) for row in rows), rows
-    assert any(re.search(r"GET /nowhere/x+… 404 \d", row) for row in rows), rows
+    assert any(re.search(r"GET /nowhere/x+… 404 \d.* [0-9a-f]{8}$", row) for row in rows), rows
     assert any(re.fullmatch(r"      … \d+ frames of .*starlette, fastapi", row) for row in rows), rows
+    assert any("GET /nothing/\\x1b[2J\\x07 404 " in row for row in rows), rows
     text = "\n".join(rows)
     assert '  File "terminal_service.py", line' in text, "paths are relative to the working directory"
     assert "in failing" in text
@@ -230,3 +238,13 @@ def test_debug_level_shows_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "… " not in failing_in_a_library()
     logs = LogRecorder("console", stream=Screen(), log_level="info")
     assert re.search(r"… \d+ frames of re", failing_in_a_library())
+
+
+def test_stack_of_a_record_is_folded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = recorder(monkeypatch, 100)
+    logs = LogRecorder("console", stream=logs.output, log_level="info")
+    logs.log.warning("event loop blocked", **{"code.stacktrace": STACK.partition("ValueError")[0], "reason": "a\nb c"})
+    rows = STYLE.sub("", logs.output.getvalue()).splitlines()
+    assert rows[0].endswith("reason='a\\nb c' orders")
+    assert "      … 2 frames of starlette, anyio" in rows
+    assert "code.stacktrace" not in logs.output.getvalue()

@@ -18,6 +18,7 @@ from connectsoft_obs.signals.logs.profiles import OTEL
 from connectsoft_obs.signals.logs.traceback_folding import fold_frames
 from connectsoft_obs.vocabulary import (
     CLIENT_ADDRESS,
+    CODE_STACK,
     CORRELATION_ID,
     DIMENSIONS,
     ERROR_TYPE,
@@ -49,8 +50,9 @@ _SEVERITY_COLOURS: Final = {
 _STATUS_COLOURS: Final = {2: terminal.GREEN, 3: terminal.CYAN, 4: terminal.YELLOW, 5: terminal.RED}
 _REQUEST_DURATION: Final = duration_attribute(REQUEST_DURATION.name)
 _STREAM_DURATION: Final = duration_attribute(STREAM_DURATION.name)
+_STACK_FIELDS: Final = (EXCEPTION_STACKTRACE, CODE_STACK)
 _OMITTED_FIELDS: Final = frozenset(
-    {*OTEL.leading_keys, CORRELATION_ID, EVENT_NAME, EXCEPTION_TYPE, EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE}
+    {*OTEL.leading_keys, CORRELATION_ID, EVENT_NAME, EXCEPTION_TYPE, EXCEPTION_MESSAGE, *_STACK_FIELDS}
 )
 _ACCESS_TEXT_FIELDS: Final = frozenset(
     {HTTP_METHOD, URL_PATH, HTTP_STATUS, OUTCOME, _REQUEST_DURATION, _STREAM_DURATION}
@@ -66,6 +68,7 @@ _SHORT_NAMES: Final = {
     STREAM_KIND: "kind",
 }
 _COMPLETE_SEVERITIES: Final = frozenset({"WARN", "ERROR", "FATAL"})
+_TRACE_ID_LENGTH: Final = 8
 _MAX_FIELD_ROWS: Final = 10
 _TEXT_COLUMNS: Final = 32
 _MIN_TEXT_COLUMNS: Final = 20
@@ -100,8 +103,8 @@ class Console:
         rows = [self._access_row(line, width)] if is_access_line else self._message_rows(line, width)
         start = f"{self._paint(terminal.DIM, time)} {self._paint(_SEVERITY_COLOURS.get(severity, ''), level)} "
         rows = [start + rows[0], *(" " * indent + row for row in rows[1:])]
-        if stack := line.get(EXCEPTION_STACKTRACE):
-            width = max(columns - len(_INDENT), _MIN_TEXT_COLUMNS)
+        width = max(columns - len(_INDENT), _MIN_TEXT_COLUMNS)
+        for stack in filter(None, map(line.get, _STACK_FIELDS)):
             rows += (_INDENT + row for row in self._stack_rows(str(stack), width))
         return ("\n".join(row.rstrip() for row in rows) + "\n").encode("utf-8", "replace")
 
@@ -133,7 +136,7 @@ class Console:
         duration = terminal.format_duration(seconds) if isinstance(seconds, float | int) else ""
         method, status = escape_control(line.get(HTTP_METHOD, "HTTP")), str(line.get(HTTP_STATUS, ""))
         path = escape_control(line.get(URL_PATH) or line.get(HTTP_ROUTE) or "")
-        path = elide(path, max(width - len(f"{method}  {status} {duration}"), 1))
+        path = elide(path, max(width - len(f"{method}   {status} {duration} {'':{_TRACE_ID_LENGTH}}…"), 1))
         colour = _STATUS_COLOURS.get(int(status) // 100, "") if status.isdigit() else ""
         segments = [(terminal.BOLD, f"{method} {path}".rstrip()), (colour, f" {status}".rstrip()), ("", f" {duration}")]
         names = [name for name in line if name not in _OMITTED_FIELDS and name not in _ACCESS_TEXT_FIELDS]
@@ -153,7 +156,7 @@ class Console:
         text_width = _total_width(text)
         padding = " " * (_TEXT_COLUMNS - text_width) if width >= 2 * _TEXT_COLUMNS else ""
         segments = [*text, ("", padding), *fields]
-        trace_id = str(line.get("trace_id", ""))[:8]
+        trace_id = str(line.get("trace_id", ""))[:_TRACE_ID_LENGTH]
         end = "".join(f" {part}" for part in (origin, trace_id) if part)
         if _total_width(segments) + display_width(end) > width:
             end = f" {trace_id}" if trace_id and text_width + len(trace_id) < width else ""
@@ -191,5 +194,5 @@ def _format_value(name: str, value: Any) -> str:
         return terminal.format_duration(value).replace(" ", "") if name.endswith(".duration") else f"{value:.6g}"
     if isinstance(value, dict | list):
         return escape_control(orjson.dumps(value, str).decode("utf-8", "replace"))
-    text = escape_control(value)
-    return text if text and " " not in text else repr(text)
+    text = str(value)
+    return text if text and " " not in text and text.isprintable() else repr(text)
