@@ -1,11 +1,11 @@
 """Declaration of service level objectives (SLOs), and counting of their good and bad events."""
 
+from connectsoft_obs.slo.alerting import Alerting as Alerting
 from connectsoft_obs.slo.event_counter import EventCounter as EventCounter
 from connectsoft_obs.slo.event_counter import required_buckets as required_buckets
 from connectsoft_obs.slo.loader import load as load
 from connectsoft_obs.slo.loader import load_any as load_any
 from connectsoft_obs.slo.model import SLO as SLO
-from connectsoft_obs.slo.model import Alerting as Alerting
 from connectsoft_obs.slo.model import CompositeSLO as CompositeSLO
 from connectsoft_obs.slo.model import ServiceSLOs as ServiceSLOs
 from connectsoft_obs.slo.model import Source as Source

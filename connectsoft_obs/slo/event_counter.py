@@ -63,7 +63,7 @@ class EventCounter:
     def __init__(self, slos: Iterable[SLO], create_counter: Callable[[str, str], CounterLike]) -> None:
         self._indicators: dict[str, list[tuple[Events, CounterLike, CounterLike]]] = defaultdict(list)
         self._unbound: dict[int, tuple[str, Events]] = {}
-        self._recorded: set[str] = set()
+        self._has_requests = False
         for slo in slos:
             if (sli := resolve_event_sli(slo)) is not None:
                 counters = create_counter(slo.name, GOOD), create_counter(slo.name, BAD)
@@ -80,7 +80,7 @@ class EventCounter:
         indicators = self._indicators.get(metric.name)
         if is_good is None or not indicators:
             return None
-        self._recorded.add(metric.name)
+        self._has_requests = self._has_requests or metric.name == REQUEST_DURATION.name
         counters: list[CounterLike] = []
         threshold_counters: list[ThresholdCounters] = []
         for sli, good, bad in indicators:
@@ -98,9 +98,12 @@ class EventCounter:
         return BoundCounter(tuple(counters), tuple(threshold_counters))
 
     def uncounted(self) -> Iterator[tuple[str, Matchers]]:
-        """Yield the name and the matchers of each SLO without an event, if other events of its instrument were recorded."""
+        """Yield the name and the matchers of each SLO on requests without an event, if other requests were recorded.
+
+        Jobs and messages of the same service can be the task of another process.
+        """
         for name, sli in list(self._unbound.values()):
-            if sli.instrument in self._recorded:
+            if sli.instrument == REQUEST_DURATION.name and self._has_requests:
                 yield name, sli.matchers
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
 from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.slo.alerting import Alerting
 from connectsoft_obs.slo.durations import DAY, MINUTE, format_prometheus, parse_duration
 from connectsoft_obs.slo.indicators import Events, Indicator, OutageLimit, enum_member
-from connectsoft_obs.vocabulary import Severity
 
 DEFAULT_RUNBOOK_BASE = "https://company.connectsoft.dev/ops/runbooks"
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -22,29 +22,6 @@ class Source(StrEnum):
 
     EVENTS = "events"
     METRICS = "metrics"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alerting:
-    """Alerting options of an SLO.
-
-    Args:
-        min_bad_events: bad events that the long window must contain before an alert pages.
-        hard_down: page when 90 % of events are bad; by default if burn rate alerts alone are too slow for Sev1.
-        no_data: alert when the indicator has no data; by default if the service is always on.
-        wide: use the 6 h and 3 d windows only, for few and long events; by default for jobs.
-        severity: most urgent severity of its alerts.
-    """
-
-    min_bad_events: int = 3
-    hard_down: bool | None = None
-    no_data: bool | None = None
-    wide: bool | None = None
-    severity: Severity = Severity.SEV1
-
-    def __post_init__(self) -> None:
-        """Validate the values."""
-        object.__setattr__(self, "severity", enum_member(Severity, self.severity, "severity"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +50,7 @@ class SLO:
     owner: str = ""
     runbook: str = ""
     period: float | None = None
-    alerting: Alerting = Alerting()
+    alerting: Alerting = field(default_factory=Alerting)
     traffic: float | None = None
 
     def __post_init__(self) -> None:

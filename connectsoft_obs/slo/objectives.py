@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypedDict, Unpack
 
+from connectsoft_obs.slo.alerting import Alerting
 from connectsoft_obs.slo.durations import parse_duration
 from connectsoft_obs.slo.indicators import (
     Errors,
@@ -18,7 +19,7 @@ from connectsoft_obs.slo.indicators import (
     enum_member,
     matchers,
 )
-from connectsoft_obs.slo.model import SLO, Alerting, CompositeSLO
+from connectsoft_obs.slo.model import SLO, CompositeSLO
 from connectsoft_obs.vocabulary import JOB_DURATION, PROCESS_DURATION, REQUEST_DURATION
 
 

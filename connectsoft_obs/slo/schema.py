@@ -76,12 +76,25 @@ INDICATORS: Final[Mapping[str, Schema]] = {
 }
 """Keys of each SLI type, apart from `kind`."""
 
+_LABELS: Final = {
+    "type": "object",
+    "additionalProperties": _TEXT,
+    "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+    "description": "a table of names and texts",
+}
 _ALERTING: Final = _table(
     min_bad_events={"type": "integer", "minimum": 1},
     hard_down=_BOOLEAN,
     no_data=_BOOLEAN,
     wide=_BOOLEAN,
     severity={"type": "string", "enum": [severity.value for severity in Severity]},
+    disable={"type": ["array", "string"], "minItems": 1, "items": {"type": "string", "enum": ["page", "ticket"]}},
+    labels=_LABELS,
+    annotations=_LABELS,
+    page_labels=_LABELS,
+    page_annotations=_LABELS,
+    ticket_labels=_LABELS,
+    ticket_annotations=_LABELS,
 )
 _SLO: Final = _table(
     ("name", "sli"),
@@ -190,6 +203,8 @@ def _table_name(location: str, key: str) -> str:
 
 
 def _validate_table(table: Mapping[str, Any], schema: Schema, location: str) -> dict[str, Any]:
+    if "properties" not in schema:
+        return _validate_map(table, schema, location)
     properties = schema["properties"]
     for key in table:
         if key not in properties:
@@ -201,6 +216,16 @@ def _validate_table(table: Mapping[str, Any], schema: Schema, location: str) -> 
             raise ConfigurationError(location, f"it has no {key}", f"Add {key}.")
     location = f"{location} {table['name']!r}" if isinstance(table.get("name"), str) else location
     return {key: _validate(value, properties[key], location, key) for key, value in table.items()}
+
+
+def _validate_map(table: Mapping[str, Any], schema: Schema, location: str) -> dict[str, Any]:
+    """Validate a table whose keys are not fixed."""
+    for key in table:
+        if not re.search(schema["propertyNames"]["pattern"], key):
+            raise ConfigurationError(
+                f"{key!r} in {location}", "it is not the name of a label", "Use letters, digits and underscores."
+            )
+    return {key: _validate(value, schema["additionalProperties"], location, key) for key, value in table.items()}
 
 
 def _validate_indicator(table: Mapping[str, Any], location: str) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.slo.alerting import Alerting
 from connectsoft_obs.slo.durations import format_prometheus, parse_duration
 from connectsoft_obs.slo.indicators import (
     Errors,
@@ -18,7 +20,7 @@ from connectsoft_obs.slo.indicators import (
     enum_member,
     matchers,
 )
-from connectsoft_obs.slo.model import SLO, Alerting, CompositeSLO, ServiceSLOs, Source
+from connectsoft_obs.slo.model import SLO, CompositeSLO, ServiceSLOs, Source
 from connectsoft_obs.slo.objectives import quantile_as_percent
 from connectsoft_obs.slo.schema import validate
 from connectsoft_obs.vocabulary import (
@@ -38,7 +40,7 @@ _SERVICE_KEYS = (
     "name", "team", "source", "selector", "period", "runbook_base", "dashboard_base", "always_on", "scraped",
 )  # fmt: skip
 _PROMETHEUS_KEYS = ("scrape_interval", "interval", "retention")
-_ALERTING_KEYS = ("min_bad_events", "hard_down", "no_data", "wide", "severity")
+_ALERTING_KEYS = tuple(field.name for field in dataclasses.fields(Alerting))
 _MATCHER_KEYS = ("routes", "methods", "job", "destination")
 
 
@@ -181,6 +183,8 @@ def _changed_fields(instance: object, defaults: object, names: Iterable[str]) ->
     for name in names:
         value = getattr(instance, name)
         if value != getattr(defaults, name):
+            if isinstance(value, tuple):
+                value = list(value)
             fields[name] = format_prometheus(value) if name in _DURATION_KEYS else getattr(value, "value", value)
     return fields
 

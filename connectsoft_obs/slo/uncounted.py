@@ -1,4 +1,4 @@
-"""Reports SLOs of a process that never count an event, although the process records events of their kind."""
+"""Reports SLOs on requests that never count an event, although the process records requests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from connectsoft_obs.slo.durations import HOUR, humanize
 from connectsoft_obs.slo.event_counter import EventCounter
+from connectsoft_obs.vocabulary import SLO_NAME
 
 WarnOnce: TypeAlias = Callable[[tuple[str, str], str, dict[str, Any]], None]
 """Logs a warning with fields, once per kind."""
@@ -19,8 +20,8 @@ PATIENCE = float(HOUR)
 class UncountedSLOs:
     """Warns once about the SLOs without an event. Called whenever metrics are collected; takes no time afterwards.
 
-    A route, method, job or destination that does not exist makes an SLO count nothing, which looks like an SLO that is
-    met. A process that recorded no event of the kind is idle, or has another task, and is not reported.
+    A route or method that no request has makes an SLO count nothing, which looks like an SLO that is met. A process
+    without requests is idle, or has another task, and is not reported.
     """
 
     def __init__(self, counter: EventCounter, warn_once: WarnOnce) -> None:
@@ -38,9 +39,9 @@ class UncountedSLOs:
                 ("slo", name),
                 "an SLO has never counted an event",
                 {
-                    "slo": name,
+                    SLO_NAME: name,
                     "counts": {attribute: list(values) for attribute, values in matchers},
                     "after": humanize(PATIENCE),
-                    "instead": "compare the routes, methods, job or destination of the SLO with the labels on /metrics",
+                    "instead": "compare the routes and methods of the SLO with the labels on /metrics",
                 },
             )

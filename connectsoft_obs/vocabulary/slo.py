@@ -51,6 +51,13 @@ SCOPE_DATA: Final = "data"
 SLO_LABEL_SEVERITY: Final = "severity"
 SLO_LABEL_TEAM: Final = "team"
 
+SLO_LABEL_BUDGET_LEFT: Final = "budget_left"
+RESERVED_ALERT_LABELS: Final = frozenset({
+    "alertname", SLO_LABEL_ID, SLO_LABEL_NAME, SLO_LABEL_SERVICE, SLO_LABEL_WINDOW, SLO_LABEL_SCOPE, SLO_LABEL_SEVERITY,
+    SLO_LABEL_TEAM, SLO_LABEL_BUDGET_LEFT,
+})  # fmt: skip
+"""Labels that the generated rules set, which a declaration cannot."""
+
 SLO_TOTAL: Final = "slo:sli_total:rate5m"
 SLO_BAD: Final = "slo:sli_bad:rate5m"
 SLO_ERROR_RATIO: Final = "slo:sli_error:ratio_rate"

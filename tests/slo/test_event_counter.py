@@ -210,7 +210,7 @@ def test_an_slo_that_never_counts_an_event_is_logged_once(monkeypatch: pytest.Mo
         for _ in range(2):
             client.get("/metrics")
         lines = [line for line in captured.logs if line["message"] == "an SLO has never counted an event"]
-    assert [line["connectsoft.obs.slo"] for line in lines] == ["misspelled"]
+    assert [line["connectsoft.slo.name"] for line in lines] == ["misspelled"]
     assert lines[0]["severity"] == "WARN"
     assert lines[0]["connectsoft.obs.counts"] == {"http.route": ["/bye"]}
 

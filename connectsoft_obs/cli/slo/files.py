@@ -9,11 +9,13 @@ import click
 
 from connectsoft_obs.cli.slo.inputs import load_declarations, source_arguments
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.ops.slo.importers import import_documents
+from connectsoft_obs.ops.slo.importers import Omissions, import_documents
 from connectsoft_obs.ops.slo.target_registry import TARGETS, generate_files
 from connectsoft_obs.slo import presets
 from connectsoft_obs.slo.loader import to_toml
 
+EXIT_OMISSIONS = 3
+"""Exit code of an import that leaves something out."""
 _DEFAULT_TARGETS = ("prometheus", "grafana", "runbook")
 
 
@@ -57,7 +59,10 @@ def runbook(source: tuple[str, ...], service: str, name: str | None, output: Pat
 @click.option("--service", default="", help="Service of SLOs that name none.")
 @click.option("--output", "-o", type=click.Path(path_type=Path, file_okay=False), help="Directory for NAME.slo.toml.")
 def import_(file: Path, service: str, output: Path | None) -> int:
-    """Convert SLOs of OpenSLO, Sloth or Pyrra to TOML: on standard output, or one file per service."""
+    """Convert SLOs of OpenSLO, Sloth or Pyrra to TOML: on standard output, or one file per service.
+
+    Exits 3 if the file contains something that is left out; each such thing is written to standard error.
+    """
     import yaml
 
     try:
@@ -66,12 +71,16 @@ def import_(file: Path, service: str, output: Path | None) -> int:
         raise ConfigurationError(
             str(file), f"it is not YAML: {error}", "Use a file of OpenSLO, Sloth or Pyrra."
         ) from None
-    services = import_documents(documents, service)
+    omissions = Omissions()
+    services = import_documents(documents, service, omissions)
+    for text in omissions.texts:
+        click.echo(text, err=True)
+    exit_code = EXIT_OMISSIONS if omissions.texts else 0
     files = {f"{service_slos.service}.slo.toml": to_toml(service_slos) for service_slos in services}
     if output is not None:
-        return _write(files, output)
+        return _write(files, output) or exit_code
     click.echo("\n".join(files.values()), nl=False)
-    return 0
+    return exit_code
 
 
 @click.command()

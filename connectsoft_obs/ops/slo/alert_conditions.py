@@ -16,11 +16,12 @@ from connectsoft_obs.ops.slo.burn_rate_windows import (
     PAGING_SEVERITIES,
     BurnRateWindow,
     burn_rate_windows,
+    cap_severity,
     needs_hard_down_alert,
 )
 from connectsoft_obs.ops.slo.promql import format_number
 from connectsoft_obs.ops.slo.recording_rules import MAX_RAW_WINDOW, coverage_expression
-from connectsoft_obs.ops.slo.rules import RecordingRule, RuleContext
+from connectsoft_obs.ops.slo.rules import RecordingRule, RuleContext, is_enabled
 from connectsoft_obs.slo.durations import format_prometheus
 from connectsoft_obs.slo.indicators import Freshness
 from connectsoft_obs.slo.model import SLO
@@ -63,6 +64,8 @@ def hard_down_condition(context: RuleContext, slo: SLO) -> str:
 
 def _conditions(context: RuleContext, slo: SLO, severity: Severity) -> list[str]:
     """Return the expressions that have a series while an alert of a severity fires."""
+    if not is_enabled(slo, cap_severity(severity, slo)):
+        return []
     windows = burn_rate_windows(context.service_slos, slo)
     conditions = [
         f"({burn_rate_condition(context, slo, window)})"

@@ -19,6 +19,7 @@ from connectsoft_obs.slo.durations import MINUTE, format_prometheus, humanize
 from connectsoft_obs.slo.model import SLO
 from connectsoft_obs.vocabulary import (
     SLO_ERROR_RATIO,
+    SLO_LABEL_BUDGET_LEFT,
     SLO_LABEL_WINDOW,
     SLO_REMAINING,
     Severity,
@@ -54,7 +55,7 @@ def budget_alerts(context: RuleContext) -> Iterator[AlertingRule]:
                 ),
             },
             for_seconds=5 * MINUTE,
-            labels={"budget_left": f"{percent:g}"},
+            labels={SLO_LABEL_BUDGET_LEFT: f"{percent:g}"},
         )
 
 

@@ -13,6 +13,7 @@ from connectsoft_obs.ops.slo.burn_rate_windows import (
     needs_hard_down_alert,
 )
 from connectsoft_obs.ops.slo.promql import format_number
+from connectsoft_obs.ops.slo.rules import is_enabled
 from connectsoft_obs.slo.durations import MINUTE, format_prometheus, humanize
 from connectsoft_obs.slo.indicators import Events, Freshness, OutageLimit, Ratio
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
@@ -126,7 +127,9 @@ def _alert_rows(service_slos: ServiceSLOs, slo: SLO) -> list[ExplainRow]:
         _burn_rate_row(service_slos, slo, window, reset_time)
         for window, reset_time in zip(windows, reset_times, strict=True)
     ]
-    return [_hard_down_row(service_slos, slo, windows[0]), *rows] if needs_hard_down_alert(service_slos, slo) else rows
+    rows = [row for row in rows if is_enabled(slo, Severity(row.severity))]
+    has_hard_down = needs_hard_down_alert(service_slos, slo) and is_enabled(slo, cap_severity(Severity.SEV1, slo))
+    return [_hard_down_row(service_slos, slo, windows[0]), *rows] if has_hard_down else rows
 
 
 def _hard_down_row(service_slos: ServiceSLOs, slo: SLO, window: BurnRateWindow) -> ExplainRow:

@@ -15,7 +15,7 @@ from connectsoft_obs.ops.slo.instances import has_instance_series
 from connectsoft_obs.ops.slo.plausibility import check_plausibility
 from connectsoft_obs.ops.slo.promql import format_number, parse_matchers, service_selector
 from connectsoft_obs.ops.slo.rule_groups import rule_groups
-from connectsoft_obs.ops.slo.rules import AZURE_LIMITS, PROMETHEUS_LIMITS
+from connectsoft_obs.ops.slo.rules import AZURE_LIMITS, PROMETHEUS_LIMITS, is_enabled
 from connectsoft_obs.slo.durations import DAY, MINUTE, format_prometheus, humanize
 from connectsoft_obs.slo.indicators import Events, Freshness, OutageLimit
 from connectsoft_obs.slo.model import DEFAULT_RUNBOOK_BASE, SLO, ServiceSLOs, Source
@@ -124,7 +124,8 @@ def _check_alerts(service_slos: ServiceSLOs, slo: SLO) -> Iterator[Finding]:
     response = SEVERITY_POLICIES[Severity.SEV1].seconds
     first_page = time_to_first_page(service_slos, slo)
     is_freshness = isinstance(slo.sli, Freshness)
-    if not is_freshness and not has_hard_down_alert and (first_page is None or first_page > response / 3):
+    pages = is_enabled(slo, Severity.SEV1)
+    if pages and not is_freshness and not has_hard_down_alert and (first_page is None or first_page > response / 3):
         page = "never pages" if first_page is None else f"pages after {humanize(first_page)}"
         yield Finding(
             Level.ERROR, "slow-page", slo_id,

@@ -10,11 +10,12 @@ from connectsoft_obs.ops.slo.burn_rate_windows import (
     HARD_DOWN_FOR,
     HARD_DOWN_RATIO,
     burn_rate_windows,
+    cap_severity,
     needs_hard_down_alert,
 )
 from connectsoft_obs.ops.slo.promql import example_series, quote, series_selector, service_selector
 from connectsoft_obs.ops.slo.rule_groups import rule_groups
-from connectsoft_obs.ops.slo.rules import camel_case
+from connectsoft_obs.ops.slo.rules import camel_case, is_enabled
 from connectsoft_obs.ops.slo.sli_queries import sli_queries
 from connectsoft_obs.ops.slo.targets.prometheus import groups_to_dicts
 from connectsoft_obs.slo.durations import HOUR, MINUTE, format_prometheus
@@ -150,7 +151,8 @@ def _event_scenarios(service_slos: ServiceSLOs, slo: SLO) -> Iterator[Scenario]:
         simulate((120, EVENTS_PER_MINUTE, 0), (60, 0, 0), (30, EVENTS_PER_MINUTE, 0)),
         tuple(ExpectedAlerts(minute, slo_matcher, False) for minute in (179, 210)),
     )
-    if service_slos.always_on if slo.alerting.no_data is None else slo.alerting.no_data:
+    alerts_without_data = service_slos.always_on if slo.alerting.no_data is None else slo.alerting.no_data
+    if alerts_without_data and is_enabled(slo, cap_severity(Severity.SEV2, slo)):
         stopped = {name: f"{values} {STALE_MARKER}" for name, values in simulate((120, EVENTS_PER_MINUTE, 0)).items()}
         no_data = f'alertname="{camel_case(service_slos.slo_id(slo))}NoData"'
         yield Scenario(
@@ -169,14 +171,14 @@ def _total_outage_scenario(service_slos: ServiceSLOs, slo: SLO, simulate: Callab
     windows = burn_rate_windows(service_slos, slo)
     for window in windows:
         detection_time = window.detection_time(slo.error_budget)
-        if detection_time is None or window.long > 6 * HOUR:
+        if detection_time is None or window.long > 6 * HOUR or not is_enabled(slo, cap_severity(window.severity, slo)):
             continue
         matcher = f'alertname="{alert_prefix}BudgetBurn{window.name}"'
         early, late = int(detection_time // MINUTE) - 1, int(detection_time // MINUTE) + 1 + GRACE_MINUTES
         expectations += [ExpectedAlerts(start + early, matcher, False)] if early > 0 else []
         expectations.append(ExpectedAlerts(start + late, matcher, True))
         last = max(last, late)
-    if needs_hard_down_alert(service_slos, slo):
+    if needs_hard_down_alert(service_slos, slo) and is_enabled(slo, cap_severity(Severity.SEV1, slo)):
         detection_time = windows[0].short * float(HARD_DOWN_RATIO) + HARD_DOWN_FOR
         late = int(detection_time // MINUTE) + 1 + GRACE_MINUTES
         expectations.append(ExpectedAlerts(start + late, f'alertname="{alert_prefix}HardDown"', True))
@@ -191,7 +193,7 @@ def _total_outage_scenario(service_slos: ServiceSLOs, slo: SLO, simulate: Callab
 
 def _outage_scenarios(service_slos: ServiceSLOs, slo: SLO, sli: OutageLimit) -> Iterator[Scenario]:
     up = example_series(series_selector("up", service_selector(service_slos)))
-    if up is None or service_slos.scraped is False:
+    if up is None or service_slos.scraped is False or not is_enabled(slo, cap_severity(Severity.SEV1, slo)):
         return
     limit, page_after = int(sli.limit // MINUTE), int(sli.page_after // MINUTE)
     alert_prefix = camel_case(service_slos.slo_id(slo))

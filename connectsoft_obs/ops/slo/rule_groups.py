@@ -16,6 +16,7 @@ from connectsoft_obs.ops.slo.rules import (
     RuleContext,
     RuleGroup,
     TargetLimits,
+    is_enabled,
 )
 from connectsoft_obs.ops.slo.sli_queries import sli_queries
 from connectsoft_obs.slo.durations import format_prometheus, humanize
@@ -52,8 +53,13 @@ def slo_rules(context: RuleContext, slo: SLO) -> tuple[list[RecordingRule], list
     """Return the recording rules and the alerts of one SLO."""
     queries = sli_queries(context.service_slos, slo)
     if isinstance(slo.sli, OutageLimit):
-        return [*outages.recording_rules(context, slo, slo.sli, queries)], [*outages.alerts(context, slo, slo.sli)]
-    alerts = [*burn_rate_alerts.alerts(context, slo), *meta_alerts.alerts(context, slo, queries)]
+        records = [*outages.recording_rules(context, slo, slo.sli, queries)]
+        return records, [alert for alert in outages.alerts(context, slo, slo.sli) if is_enabled(slo, alert.severity)]
+    alerts = [
+        alert
+        for alert in (*burn_rate_alerts.alerts(context, slo), *meta_alerts.alerts(context, slo, queries))
+        if is_enabled(slo, alert.severity)
+    ]
     records = [
         *recording_rules.recording_rules(context, slo, queries),
         *alert_conditions.recording_rules(context, slo),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from connectsoft_obs.ops.slo.promql import quote, series_selector
+from connectsoft_obs.slo.alerting import AlertGroup, Alerting
 from connectsoft_obs.slo.model import SLO, CompositeSLO, ServiceSLOs
 from connectsoft_obs.vocabulary import (
     SEVERITY_POLICIES,
@@ -131,6 +132,8 @@ class RuleContext:
         """Create an alerting rule, with the links and the required response as annotations."""
         owner = self._owner()
         all_labels = {**self.labels, SLO_LABEL_SEVERITY: severity.value, **(labels or {})}
+        alerting = self.slo.alerting if isinstance(self.slo, SLO) else Alerting()
+        group_labels, group_annotations = _group_texts(alerting, severity)
         links = {"response": SEVERITY_POLICIES[severity].text, "runbook_url": self._runbook_url()}
         if (dashboard := dashboard_url(self.service_slos, self.id if self.slo is not None else "")) is not None:
             links["dashboard_url"] = dashboard
@@ -139,8 +142,13 @@ class RuleContext:
             expression,
             severity,
             for_seconds,
-            all_labels | ({SLO_LABEL_TEAM: escape_template(owner)} if owner else {}),
-            {**annotations, **links},
+            {
+                **all_labels,
+                **({SLO_LABEL_TEAM: escape_template(owner)} if owner else {}),
+                **alerting.labels,
+                **group_labels,
+            },
+            {**annotations, **links, **alerting.annotations, **group_annotations},
         )
 
     def _owner(self) -> str:
@@ -151,6 +159,27 @@ class RuleContext:
         if self.slo is not None:
             return self.service_slos.runbook_url(self.slo)
         return f"{self.service_slos.runbook_base.rstrip('/')}/{self.service_slos.service.lower()}.html"
+
+
+def alert_group(severity: Severity) -> AlertGroup | None:
+    """Return whether alerts of a severity page, or are tickets; None for reviews."""
+    groups = {Severity.SEV1: AlertGroup.PAGE, Severity.SEV2: AlertGroup.PAGE, Severity.SEV3: AlertGroup.TICKET}
+    return groups.get(severity)
+
+
+def is_enabled(slo: SLO, severity: Severity) -> bool:
+    """Return whether an SLO has alerts of a severity."""
+    return alert_group(severity) not in slo.alerting.disable
+
+
+def _group_texts(alerting: Alerting, severity: Severity) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return the declared labels and annotations of pages or of tickets."""
+    group = alert_group(severity)
+    if group is None:
+        return {}, {}
+    if group is AlertGroup.PAGE:
+        return alerting.page_labels, alerting.page_annotations
+    return alerting.ticket_labels, alerting.ticket_annotations
 
 
 def escape_template(text: str) -> str:

@@ -6,33 +6,40 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.ops.slo.importers import openslo, pyrra, sloth
+from connectsoft_obs.ops.slo.importers import openslo, openslo_v1alpha, pyrra, sloth
 from connectsoft_obs.ops.slo.importers.imported import ImportedSlo
+from connectsoft_obs.ops.slo.importers.imported_alerts import Omissions
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
 from connectsoft_obs.slo.serialization import from_dict, slo_to_dict
 
 
-def import_documents(documents: Sequence[Any], service: str = "") -> list[ServiceSLOs]:
+def import_documents(
+    documents: Sequence[Any], service: str = "", omissions: Omissions | None = None
+) -> list[ServiceSLOs]:
     """Return the SLOs in the documents of an OpenSLO, Sloth or Pyrra file, by service.
 
     Args:
         documents: the parsed documents of a YAML file.
         service: service name for SLOs that do not name a service.
+        omissions: records what the files contain and the SLOs do not.
 
     Raises:
         ConfigurationError: an unknown format, or a feature that has no equivalent in this package.
     """
+    omissions = Omissions() if omissions is None else omissions
     imported: list[ImportedSlo] = []
     mappings = [document for document in documents if isinstance(document, Mapping)]
     references = openslo.collect_references(mappings)
     for document in mappings:
         version = str(document.get("apiVersion") or document.get("version") or "")
-        if version.startswith("openslo/v1"):
-            imported += openslo.read_document(document, references)
+        if version == "openslo/v1alpha":
+            imported += openslo_v1alpha.read_document(document, omissions)
+        elif version.startswith("openslo/v1"):
+            imported += openslo.read_document(document, references, omissions)
         elif version.startswith(("prometheus/v1", "sloth.slok.dev/")):
-            imported += sloth.read_document(document)
+            imported += sloth.read_document(document, omissions)
         elif version.startswith("pyrra.dev/"):
-            imported += pyrra.read_document(document)
+            imported += pyrra.read_document(document, omissions)
         else:
             raise ConfigurationError(
                 f"a document with apiVersion {version!r}",

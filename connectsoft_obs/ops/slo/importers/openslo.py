@@ -13,7 +13,9 @@ from typing import Any
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.slo.explain import describe
 from connectsoft_obs.ops.slo.importers.imported import ImportedSlo, range_query, rate_query, sanitize_name
+from connectsoft_obs.ops.slo.importers.imported_alerts import Omissions
 from connectsoft_obs.ops.slo.sli_queries import RateWindow, sli_queries
+from connectsoft_obs.slo.alerting import Alerting
 from connectsoft_obs.slo.durations import DAY, format_prometheus, parse_duration
 from connectsoft_obs.slo.indicators import OutageLimit, Ratio
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
@@ -23,6 +25,9 @@ API_VERSION = "openslo/v1"
 _SLO_ANNOTATION = "connectsoft.io/slo"
 _SERVICE_ANNOTATION = "connectsoft.io/service"
 _DEFAULT_PERIOD = 30 * DAY
+_SPEC_KEYS = (
+    "service", "description", "indicator", "indicatorRef", "objectives", "timeWindow", "budgetingMethod",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +67,24 @@ def collect_references(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     return references
 
 
-def read_document(document: Mapping[str, Any], references: Mapping[str, Any]) -> Iterator[ImportedSlo]:
+def read_document(
+    document: Mapping[str, Any], references: Mapping[str, Any], omissions: Omissions
+) -> Iterator[ImportedSlo]:
     """Yield the SLOs of one document, one for each of its objectives.
 
     Args:
         document: a document of any kind; only `SLO` documents yield something.
         references: the result of `collect_references`.
+        omissions: records what is not imported.
 
     Raises:
         ConfigurationError: a threshold metric, time slices or a calendar window, which have no equivalent.
     """
-    if document.get("kind") != "SLO":
-        return
     metadata, spec = document.get("metadata") or {}, document.get("spec") or {}
+    if document.get("kind") != "SLO":
+        if document.get("kind") not in ("SLI", "Service"):
+            omissions.add(str(metadata.get("name")), f"the document of kind {document.get('kind')} is not imported")
+        return
     service = str(spec.get("service") or "")
     name = sanitize_name(str(metadata.get("name", "")))
     if annotation := (metadata.get("annotations") or {}).get(_SLO_ANNOTATION):
@@ -86,10 +96,16 @@ def read_document(document: Mapping[str, Any], references: Mapping[str, Any]) ->
             "time slices are not supported: the generated rules count events",
             "Use Occurrences, or declare a freshness SLO or an outage limit to measure time instead of events.",
         )
+    omissions.unknown_keys(name, spec, _SPEC_KEYS)
+    alerting = Alerting(
+        labels=omissions.labels(name, "label", metadata.get("labels")),
+        annotations=omissions.annotations(name, metadata.get("annotations")),
+    )
     indicator = spec.get("indicator") or {"spec": references.get(f"SLI/{spec.get('indicatorRef')}")}
     sli = _read_indicator(indicator.get("spec") or {}, name)
     objectives = spec.get("objectives") or ()
     for number, objective in enumerate(objectives, 1):
+        omissions.unknown_keys(f"objective {number} of {name}", objective, ("target", "targetPercent"))
         percent = objective.get("targetPercent")
         yield ImportedSlo(
             sanitize_name(service) if service else "",
@@ -99,6 +115,7 @@ def read_document(document: Mapping[str, Any], references: Mapping[str, Any]) ->
                 sli=sli,
                 description=" ".join(str(spec.get("description") or "").split()),
                 period=_read_period(spec.get("timeWindow") or (), name),
+                alerting=alerting,
             ),
         )
 
@@ -149,12 +166,14 @@ def _read_annotations(slo_table: Mapping[str, Any], service: str, service_annota
 
 
 def _read_indicator(spec: Mapping[str, Any], name: str) -> Ratio:
+    if "thresholdMetric" in spec:
+        raise threshold_error(name)
     metric = spec.get("ratioMetric")
     if not metric:
         raise ConfigurationError(
             f"indicator of {name!r}",
-            "it is missing in the file, or is a threshold on a gauge, which is not supported",
-            "Write it as a ratio of events: good or bad over total.",
+            "it is missing in the file, or has no ratioMetric",
+            "Add the SLI document that indicatorRef names, or write the indicator into the SLO.",
         )
     if "raw" in metric:
         raw = _average(_read_query(metric["raw"], name))
@@ -166,6 +185,15 @@ def _read_indicator(spec: Mapping[str, Any], name: str) -> Ratio:
         return Ratio(bad=convert(_read_query(metric["bad"], name), name), total=total)
     good = convert(_read_query(metric.get("good"), name), name)
     return Ratio(bad=f"{total} - {good}", total=total)
+
+
+def threshold_error(name: str) -> ConfigurationError:
+    """Return the error for a `thresholdMetric`."""
+    return ConfigurationError(
+        f"thresholdMetric of {name!r}",
+        "it is a threshold on a gauge, which has no events to count",
+        "Write it as a ratio of events, good or bad over total; or as a freshness SLO if the gauge is a time.",
+    )
 
 
 def _average(query: str) -> str:

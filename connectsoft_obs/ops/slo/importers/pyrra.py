@@ -8,7 +8,9 @@ from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.slo.importers.imported import ImportedSlo, sanitize_name
+from connectsoft_obs.ops.slo.importers.imported_alerts import Omissions
 from connectsoft_obs.ops.slo.promql import format_number
+from connectsoft_obs.slo.alerting import AlertGroup, Alerting
 from connectsoft_obs.slo.durations import parse_duration
 from connectsoft_obs.slo.indicators import Ratio
 from connectsoft_obs.slo.model import SLO
@@ -16,8 +18,14 @@ from connectsoft_obs.slo.model import SLO
 _PREFIX = "pyrra.dev/"
 
 
-def read_document(document: Mapping[str, Any]) -> Iterator[ImportedSlo]:
+_SPEC_KEYS = ("target", "window", "description", "indicator", "alerting")
+_ALERTING_KEYS = ("disabled", "burnrates", "absent", "name")
+
+
+def read_document(document: Mapping[str, Any], omissions: Omissions) -> Iterator[ImportedSlo]:
     """Yield the SLO of one document; the label `pyrra.dev/service` names its service.
+
+    As in Pyrra, labels and annotations that begin with `pyrra.dev/` become those of alerts.
 
     Raises:
         ConfigurationError: grouping, or an unknown kind of indicator.
@@ -25,6 +33,7 @@ def read_document(document: Mapping[str, Any]) -> Iterator[ImportedSlo]:
     metadata, spec = document.get("metadata") or {}, document.get("spec") or {}
     labels = metadata.get("labels") or {}
     name = sanitize_name(str(metadata.get("name", "")))
+    omissions.unknown_keys(name, spec, _SPEC_KEYS)
     yield ImportedSlo(
         sanitize_name(str(labels[f"{_PREFIX}service"])) if labels.get(f"{_PREFIX}service") else "",
         SLO(
@@ -34,7 +43,31 @@ def read_document(document: Mapping[str, Any]) -> Iterator[ImportedSlo]:
             description=" ".join(str(spec.get("description") or "").split()),
             owner=str(labels.get(f"{_PREFIX}team") or ""),
             period=parse_duration(str(spec.get("window", "4w")), f"window of {name!r}"),
+            alerting=_read_alerting(name, metadata, spec.get("alerting") or {}, omissions),
         ),
+    )
+
+
+def _read_alerting(
+    name: str, metadata: Mapping[str, Any], alerting: Mapping[str, Any], omissions: Omissions
+) -> Alerting:
+    omissions.unknown_keys(f"{name} alerting", alerting, _ALERTING_KEYS)
+    if alerting.get("name"):
+        omissions.add(name, f"the alert name {alerting['name']} is not imported: names are derived from the SLO")
+    propagated: dict[str, dict[str, Any]] = {}
+    for key in ("labels", "annotations"):
+        texts = metadata.get(key) or {}
+        propagated[key] = {text.removeprefix(_PREFIX): texts[text] for text in texts if text.startswith(_PREFIX)}
+        for text in texts:
+            if not text.startswith(_PREFIX):
+                omissions.add(name, f"the {key[:-1]} {text} of the resource is not imported")
+    labels = {label: value for label, value in propagated["labels"].items() if label not in ("service", "team")}
+    has_no_alerts = alerting.get("disabled") or alerting.get("burnrates") is False
+    return Alerting(
+        disable=tuple(AlertGroup) if has_no_alerts else (),
+        no_data=False if alerting.get("absent") is False or alerting.get("disabled") else None,
+        labels=omissions.labels(name, "label", labels),
+        annotations=omissions.annotations(name, propagated["annotations"]),
     )
 
 

@@ -7,30 +7,74 @@ from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.slo.importers.imported import ImportedSlo, range_query, sanitize_name
+from connectsoft_obs.ops.slo.importers.imported_alerts import Omissions
+from connectsoft_obs.slo.alerting import AlertGroup, Alerting
 from connectsoft_obs.slo.indicators import Ratio
 from connectsoft_obs.slo.model import SLO
 
+_GROUP_KEYS = ("version", "service", "labels", "slos", "slo_plugins", "sloPlugins")
+_SLO_KEYS = (
+    "name", "objective", "description", "sli", "labels", "alerting", "plugins", "slo_plugins", "sloPlugins",
+)  # fmt: skip
+_ALERT_KEYS = ("disable", "labels", "annotations")
+_ALERTING_KEYS = ("name", "labels", "annotations", "page_alert", "pageAlert", "ticket_alert", "ticketAlert")
 
-def read_document(document: Mapping[str, Any]) -> Iterator[ImportedSlo]:
-    """Yield the SLOs of one document. Alert names and alert labels are not imported: they are generated.
+
+def read_document(document: Mapping[str, Any], omissions: Omissions) -> Iterator[ImportedSlo]:
+    """Yield the SLOs of one document, with the labels, annotations and `disable` of their alerts.
 
     Raises:
-        ConfigurationError: an SLI plugin, whose queries are not in the file.
+        ConfigurationError: an SLI plugin, whose queries are not in the file, or a query that is not PromQL.
     """
     spec = document.get("spec", document)
-    labels = spec.get("labels") or {}
+    service = str(spec.get("service", ""))
+    omissions.unknown_keys(service, spec, _GROUP_KEYS)
+    for key in ("labels", "annotations") if spec is not document else ():
+        for name in (document.get("metadata") or {}).get(key) or {}:
+            omissions.add(service, f"the {key[:-1]} {name} of the resource is not imported")
+    _record_plugins(service, spec, omissions)
     for entry in spec.get("slos", ()):
         name = sanitize_name(str(entry.get("name", "")))
+        labels = {**(spec.get("labels") or {}), **(entry.get("labels") or {})}
+        owner = labels.pop("owner", None) or labels.pop("team", None) or ""
+        omissions.unknown_keys(name, entry, _SLO_KEYS)
+        _record_plugins(name, entry, omissions)
         yield ImportedSlo(
-            sanitize_name(str(spec.get("service", ""))),
+            sanitize_name(service),
             SLO(
                 name=name,
                 objective=float(entry["objective"]),
                 sli=_read_indicator(entry.get("sli") or {}, name),
                 description=" ".join(str(entry.get("description") or "").split()),
-                owner=str(labels.get("owner") or labels.get("team") or ""),
+                owner=str(owner),
+                alerting=_read_alerting(name, labels, entry.get("alerting") or {}, omissions),
             ),
         )
+
+
+def _record_plugins(subject: str, table: Mapping[str, Any], omissions: Omissions) -> None:
+    plugins = table.get("slo_plugins") or table.get("sloPlugins") or table.get("plugins") or {}
+    for plugin in (plugins.get("chain") if isinstance(plugins, Mapping) else plugins) or ():
+        identifier = plugin.get("id", plugin) if isinstance(plugin, Mapping) else plugin
+        omissions.add(subject, f"the SLO plugin {identifier} is not imported; it can change rules and numbers")
+
+
+def _read_alerting(name: str, labels: Mapping[str, Any], alerting: Mapping[str, Any], omissions: Omissions) -> Alerting:
+    omissions.unknown_keys(f"{name} alerting", alerting, _ALERTING_KEYS)
+    if alert_name := alerting.get("name"):
+        omissions.add(name, f"the alert name {alert_name} is not imported: names are derived from the SLO")
+    fields: dict[str, Any] = {
+        "labels": omissions.labels(name, "label", {**labels, **(alerting.get("labels") or {})}),
+        "annotations": omissions.annotations(name, alerting.get("annotations")),
+    }
+    disable = []
+    for group in ("page", "ticket"):
+        alert = alerting.get(f"{group}_alert") or alerting.get(f"{group}Alert") or {}
+        omissions.unknown_keys(f"{name} {group} alert", alert, _ALERT_KEYS)
+        fields[f"{group}_labels"] = omissions.labels(name, f"{group} label", alert.get("labels"))
+        fields[f"{group}_annotations"] = omissions.annotations(name, alert.get("annotations"))
+        disable += [group] if alert.get("disable") else []
+    return Alerting(disable=tuple(AlertGroup(group) for group in disable), **fields)
 
 
 def _read_indicator(sli: Mapping[str, Any], name: str) -> Ratio:
