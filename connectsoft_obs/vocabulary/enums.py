@@ -38,6 +38,7 @@ class ErrorType(StrEnum):
     CLIENT_DISCONNECT = "client_disconnect"
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
+    KILLED = "killed"
 
 
 class Trigger(StrEnum):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 
+from connectsoft_obs.signals.logs.levels import ERROR
 from connectsoft_obs.signals.metrics import NumberSeries
 from connectsoft_obs.telemetry import Telemetry, current, on_configured
 from connectsoft_obs.vocabulary import (
@@ -22,6 +26,7 @@ from connectsoft_obs.vocabulary import (
     MESSAGING_DESTINATION,
     MESSAGING_SYSTEM,
     SLO_NAME,
+    ErrorType,
     Outcome,
     Trigger,
 )
@@ -88,11 +93,15 @@ class JobRecorder(RunRecorder):
         if self._received_message is not None:
             self._received_message.count(inbound)
         if self._schedule is not None and self._schedule_metrics is not None:
-            self._schedule_metrics.on_start(self._schedule)
+            # A task queue delivers a killed task again, or its worker records it.
+            on_killed = self._record_killed_run if self._received_message is None else None
+            self._schedule_metrics.on_start(self._schedule, on_killed)
 
     def on_end(self) -> None:
         """Decrement the number of active runs."""
         self._active.cells[0] -= 1.0
+        if self._schedule is not None and self._schedule_metrics is not None:
+            self._schedule_metrics.on_end(self._schedule)
 
     def on_outcome(self, inbound: InboundContext, outcome: Outcome, now: int) -> None:
         """Record the outcome of a run."""
@@ -106,6 +115,19 @@ class JobRecorder(RunRecorder):
             self._last_success.cells[0] = timestamp
         if self._schedule is not None and self._schedule_metrics is not None:
             self._schedule_metrics.on_finish(self._schedule, success)
+
+    def _record_killed_run(self, began: float) -> None:
+        """Record a run whose process was killed, for example for lack of memory. Its duration is unknown: 0."""
+        telemetry, bound = self.telemetry, self.bound_outcome(Outcome.FAILURE, ErrorType.KILLED.value, False)
+        assert bound.duration is not None
+        bound.duration.observe(0.0)
+        if bound.count_slo_event is not None:
+            bound.count_slo_event(inf)
+        last_run = telemetry.metrics.family(JOB_LAST_RUN).number_series(self._job)
+        last_run.cells[0] = max(last_run.cells[0], began)
+        started = datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds")
+        fields = {**bound.fields, "started": started}
+        telemetry.logs.emit_with_context(Context(), ERROR, bound.message, fields, self.logger)
 
 
 def job_recorder(

@@ -180,7 +180,7 @@ def test_missing_state_directory_is_counted_as_an_internal_error(tmp_path: Path)
 WRITER_SCRIPT = """
 import pathlib, sys
 from connectsoft_obs.internal_telemetry import InternalTelemetry
-from connectsoft_obs.work.schedule_metrics import ScheduleStateFile
+from connectsoft_obs.work.schedule_state_file import ScheduleStateFile
 
 state = ScheduleStateFile(pathlib.Path(sys.argv[1]), InternalTelemetry())
 sys.stdin.readline()
