@@ -27,20 +27,23 @@ def log_start(
 ) -> None:
     """Log the identity, the destinations and the instrumentations, and whether the service has no name."""
     fields = {
-        "service": identity.service,
-        "service_source": identity.service_source,
-        "environment": identity.environment,
-        "environment_source": identity.environment_source,
+        # Value and source in one field, and first: a row on a terminal has no room for all fields.
+        "environment": f"{identity.environment} ({identity.environment_source})",
+        "service": f"{identity.service} ({identity.service_source})",
         "exports": exporters.addresses,
         "instrumented": instrumented,
     }
     log(INFO, "observability configured", fields)
     if identity.service_source == TITLE:
-        log(INFO, "the service has the name of its application; set OTEL_SERVICE_NAME or service= for another one")
+        log(
+            INFO,
+            "the service has the name of its application",
+            {"service": identity.service, "instead": "set OTEL_SERVICE_NAME, or the argument service="},
+        )
     elif identity.service_source == DEFAULT:
         log(
             WARNING,
-            "the service has no name, so its telemetry cannot be distinguished from that of other services",
+            "the service has no name, so its telemetry is mixed with that of other services",
             {"reported": identity.service, "instead": "set OTEL_SERVICE_NAME, or the argument service="},
         )
     for signal, provider in external_providers().items():

@@ -122,8 +122,8 @@ OWN_LOG_ATTRIBUTES: Final = {
     key: f"connectsoft.obs.{key}"
     for key in (
         "action", "budget", "by", "declared", "detail", "directory", "drain_delay", "endpoint", "environment",
-        "environment_source", "error", "exports", "instead", "instrumented", "level", "limit", "metric", "name", "operation",
-        "path", "reason", "rejected", "replaced", "reported", "seconds", "service", "service_source", "setting", "signal",
+        "error", "exports", "instead", "instrumented", "level", "limit", "metric", "name", "operation",
+        "path", "reason", "rejected", "replaced", "reported", "seconds", "service", "setting", "signal",
         "timeout", "tried", "waiting", "where",
     )
 }  # fmt: skip

@@ -84,8 +84,8 @@ def test_title_is_used_after_variables_and_the_platform(env: dict[str, str], nam
         service.wait_until_ready()
         (line,) = wait_for(lambda: lines_with(service, "observability configured"))
         service.stop()
-    assert line["connectsoft.obs.service"] == line["service.name"] == name
-    assert line["connectsoft.obs.service_source"] == source
+    assert line["service.name"] == name
+    assert line["connectsoft.obs.service"] == f"{name} ({source})"
     assert lines_with(service, "the service has") == []
 
 

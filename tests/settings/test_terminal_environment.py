@@ -111,8 +111,7 @@ def test_default_environment_is_development_only_in_a_local_terminal(
         assert httpx.get(f"{service.url}/info").json()["environment"] == environment
         wait_for(lambda: "observability configured" in service.output, 10)
         output = service.output
-    assert f'"connectsoft.obs.environment":"{environment}"' in output
-    assert f'"connectsoft.obs.environment_source":"{source}"' in output
+    assert f'"connectsoft.obs.environment":"{environment} ({source})"' in output
 
 
 def test_container_whose_main_process_is_unknown_is_not_a_local_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
