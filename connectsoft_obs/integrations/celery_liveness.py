@@ -59,7 +59,7 @@ class WorkerProbes:
 class ProbesStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Boot step of a worker: after the pool has forked, and before the worker connects to the broker."""
 
-    requires = ("celery.worker.components:Pool",)
+    requires: tuple[str, ...] = ("celery.worker.components:Pool",)
 
     def start(self, parent: Any) -> None:
         """Start the probes of the worker; no effect if its app is not instrumented."""
