@@ -33,7 +33,7 @@ class WorkerProbes:
         self._worker_process = worker_process
         self._is_consuming = False
         setattr(worker, _ATTRIBUTE, self)
-        worker.app.steps["worker"].add(ProbesStep)
+        worker.app.steps["worker"].add(_ProbesStep)
 
     def start(self, worker: Any) -> None:
         """Start the endpoints and monitor the main loop."""
@@ -56,7 +56,7 @@ class WorkerProbes:
         self._is_consuming = True
 
 
-class ProbesStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class _ProbesStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Boot step of a worker: after the pool has forked, and before the worker connects to the broker."""
 
     requires: tuple[str, ...] = ("celery.worker.components:Pool",)
