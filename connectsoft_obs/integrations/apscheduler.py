@@ -8,11 +8,22 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import weakref
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
-from apscheduler.events import EVENT_EXECUTOR_ADDED, EVENT_JOB_MISSED
+from apscheduler.events import (
+    EVENT_ALL_JOBS_REMOVED,
+    EVENT_EXECUTOR_ADDED,
+    EVENT_JOB_ADDED,
+    EVENT_JOB_MISSED,
+    EVENT_JOB_MODIFIED,
+    EVENT_JOB_REMOVED,
+    EVENT_JOB_SUBMITTED,
+    EVENT_SCHEDULER_STARTED,
+)
 
 from connectsoft_obs.signals.logs.levels import WARNING
 from connectsoft_obs.telemetry import resolve
@@ -23,7 +34,7 @@ from connectsoft_obs.work.run import Run
 from connectsoft_obs.work.worker_process import use_running_loop
 
 MISFIRE_GRACE = 300.0
-"""Seconds after its scheduled time until a run counts as missed, if the job has no `misfire_grace_time`."""
+"""Minimum seconds after its scheduled time until a run counts as missed, because values reach a monitoring system late."""
 
 _MARK = "_connectsoft_obs"
 
@@ -44,7 +55,11 @@ def install(scheduler: Any, **settings: Any) -> None:
     if settings:
         resolve(**settings)
     scheduler.add_listener(lambda event: _wrap_executor(scheduler, event.alias), EVENT_EXECUTOR_ADDED)
-    scheduler.add_listener(lambda event: _log_missed_run(scheduler, event), EVENT_JOB_MISSED)
+    expected_times = _ExpectedTimes(scheduler)
+    scheduler.add_listener(expected_times.on_start, EVENT_SCHEDULER_STARTED)
+    scheduler.add_listener(expected_times.on_change, EVENT_JOB_ADDED | EVENT_JOB_MODIFIED | EVENT_JOB_SUBMITTED)
+    scheduler.add_listener(expected_times.on_removal, EVENT_JOB_REMOVED | EVENT_ALL_JOBS_REMOVED)
+    scheduler.add_listener(expected_times.on_missed_run, EVENT_JOB_MISSED)
     for alias in list(scheduler._executors):  # noqa: SLF001  executors added earlier; there is no public accessor
         _wrap_executor(scheduler, alias)
 
@@ -62,7 +77,6 @@ def _wrap_executor(scheduler: Any, alias: str) -> None:
     def submit_job(job: Any, run_times: Any) -> Any:
         if job._scheduler not in schedulers:  # noqa: SLF001  there is no public accessor
             return submit(job, run_times)
-        _set_expected_time(job)
         return submit(_instrument_job(job), run_times)
 
     executor.submit_job = submit_job
@@ -98,22 +112,66 @@ def _run(name: str) -> Run:
     return Run(job_recorder(telemetry, name, Trigger.TIMER))
 
 
-def _set_expected_time(job: Any) -> None:
-    """Record the time at which the next run counts as missed, from the trigger."""
-    telemetry = resolve_or_none()
-    next_run_time = job.next_run_time
-    if telemetry is not None and next_run_time is not None:
-        grace = MISFIRE_GRACE if job.misfire_grace_time is None else float(job.misfire_grace_time)
-        telemetry.metrics.family(JOB_NEXT_EXPECTED).number_series(_job_name(job)).set(next_run_time.timestamp() + grace)
+class _ExpectedTimes:
+    """Times at which the next runs of the jobs of a scheduler count as missed; infinite for a job that is not due again."""
 
+    def __init__(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+        self._names: dict[str, str] = {}
+        self._submitted: dict[str, datetime] = {}
+        self._missed: dict[str, datetime] = {}
 
-def _log_missed_run(scheduler: Any, event: Any) -> None:
-    telemetry = resolve_or_none()
-    job = scheduler.get_job(event.job_id)
-    if telemetry is not None:
+    def on_start(self, _: Any) -> None:
+        """Expect the next run of each job, also of a persistent job store."""
+        for job in self._scheduler.get_jobs():
+            self._expect(job)
+
+    def on_change(self, event: Any) -> None:
+        """Expect the next run of a job that was added, changed or submitted, unless the submitted run was too late."""
+        if event.code == EVENT_JOB_SUBMITTED:
+            submitted = self._submitted[event.job_id] = event.scheduled_run_times[-1]
+            if self._missed.get(event.job_id) == submitted:  # its executor was faster than this event
+                return
+        job = self._scheduler.get_job(event.job_id)
+        if job is not None:
+            self._expect(job)
+        elif (name := self._names.pop(event.job_id, None)) is not None:
+            _set_expected(name, math.inf)
+
+    def on_removal(self, event: Any) -> None:
+        """Expect no run of a removed job, or of all jobs."""
+        removed = [event.job_id] if event.code == EVENT_JOB_REMOVED else list(self._names)
+        for identifier in removed:
+            for times in (self._submitted, self._missed):
+                times.pop(identifier, None)
+            if (name := self._names.pop(identifier, None)) is not None:
+                _set_expected(name, math.inf)
+
+    def on_missed_run(self, event: Any) -> None:
+        """Log a run that the scheduler has skipped because it was too late; it stays expected until the next run."""
+        telemetry, job = resolve_or_none(), self._scheduler.get_job(event.job_id)
         name = event.job_id if job is None else _job_name(job)
-        fields = {"connectsoft.job.name": name, "scheduled": event.scheduled_run_time.isoformat()}
-        telemetry.log(WARNING, "a scheduled run was missed", fields)
+        if telemetry is not None:
+            fields = {"connectsoft.job.name": name, "scheduled": event.scheduled_run_time.isoformat()}
+            telemetry.log(WARNING, "a scheduled run was missed", fields)
+        scheduled = self._missed[event.job_id] = event.scheduled_run_time
+        if job is not None and self._submitted.get(event.job_id, scheduled) <= scheduled:
+            _set_expected(name, scheduled.timestamp() + _grace(job))
+
+    def _expect(self, job: Any) -> None:
+        name = self._names[job.id] = _job_name(job)
+        next_run_time = job.next_run_time  # None for a paused job
+        _set_expected(name, math.inf if next_run_time is None else next_run_time.timestamp() + _grace(job))
+
+
+def _set_expected(name: str, timestamp: float) -> None:
+    telemetry = resolve_or_none()
+    if telemetry is not None:
+        telemetry.metrics.family(JOB_NEXT_EXPECTED).number_series(name).set(timestamp)
+
+
+def _grace(job: Any) -> float:
+    return max(MISFIRE_GRACE, float(job.misfire_grace_time or 0))
 
 
 def _job_name(job: Any) -> str:

@@ -11,16 +11,20 @@ import functools
 import pickle
 from contextvars import ContextVar
 from dataclasses import replace
+from datetime import datetime, tzinfo
 from typing import Any
 
 from arq.connections import ArqRedis
 from arq.constants import default_queue_name
+from arq.cron import next_cron
 from arq.worker import Retry, RetryJob, func
 
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.vocabulary import Trigger
 from connectsoft_obs.work.producers import Producer
 from connectsoft_obs.work.registry import resolve_or_none
+from connectsoft_obs.work.schedule import JobSchedule
+from connectsoft_obs.work.schedule_metrics import declare_schedule
 from connectsoft_obs.work.task_queue import mark_retried, task_run
 from connectsoft_obs.work.worker_process import WorkerProcess
 
@@ -117,16 +121,18 @@ def _install_worker(options: _Options, settings: dict[str, Any]) -> None:
 
     setattr(deserialize_headers, _ORIGINAL, deserialize)
     options.set("job_deserializer", deserialize_headers)
-    _install_lifecycle(options, settings)
+    _install_lifecycle(options, settings, [_schedule(cron_job, options.get("timezone")) for cron_job in cron_jobs])
 
 
-def _install_lifecycle(options: _Options, settings: dict[str, Any]) -> None:
+def _install_lifecycle(options: _Options, settings: dict[str, Any], schedules: list[JobSchedule]) -> None:
     startup_hook, shutdown_hook = _original(options.get("on_startup")), _original(options.get("on_shutdown"))
     worker_processes: dict[int, WorkerProcess] = {}  # by the identity of the context, which each worker has
 
     async def on_startup(ctx: dict[Any, Any]) -> None:
         worker_process = worker_processes[id(ctx)] = WorkerProcess(resolve(**settings))
         worker_process.start()
+        for schedule in schedules:
+            declare_schedule(schedule)
         if isinstance(ctx.get("redis"), ArqRedis):
             _install_pool(ctx["redis"])
         if startup_hook is not None:
@@ -145,6 +151,35 @@ def _install_lifecycle(options: _Options, settings: dict[str, Any]) -> None:
     setattr(on_shutdown, _ORIGINAL, shutdown_hook)
     options.set("on_startup", on_startup)
     options.set("on_shutdown", on_shutdown)
+
+
+class _CronTimes:
+    """Times at which a cron job of arq is due."""
+
+    _FIELDS = ("month", "day", "weekday", "hour", "minute", "second", "microsecond")
+
+    def __init__(self, cron_job: Any, timezone: tzinfo | None) -> None:
+        self._fields = {name: getattr(cron_job, name) for name in self._FIELDS}
+        self._timezone = timezone
+
+    def __call__(self, time: float) -> float:
+        """The next due time after `time`."""
+        start = (
+            datetime.fromtimestamp(time, self._timezone)
+            if self._timezone
+            else datetime.fromtimestamp(time).astimezone()
+        )
+        return next_cron(start, **self._fields).timestamp()
+
+    def __str__(self) -> str:
+        fields = (
+            f"{name}={value}" for name, value in self._fields.items() if value is not None and name != "microsecond"
+        )
+        return " ".join(fields)
+
+
+def _schedule(cron_job: Any, timezone: tzinfo | None) -> JobSchedule:
+    return JobSchedule(cron_job.name, _CronTimes(cron_job, timezone))
 
 
 def _instrument(function: Any, queue: str, timeout: float, trigger: Trigger) -> Any:

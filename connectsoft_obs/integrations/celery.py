@@ -57,7 +57,7 @@ class CeleryInstrumentation:
     def __init__(self, app: Any, settings: dict[str, Any]) -> None:
         self._app = app
         self._settings = settings
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[int, Run] = {}  # by id of the request: two attempts of a task can overlap
         self._unfinished_tasks = UnfinishedTasks(app, self._source)
         self._worker_process: WorkerProcess | None = None
         self._worker_probes: WorkerProbes | None = None
@@ -102,7 +102,8 @@ class CeleryInstrumentation:
         app, producers = _sending.get() or (None, [])
         if not isinstance(headers, dict) or app is not self._app:
             return
-        run = self._runs.get(str(headers.get("id")))
+        request = getattr(self._app.current_task, "request", None)
+        run = self._runs.get(id(request)) if request is not None and request.id == headers.get("id") else None
         if run is not None and headers.get("retries"):
             headers |= mark_retried(run, str(headers["id"]))
         producer = Producer(resolve_or_none(), str(routing_key or exchange or "celery"), self._system())
@@ -139,10 +140,12 @@ class CeleryInstrumentation:
             attempt=int(request.retries or 0) + 1,
             trigger=read_trigger(headers[TRIGGER]),
         )
-        self._runs[task_id] = run.__enter__()
+        self._runs[id(request)] = run.__enter__()
 
-    def _on_task_postrun(self, task_id: str = "", state: str | None = None, retval: Any = None, **_: Any) -> None:
-        run = self._runs.pop(task_id, None)
+    def _on_task_postrun(
+        self, task_id: str = "", task: Any = None, state: str | None = None, retval: Any = None, **_: Any
+    ) -> None:
+        run = self._runs.pop(id(task.request), None)
         if run is None:
             return
         error = retval if isinstance(retval, BaseException) and state != "SUCCESS" else None
@@ -160,7 +163,7 @@ class CeleryInstrumentation:
         run.__exit__(type(error) if error is not None else None, error, None)
 
     # --- Workers -----------------------------------------------------------------------------------------------------
-    def _on_worker_init(self, instance: Any = None, **_: Any) -> None:
+    def _on_worker_init(self, instance: Any = None, options: Any = None, **_: Any) -> None:
         if instance.app != self._app:
             return
         CeleryInstrumentation._running = self
@@ -172,7 +175,7 @@ class CeleryInstrumentation:
             self._unfinished_tasks.watch_cancellations()
             self._drain_before_soft_shutdown(instance)
             self._worker_probes = WorkerProbes(instance, self._worker_process)
-            declare_beat_schedules(self._app)
+            declare_beat_schedules(self._app, (options or {}).get("queues"))
 
     def _on_worker_ready(self, **_: Any) -> None:
         if self._worker_probes is not None:
@@ -227,12 +230,14 @@ class CeleryInstrumentation:
 
     # --- Beat --------------------------------------------------------------------------------------------------------
     def _on_beat_init(self, sender: Any = None, **_: Any) -> None:
-        """Mark tasks of this process as scheduled, and monitor the loop of beat."""
+        """Mark tasks of this process as scheduled, and monitor the loop of beat.
+
+        Beat declares no schedules: the runs are in the workers, so that its expected times would never change.
+        """
         if sender.app != self._app:
             return
         self._is_beat = True
         telemetry = self._telemetry()
         if telemetry is None:
             return
-        declare_beat_schedules(self._app)
         monitor_beat(WorkerProcess(telemetry), sender)

@@ -12,15 +12,36 @@ from connectsoft_obs.work.schedule import JobSchedule
 from connectsoft_obs.work.schedule_metrics import declare_schedule
 
 
-def declare_beat_schedules(app: Any) -> None:
-    """Declare the schedules of beat; a task with more than one entry has no single schedule and is left out."""
+def declare_beat_schedules(app: Any, queues: Any = None) -> None:
+    """Declare the schedules of the tasks that a worker runs.
+
+    Left out are tasks with more than one entry, which have no single schedule, and tasks of other queues.
+
+    Args:
+        app: the Celery app.
+        queues: names of the queues of the worker, as a list or separated by commas; all queues if empty.
+    """
+    names = {name.strip() for name in (queues.split(",") if isinstance(queues, str) else queues or ())}
     entries: dict[str, list[Any]] = {}
     for entry in dict(app.conf.beat_schedule or {}).values():
-        entries.setdefault(str(entry.get("task")), []).append(entry.get("schedule"))
-    for task, schedules in entries.items():
-        schedule = _schedule_of_entry(task, schedules[0], str(app.timezone)) if len(schedules) == 1 else None
-        if schedule is not None:
+        entries.setdefault(str(entry.get("task")), []).append(entry)
+    for task, [entry, *others] in entries.items():
+        if others or (names and (queue := _queue_of_entry(app, task, entry)) is not None and queue not in names):
+            continue
+        if (schedule := _schedule_of_entry(task, entry.get("schedule"), str(app.timezone))) is not None:
             declare_schedule(schedule)
+
+
+def _queue_of_entry(app: Any, task: str, entry: Any) -> str | None:
+    """The queue to which beat sends a task; None if it is not stated by name. Celery's router would create the queue."""
+    routes = app.conf.task_routes or {}
+    if not isinstance(routes, dict) or any(not isinstance(name, str) or "*" in name for name in routes):
+        return None
+    route = routes.get(task)
+    routed = route if isinstance(route, str) or route is None else route.get("queue")
+    options = entry.get("options") or {}
+    queue = options.get("queue") or routed or getattr(app.tasks.get(task), "queue", None) or app.conf.task_default_queue
+    return str(getattr(queue, "name", queue))
 
 
 def _schedule_of_entry(task: str, schedule: Any, timezone: str) -> JobSchedule | None:

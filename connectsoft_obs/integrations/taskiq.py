@@ -7,16 +7,20 @@ not called for a kick that fails.
 from __future__ import annotations
 
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from taskiq import TaskiqMessage, TaskiqMiddleware, TaskiqResult
 
+from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.vocabulary import Trigger
 from connectsoft_obs.work.message import PROPAGATED_HEADERS
 from connectsoft_obs.work.producers import Producer
 from connectsoft_obs.work.registry import resolve_or_none
 from connectsoft_obs.work.run import Run
+from connectsoft_obs.work.schedule import JobSchedule
+from connectsoft_obs.work.schedule_metrics import declare_schedule
 from connectsoft_obs.work.task_queue import mark_retried, task_run
 from connectsoft_obs.work.worker_process import WorkerProcess
 
@@ -83,6 +87,12 @@ class ObservabilityMiddleware(TaskiqMiddleware):
         if self.broker.is_worker_process and self._worker_process is None:
             self._worker_process = WorkerProcess(resolve(**self._settings))
             self._worker_process.start()
+            for name, task in self.broker.get_all_tasks().items():
+                if (
+                    task.broker is self.broker
+                    and (schedule := _schedule(name, task.labels.get("schedule"))) is not None
+                ):
+                    declare_schedule(schedule)
 
     def shutdown(self) -> None:
         """Stop the endpoints and export what is left."""
@@ -147,6 +157,24 @@ class ObservabilityMiddleware(TaskiqMiddleware):
 
     def _system(self) -> str:
         return SYSTEMS.get(type(self.broker).__module__.partition(".")[0], "taskiq")
+
+
+def _schedule(task: str, entries: Any) -> JobSchedule | None:
+    """The schedule in the label of a task; None if there is none, or several, or a single time."""
+    if not isinstance(entries, list | tuple) or len(entries) != 1:
+        return None
+    entry = entries[0]
+    cron, offset, interval = entry.get("cron"), entry.get("cron_offset"), entry.get("interval")
+    try:
+        if cron and (offset is None or isinstance(offset, str)):
+            return JobSchedule(task, cron, offset or "UTC")
+        if interval:
+            return JobSchedule(
+                task, interval if isinstance(interval, timedelta) else timedelta(seconds=float(interval))
+            )
+    except ConfigurationError:  # a cron expression that only the scheduler understands
+        return None
+    return None
 
 
 def _seconds(value: Any) -> float | None:

@@ -7,6 +7,7 @@ time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from connectsoft_obs.errors import ConfigurationError
@@ -20,7 +21,8 @@ class JobSchedule:
 
     Args:
         job: name of the job.
-        when: cron expression with five fields, or the interval between runs.
+        when: cron expression with five fields, the interval between runs, or a function that returns the next due time
+            after a time, both Unix time in seconds.
         timezone: IANA time zone of the cron expression.
         grace: seconds after the due time until a run counts as missed.
 
@@ -28,9 +30,11 @@ class JobSchedule:
         ConfigurationError: the expression, time zone or grace is invalid.
     """
 
-    def __init__(self, job: str, when: str | timedelta, timezone: str = "UTC", grace: float = 300.0) -> None:
+    def __init__(
+        self, job: str, when: str | timedelta | Callable[[float], float], timezone: str = "UTC", grace: float = 300.0
+    ) -> None:
         self.job = job
-        self.interval_or_cron = when
+        self._when = when
         self.grace = grace
         self._zone = _load_zone(timezone)
         if grace < 0:
@@ -46,24 +50,22 @@ class JobSchedule:
                     "the interval must be positive",
                     "Set the interval between two runs.",
                 )
-        else:
+        elif isinstance(when, str):
             _validate_cron(job, when)
 
     def __str__(self) -> str:
-        return (
-            self.interval_or_cron
-            if isinstance(self.interval_or_cron, str)
-            else f"every {self.interval_or_cron.total_seconds():g} s"
-        )
+        return f"every {self._when.total_seconds():g} s" if isinstance(self._when, timedelta) else str(self._when)
 
     def due_after(self, time: float) -> float:
         """Next due time after `time`; Unix time in seconds, infinity for never."""
-        if isinstance(self.interval_or_cron, timedelta):
-            return time + self.interval_or_cron.total_seconds()
+        if isinstance(self._when, timedelta):
+            return time + self._when.total_seconds()
+        if not isinstance(self._when, str):
+            return self._when(time)
         start = datetime.fromtimestamp(time, self._zone)
         from cronsim import CronSim
 
-        due = next(CronSim(self.interval_or_cron, start), None)
+        due = next(CronSim(self._when, start), None)
         return float("inf") if due is None else due.timestamp()
 
     def expected_after(self, start: float) -> float:

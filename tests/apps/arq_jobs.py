@@ -41,9 +41,13 @@ async def tick(ctx: dict[str, Any]) -> None:
     return
 
 
+async def nightly(ctx: dict[str, Any]) -> None:
+    return
+
+
 class WorkerSettings:
     functions = [add, fail, flaky, func(slow, timeout=0.3), parent]
-    cron_jobs = [cron(tick, second=set(range(60)), run_at_startup=True)]
+    cron_jobs = [cron(tick, second=set(range(60)), run_at_startup=True), cron(nightly, hour=2, minute=0)]
     redis_settings = RedisSettings.from_dsn(os.environ.get("BROKER", "redis://127.0.0.1:6379"))
     queue_name = os.environ.get("QUEUE", "arq:queue")
     poll_delay = 0.05

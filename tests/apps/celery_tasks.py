@@ -72,6 +72,19 @@ def hopeless() -> None:
     raise OSError(message)
 
 
+class SlowToRetry(app.Task):  # type: ignore[misc, name-defined]
+    """A task whose next attempt begins before this one has ended."""
+
+    def on_retry(self, *_: Any) -> None:
+        time.sleep(1)
+
+
+@app.task(name="overlapping", base=SlowToRetry, bind=True)
+def overlapping(self: Any) -> None:
+    if not self.request.retries:
+        raise self.retry(exc=ConnectionError("not yet"), countdown=0)
+
+
 @app.task(name="poison")
 def poison() -> None:
     raise Reject("not json", requeue=False)

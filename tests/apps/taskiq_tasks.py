@@ -58,3 +58,13 @@ async def slow() -> None:
 @broker.task("parent")
 async def parent() -> None:
     await add.kiq(3, 4)
+
+
+@broker.task("nightly", schedule=[{"cron": "0 2 * * *", "cron_offset": "Europe/Berlin"}])
+async def nightly() -> None:
+    return
+
+
+@broker.task("twice", schedule=[{"cron": "0 2 * * *"}, {"cron": "0 3 * * *"}])
+async def twice() -> None:
+    return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import subprocess
 import sys
 import time
@@ -52,7 +53,7 @@ def test_each_execution_is_a_run_with_the_timer_trigger() -> None:
             wait_for(lambda: run_count(captured, "nightly-report") >= 2, 10)
             wait_for(lambda: run_count(captured, "fails", "failure") >= 2, 10)
             expected = captured.metric("connectsoft.job.next_expected.timestamp", connectsoft_job_name="nightly-report")
-            assert expected.value == pytest.approx(time.time(), abs=5)
+            assert expected.value == pytest.approx(time.time() + apscheduler.MISFIRE_GRACE, abs=5)
         finally:
             scheduler.shutdown()
     span = next(span for span in captured.spans if span.name == "run nightly-report")
@@ -112,3 +113,36 @@ def test_missed_execution_is_logged_and_not_counted_as_a_run() -> None:
             scheduler.shutdown()
     assert captured.log("a scheduled run was missed")["connectsoft.job.name"] == "late"
     assert captured.metric("connectsoft.job.duration", connectsoft_job_name="late").count == 0
+    assert expected_time(captured, "late") == overdue.timestamp() + apscheduler.MISFIRE_GRACE, "it is still expected"
+
+
+def expected_time(captured: Captured, job: str) -> float:
+    return captured.metric("connectsoft.job.next_expected.timestamp", connectsoft_job_name=job).value
+
+
+def test_jobs_are_expected_before_their_first_run_and_until_they_are_removed() -> None:
+    hour, grace = timedelta(hours=1), apscheduler.MISFIRE_GRACE
+    with capture() as captured:
+        scheduler = BackgroundScheduler(timezone="UTC")
+        apscheduler.install(scheduler)
+        due = datetime.now(UTC) + hour
+        scheduler.add_job(succeed, "interval", hours=1, id="early", next_run_time=due)
+        scheduler.start()
+        try:
+            assert expected_time(captured, "early") == due.timestamp() + grace
+            scheduler.add_job(succeed, "interval", hours=1, id="late", next_run_time=due, misfire_grace_time=600)
+            assert expected_time(captured, "late") == due.timestamp() + 600
+            scheduler.modify_job("early", next_run_time=due + hour)
+            assert expected_time(captured, "early") == (due + hour).timestamp() + grace
+            scheduler.pause_job("early")
+            assert expected_time(captured, "early") == math.inf
+            scheduler.resume_job("early")
+            assert expected_time(captured, "early") < math.inf
+            scheduler.remove_all_jobs()
+            assert expected_time(captured, "early") == expected_time(captured, "late") == math.inf
+            scheduler.add_job(succeed, "interval", hours=1, id="runs", next_run_time=datetime.now(UTC))
+            wait_for(lambda: expected_time(captured, "runs") > time.time() + grace + 1800, 10, "the run moves it")
+            scheduler.add_job(succeed, "date", run_date=datetime.now(UTC), id="once")
+            wait_for(lambda: expected_time(captured, "once") == math.inf, 10)
+        finally:
+            scheduler.shutdown()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import pickle
 import sys
+import time
 import uuid
 from collections import Counter
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -58,6 +60,10 @@ def test_metrics_match_the_sent_jobs_and_traces_are_complete(redis: Broker) -> N
             wait_for(all_runs_counted, 20, "8 runs")
             page = scrape(service.url)
             outcomes = {key: count for key, count in page.job_runs().items() if key[0] != "cron:tick"}
+            expected = page.sum("connectsoft_job_next_expected_timestamp_seconds", connectsoft_job_name="cron:nightly")
+            due = datetime.fromtimestamp(expected - 300)
+            assert (due.hour, due.minute, due.second) == (2, 0, 0), "expected before its first run"
+            assert time.time() < expected < time.time() + 90_000
             assert outcomes == {
                 ("add", "success", ""): 4,
                 ("fail", "failure", "ValueError"): 1,

@@ -22,6 +22,7 @@ from support.scrape import scrape
 
 import connectsoft_obs as obs
 from connectsoft_obs.testing import capture
+from connectsoft_obs.work import schedule
 
 sys.path.append(str(APPS))
 
@@ -161,6 +162,20 @@ def test_thread_pool_metrics_match_the_sent_tasks(system: str, request: pytest.F
     assert {line["trace_id"] for line in task_lines} == {
         span.trace_id.hex() for span in spans_named(received, "run add")
     }
+
+
+def test_attempt_that_begins_before_the_end_of_the_previous_one_is_a_run_of_its_own(redis: Broker) -> None:
+    queue = f"overlap-{uuid.uuid4().hex[:8]}"
+    with run_celery(redis.url, "worker", "-P", "threads", "-c", "2", "-Q", queue, env={"QUEUE": queue}) as service:
+        module = tasks_for(redis.url, queue)
+        with capture():
+            module.overlapping.delay()
+        wait_for_messages(
+            service, Counter({"run overlapping failure and will be retried": 1, "run overlapping success": 1})
+        )
+        page = scrape(service.url)
+        assert page.job_runs() == {("overlapping", "success", ""): 1}
+        assert page.sum("connectsoft_job_active") == 0
 
 
 @pytest.mark.parametrize("system", ["redis", pytest.param("rabbitmq", marks=pytest.mark.full)])
@@ -328,6 +343,7 @@ def test_beat_sets_the_timer_trigger_and_expected_times(redis: Broker) -> None:
             wait_for_messages(service, Counter({"run tick success": 2}), 20)
             assert httpx.get(f"{beat.url}/health/live").status_code == 200
             assert "celery-beat" in scrape(beat.url).text
+            assert scrape(beat.url).sum("connectsoft_job_next_expected_timestamp_seconds") == 0, "it runs no tasks"
             beat.stop(seconds=20)
         for file in Path("/tmp").glob(f"{queue}*"):
             file.unlink()
@@ -335,6 +351,40 @@ def test_beat_sets_the_timer_trigger_and_expected_times(redis: Broker) -> None:
         assert page.sum("connectsoft_job_duration_seconds_count", connectsoft_job_trigger="timer") >= 2
         assert page.sum("connectsoft_job_next_expected_timestamp_seconds") > due
         assert service.stop(seconds=20) == 0
+
+
+def test_schedules_of_beat_are_declared_for_the_queues_of_a_worker() -> None:
+    from celery import Celery
+
+    from connectsoft_obs.integrations.celery_schedules import declare_beat_schedules
+
+    app = Celery("schedules", broker="memory://", set_as_current=False)
+    app.conf.task_routes = {"routed": {"queue": "q2"}, "plain": "q1"}
+    app.conf.beat_schedule = {
+        "a": {"task": "routed", "schedule": 60.0},
+        "b": {"task": "plain", "schedule": 60.0},
+        "c": {"task": "default", "schedule": 60.0},
+        "d": {"task": "own", "schedule": 60.0, "options": {"queue": "q2"}},
+        "e": {"task": "twice", "schedule": 60.0},
+        "f": {"task": "twice", "schedule": 90.0},
+    }
+    queues_before = set(app.amqp.queues)
+
+    def expected_jobs(queues: Any) -> set[str]:
+        previous = dict(schedule._declared)
+        schedule._declared.clear()
+        try:
+            declare_beat_schedules(app, queues)
+            return {declared.job for declared in schedule.declared_schedules()}
+        finally:
+            schedule._declared.clear()
+            schedule._declared.update(previous)
+
+    with capture():
+        assert expected_jobs("q1,celery") == {"plain", "default"}
+        assert expected_jobs(["q2"]) == {"routed", "own"}
+        assert expected_jobs(None) == {"routed", "plain", "default", "own"}
+    assert set(app.amqp.queues) == queues_before, "no queue is created"
 
 
 @pytest.mark.full

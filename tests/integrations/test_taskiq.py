@@ -6,6 +6,8 @@ import asyncio
 import sys
 import uuid
 from collections import Counter
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -66,6 +68,10 @@ def test_metrics_match_the_sent_tasks_and_traces_are_complete(redis: Broker, mon
             page = scrape(service.url)
             assert page.values_by("connectsoft_job_retries_total", "connectsoft_job_name") == {("flaky",): 2}
             assert page.sum("connectsoft_job_active") == 0
+            expected_times = page.values_by("connectsoft_job_next_expected_timestamp_seconds", "connectsoft_job_name")
+            [(name, expected_time)] = expected_times.items()
+            due = datetime.fromtimestamp(expected_time - 300, ZoneInfo("Europe/Berlin"))
+            assert (*name, due.hour, due.minute) == ("nightly", 2, 0), "expected before its first run"
             assert page.sum("messaging_client_sent_messages_total") == 3
             assert captured.metric("messaging.client.sent.messages", messaging_destination_name=queue).value == 8
             assert page.sum("connectsoft_message_wait_duration_seconds_count") == 11

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from connectsoft_obs.ops.slo.burn_rate_windows import cap_severity
 from connectsoft_obs.ops.slo.instances import has_instance_series
 from connectsoft_obs.ops.slo.promql import quote, series_selector, service_selector
-from connectsoft_obs.ops.slo.rules import AlertingRule, RuleContext, escape_template
+from connectsoft_obs.ops.slo.rules import AlertingRule, RecordingRule, RuleContext, escape_template
 from connectsoft_obs.ops.slo.sli_queries import SliQueries
-from connectsoft_obs.slo.durations import MINUTE, format_prometheus, humanize
+from connectsoft_obs.slo.durations import DAY, MINUTE, format_prometheus, humanize
 from connectsoft_obs.slo.indicators import Events, Freshness, OutageLimit
 from connectsoft_obs.slo.model import SLO
 from connectsoft_obs.vocabulary import (
@@ -23,6 +23,7 @@ from connectsoft_obs.vocabulary import (
     SLO_BAD,
     SLO_COVERAGE,
     SLO_LABEL_SCOPE,
+    SLO_NEXT_RUN,
     ExporterState,
     Severity,
     Signal,
@@ -141,14 +142,23 @@ def _low_coverage_alert(context: RuleContext, slo: SLO) -> AlertingRule:
     )
 
 
+def recording_rules(context: RuleContext, slo: SLO) -> Iterator[RecordingRule]:
+    """Yield the rule that keeps the latest expected time of a job while no process exports it.
+
+    Between two runs of a short process, no series exists. With several replicas, only the one that runs the job knows the
+    next time, and it may end before the others. A job whose process is gone is forgotten a week after its due time.
+    """
+    if job := _job_name(slo):
+        matcher = f"{prometheus_name(JOB_NAME)}={quote(job)}"
+        series = series_selector(JOB_NEXT_EXPECTED.family, service_selector(context.service_slos), matcher)
+        recorded = f"last_over_time({context.recorded_series(SLO_NEXT_RUN)}[1d])"
+        yield context.recording_rule(SLO_NEXT_RUN, f"max({series} or {recorded} < Inf > time() - {7 * DAY})")
+
+
 def _run_missed_alert(context: RuleContext, slo: SLO, job: str) -> AlertingRule:
-    next_expected = series_selector(
-        JOB_NEXT_EXPECTED.family, service_selector(context.service_slos), f"{prometheus_name(JOB_NAME)}={quote(job)}"
-    )
     return context.alerting_rule(
         "RunMissed",
-        # The last value of a worker that has terminated is used for one day.
-        f"time() - max(last_over_time({next_expected}[1d])) > 0",
+        f"time() - {context.recorded_series(SLO_NEXT_RUN)} > 0",
         cap_severity(Severity.SEV3, slo),
         {
             "summary": f"scheduled run of {escape_template(job)} is overdue",

@@ -63,6 +63,7 @@ def slo_rules(context: RuleContext, slo: SLO) -> tuple[list[RecordingRule], list
     records = [
         *recording_rules.recording_rules(context, slo, queries),
         *alert_conditions.recording_rules(context, slo),
+        *meta_alerts.recording_rules(context, slo),
     ]
     return records, alerts
 

@@ -147,6 +147,22 @@ def test_missed_run_alerts_after_its_worker_has_stopped() -> None:
     assert firing["FactoryRunsRunMissed"][0] == pytest.approx(7260, abs=60)
 
 
+@pytest.mark.parametrize(("runs_again", "is_missed"), [(True, False), (False, True)])
+def test_nightly_job_that_pushes_once_is_missed_a_day_later(runs_again: bool, is_missed: bool) -> None:
+    nightly = slo.ServiceSLOs(service="factory", slos=(slo.job_success_rate("runs", 95, job="report"),))
+    next_expected = 'connectsoft_job_next_expected_timestamp_seconds{job="factory",connectsoft_job_name="report"}'
+
+    def pushed_value(time: float) -> float | str | None:
+        start = DAY if runs_again and time >= DAY else 0
+        return start + DAY + 900.0 if start <= time < start + 300 else "stale" if time < start + 360 else None
+
+    firing = RuleReplay(nightly, {next_expected: pushed_value}, DAY + 3 * HOUR, evaluation_interval=60).firing_times()
+    assert ("FactoryRunsRunMissed" in firing) is is_missed
+    if is_missed:
+        assert firing["FactoryRunsRunMissed"][0] == pytest.approx(DAY + 960, abs=60)
+        assert firing["FactoryRunsRunMissed"][-1] == pytest.approx(DAY + 3 * HOUR, abs=60)
+
+
 def test_freshness_slo_burns_budget_while_data_is_stale() -> None:
     prices = slo.ServiceSLOs(
         service="shop", slos=(slo.freshness("prices", 99, within="1h", job="sync"),), period=WEEK, review_at=()
