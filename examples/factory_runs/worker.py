@@ -2,6 +2,7 @@
 
 The field `model` of a request selects how the simulated model behaves, so that every outcome can be produced: "well";
 "refused once" (the retry succeeds); "broken" (every attempt fails); "slow" (exceeds the timeout); "nothing" (skipped).
+Requests that are invalid or fail unexpectedly are moved to a dead letter stream. A run that was killed is started again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,8 @@ from redis.exceptions import RedisError, ResponseError
 import connectsoft_obs as obs
 from connectsoft_obs.health import dependency_checks
 
-STREAM, GROUP, CONSUMER = "factory-runs", "factory", socket.gethostname()
+STREAM, DEAD_LETTER_STREAM = "factory-runs", "factory-runs-dead"
+GROUP, CONSUMER = "factory", os.environ.get("FACTORY_CONSUMER", "factory-0")
 MAX_ATTEMPTS = 3
 RUN_TIMEOUT = float(os.environ.get("FACTORY_TIMEOUT", "60"))
 Entry = tuple[str, dict[str, str]]
@@ -33,6 +34,7 @@ Entry = tuple[str, dict[str, str]]
 broker = Redis.from_url(
     os.environ.get("BROKER", "redis://127.0.0.1:6379/0"),
     decode_responses=True,
+    encoding_errors="surrogateescape",  # bytes that are no UTF-8 are an invalid message, not an error of each read
     socket_timeout=2,
     socket_connect_timeout=2,
     retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
@@ -48,12 +50,25 @@ class ModelRefusedError(Exception):
 @obs.consumer(STREAM, system="redis", headers=lambda entry: entry[1], rejects=ValueError)
 async def consume(entry: Entry) -> None:
     """Run the factory for one message."""
-    request = json.loads(entry[1]["body"])
+    request = parse_request(entry[1].get("body", ""))
     await factory_run(request, request.get("model", "well"))
 
 
+def parse_request(body: str) -> dict[str, str]:
+    """Decode a request and check its fields."""
+    try:
+        request = json.loads(body)
+    except RecursionError:
+        message = "the request is nested too deeply"
+        raise ValueError(message) from None
+    if not isinstance(request, dict) or not all(isinstance(request.get(name), str) for name in ("project", "name")):
+        message = "a request needs project and name"
+        raise ValueError(message)
+    return request
+
+
 @obs.job("factory-run", trigger="queue", timeout=RUN_TIMEOUT)
-async def factory_run(request: dict[str, Any], model: str) -> None:
+async def factory_run(request: dict[str, str], model: str) -> None:
     """Build an artifact for a request. The SLO of 95 % counts these runs, not the attempts within them."""
     obs.bind(execution_id=uuid.uuid4().hex, project_id=request["project"], workflow_id="new-project")
     if model == "nothing":
@@ -73,7 +88,7 @@ async def factory_run(request: dict[str, Any], model: str) -> None:
 
 
 @obs.job("plan")
-async def plan(request: dict[str, Any]) -> None:
+async def plan(request: dict[str, str]) -> None:
     """Plan the project. Agent and skill are attributes of this step's span and log lines, and labels of no metric."""
     obs.bind(agent_id="architect", skill_id="plan")
     log.info("planned", name=request["name"])
@@ -101,12 +116,41 @@ async def publish(event: dict[str, Any]) -> None:
 
 
 async def handle(entry: Entry) -> None:
-    """Process an entry and acknowledge it, whatever its outcome: failed runs are not repeated automatically."""
+    """Process an entry and acknowledge it: failed runs are not repeated automatically, except without the broker."""
     try:
         await consume(entry)
-    except (ModelRefusedError, RedisError, TimeoutError, ValueError) as error:
+    except (ModelRefusedError, TimeoutError) as error:
         log.info("run failed, not retried", error=type(error).__name__)
+    except RedisError:  # its event is not published; the run is repeated when the broker is available
+        raise
+    except Exception as error:  # noqa: BLE001  repeating it would fail again
+        await move_to_dead_letters(entry, error)
+        return
+    await acknowledge(entry)
+
+
+async def acknowledge(entry: Entry) -> None:
+    """Remove an entry from the pending ones."""
     await broker.xack(STREAM, GROUP, entry[0])
+
+
+async def move_to_dead_letters(entry: Entry, error: Exception) -> None:
+    """Copy an entry to the dead letter stream and acknowledge it, in one transaction."""
+    async with broker.pipeline(transaction=True) as transaction:
+        transaction.xadd(
+            DEAD_LETTER_STREAM, {**entry[1], "entry": entry[0], "error": f"{type(error).__name__}: {error}"}
+        )
+        transaction.xack(STREAM, GROUP, entry[0])
+        await transaction.execute()
+
+
+async def fetch_entries() -> list[Entry]:
+    """Read an entry whose run was interrupted, else a new one; blocks for up to 200 ms."""
+    for start in ("0", ">"):
+        streams = await broker.xreadgroup(GROUP, CONSUMER, {STREAM: start}, count=1, block=200)
+        if entries := [(identifier, fields or {}) for _, stream in streams for identifier, fields in stream]:
+            return entries
+    return []
 
 
 async def ensure_group() -> None:
@@ -126,10 +170,8 @@ async def main() -> None:
             obs.heartbeat("consume", every=30)
             try:
                 await ensure_group()
-                streams = await broker.xreadgroup(GROUP, CONSUMER, {STREAM: ">"}, count=1, block=200)
-                for _, entries in streams:
-                    for entry in entries:
-                        await handle(entry)
+                for entry in await fetch_entries():
+                    await handle(entry)
             except (RedisError, OSError) as error:
                 log.warning("broker unavailable", error=type(error).__name__)
                 await asyncio.sleep(0.5)

@@ -24,7 +24,7 @@ SERVICES = (*together.WEB_SERVICES, *together.WORKERS)
 
 @pytest.fixture(scope="module")
 def platform() -> Iterator[Platform]:
-    with Platform(FACTORY_TIMEOUT="1", CONFIG_CACHE_SECONDS="0", AUDIT_RETRY_AFTER_MS="200") as running_platform:
+    with Platform(FACTORY_TIMEOUT="1", CONFIG_CACHE_SECONDS="0") as running_platform:
         yield running_platform
 
 
