@@ -1,6 +1,8 @@
-"""Default executor of an asyncio event loop that carries the context to its threads: span, operation, context variables.
+"""Carries the context to the threads of executors.
 
-`asyncio.to_thread` and the thread pools of the frameworks carry the context; the default executor of the loop does not.
+`asyncio.to_thread` and the thread pools of the frameworks carry all context variables; the default executor of the loop and
+`ThreadPoolExecutor` carry none. The former gets all of them here, and the latter the OpenTelemetry context: span, operation and
+baggage.
 """
 
 from __future__ import annotations
@@ -10,7 +12,12 @@ import gc
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import copy_context
+from functools import wraps
 from typing import Any, ParamSpec, TypeVar
+
+from opentelemetry.context import Context
+
+from connectsoft_obs.context import otel_context
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,3 +48,38 @@ def _has_executor(loop: asyncio.AbstractEventLoop) -> bool:
     referents: list[Any] = gc.get_referents(loop)
     referents += [value for referent in referents if isinstance(referent, dict) for value in referent.values()]
     return any(isinstance(referent, Executor) for referent in referents)
+
+
+_is_submit_wrapped = False
+
+
+def propagate_to_thread_pools(is_enabled: Callable[[], bool]) -> None:
+    """Run calls in a `ThreadPoolExecutor` in the OpenTelemetry context of their caller.
+
+    The class is changed once per process. A call without a span, operation or baggage around it is submitted unchanged.
+
+    Args:
+        is_enabled: whether to do so for a call; called for each call with a context.
+    """
+    global _is_submit_wrapped
+    if _is_submit_wrapped:
+        return
+    _is_submit_wrapped = True
+    submit = ThreadPoolExecutor.submit
+
+    @wraps(submit)
+    def submit_in_context(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        context = otel_context.get_current()
+        if context and is_enabled():
+            return submit(self, _call_in, context, fn, *args, **kwargs)
+        return submit(self, fn, *args, **kwargs)
+
+    ThreadPoolExecutor.submit = submit_in_context  # type: ignore[method-assign]
+
+
+def _call_in(context: Context, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    token = otel_context.attach(context)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        otel_context.detach(token)

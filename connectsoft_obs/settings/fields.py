@@ -260,7 +260,7 @@ class Settings:
         None, parsers.text, "key for hashing tenant ids; use the same in all services", secret=True
     )
     propagate_context_to_threads: bool = _setting(
-        True, parsers.boolean, "propagate context to run_in_executor threads if the application sets no executor"
+        True, parsers.boolean, "propagate context to threads of `ThreadPoolExecutor` and of `run_in_executor`"
     )
     access_log: str = _setting(
         "all", parsers.one_of("all", "errors", "off"), "which requests, job runs and messages are logged"

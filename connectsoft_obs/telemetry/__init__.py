@@ -1,5 +1,6 @@
 """The Telemetry object of a process, and the public functions that use it."""
 
+from connectsoft_obs.telemetry import thread_context as thread_context
 from connectsoft_obs.telemetry.global_state import configure as configure
 from connectsoft_obs.telemetry.global_state import current as current
 from connectsoft_obs.telemetry.global_state import current_log_pipeline as current_log_pipeline

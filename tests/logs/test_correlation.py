@@ -168,6 +168,38 @@ def test_default_executor_propagates_the_context() -> None:
     assert ContextExecutor()._max_workers == concurrent.futures.ThreadPoolExecutor()._max_workers
 
 
+@obs.job("in-pool")
+def job_in_pool() -> str:
+    log.info("in the pool")
+    return threading.current_thread().name
+
+
+@pytest.mark.parametrize("setting", [True, False])
+def test_job_in_a_thread_pool_continues_the_trace_by_setting(setting: bool) -> None:
+    with capture(propagate_context_to_threads=setting) as seen, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with obs.operation("parent"):
+            obs.bind(order_id=7)
+            assert pool.submit(job_in_pool).result() != threading.current_thread().name
+            assert list(pool.map(divmod, (7,), (2,))) == [(3, 1)]
+            with pytest.raises(ZeroDivisionError):
+                pool.submit(divmod, 1, 0).result()
+        pool.submit(log.info, "without an operation").result()
+    is_child = seen.span("run in-pool").parent == seen.span("run parent").context
+    assert is_child is setting
+    assert ("order_id" in seen.log("in the pool")) is setting
+    assert "trace_id" not in seen.log("without an operation"), "the thread keeps no context"
+
+
+def test_context_can_be_carried_to_a_thread_by_the_application() -> None:
+    with (
+        capture(propagate_context_to_threads=False) as seen,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+        obs.operation("parent"),
+    ):
+        pool.submit(contextvars.copy_context().run, job_in_pool).result()
+    assert seen.span("run in-pool").parent == seen.span("run parent").context
+
+
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("setting", ["true", "false"])
 def test_executor_threads_are_correlated_on_both_loops_by_setting(loop: str, setting: str) -> None:
