@@ -65,7 +65,7 @@ def propagate_to_thread_pools(is_enabled: Callable[[], bool]) -> None:
     if _is_submit_wrapped:
         return
     _is_submit_wrapped = True
-    submit = ThreadPoolExecutor.submit
+    submit: Any = ThreadPoolExecutor.submit
 
     @wraps(submit)
     def submit_in_context(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:

@@ -100,9 +100,9 @@ class CeleryInstrumentation:
         self, headers: Any = None, exchange: Any = None, routing_key: Any = None, **_: Any
     ) -> None:
         app, producers = _sending.get() or (None, [])
-        if not isinstance(headers, dict) or app is not self._app:
+        if not isinstance(headers, dict) or app is None or app is not self._app:
             return
-        request = getattr(self._app.current_task, "request", None)
+        request = getattr(app.current_task, "request", None)
         run = self._runs.get(id(request)) if request is not None and request.id == headers.get("id") else None
         if run is not None and headers.get("retries"):
             headers |= mark_retried(run, str(headers["id"]))

@@ -7,6 +7,7 @@ not called for a kick that fails.
 from __future__ import annotations
 
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -72,14 +73,31 @@ class _Sending(NamedTuple):
     outer: _Sending | None
 
 
+@dataclass
+class _Attempt:
+    """An attempt of a task; the next one can begin before it has ended, and tasks can run inside others."""
+
+    task_id: str
+    run: Run
+    outer: _Attempt | None
+    error: BaseException | None = None
+
+
+_running: ContextVar[_Attempt | None] = ContextVar("connectsoft-obs-taskiq-running", default=None)
+"""What the current asyncio task executes."""
+
+
+def _current_attempt(message: TaskiqMessage) -> _Attempt | None:
+    attempt = _running.get()
+    return attempt if attempt is not None and attempt.task_id == message.task_id else None
+
+
 class ObservabilityMiddleware(TaskiqMiddleware):
     """Middleware that records tasks. Safe for concurrent tasks of one event loop."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__()
         self._settings = settings
-        self._runs: dict[str, Run] = {}
-        self._errors: dict[str, BaseException] = {}
         self._worker_process: WorkerProcess | None = None
 
     def startup(self) -> None:
@@ -102,8 +120,8 @@ class ObservabilityMiddleware(TaskiqMiddleware):
 
     def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
         """Start the producer span and add its headers to the labels of the task."""
-        run = self._runs.get(message.task_id)
-        headers = {} if run is None else mark_retried(run, message.task_id)
+        attempt = _current_attempt(message)
+        headers = {} if attempt is None else mark_retried(attempt.run, message.task_id)
         producer = Producer(resolve_or_none(), self._queue(), self._system())
         message.labels.update({**headers, **producer.begin()})
         outer = _sending.get()
@@ -132,25 +150,22 @@ class ObservabilityMiddleware(TaskiqMiddleware):
             trigger=Trigger.TIMER if labels.get("schedule_id") else Trigger.QUEUE,
             timeout=_seconds(labels.get("timeout")),
         )
-        self._runs[message.task_id] = run.__enter__()
+        _running.set(_Attempt(message.task_id, run.__enter__(), _running.get()))
         return message
 
     def post_execute(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
         """End the run of a task."""
-        self._end(message.task_id, result.error)
+        attempt = _current_attempt(message)
+        if attempt is not None:
+            _running.set(attempt.outer)
+            run, error = attempt.run, result.error if attempt.error is None else attempt.error
+            run.timed_out = isinstance(error, TimeoutError) and run.deadline_passed
+            run.__exit__(None if error is None else type(error), error, None)
 
     def on_error(self, message: TaskiqMessage, result: TaskiqResult[Any], exception: BaseException) -> None:
         """Keep the exception of a failed task; a retry middleware replaces it in the result."""
-        run = self._runs.get(message.task_id)
-        if run is not None:
-            self._errors[message.task_id] = exception
-
-    def _end(self, identifier: str, error: BaseException | None) -> None:
-        run = self._runs.pop(identifier, None)
-        error = self._errors.pop(identifier, error)
-        if run is not None:
-            run.timed_out = isinstance(error, TimeoutError) and run.deadline_passed
-            run.__exit__(None if error is None else type(error), error, None)
+        if (attempt := _current_attempt(message)) is not None:
+            attempt.error = exception
 
     def _queue(self) -> str:
         return str(getattr(self.broker, "queue_name", None) or "taskiq")

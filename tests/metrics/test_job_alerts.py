@@ -112,7 +112,10 @@ RUN = HOUR
 @pytest.mark.parametrize(("runs_again", "missed"), [(False, True), (True, False)])
 def test_nightly_job_that_pushes_once_and_ends(tmp_path: Path, runs_again: bool, missed: bool) -> None:
     pushes = [(RUN, RUN + 300)] + [(RUN + DAY, RUN + DAY + 300)] * runs_again
-    last = lambda time: float(RUN + DAY if time >= RUN + DAY else RUN)  # noqa: E731
+
+    def last(time: float) -> float:
+        return float(RUN + DAY if time >= RUN + DAY else RUN)
+
     process = Instance(
         next_expected=alive(*pushes, value=lambda time: last(time) + DAY + 300),
         last_run=alive(*pushes, value=last),
