@@ -9,7 +9,7 @@ from connectsoft_obs.slo.event_counter import CounterLike, EventCounter, require
 from connectsoft_obs.slo.indicators import Freshness, Matchers
 from connectsoft_obs.slo.loader import load_any
 from connectsoft_obs.slo.model import SLO
-from connectsoft_obs.slo.uncounted import UncountedSLOs, WarnOnce
+from connectsoft_obs.slo.uncounted_slos import UncountedSLOs, WarnOnce
 from connectsoft_obs.vocabulary import HTTP_ROUTE, JOB_NAME
 
 _UNNAMED_SERVICE = "this-service"

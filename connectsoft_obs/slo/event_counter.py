@@ -62,13 +62,13 @@ class EventCounter:
 
     def __init__(self, slos: Iterable[SLO], create_counter: Callable[[str, str], CounterLike]) -> None:
         self._indicators: dict[str, list[tuple[Events, CounterLike, CounterLike]]] = defaultdict(list)
-        self._unbound: dict[int, tuple[str, Events]] = {}
+        self._slos_without_events: dict[int, tuple[str, Events]] = {}
         self._has_requests = False
         for slo in slos:
             if (sli := resolve_event_sli(slo)) is not None:
                 counters = create_counter(slo.name, GOOD), create_counter(slo.name, BAD)
                 self._indicators[sli.instrument].append((sli, *counters))
-                self._unbound[id(counters[0])] = slo.name, sli
+                self._slos_without_events[id(counters[0])] = slo.name, sli
 
     def bind(self, metric: Metric, labels: Mapping[str, str], outcome: Outcome) -> BoundCounter | None:
         """Return the counter for events with these labels and outcome; None if no SLO counts them.
@@ -86,7 +86,7 @@ class EventCounter:
         for sli, good, bad in indicators:
             if any(labels.get(attribute, "") not in values for attribute, values in sli.matchers):
                 continue
-            self._unbound.pop(id(good), None)
+            self._slos_without_events.pop(id(good), None)
             if not is_good or _is_bad_status(sli, labels.get(HTTP_STATUS, "")):
                 counters += [bad] if sli.errors is Errors.BAD else []
             elif sli.threshold is None:
@@ -97,12 +97,12 @@ class EventCounter:
             return None
         return BoundCounter(tuple(counters), tuple(threshold_counters))
 
-    def uncounted(self) -> Iterator[tuple[str, Matchers]]:
+    def slos_without_events(self) -> Iterator[tuple[str, Matchers]]:
         """Yield the name and the matchers of each SLO on requests without an event, if other requests were recorded.
 
         Jobs and messages of the same service can be the task of another process.
         """
-        for name, sli in list(self._unbound.values()):
+        for name, sli in list(self._slos_without_events.values()):
             if sli.instrument == REQUEST_DURATION.name and self._has_requests:
                 yield name, sli.matchers
 

@@ -17,7 +17,7 @@ from support.process import Service, uvicorn, wait_for
 
 import connectsoft_obs as obs
 from connectsoft_obs import slo
-from connectsoft_obs.slo import uncounted
+from connectsoft_obs.slo import uncounted_slos
 from connectsoft_obs.slo.event_counter import EventCounter
 from connectsoft_obs.slo.indicators import Events
 from connectsoft_obs.testing import capture
@@ -202,7 +202,7 @@ UNCOUNTED = (
 
 
 def test_an_slo_that_never_counts_an_event_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uncounted, "PATIENCE", 0.0)
+    monkeypatch.setattr(uncounted_slos, "WARNING_DELAY", 0.0)
     app = Starlette(routes=[Route("/buy", lambda _: PlainTextResponse("ok"))])
     app.add_middleware(obs.ObservabilityMiddleware, service="shop", objectives=UNCOUNTED)
     with capture() as captured, TestClient(app) as client:
@@ -216,7 +216,7 @@ def test_an_slo_that_never_counts_an_event_is_logged_once(monkeypatch: pytest.Mo
 
 
 def test_an_idle_process_reports_no_slo_without_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uncounted, "PATIENCE", 0.0)
+    monkeypatch.setattr(uncounted_slos, "WARNING_DELAY", 0.0)
     with capture(service="shop", objectives=UNCOUNTED) as captured:
         assert captured.metric("connectsoft.slo.events", connectsoft_slo_name="buying") is not None
         assert not any("never counted" in line["message"] for line in captured.logs)

@@ -1,4 +1,4 @@
-"""Reports SLOs on requests that never count an event, although the process records requests."""
+"""Warns about SLOs on requests that count no event although the process records requests."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from connectsoft_obs.vocabulary import SLO_NAME
 WarnOnce: TypeAlias = Callable[[tuple[str, str], str, dict[str, Any]], None]
 """Logs a warning with fields, once per kind."""
 
-PATIENCE = float(HOUR)
+WARNING_DELAY = float(HOUR)
 """Seconds after which every SLO of a process is expected to have counted an event."""
 
 
 class UncountedSLOs:
-    """Warns once about the SLOs without an event. Called whenever metrics are collected; takes no time afterwards.
+    """Warns once about SLOs without an event, `WARNING_DELAY` seconds after its creation. Called at each metric collection.
 
     A route or method that no request has makes an SLO count nothing, which looks like an SLO that is met. A process
     without requests is idle, or has another task, and is not reported.
@@ -27,21 +27,21 @@ class UncountedSLOs:
     def __init__(self, counter: EventCounter, warn_once: WarnOnce) -> None:
         self._counter = counter
         self._warn_once = warn_once
-        self._due = time.monotonic() + PATIENCE
+        self._due = time.monotonic() + WARNING_DELAY
 
     def __call__(self) -> None:
-        """Warn if the time has passed. Safe from any thread."""
+        """Warn if the delay has passed. Thread-safe."""
         if time.monotonic() < self._due:
             return
         self._due = float("inf")
-        for name, matchers in self._counter.uncounted():
+        for name, matchers in self._counter.slos_without_events():
             self._warn_once(
                 ("slo", name),
                 "an SLO has never counted an event",
                 {
                     SLO_NAME: name,
                     "counts": {attribute: list(values) for attribute, values in matchers},
-                    "after": humanize(PATIENCE),
+                    "after": humanize(WARNING_DELAY),
                     "instead": "compare the routes and methods of the SLO with the labels on /metrics",
                 },
             )
