@@ -1,5 +1,8 @@
 """APScheduler 3: job metrics and spans for scheduled functions, expected run times and missed runs.
 
+The endpoints, the drain and the flush after SIGTERM come from `with obs.worker(...)` around the scheduler, or from the
+middleware of the web application in which it runs.
+
 Call `install(scheduler)` before `scheduler.start()`. It wraps the public `submit_job` of the executors, because event
 listeners are called only after a run.
 """
@@ -12,6 +15,7 @@ import math
 import weakref
 from collections.abc import Callable
 from datetime import datetime
+from time import sleep
 from typing import Any
 
 from apscheduler.events import (
@@ -24,7 +28,10 @@ from apscheduler.events import (
     EVENT_JOB_SUBMITTED,
     EVENT_SCHEDULER_STARTED,
 )
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.schedulers.blocking import BlockingScheduler
 
+from connectsoft_obs.process import threads
 from connectsoft_obs.signals.logs.levels import WARNING
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.vocabulary import JOB_NEXT_EXPECTED, Trigger
@@ -35,6 +42,9 @@ from connectsoft_obs.work.worker_process import use_running_loop
 
 MISFIRE_GRACE = 300.0
 """Minimum seconds after its scheduled time until a run counts as missed, because values reach a monitoring system late."""
+
+HOST_TIMEOUT = 10.0
+"""Seconds after the start of a scheduler in which a worker or a web application must serve."""
 
 _MARK = "_connectsoft_obs"
 
@@ -57,11 +67,37 @@ def install(scheduler: Any, **settings: Any) -> None:
     scheduler.add_listener(lambda event: _wrap_executor(scheduler, event.alias), EVENT_EXECUTOR_ADDED)
     expected_times = _ExpectedTimes(scheduler)
     scheduler.add_listener(expected_times.on_start, EVENT_SCHEDULER_STARTED)
+    scheduler.add_listener(lambda _: _check_host(scheduler), EVENT_SCHEDULER_STARTED)
     scheduler.add_listener(expected_times.on_change, EVENT_JOB_ADDED | EVENT_JOB_MODIFIED | EVENT_JOB_SUBMITTED)
     scheduler.add_listener(expected_times.on_removal, EVENT_JOB_REMOVED | EVENT_ALL_JOBS_REMOVED)
     scheduler.add_listener(expected_times.on_missed_run, EVENT_JOB_MISSED)
     for alias in list(scheduler._executors):  # noqa: SLF001  executors added earlier; there is no public accessor
         _wrap_executor(scheduler, alias)
+
+
+def _check_host(scheduler: Any) -> None:
+    """Log a warning if nothing serves the endpoints of this process; a web application may begin to do so later."""
+    telemetry = resolve_or_none()
+    if telemetry is None or telemetry.serving:
+        return
+    if isinstance(scheduler, BlockingScheduler) and not isinstance(
+        scheduler, BackgroundScheduler
+    ):  # what follows `start()` runs only after the scheduler
+        _warn_without_host(0)
+    else:
+        threads.start_thread("obs-scheduler-host", _warn_without_host, HOST_TIMEOUT)
+
+
+def _warn_without_host(delay: float) -> None:
+    sleep(delay)
+    telemetry = resolve_or_none()
+    if telemetry is not None and not telemetry.serving:
+        telemetry.internal_telemetry.warn_once(
+            ("apscheduler", "host"),
+            "the scheduler has no endpoints, no drain and no flush after SIGTERM; start it inside `with obs.worker(...)` "
+            "or in a web application with ObservabilityMiddleware",
+            {},
+        )
 
 
 def _wrap_executor(scheduler: Any, alias: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import math
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +14,7 @@ import pytest
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.schedulers.blocking import BlockingScheduler
 from support.process import APPS, wait_for
 
 import connectsoft_obs as obs
@@ -146,3 +148,53 @@ def test_jobs_are_expected_before_their_first_run_and_until_they_are_removed() -
             wait_for(lambda: expected_time(captured, "once") == math.inf, 10)
         finally:
             scheduler.shutdown()
+
+
+WITHOUT_HOST = "the scheduler has no endpoints, no drain and no flush after SIGTERM"
+
+
+def host_warnings(captured: Captured) -> list[str]:
+    return [line["severity"] for line in captured.logs if line["message"].startswith(WITHOUT_HOST)]
+
+
+def test_blocking_scheduler_without_a_worker_is_logged_at_its_start() -> None:
+    with capture() as captured:
+        scheduler = BlockingScheduler(timezone="UTC")
+        apscheduler.install(scheduler)
+        scheduler.add_job(scheduler.shutdown, "date", run_date=datetime.now(UTC), kwargs={"wait": False})
+        scheduler.start()
+    assert host_warnings(captured) == ["WARN"]
+
+
+@pytest.mark.parametrize("begins_to_serve", [True, False])
+def test_background_scheduler_without_a_host_is_logged_after_a_delay(
+    begins_to_serve: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_over = threading.Event()
+
+    def wait(_: float) -> None:
+        assert is_over.wait(10)
+
+    monkeypatch.setattr(apscheduler, "sleep", wait)
+    with capture() as captured:
+        scheduler = BackgroundScheduler(timezone="UTC")
+        apscheduler.install(scheduler)
+        scheduler.start()
+        [thread] = [thread for thread in threading.enumerate() if thread.name == "obs-scheduler-host"]
+        assert captured.telemetry is not None
+        if begins_to_serve:
+            captured.telemetry.serve()
+        is_over.set()
+        thread.join(10)
+        scheduler.shutdown()
+    assert host_warnings(captured) == ([] if begins_to_serve else ["WARN"])
+
+
+def test_scheduler_in_a_worker_is_not_warned_about() -> None:
+    with capture() as captured, obs.worker(service="reports", prometheus_port=0):
+        scheduler = BackgroundScheduler(timezone="UTC")
+        apscheduler.install(scheduler)
+        scheduler.start()
+        assert "obs-scheduler-host" not in {thread.name for thread in threading.enumerate()}
+        scheduler.shutdown()
+    assert host_warnings(captured) == []
