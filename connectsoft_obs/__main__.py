@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -20,6 +21,7 @@ commands:
   version         print the version of this package
 
 Run `connectsoft-obs COMMAND --help` for the options of a command.
+Completion in the shell: eval "$(_CONNECTSOFT_OBS_COMPLETE=bash_source connectsoft-obs)", or zsh_source, fish_source.
 """
 
 
@@ -27,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     command, rest = (words[0], words[1:]) if words else ("--help", [])
+    if instruction := os.environ.get("_CONNECTSOFT_OBS_COMPLETE"):
+        return _run_with_extra("completion", instruction)
     if command == "probe":
         from connectsoft_obs.cli.probe import main as probe
 
@@ -49,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if out is sys.stdout else 2
 
 
-def _run_with_extra(command: str, arguments: Sequence[str]) -> int:
+def _run_with_extra(command: str, arguments: Sequence[str] | str) -> int:
     """Run a command of the extra `cli`, or print how to install it."""
     try:
         main_function = import_module(f"connectsoft_obs.cli.{command}").main

@@ -15,7 +15,16 @@ from connectsoft_obs.cli.slo.status import gate, report
 from connectsoft_obs.errors import ObsError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """Shows the first sentence of each command completely, wrapped instead of cut."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, command.get_short_help_str(limit=10_000)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def slo() -> None:
     """Generate rules, dashboards, runbooks and reports from SLO declarations, and gate deployments on them.
 

@@ -10,7 +10,7 @@ import click
 from connectsoft_obs.cli.slo.inputs import load_declarations, source_arguments
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.slo.importers import Omissions, import_documents
-from connectsoft_obs.ops.slo.target_registry import TARGETS, generate_files
+from connectsoft_obs.ops.slo.target_registry import COMPATIBLE_TARGETS, TARGETS, generate_files
 from connectsoft_obs.slo import presets
 from connectsoft_obs.slo.loader import to_toml
 
@@ -26,13 +26,20 @@ _DEFAULT_TARGETS = ("prometheus", "grafana", "runbook")
     help="What to generate; repeatable.",
 )  # fmt: skip
 @click.option("--output", "-o", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Directory.")
+@click.option("--compatible", multiple=True, type=click.Choice([*COMPATIBLE_TARGETS]),
+              help="Also write rules that record the series of this tool, for its dashboards.")  # fmt: skip
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if a file differs from what would be written.")
-def generate(source: tuple[str, ...], service: str, target: tuple[str, ...], output: Path, check: bool) -> int:
+def generate(
+    *, source: tuple[str, ...], service: str, target: tuple[str, ...], output: Path, compatible: tuple[str, ...],
+    check: bool,
+) -> int:  # fmt: skip
     """Write rules, dashboards, runbooks and other files. Equal declarations produce identical files."""
     services = load_declarations(source, service)
     files: dict[str, str] = {}
     for name in TARGETS if "all" in target else target:
         files |= generate_files(name, services)
+    for name in compatible:
+        files |= COMPATIBLE_TARGETS[name](services)
     return _check(files, output) if check else _write(files, output)
 
 

@@ -63,20 +63,26 @@ def lint(
 @click.command()
 @source_arguments
 @click.option("--name", multiple=True, help="Only this SLO; repeatable.")
-def explain(source: tuple[str, ...], service: str, name: tuple[str, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Write the explanations as JSON.")
+def explain(source: tuple[str, ...], service: str, name: tuple[str, ...], as_json: bool) -> None:
     """Show error budgets in minutes and events, and when each alert fires and resolves in a total outage."""
+    selected = [
+        explanations.explain(service_slos, slo)
+        for service_slos in load_declarations(source, service)
+        for slo in ([service_slos.find(slo_name) for slo_name in name] if name else service_slos.slos)
+    ]
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(explanation) for explanation in selected], indent=2))
+        return
     output = create_console()
-    for service_slos in load_declarations(source, service):
-        selected = [service_slos.find(slo_name) for slo_name in name] if name else service_slos.slos
-        for slo in selected:
-            explanation = explanations.explain(service_slos, slo)
-            output.print(f"[bold]{escape(explanation.title)}[/]")
-            for sentence in explanation.sentences:
-                output.print(escape(sentence))
-            if explanation.rows:
-                header = dataclasses.astuple(explanations.HEADER)
-                output.print(create_table(header, [dataclasses.astuple(row) for row in explanation.rows]))
-            output.print()
+    for explanation in selected:
+        output.print(f"[bold]{escape(explanation.title)}[/]")
+        for sentence in explanation.sentences:
+            output.print(escape(sentence))
+        if explanation.rows:
+            header = dataclasses.astuple(explanations.HEADER)
+            output.print(create_table(header, [dataclasses.astuple(row) for row in explanation.rows]))
+        output.print()
 
 
 @click.command()
@@ -84,15 +90,18 @@ def explain(source: tuple[str, ...], service: str, name: tuple[str, ...]) -> Non
 @click.argument("after")
 @click.option("--service", default="", help="Service name, for lists of SLOs in Python.")
 @click.option("--exit-code", is_flag=True, help="Exit 1 if an SLO was removed or weakened.")
-def diff(before: str, after: str, service: str, exit_code: bool) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Write the differences as JSON.")
+def diff(before: str, after: str, service: str, exit_code: bool, as_json: bool) -> int:
     """Compare two declarations: objectives, error budgets, and when alerts fire."""
     changes = find_changes(resolve_source(before, service), resolve_source(after, service))
-    if not changes:
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(change) for change in changes], indent=2))
+    elif not changes:
         click.echo("no differences")
-        return 0
-    rows = [
-        (change.subject, change.field, change.before, change.after, "weaker" if change.weaker else "")
-        for change in changes
-    ]
-    create_console().print(create_table(("SLO", "field", "before", "after", ""), rows))
+    else:
+        rows = [
+            (change.subject, change.field, change.before, change.after, "weaker" if change.weaker else "")
+            for change in changes
+        ]
+        create_console().print(create_table(("SLO", "field", "before", "after", ""), rows))
     return int(exit_code and any(change.weaker for change in changes))

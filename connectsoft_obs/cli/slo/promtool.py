@@ -72,7 +72,7 @@ def _run_promtool(program: str, folder: Path, service_slos: ServiceSLOs, slo: SL
     if not slo_scenarios:
         return PromtoolResult(slo_id, 0, "")
     errors = ""
-    for command in (["check", "rules", f"{slo_id}.rules.yaml"], ["test", "rules", f"{slo_id}.test.yaml"]):
+    for command in (["check", "rules", f"{slo_id}.test-rules.yaml"], ["test", "rules", f"{slo_id}.test.yaml"]):
         process = subprocess.run(  # noqa: S603  the user names the program
             [program, *command], cwd=folder, capture_output=True, text=True, check=False
         )

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from connectsoft_obs.ops.findings import Finding, Level
 from connectsoft_obs.ops.prometheus_api import PrometheusClient
-from connectsoft_obs.ops.slo.instances import has_instance_series, running_instances
-from connectsoft_obs.ops.slo.promql import service_selector
+from connectsoft_obs.ops.slo.instances import TARGET_INFO, has_instance_series, running_instances
+from connectsoft_obs.ops.slo.promql import series_selector, service_selector
 from connectsoft_obs.ops.slo.rules import PROMETHEUS_LIMITS, RuleContext
 from connectsoft_obs.ops.slo.sli_queries import RateWindow, sli_queries
 from connectsoft_obs.slo.durations import DAY, format_prometheus
 from connectsoft_obs.slo.indicators import Freshness, OutageLimit, Ratio
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
-from connectsoft_obs.vocabulary import SLO_OUTAGE, SLO_TOTAL
+from connectsoft_obs.vocabulary import ENVIRONMENT, SLO_OUTAGE, SLO_TOTAL, prometheus_name
 
 _WINDOW, _EVENTS_WINDOW = RateWindow("1h"), RateWindow("7d")
 
@@ -32,8 +32,28 @@ def check_live(service_slos: ServiceSLOs, client: PrometheusClient) -> Iterator[
             "Correct the service name or the selector. Set scraped = true if Prometheus scrapes the service, and "
             "scraped = false if it only pushes.",
         )  # fmt: skip
+    yield from _check_selection(service_slos, client)
     for slo in service_slos.slos:
         yield from _check_slo(service_slos, slo, client)
+
+
+def _check_selection(service_slos: ServiceSLOs, client: PrometheusClient) -> Iterator[Finding]:
+    """Check that the selector does not mix services or environments, whose events would share an error budget."""
+    if not has_instance_series(service_slos):
+        return
+    environment = prometheus_name(ENVIRONMENT)
+    for code, noun, label, series in (
+        ("several-jobs", "jobs", "job", running_instances(service_slos)),
+        ("environments", "environments", environment, series_selector(TARGET_INFO, service_selector(service_slos))),
+    ):
+        values = sorted(labels.get(label, "") for labels, _ in client.query(f"count by ({label}) ({series})"))
+        if len(values) > 1:
+            yield Finding(
+                Level.WARNING, code, service_slos.service,
+                f"{service_selector(service_slos)} selects series of several {noun}: {', '.join(values)}",
+                "Set selector in [service] with a label that separates them, such as namespace or cluster; or one "
+                "Prometheus for each.",
+            )  # fmt: skip
 
 
 def _check_slo(service_slos: ServiceSLOs, slo: SLO, client: PrometheusClient) -> Iterator[Finding]:

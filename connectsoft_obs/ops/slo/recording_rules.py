@@ -32,7 +32,7 @@ def recording_rules(context: RuleContext, slo: SLO, queries: SliQueries) -> Iter
     tile = FiveMinuteTile(format_prometheus(TILE_SECONDS + context.service_slos.scrape_interval))
     yield context.recording_rule(SLO_TOTAL, queries.total(tile))
     yield context.recording_rule(SLO_BAD, queries.bad(tile))
-    for window in _windows(context, slo):
+    for window in ratio_windows(context, slo):
         duration = format_prometheus(window)
         ratio = _ratio_expression(context, queries, window)
         if window in _increase_windows(context, slo):
@@ -62,8 +62,8 @@ def coverage_expression(context: RuleContext, window: int) -> str:
     return f"clamp_max(count_over_time({subquery}) / {window // step}, 1)"
 
 
-def _windows(context: RuleContext, slo: SLO) -> list[int]:
-    """Return the windows shorter than the compliance period, in seconds."""
+def ratio_windows(context: RuleContext, slo: SLO) -> list[int]:
+    """Return the windows of error ratios that are shorter than the compliance period, in seconds."""
     windows = {5 * MINUTE, HOUR, DAY}
     for window in burn_rate_windows(context.service_slos, slo):
         windows |= {window.long, window.short}

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from connectsoft_obs.ops.slo.promql import quote, series_selector
 from connectsoft_obs.slo.alerting import AlertGroup, Alerting
+from connectsoft_obs.slo.indicators import OutageLimit
 from connectsoft_obs.slo.model import SLO, CompositeSLO, ServiceSLOs
 from connectsoft_obs.vocabulary import (
     SEVERITY_POLICIES,
@@ -207,4 +208,6 @@ def dashboard_url(service_slos: ServiceSLOs, slo_id: str) -> str | None:
     base = (
         f"{service_slos.dashboard_base.rstrip('/')}/d/{dashboard_uid(service_slos.service, 'slo' if slo_id else 'red')}"
     )
-    return f"{base}?var-slo={slo_id}" if slo_id else base
+    outages = {service_slos.slo_id(slo) for slo in service_slos.slos if isinstance(slo.sli, OutageLimit)}
+    # The dashboard shows all outage limits in a row of their own; the others are values of a variable.
+    return f"{base}?var-slo={slo_id}" if slo_id and slo_id not in outages else base

@@ -18,20 +18,33 @@ from connectsoft_obs.vocabulary import SEVERITY_POLICIES
 
 _DASHBOARD = "Dashboard <dashboard>: find the start, the affected routes or jobs, and the values of `error.type`."
 _HEALTH = "Health: `curl -s https://HOST/health | jq .entries` lists the checks that are not healthy, and since when."
-_LOGS = """Error logs, with their correlation IDs:
+_LOGS = """Error logs of the last hour, with their correlation IDs:
 
    ```sh
+   # Kubernetes
+   kubectl logs -l app.kubernetes.io/name=<service> --since=1h --prefix | grep -E '"severity": ?"(ERROR|FATAL)"'
+   # Container Apps and App Service, with Application Insights
    az monitor log-analytics query --workspace "$WORKSPACE" --output table --analytics-query '
      AppTraces
      | where AppRoleName == "<service>" and SeverityLevel >= 3 and TimeGenerated > ago(1h)
      | summarize count() by Message, tostring(Properties["error.type"])
      | order by count_ desc | take 20'
+   # virtual machine
+   journalctl -u <service> --since -1h -o cat | grep -E '"severity": ?"(ERROR|FATAL)"'
+   # Loki
+   logcli query --since=1h '{service_name="<service>"} | json | severity=~"ERROR|FATAL"'
    ```
 """
-_RECENT_CHANGES = (
-    "Recent changes: `/info` has the version and the start time. If a deployment matches the start of the symptoms, "
-    "roll back first and investigate later."
-)
+_RECENT_CHANGES = """Recent changes: `/info` has the version and the start time. If a deployment matches the start of the
+   symptoms, roll back first and investigate later:
+
+   ```sh
+   kubectl rollout undo deployment/<service>                                       # Kubernetes
+   az containerapp ingress traffic set -n <service> -g "$GROUP" --revision-weight "$PREVIOUS_REVISION=100"
+   az webapp deployment slot swap -n <service> -g "$GROUP" --slot staging --target-slot production
+   ln -sfn "$PREVIOUS_RELEASE" current && systemctl restart <service>              # virtual machine
+   ```
+"""
 _SYMPTOMS = (
     ("Events fail or are slow", r"BudgetBurn\d+[hd]$|HardDown$", (_DASHBOARD, _HEALTH, _LOGS, _RECENT_CHANGES)),
     (

@@ -11,7 +11,11 @@ from connectsoft_obs.ops.slo.importers.openslo import export_documents
 from connectsoft_obs.ops.slo.promtool_tests import promtool_files
 from connectsoft_obs.ops.slo.runbook import runbooks
 from connectsoft_obs.ops.slo.targets import alertmanager, azure, grafana
-from connectsoft_obs.ops.slo.targets.prometheus import render_prometheus_rule, render_rules_file
+from connectsoft_obs.ops.slo.targets.prometheus import (
+    render_prometheus_rule,
+    render_rules_file,
+    render_sloth_rules_file,
+)
 from connectsoft_obs.ops.slo.targets.yaml_writer import dump
 from connectsoft_obs.slo.indicators import Events, Freshness
 from connectsoft_obs.slo.loader import to_toml
@@ -82,8 +86,9 @@ def _promtool_tests(services: Sequence[ServiceSLOs]) -> Files:
             if (documents := promtool_files(service_slos, slo)) is not None:
                 rules, tests = documents
                 name = f"{service_slos.service}-{slo.name}"
-                files[f"{name}.rules.yaml"] = dump(rules)
-                files[f"{name}.test.yaml"] = dump({**tests, "rule_files": [f"{name}.rules.yaml"]})
+                # No name that a glob for the rules of the service (`*.rules.yaml`) matches.
+                files[f"{name}.test-rules.yaml"] = dump(rules)
+                files[f"{name}.test.yaml"] = dump({**tests, "rule_files": [f"{name}.test-rules.yaml"]})
     return files
 
 
@@ -107,3 +112,8 @@ TARGETS: Final[Mapping[str, Callable[[Sequence[ServiceSLOs]], Files]]] = {
     "test": _promtool_tests,
 }
 """The generator of each target, by the name that `slo generate --target` takes."""
+
+COMPATIBLE_TARGETS: Final[Mapping[str, Callable[[Sequence[ServiceSLOs]], Files]]] = {
+    "sloth": _one_file_per_service(".sloth.rules.yaml", render_sloth_rules_file),
+}
+"""Additional rules with the series names of another tool, by the name that `slo generate --compatible` takes."""

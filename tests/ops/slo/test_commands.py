@@ -81,7 +81,7 @@ def test_test_command_runs_promtool(project: Path) -> None:
 
 def test_generated_tests_fail_for_a_wrong_rule(project: Path) -> None:
     assert run_slo_command("test", "-o", "tests", cwd=project).returncode == 0
-    rules = project / "tests" / "shop-api.rules.yaml"
+    rules = project / "tests" / "shop-api.test-rules.yaml"
     rules.write_text(rules.read_text().replace("> 0.0144", "> 0.9144"))
     completed = subprocess.run(
         ["promtool", "test", "rules", "shop-api.test.yaml"],

@@ -149,6 +149,7 @@ PANELS_WITHOUT_DATA = {
     "Overdue by": "restock has no schedule",
     "Retries per hour": "no run is retried",
     "Failing checks": "the service has no health checks",
+    "Outages left": "the limit of an outage is a window of five minutes",
     "Alerts": "the burn rate alerts may not fire yet",
 }
 """Titles of rows and panels, and why they may have no data."""

@@ -119,7 +119,7 @@ def test_promtool_accepts_rules_of_all_presets(tmp_path: Path, source: Source) -
     for target in ("prometheus", "test"):
         for name, content in generate_files(target, all_presets(source)).items():
             (tmp_path / name).write_text(content)
-    rules = sorted(str(path) for path in tmp_path.glob("*.rules.yaml"))
+    rules = sorted(str(path) for path in tmp_path.glob("*rules.yaml"))
     completed = subprocess.run(
         [program_path("promtool"), "check", "rules", *rules], capture_output=True, text=True, timeout=60
     )

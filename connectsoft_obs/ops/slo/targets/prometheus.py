@@ -8,6 +8,7 @@ from typing import Any
 
 from connectsoft_obs.ops.slo.rule_groups import rule_groups
 from connectsoft_obs.ops.slo.rules import AlertingRule, Rule, RuleGroup
+from connectsoft_obs.ops.slo.sloth_series import sloth_groups
 from connectsoft_obs.ops.slo.targets.yaml_writer import dump
 from connectsoft_obs.slo.durations import format_prometheus
 from connectsoft_obs.slo.model import ServiceSLOs
@@ -16,6 +17,11 @@ from connectsoft_obs.slo.model import ServiceSLOs
 def render_rules_file(service_slos: ServiceSLOs) -> str:
     """Return a rules file, for `rule_files` of Prometheus, Mimir, Thanos and Cortex."""
     return dump({"groups": groups_to_dicts(rule_groups(service_slos))})
+
+
+def render_sloth_rules_file(service_slos: ServiceSLOs) -> str:
+    """Return a rules file that records the series of Sloth from those of the other rules file."""
+    return dump({"groups": groups_to_dicts(sloth_groups(service_slos))})
 
 
 def render_prometheus_rule(service_slos: ServiceSLOs) -> str:

@@ -38,23 +38,24 @@ _SELECTED_SLO = f'{SLO_LABEL_ID}="$slo"'
 
 def slo_dashboard(service_slos: ServiceSLOs) -> dict[str, Any]:
     """Return the SLO dashboard of one service."""
-    ids = [service_slos.slo_id(slo) for slo in service_slos.all_slos]
-    dashboard = service_dashboard(service_slos, "slo", "SLOs", [custom_variable("slo", "SLO", ids)])
+    outages = [slo for slo in service_slos.slos if isinstance(slo.sli, OutageLimit)]
+    ids = [service_slos.slo_id(slo) for slo in service_slos.all_slos if slo not in outages]
+    variables = [custom_variable("slo", "SLO", ids)] if ids else []
+    dashboard = service_dashboard(service_slos, "slo", "SLOs", variables)
     dashboard.add_row("All SLOs")
-    dashboard.add_panel(overview_table([service_slos]), 24, 3 + len(ids))
-    dashboard.add_row("$slo")
-    _add_details(dashboard)
-    if any(isinstance(slo.sli, OutageLimit) for slo in service_slos.slos):
-        outage = series_selector(SLO_OUTAGE, f'{SLO_LABEL_SERVICE}="{service_slos.service}"')
-        dashboard.add_row("Outages")
-        dashboard.add_panel(
-            timeseries_panel("Outage", [query(outage, "{{slo}}")], description="1 while the service is down, else 0."),
-            24,
-            6,
-        )
+    dashboard.add_panel(overview_table([service_slos]), 24, 3 + len(service_slos.all_slos))
+    if ids:
+        dashboard.add_row("$slo")
+        _add_details(dashboard)
+    if outages:
+        _add_outages(dashboard, service_slos)
+    of_service = f'{SLO_LABEL_SERVICE}="{service_slos.service}"'
+    dashboard.add_row("Alerts")
+    count = f"count by (alertname, alertstate) ({series_selector('ALERTS', of_service)})"
+    dashboard.add_panel(timeseries_panel("Alerts", [query(count, "{{alertname}} {{alertstate}}")]), 24, 6)
     for slo in service_slos.slos:
         dashboard.add_link(f"runbook: {slo.name}", service_slos.runbook_url(slo))
-    firing = series_selector("ALERTS", _SELECTED_SLO, 'alertstate="firing"')
+    firing = series_selector("ALERTS", of_service, 'alertstate="firing"')
     dashboard.add_annotation("alerts", firing, "{{alertname}} {{severity}}")
     return dashboard.to_dict()
 
@@ -127,11 +128,22 @@ def _add_details(dashboard: Dashboard) -> None:
         ),
         12,
     )
-    alerts = series_selector("ALERTS", _SELECTED_SLO)
+
+
+def _add_outages(dashboard: Dashboard, service_slos: ServiceSLOs) -> None:
+    """Add the panels of outage limits, which have neither an objective in percent nor a burn rate."""
+    matcher = label_matcher(
+        SLO_LABEL_ID, [service_slos.slo_id(slo) for slo in service_slos.slos if isinstance(slo.sli, OutageLimit)]
+    )
+    dashboard.add_row("Outages")
+    remaining = series_selector(SLO_REMAINING, matcher)
+    dashboard.add_panel(stat_panel("Outages left", remaining, "percentunit", thresholds=BUDGET_THRESHOLDS), 4, 6)
     dashboard.add_panel(
         timeseries_panel(
-            "Alerts", [query(f"count by (alertname, alertstate) ({alerts})", "{{alertname}} {{alertstate}}")]
+            "Outage",
+            [query(series_selector(SLO_OUTAGE, matcher), "{{slo}}")],
+            description="1 while the service is down, else 0.",
         ),
-        24,
+        20,
         6,
     )
