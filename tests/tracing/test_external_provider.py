@@ -245,6 +245,26 @@ def test_reconfiguration_keeps_the_set_provider_and_exports_once(sink: HttpSink)
     assert [span.name for span in sink.received.spans] == ["run recount"]
 
 
+def test_two_applications_export_the_spans_that_each_has_started(sink: HttpSink) -> None:
+    code = """
+    from starlette.applications import Starlette
+    other = obs.Telemetry(obs.Settings(service="admin", otlp_endpoint=ENDPOINT, metrics_exporter=("none",)))
+    admin = obs.ObservabilityMiddleware(Starlette(), telemetry=other)
+    obs.configure(service="shop")
+    job()
+    with TestClient(admin) as client:
+        client.get("/missing")
+    assert other.flush(10)
+    assert obs.configure(service="shop").flush(10)
+    """
+    application = APPLICATION.replace("app.add_middleware", "# app.add_middleware")
+    with HttpSink() as other_sink:
+        code = code.replace("ENDPOINT", repr(other_sink.url))
+        run("trace.set_tracer_provider(provider)\n" + application + textwrap.dedent(code), sink)
+    assert [span.name for span in sink.received.spans] == ["run recount"]
+    assert [span.name for span in other_sink.received.spans] == ["GET"]
+
+
 def test_forked_child_exports_spans_of_the_set_provider(sink: HttpSink) -> None:
     code = """
     import os
