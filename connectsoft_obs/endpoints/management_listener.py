@@ -6,11 +6,13 @@ for any reason, the kernel releases the port for the next one.
 
 from __future__ import annotations
 
+import os
 import threading
 
 from connectsoft_obs.endpoints.http_server import DEFAULT_PORT, EndpointServer
 from connectsoft_obs.identity import Platform
 from connectsoft_obs.process import threads
+from connectsoft_obs.settings import Settings
 from connectsoft_obs.signals.logs.levels import INFO, WARNING
 from connectsoft_obs.telemetry import Telemetry
 
@@ -24,7 +26,7 @@ _CONTAINER_PLATFORMS = frozenset({Platform.AKS, Platform.CONTAINER_APPS})
 class ManagementListener:
     """Listens on the management port until `close()`, and retries while the port is in use. It does not survive a fork.
 
-    If the port cannot be bound, a warning is logged once, unless several workers of the service share the port.
+    If the port cannot be bound, a warning is logged once, unless a supervisor has started several workers of the service.
 
     Args:
         telemetry: the Telemetry whose endpoints are served.
@@ -35,7 +37,8 @@ class ManagementListener:
     def __init__(self, telemetry: Telemetry, host: str, port: int) -> None:
         self._telemetry = telemetry
         self._address = (host, port)
-        self._has_warned = telemetry.metrics.worker_group is not None
+        group = telemetry.metrics.worker_group
+        self._has_warned = group is not None and group.supervisor_pid != os.getpid()
         self._closed = threading.Event()
         self._server: EndpointServer | None = None
         self._thread: threading.Thread | None = None
@@ -53,7 +56,7 @@ class ManagementListener:
             return None
         if settings.prometheus_host is None and settings.prometheus_port is None:
             return None
-        listener = cls(telemetry, settings.prometheus_host or "127.0.0.1", _port(telemetry))
+        listener = cls(telemetry, settings.prometheus_host or "127.0.0.1", management_port(telemetry.settings))
         telemetry.on_shutdown(listener.close)
         return listener
 
@@ -61,7 +64,7 @@ class ManagementListener:
     def for_worker(cls, telemetry: Telemetry) -> ManagementListener:
         """Create the listener of a worker process. In a container, it listens on all addresses by default."""
         default_host = "0.0.0.0" if telemetry.identity.platform in _CONTAINER_PLATFORMS else "127.0.0.1"  # noqa: S104
-        return cls(telemetry, telemetry.settings.prometheus_host or default_host, _port(telemetry))
+        return cls(telemetry, telemetry.settings.prometheus_host or default_host, management_port(telemetry.settings))
 
     @property
     def port(self) -> int | None:
@@ -85,17 +88,22 @@ class ManagementListener:
         except OSError as error:  # another worker or another program has bound the port
             if not self._has_warned:
                 self._has_warned = True
-                fields = {"host": host, "port": port, "reason": str(error)}
-                self._telemetry.log(WARNING, "cannot listen on the management port, retrying", fields)
+                fields = {"host": host, "port": port, "reason": str(error), "setting": "OTEL_EXPORTER_PROMETHEUS_PORT"}
+                self._telemetry.log(WARNING, self._reason(), fields)
             return False
         self._telemetry.log(INFO, "listening on the management port", {"host": host, "port": server.port})
         return True
+
+    def _reason(self) -> str:
+        if self._telemetry.metrics.share_with_peers():
+            return "another worker has the management port; its metrics include this worker, its probes do not"
+        return "cannot listen on the management port, retrying"
 
     def _retry(self) -> None:
         while not self._closed.wait(_RETRY_INTERVAL) and not self._try_listen():
             pass
 
 
-def _port(telemetry: Telemetry) -> int:
-    port = telemetry.settings.prometheus_port
-    return DEFAULT_PORT if port is None else port
+def management_port(settings: Settings) -> int:
+    """The port of a worker's endpoints; 0 for a free port."""
+    return DEFAULT_PORT if settings.prometheus_port is None else settings.prometheus_port

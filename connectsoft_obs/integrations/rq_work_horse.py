@@ -184,7 +184,7 @@ def _configure_spawned(worker: int, dumped: str) -> None:
         telemetry.internal_telemetry.record_error(f"rq.settings.{name}", failure)
     if telemetry.exporters is not None:
         directory = telemetry.settings.metrics_multiprocess_dir
-        telemetry.metrics.join_workers(telemetry.identity.service, worker, directory)
+        telemetry.metrics.join_parent(directory, worker)
 
 
 def cancel_job_timeout() -> None:

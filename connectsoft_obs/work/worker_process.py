@@ -8,13 +8,16 @@ import weakref
 from types import TracebackType
 from typing import Any, Unpack
 
-from connectsoft_obs.endpoints import ManagementListener
+from connectsoft_obs.endpoints import ManagementListener, management_port
 from connectsoft_obs.process.fork_safety import register_fork_handler
 from connectsoft_obs.settings import SettingsArguments
 from connectsoft_obs.telemetry import Telemetry, resolve
 from connectsoft_obs.vocabulary import Signal
 from connectsoft_obs.work.schedule_metrics import schedule_metrics_of
 from connectsoft_obs.work.shutdown import GracefulShutdown
+
+PEER_INTERVAL = 1.0
+"""Seconds between two searches for other workers of the same port."""
 
 
 class WorkerProcess:
@@ -41,15 +44,16 @@ class WorkerProcess:
         """Aggregate metrics of child processes with those of this process; call before the first fork."""
         telemetry = self.telemetry
         if telemetry.exporters is not None:  # not in tests
-            telemetry.metrics.join_workers(
-                telemetry.identity.service, os.getpid(), telemetry.settings.metrics_multiprocess_dir
-            )
+            directory = telemetry.settings.metrics_multiprocess_dir
+            port = management_port(telemetry.settings)
+            telemetry.metrics.join_workers(telemetry.identity.service, os.getpid(), directory, port)
 
     def start(self) -> None:
         """Start exporters, health checks and endpoints, and add metrics of child processes to those of this process."""
         group, telemetry = self._group, self.telemetry
         if telemetry.exporters is not None and telemetry.metrics.worker_group is None:
-            telemetry.metrics.accept_children(telemetry.identity.service, telemetry.settings.metrics_multiprocess_dir)
+            directory, port = telemetry.settings.metrics_multiprocess_dir, management_port(telemetry.settings)
+            telemetry.metrics.accept_children(telemetry.identity.service, directory, port)
         telemetry.serve()
         _started.add(telemetry)
         with group.lock:
@@ -60,6 +64,12 @@ class WorkerProcess:
             group.running.add(self)
             if group.management_listener is None:
                 group.management_listener = ManagementListener.for_worker(telemetry)
+                self._share_with_peers()
+
+    def _share_with_peers(self) -> None:
+        """Share metrics with workers of other processes that use the same port, as soon as there are any."""
+        if self.telemetry.exporters is not None and not self.telemetry.metrics.share_with_peers():
+            self.telemetry.health.run_later(PEER_INTERVAL, self._share_with_peers)
 
     def drain(self) -> None:
         """Fail readiness, unless another worker of this process still works."""
@@ -79,6 +89,7 @@ class WorkerProcess:
     def stop(self) -> None:
         """Fail readiness, flush, and stop the endpoints, unless another worker of this process still works."""
         self.drain()
+        self.telemetry.metrics.share_with_peers()  # the next worker of the port adds the values of this one
         self.flush()
         group, listener = self._group, None
         with group.lock:

@@ -127,7 +127,7 @@ def test_second_worker_takes_over_the_port_when_the_first_exits() -> None:
     port = free_port()
     with start_worker("blocked", port) as first, start_worker("cooperative", port, ready=False) as second:
         wait_for(
-            lambda: any("cannot listen on the management port" in line["message"] for line in second.json_lines), 10
+            lambda: any("has the management port" in line["message"] for line in second.json_lines), 10, "the warning"
         )
         assert second.process.poll() is None
         assert httpx.get(f"{first.url}/health/live").status_code == 200

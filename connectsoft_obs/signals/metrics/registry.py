@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from connectsoft_obs.signals.metrics.multiprocess import (
     WorkerGroup,
     candidate_directories,
     find_directory,
-    find_or_create_directory,
+    running_processes,
+    shared_directory_of,
 )
 from connectsoft_obs.signals.metrics.storage import MemoryStorage, Storage
 from connectsoft_obs.vocabulary import DROPPED, ERRORS, LOG_RECORDS, METRICS, OVERFLOW, Instrument, Metric
@@ -61,7 +62,7 @@ class MetricRegistry:
         self._collect_lock = threading.Lock()
         self._snapshot_callbacks: list[Callable[[], None]] = []
         self._parent_group: WorkerGroup | None = None
-        self._join_arguments: tuple[str, int, str | None] | None = None
+        self._join_arguments: tuple[str, int, str | None, int] | None = None
         self._children_directory: tuple[Path, int] | None = None
         self._children_group: WorkerGroup | None = None
         self._needs_allocation = False
@@ -101,6 +102,8 @@ class MetricRegistry:
 
     def collect_all_workers(self, pause: Callable[[], None] = no_pause, exemplars: bool = True) -> list[Snapshot]:
         """Aggregated values of all workers of the service; the same as `snapshots()` in a single process."""
+        if self.worker_group is None:
+            self.share_with_peers()
         group = self.worker_group or self._group_of_children()
         if group is None:
             return self.snapshots(pause, exemplars)
@@ -116,7 +119,9 @@ class MetricRegistry:
             return group.collect_all(own_totals, pause, exemplars).snapshots()
 
     # --- Multiple processes ------------------------------------------------------------------------------------------
-    def join_workers(self, service: str, supervisor: int | None = None, directory: str | None = None) -> bool:
+    def join_workers(
+        self, service: str, supervisor: int | None = None, directory: str | None = None, port: int = 0
+    ) -> bool:
         """Share metrics with the other workers of the service from now on; returns whether this succeeded.
 
         Args:
@@ -124,15 +129,16 @@ class MetricRegistry:
             supervisor: pid of the process that starts the workers; detected by default. Without a supervisor, metrics are
                 not shared.
             directory: directory of the shared files; the first usable default directory if not set.
+            port: management port that workers of this machine share; 0 for none.
         """
         supervisor = supervisor_pid() if supervisor is None else supervisor
         self._allocate_after_fork()
         with self._lock:
             if self.worker_group is not None or supervisor is None:
                 return self.worker_group is not None
-            self._join_arguments = (service, supervisor, directory)
-            candidates = _candidates(directory)
-            shared_directory = find_or_create_directory(service, supervisor, candidates)
+            self._join_arguments = (service, supervisor, directory, port)
+            candidates = candidate_directories(directory)
+            shared_directory = shared_directory_of(service, supervisor, candidates, port)
             if shared_directory is not None:
                 try:
                     self._join_group(WorkerGroup(shared_directory, supervisor, self.limit, self._record_sharing_error))
@@ -146,41 +152,48 @@ class MetricRegistry:
                 )
             return self.worker_group is not None
 
-    def accept_children(self, service: str, directory: str | None = None) -> None:
+    def accept_children(self, service: str, directory: str | None = None, port: int = 0) -> None:
         """Add the values of child processes, such as those of process pools, to those of this process.
 
         Children find the shared directory by the pid of this process, and create files in it. The values of this process
-        stay in its memory.
-
-        Args:
-            service: name of the service.
-            directory: parent of the shared directory; the first usable default directory if not set.
+        stay in its memory. The arguments are those of `join_workers`.
         """
-        shared_directory = find_or_create_directory(service, os.getpid(), _candidates(directory))
+        shared_directory = shared_directory_of(service, os.getpid(), candidate_directories(directory), port)
         if shared_directory is not None:
             self._children_directory = (shared_directory, os.getpid())
+            self._join_arguments = (service, os.getpid(), directory, port)
 
-    def join_parent(self, directory: str | None = None) -> None:
-        """In a child of multiprocessing: share metrics with the parent process, if it accepts children."""
-        parent = multiprocessing.parent_process()
-        if parent is None or parent.pid is None or self.worker_group is not None:
+    def join_parent(self, directory: str | None = None, pid: int | None = None) -> None:
+        """Share metrics with a process that accepts children; the parent in a child of multiprocessing by default."""
+        if pid is None and (parent := multiprocessing.parent_process()) is not None:
+            pid = parent.pid
+        if pid is None or self.worker_group is not None:
             return
-        shared_directory = find_directory(parent.pid, _candidates(directory))
+        shared_directory = find_directory(pid, candidate_directories(directory))
         if shared_directory is not None:
             with self._lock:
-                self._children_directory = (shared_directory, parent.pid)
+                self._children_directory = (shared_directory, pid)
                 self._join_children_directory()
+
+    def share_with_peers(self) -> bool:
+        """Share metrics with other workers of the same port; returns whether there are any."""
+        group, children = self.worker_group, self._children_directory
+        directory = group.directory if group is not None else children[0] if children is not None else None
+        if directory is None or len(running_processes(directory)) < 2:
+            return False
+        with self._collect_lock, self._lock:
+            self._join_children_directory()
+        return True
 
     def _group_of_children(self) -> WorkerGroup | None:
         """The children of this process; None if none has recorded a value."""
         if self._children_directory is None:
             return None
-        directory, supervisor = self._children_directory
         with self._collect_lock:
             group = self._children_group
-            if group is None and any(directory.glob(f"*{WORKER_FILE_SUFFIX}")):
+            if group is None and any(self._children_directory[0].glob(f"*{WORKER_FILE_SUFFIX}")):
                 try:
-                    group = WorkerGroup(directory, supervisor, self.limit, self._record_sharing_error)
+                    group = WorkerGroup(*self._children_directory, self.limit, self._record_sharing_error)
                 except OSError as error:
                     self._record_sharing_error(error)
             self._children_group = group
@@ -192,6 +205,9 @@ class MetricRegistry:
                 self._join_group(WorkerGroup(*self._children_directory, self.limit, self._record_sharing_error))
             except OSError as error:
                 self._record_sharing_error(error)
+            if self._children_group is not None:
+                self._children_group.leave()
+                self._children_group = None
 
     def leave_workers(self) -> None:
         """Stop sharing metrics; recorded values remain in the totals of the other workers."""
@@ -204,12 +220,10 @@ class MetricRegistry:
         self._lock = threading.RLock()
         self._collect_lock = threading.Lock()
         parent_group, self.worker_group = self.worker_group, None
-        if parent_group is not None:
-            parent_group.leave()
-            self._parent_group = parent_group
         children_group, self._children_group = self._children_group, None
-        if children_group is not None:
-            children_group.leave()
+        self._parent_group = parent_group or self._parent_group
+        for group in filter(None, (parent_group, children_group)):
+            group.leave()
         self._needs_allocation = True
         for family in self._families.values():
             family.reset_after_fork(self._allocate_after_fork)
@@ -284,7 +298,3 @@ class MetricRegistry:
     def _log_once(self, kind: str, message: str, fields: dict[str, Any]) -> None:
         if self._warn_once is not None:
             self._warn_once((kind, ""), message, fields)
-
-
-def _candidates(directory: str | None) -> Sequence[Path]:
-    return candidate_directories() if directory is None else [Path(directory)]

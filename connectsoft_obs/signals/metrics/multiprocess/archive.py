@@ -87,7 +87,7 @@ def ended_worker_files(directory: Path, supervisor_pid: int) -> list[Path]:
     return sorted(
         path
         for path, is_alive in is_alive_by_path.items()
-        if not is_alive and (worker_pid(path) in alive_pids or not _is_unreaped(worker_pid(path), parent_pids))
+        if not is_alive and (worker_pid(path) in alive_pids or not is_child(worker_pid(path), parent_pids))
     )
 
 
@@ -97,8 +97,8 @@ def worker_pid(path: Path) -> int:
     return int(pid) if pid.isdecimal() else 0
 
 
-def _is_unreaped(pid: int, parent_pids: Collection[int]) -> bool:
-    """Whether a process whose file is unlocked still exists: it is exiting, or its parent has not waited for it."""
+def is_child(pid: int, parent_pids: Collection[int]) -> bool:
+    """Whether a process exists, running or not yet waited for, and is a child of one of these processes."""
     try:
         return int(read_proc_stat(pid)[1]) in parent_pids
     except (OSError, ValueError):

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from connectsoft_obs.process.file_lock import is_locked
+from connectsoft_obs.process.file_lock import FileLock, is_locked
 from connectsoft_obs.process.private_dir import private_dir
 from connectsoft_obs.process.process_info import boot_id, process_start_time
 
@@ -30,8 +30,10 @@ _SUPERVISOR_FILE = "supervisor.json"
 _EXPIRY_SECONDS = 86400.0
 
 
-def candidate_directories() -> list[Path]:
-    """Parent directories to try, in order of preference: shared memory, then the directory for temporary files."""
+def candidate_directories(directory: str | None = None) -> list[Path]:
+    """Parent directories to try: a given one, or shared memory, then the directory for temporary files."""
+    if directory is not None:
+        return [Path(directory)]
     shared_memory = Path("/dev/shm")  # noqa: S108  a private directory with mode 0700 is created in it
     candidates = [shared_memory] if shared_memory.is_dir() else []
     with suppress(OSError):
@@ -56,8 +58,7 @@ def find_or_create_directory(service: str, supervisor_pid: int, candidates: Sequ
     if start_time is None:
         return None
     identity = {"service": service, "pid": supervisor_pid, "start_time": start_time, "boot_id": boot_id()}
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    name = f"{re.sub(r'[^A-Za-z0-9-]+', '-', service)[:40].strip('-')}-{supervisor_pid}-{digest}"
+    name = _directory_name(service, str(supervisor_pid), identity)
     # All workers must select the same directory, so an existing one is preferred to a better candidate.
     roots = [root for root in map(_usable_private_dir, candidates) if root is not None]
     roots.sort(key=lambda root: not (root / name).is_dir())
@@ -69,6 +70,51 @@ def find_or_create_directory(service: str, supervisor_pid: int, candidates: Sequ
     return None
 
 
+def shared_directory_of(service: str, supervisor_pid: int, candidates: Sequence[Path], port: int = 0) -> Path | None:
+    """The directory of the workers that share a port, or of those of a supervisor if the port is 0."""
+    if port:
+        return find_or_create_port_directory(service, port, candidates)
+    return find_or_create_directory(service, supervisor_pid, candidates)
+
+
+def find_or_create_port_directory(service: str, port: int, candidates: Sequence[Path]) -> Path | None:
+    """The directory of all running workers of a service that use one management port of this machine.
+
+    Registers this process. A directory whose processes have all ended is emptied first.
+
+    Args:
+        service: name of the service.
+        port: the management port.
+        candidates: parent directories, in order of preference.
+    """
+    identity: dict[str, object] = {"service": service, "port": port, "boot_id": boot_id()}
+    name = _directory_name(service, f"port-{port}", identity)
+    for root in filter(None, map(_usable_private_dir, candidates)):
+        with suppress(OSError):
+            directory = root / name
+            with FileLock(root / f".{name}.lock", wait=True):
+                if directory.is_dir() and _has_ended(directory):
+                    shutil.rmtree(directory)
+                directory.mkdir(0o700, exist_ok=True)
+                processes = {str(pid): process_start_time(pid) for pid in {*running_processes(directory), os.getpid()}}
+                _write_identity(directory, {**identity, "processes": processes})
+            _remove_ended(root, name)
+            return directory
+    return None
+
+
+def running_processes(directory: Path) -> list[int]:
+    """Pids of the running processes that are registered in a directory."""
+    try:
+        identity = json.loads((directory / _SUPERVISOR_FILE).read_text())
+        if identity["boot_id"] != boot_id():
+            return []
+        processes = identity.get("processes") or {identity["pid"]: identity["start_time"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [int(pid) for pid, start_time in processes.items() if process_start_time(int(pid)) == start_time]
+
+
 def find_directory(supervisor_pid: int, candidates: Sequence[Path]) -> Path | None:
     """The directory that a running process has created for its children, whatever its service; None if there is none.
 
@@ -77,10 +123,15 @@ def find_directory(supervisor_pid: int, candidates: Sequence[Path]) -> Path | No
         candidates: parent directories, in order of preference.
     """
     for root in filter(None, map(_usable_private_dir, candidates)):
-        for directory in root.glob(f"*-{supervisor_pid}-*"):
-            if not _has_ended(directory):
+        for directory in root.iterdir():
+            if supervisor_pid in running_processes(directory):
                 return directory
     return None
+
+
+def _directory_name(service: str, kind: str, identity: dict[str, object]) -> str:
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return f"{re.sub(r'[^A-Za-z0-9-]+', '-', service)[:40].strip('-')}-{kind}-{digest}"
 
 
 def _usable_private_dir(parent: Path) -> Path | None:
@@ -96,11 +147,14 @@ def _usable_private_dir(parent: Path) -> Path | None:
 
 def _create(directory: Path, identity: dict[str, object]) -> None:
     directory.mkdir(0o700, exist_ok=True)
-    supervisor_file = directory / _SUPERVISOR_FILE
-    if not supervisor_file.exists():
-        temporary = directory / f"{_SUPERVISOR_FILE}.{os.getpid()}"
-        temporary.write_text(json.dumps(identity))
-        temporary.replace(supervisor_file)
+    if not (directory / _SUPERVISOR_FILE).exists():
+        _write_identity(directory, identity)
+
+
+def _write_identity(directory: Path, identity: dict[str, object]) -> None:
+    temporary = directory / f"{_SUPERVISOR_FILE}.{os.getpid()}"
+    temporary.write_text(json.dumps(identity))
+    temporary.replace(directory / _SUPERVISOR_FILE)
 
 
 def _remove_ended(root: Path, current: str) -> None:
@@ -121,7 +175,7 @@ def _has_ended(directory: Path) -> bool:
         identity = json.loads((directory / _SUPERVISOR_FILE).read_text())
         if identity["boot_id"] != boot_id():
             return age > _EXPIRY_SECONDS
-        return bool(process_start_time(int(identity["pid"])) != identity["start_time"])
+        return not running_processes(directory)
     except (OSError, ValueError, KeyError, TypeError):
         return _is_expired(directory)
 

@@ -83,8 +83,15 @@ class WorkerGroup:
         return self._archive_identity() is not None or len(archive.worker_files(self.directory)) > 1
 
     def pids(self) -> list[int]:
-        """Pids of this worker, of other running workers, and of ended workers that are not in the archive."""
-        return [archive.worker_pid(path) for path in archive.worker_files(self.directory)]
+        """Pids of this worker, of other running workers, and of ended workers that are not in the archive.
+
+        Workers without a common supervisor, which share a port, have process metrics of their own: only this one and its
+        children.
+        """
+        pids = [archive.worker_pid(path) for path in archive.worker_files(self.directory)]
+        if self.supervisor_pid == os.getpid():
+            return [pid for pid in pids if pid == self.supervisor_pid or archive.is_child(pid, {self.supervisor_pid})]
+        return pids
 
     def is_file_removed(self) -> bool:
         """Whether the file of this worker was removed, as systemd does in /dev/shm when the user logs out."""
