@@ -33,7 +33,7 @@ from apscheduler.schedulers.blocking import BlockingScheduler
 
 from connectsoft_obs.process import threads
 from connectsoft_obs.signals.logs.levels import WARNING
-from connectsoft_obs.telemetry import resolve
+from connectsoft_obs.telemetry import Telemetry, current, resolve
 from connectsoft_obs.vocabulary import JOB_NEXT_EXPECTED, Trigger
 from connectsoft_obs.work.job_recorder import job_recorder
 from connectsoft_obs.work.registry import resolve_or_none
@@ -80,18 +80,15 @@ def _check_host(scheduler: Any) -> None:
     telemetry = resolve_or_none()
     if telemetry is None or telemetry.serving:
         return
-    if isinstance(scheduler, BlockingScheduler) and not isinstance(
-        scheduler, BackgroundScheduler
-    ):  # what follows `start()` runs only after the scheduler
-        _warn_without_host(0)
+    if isinstance(scheduler, BlockingScheduler) and not isinstance(scheduler, BackgroundScheduler):
+        _warn_without_host(scheduler, telemetry, 0)  # what follows `start()` runs only after the scheduler
     else:
-        threads.start_thread("obs-scheduler-host", _warn_without_host, HOST_TIMEOUT)
+        threads.start_thread("obs-scheduler-host", _warn_without_host, scheduler, telemetry, HOST_TIMEOUT)
 
 
-def _warn_without_host(delay: float) -> None:
+def _warn_without_host(scheduler: Any, telemetry: Telemetry, delay: float) -> None:
     sleep(delay)
-    telemetry = resolve_or_none()
-    if telemetry is not None and not telemetry.serving:
+    if scheduler.running and current() is telemetry and not telemetry.serving:
         telemetry.internal_telemetry.warn_once(
             ("apscheduler", "host"),
             "the scheduler has no endpoints, no drain and no flush after SIGTERM; start it inside `with obs.worker(...)` "

@@ -157,6 +157,10 @@ def host_warnings(captured: Captured) -> list[str]:
     return [line["severity"] for line in captured.logs if line["message"].startswith(WITHOUT_HOST)]
 
 
+def host_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "obs-scheduler-host"}
+
+
 def test_blocking_scheduler_without_a_worker_is_logged_at_its_start() -> None:
     with capture() as captured:
         scheduler = BlockingScheduler(timezone="UTC")
@@ -179,13 +183,15 @@ def test_background_scheduler_without_a_host_is_logged_after_a_delay(
     with capture() as captured:
         scheduler = BackgroundScheduler(timezone="UTC")
         apscheduler.install(scheduler)
+        other_threads = host_threads()
         scheduler.start()
-        [thread] = [thread for thread in threading.enumerate() if thread.name == "obs-scheduler-host"]
+        [thread] = host_threads() - other_threads
         assert captured.telemetry is not None
         if begins_to_serve:
             captured.telemetry.serve()
         is_over.set()
         thread.join(10)
+        assert not thread.is_alive()
         scheduler.shutdown()
     assert host_warnings(captured) == ([] if begins_to_serve else ["WARN"])
 
@@ -194,7 +200,8 @@ def test_scheduler_in_a_worker_is_not_warned_about() -> None:
     with capture() as captured, obs.worker(service="reports", prometheus_port=0):
         scheduler = BackgroundScheduler(timezone="UTC")
         apscheduler.install(scheduler)
+        other_threads = host_threads()
         scheduler.start()
-        assert "obs-scheduler-host" not in {thread.name for thread in threading.enumerate()}
+        assert not host_threads() - other_threads
         scheduler.shutdown()
     assert host_warnings(captured) == []
