@@ -76,8 +76,10 @@ class Health:
         self._loop_watchdog = LoopWatchdog(
             settings.liveness_stall,
             lambda seconds: metrics.observe(LOOP_LAG, (), seconds),
-            self._on_stall,
-            self._on_stall_recovery,
+            lambda seconds, stack, line: log(
+                WARNING, "event loop blocked", {"seconds": round(seconds, 1), "line": line, "stack": stack}
+            ),
+            lambda seconds: log(WARNING, "event loop responsive again", {"seconds": round(seconds, 1)}),
         )
         self._transitions = TransitionNotifier(
             log, metrics, registry.listeners, internal_telemetry.guard("health.listener")
@@ -130,6 +132,12 @@ class Health:
         else:
             self.stopping.set()
 
+    def take_over(self, previous: Health) -> None:
+        """Continue with what the application has marked, watched and awaited before this process had its settings."""
+        self._liveness_failure, self._unready_reason = previous._liveness_failure, previous._unready_reason
+        self._liveness_watches.take_over(previous._liveness_watches)
+        self.stopping = previous.stopping
+
     # --- Probes ------------------------------------------------------------------------------------------------------
     def report(self, probe: Probe) -> Report:
         """The current report of a probe."""
@@ -140,8 +148,7 @@ class Health:
             return build_report(probe, entries, self.phase)
         entries = self._lifecycle.entries(probe)
         if probe is Probe.LIVENESS:
-            problems = self._liveness_watches.problems(self.draining)
-            entries += [_unhealthy_entry(name, reason) for name, reason in problems]
+            entries += [_unhealthy_entry(*problem) for problem in self._liveness_watches.problems(self.draining)]
             if self._liveness_failure:
                 entries.append(_unhealthy_entry(LIFECYCLE, f"liveness failed: {self._liveness_failure}"))
         else:
@@ -272,7 +279,8 @@ class Health:
         self._lifecycle.after_fork_in_child()
 
     def _start(self) -> None:
-        self.phase, self._phase_cause, self.draining, self.stopping = Phase.STARTING, "", False, AsyncEvent()
+        self.phase, self._phase_cause, self.draining = Phase.STARTING, "", False
+        self.stopping = AsyncEvent() if self.stopping else self.stopping  # it may be awaited already
         self.drain_delay = drain_delay(self._settings, self._identity)  # a worker of a reloader is not known earlier
         if problem := exceeds_grace_period(self._settings, self._identity, self._environ):
             self._log(WARNING, f"drain may be interrupted: {problem}")
@@ -286,12 +294,6 @@ class Health:
         self.evaluate()
         self.stopping.set()
         self._lifecycle.systemd.notify_stopping(self._not_ready_reason())
-
-    def _on_stall(self, seconds: float, stack: str, line: str) -> None:
-        self._log(WARNING, "event loop blocked", {"seconds": round(seconds, 1), "line": line, "stack": stack})
-
-    def _on_stall_recovery(self, seconds: float) -> None:
-        self._log(WARNING, "event loop responsive again", {"seconds": round(seconds, 1)})
 
 
 def _unhealthy_entry(name: str, reason: str) -> Entry:

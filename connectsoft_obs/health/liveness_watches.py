@@ -39,6 +39,11 @@ class LivenessWatches:
             )
         self._tasks[name] = partial(_task_end, task)
 
+    def take_over(self, previous: LivenessWatches) -> None:
+        """Watch what `previous` watches as well. A condition that exists here already stays."""
+        self._conditions = {**previous._conditions, **self._conditions}
+        self._tasks = {**previous._tasks, **self._tasks}
+
     def clear_tasks(self) -> None:
         """Remove all tasks, after the service has stopped or in a forked child."""
         self._tasks.clear()

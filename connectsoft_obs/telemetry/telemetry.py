@@ -237,13 +237,14 @@ class Telemetry:
     def hand_over_to(self, successor: Telemetry) -> None:
         """Shut down; later calls of `flush` and `shutdown` are passed to the successor.
 
-        Before this Telemetry serves, the successor continues its series, and what is queued is exported with the
-        identity of the successor: settings are often known only after modules have recorded at import.
+        Before this Telemetry serves, the successor continues its series and its health, and what is queued is exported
+        with the identity of the successor: settings are often known only after modules have recorded at import.
         """
         if not self.serving and self.metrics.worker_group is None:
             self.identity = successor.identity
             with successor.internal_telemetry.guard("telemetry.replace"):
                 successor.metrics.take_over(self.metrics, _SERIES_OF_SETTINGS)
+                successor.health.take_over(self.health)
                 if self.exporters is not None and successor.exporters is not None:
                     successor.exporters.take_over(self.exporters)
         self.shutdown(1.0)
@@ -276,8 +277,7 @@ class Telemetry:
                 warn_meter_api_not_aggregated(self.internal_telemetry)
 
     def _set_build_info(self) -> None:
-        attributes = self.identity.attributes
-        labels = tuple(str(attributes.get(label, "")) for label in BUILD_INFO.labels)
+        labels = tuple(str(self.identity.attributes.get(label, "")) for label in BUILD_INFO.labels)
         self.metrics.family(BUILD_INFO).number_series(*labels).set(1)
 
     def after_fork_in_child(self) -> None:

@@ -43,7 +43,7 @@ class Heartbeat:
     def problem(self) -> str:
         """Why the loop is not alive; "" if it is, if it is stopped, and while the process drains."""
         last_beat = self._last_beat_ns
-        if last_beat is None or self._health.draining:
+        if last_beat is None or self._health.draining or self._health.stopping:
             return ""
         now = perf_counter_ns()
         age = (now - last_beat) / 1e9
