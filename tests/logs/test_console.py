@@ -214,6 +214,14 @@ def test_frames_of_libraries_are_folded() -> None:
     assert '  File "starlette/routing.py", line 1, in app' in complete
 
 
+def test_stack_trace_without_frames_of_the_application_is_complete() -> None:
+    package = "/venv/lib/python3.12/site-packages"
+    frames = [f'  File "{package}/starlette/routing.py", line {number}, in app' for number in range(3)]
+    stack = "\n".join(["Traceback (most recent call last):", *frames, "KeyError: 'missing'"])
+    rows = [row.text for row in fold_frames(stack, "/srv/shop")]
+    assert rows == [line.replace(f"{package}/", "") for line in stack.splitlines()]
+
+
 def test_frames_in_exception_groups_are_folded() -> None:
     margin = "    | "
     stack = "".join(f"{margin}{line}\n" for line in STACK.splitlines()[:15])

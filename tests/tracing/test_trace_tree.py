@@ -59,6 +59,22 @@ with obs.operation("import"):
     assert "\x1b" not in result.stderr
 
 
+def test_trees_contain_no_secrets() -> None:
+    code = """
+import connectsoft_obs as obs
+telemetry = obs.configure(service="shop")
+with obs.operation("import"):
+    try:
+        with obs.span("read ?token=s3cret"):
+            raise ValueError("password=s3cret")
+    except ValueError:
+        pass
+"""
+    result = run_script(code, env={**CONSOLE, "CONNECTSOFT_OBS_LOG_PROFILE": "console"})
+    assert "read ?token=REDACTED ERROR ValueError password=REDACTED" in result.stderr
+    assert "s3cret" not in result.stderr
+
+
 @pytest.fixture
 def tracer() -> Iterator[trace.Tracer]:
     provider = TracerProvider(shutdown_on_exit=False)

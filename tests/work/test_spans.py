@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.context import attach, get_value, set_value
 from opentelemetry.trace import SpanKind, StatusCode
 from support.scripts import run_script
 
@@ -145,6 +146,23 @@ def test_span_of_a_generator_is_current_only_while_it_runs() -> None:
         assert trace.get_current_span() is outer
     assert [span.name for span in captured.spans] == ["inner", "numbers", "outer"]
     assert span_attributes(captured, "numbers") == {"step": 1}
+    assert span_attributes(captured, "inner") == {}, "a caller that stops to iterate is no error"
+
+
+def test_context_that_a_traced_generator_sets_is_kept_between_its_steps() -> None:
+    @obs.traced
+    def steps() -> Generator[object]:
+        attach(set_value("tenant", "acme"))
+        yield None
+        yield get_value("tenant")
+
+    with capture(), obs.span("outer"):
+        generator = steps()
+        next(generator)
+        assert get_value("tenant") is None
+        assert next(generator) == "acme"
+        assert get_value("tenant") is None
+        generator.close()
 
 
 def test_exception_of_a_traced_coroutine_propagates_unchanged() -> None:
