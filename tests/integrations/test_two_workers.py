@@ -343,6 +343,7 @@ def test_arq_worker_that_stops_leaves_another_one_of_the_same_settings_ready(red
             await asyncio.wait([run])
             await worker.close()
             assert await asyncio.to_thread(status, port) == expected
+        await pool.close(close_connection_pool=True)
 
     with capture(prometheus_port=port) as captured:
         asyncio.run(main())
