@@ -89,7 +89,7 @@ def download_sources(session: nox.Session, distribution: str) -> Path:
     """Unpack the source distribution of the installed version, and return its folder. It has to contain tests."""
     code = f"import importlib.metadata; print(importlib.metadata.version({distribution!r}))"
     version = str(session.run("python", "-c", code, silent=True)).strip()
-    folder = Path(session.create_tmp())
+    folder = Path(session.create_tmp()).resolve()  # the suites run in another working directory
     requirement = f"{distribution}=={version}"
     options = ("--no-binary", distribution, "--no-deps", "--dest", str(folder))
     session.run("python", "-m", "pip", "download", "-q", requirement, *options)

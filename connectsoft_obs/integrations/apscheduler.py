@@ -12,10 +12,10 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import time
 import weakref
 from collections.abc import Callable
 from datetime import datetime
-from time import sleep
 from typing import Any
 
 from apscheduler.events import (
@@ -87,7 +87,7 @@ def _check_host(scheduler: Any) -> None:
 
 
 def _warn_without_host(scheduler: Any, telemetry: Telemetry, delay: float) -> None:
-    sleep(delay)
+    time.sleep(delay)
     if scheduler.running and current() is telemetry and not telemetry.serving:
         telemetry.internal_telemetry.warn_once(
             ("apscheduler", "host"),

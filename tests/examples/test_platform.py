@@ -67,7 +67,8 @@ def test_one_trace_spans_all_six_services(platform: Platform) -> None:
 
 
 def test_the_correlation_id_of_the_caller_is_on_lines_of_all_services(platform: Platform) -> None:
-    platform.send_message("build shop", {**platform.sign_in(), "X-Correlation-Id": "order-77"})
+    headers = {**platform.sign_in(), "X-Correlation-Id": "order-77"}
+    assert platform.send_message("build shop", headers) == "shop is being built."
 
     def has_correlation_id(name: str) -> bool:
         return '"connectsoft.correlation.id":"order-77"' in platform.output(name)

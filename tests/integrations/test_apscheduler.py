@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -165,8 +166,15 @@ def test_blocking_scheduler_without_a_worker_is_logged_at_its_start() -> None:
     with capture() as captured:
         scheduler = BlockingScheduler(timezone="UTC")
         apscheduler.install(scheduler)
-        scheduler.add_job(scheduler.shutdown, "date", run_date=datetime.now(UTC), kwargs={"wait": False})
+
+        def shut_down() -> None:
+            wait_for(lambda: host_warnings(captured), 10, "the warning")
+            scheduler.shutdown(wait=False)
+
+        thread = threading.Thread(target=shut_down)
+        thread.start()
         scheduler.start()
+        thread.join()
     assert host_warnings(captured) == ["WARN"]
 
 
@@ -179,7 +187,7 @@ def test_background_scheduler_without_a_host_is_logged_after_a_delay(
     def wait(_: float) -> None:
         assert is_over.wait(10)
 
-    monkeypatch.setattr(apscheduler, "sleep", wait)
+    monkeypatch.setattr(apscheduler, "time", SimpleNamespace(sleep=wait))
     with capture() as captured:
         scheduler = BackgroundScheduler(timezone="UTC")
         apscheduler.install(scheduler)

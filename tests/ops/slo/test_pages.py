@@ -85,8 +85,8 @@ def test_outage_limit_of_a_service_that_only_pushes(scraped: bool | None) -> Non
 
 
 def test_imported_slos_have_no_alert_for_a_missing_service() -> None:
-    query = 'sum(rate(requests_total{code="500"}[{{.window}}]))'
-    events = {"error_query": query, "total_query": query}
+    total = "sum(rate(requests_total[{{.window}}]))"
+    events = {"error_query": total.replace("total[", 'total{code="500"}['), "total_query": total}
     document = {
         "version": "prometheus/v1",
         "service": "shop",
