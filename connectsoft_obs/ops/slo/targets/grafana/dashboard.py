@@ -11,7 +11,7 @@ from connectsoft_obs.slo.model import ServiceSLOs
 SCHEMA_VERSION = 39
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 RATE_WINDOW = "[$__rate_interval]"
-GREY, RED, ORANGE, GREEN = "#8e8e8e", "red", "orange", "green"
+GREY, RED, ORANGE, GREEN, BLUE = "#8e8e8e", "red", "orange", "green", "blue"
 BUDGET_THRESHOLDS: list[tuple[float | None, str]] = [(None, RED), (0.0001, ORANGE), (0.25, GREEN)]
 """Colours for the remaining share of an error budget: none left, little left, enough left."""
 _COLUMNS = 24
@@ -40,11 +40,13 @@ class Dashboard:
             self._start_line()
         self._place(panel, width, height)
 
-    def add_annotation(self, name: str, expression: str, title: str) -> None:
-        """Mark on all graphs when an expression returns a value."""
+    def add_annotation(
+        self, name: str, expression: str, title: str, colour: str, *, value_is_time: bool = False
+    ) -> None:
+        """Mark on all graphs when an expression returns a value, or the time in milliseconds that it returns."""
         self._annotations.append({
-            "name": name, "datasource": DATASOURCE, "enable": True, "iconColor": RED, "expr": expression,
-            "titleFormat": title, "step": "60s",
+            "name": name, "datasource": DATASOURCE, "enable": True, "iconColor": colour, "expr": expression,
+            "titleFormat": title, "step": "60s", "useValueForTime": value_is_time,
         })  # fmt: skip
 
     def add_link(self, title: str, url: str) -> None:

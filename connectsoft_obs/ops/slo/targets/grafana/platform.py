@@ -17,6 +17,7 @@ from connectsoft_obs.ops.slo.targets.grafana.dashboard import (
     stat_panel,
     timeseries_panel,
 )
+from connectsoft_obs.ops.slo.targets.grafana.deployment_annotations import add_deployment_annotations
 from connectsoft_obs.ops.slo.targets.grafana.slos import overview_table
 from connectsoft_obs.slo.model import ServiceSLOs
 from connectsoft_obs.vocabulary import (
@@ -59,6 +60,7 @@ def platform_dashboard(services: Sequence[ServiceSLOs]) -> dict[str, Any]:
     slo_count = sum(len(service_slos.all_slos) for service_slos in services)
     dashboard.add_panel(overview_table(services), 24, 3 + slo_count)
     _add_services(dashboard, services)
+    add_deployment_annotations(dashboard, services)
     return dashboard.to_dict()
 
 

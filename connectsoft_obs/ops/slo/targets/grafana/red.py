@@ -19,6 +19,7 @@ from connectsoft_obs.ops.slo.targets.grafana.dashboard import (
     stat_panel,
     timeseries_panel,
 )
+from connectsoft_obs.ops.slo.targets.grafana.deployment_annotations import add_deployment_annotations
 from connectsoft_obs.slo.indicators import Events
 from connectsoft_obs.slo.model import ServiceSLOs
 from connectsoft_obs.vocabulary import (
@@ -56,6 +57,7 @@ def red_dashboard(service_slos: ServiceSLOs) -> dict[str, Any]:
     _add_latency(dashboard, selector, _latency_thresholds(service_slos))
     _add_saturation(dashboard, selector)
     _add_health(dashboard, selector)
+    add_deployment_annotations(dashboard, [service_slos])
     return dashboard.to_dict()
 
 

@@ -19,6 +19,7 @@ from connectsoft_obs.ops.slo.targets.grafana.dashboard import (
     table_panel,
     timeseries_panel,
 )
+from connectsoft_obs.ops.slo.targets.grafana.deployment_annotations import add_deployment_annotations
 from connectsoft_obs.slo.indicators import OutageLimit
 from connectsoft_obs.slo.model import ServiceSLOs
 from connectsoft_obs.vocabulary import (
@@ -56,7 +57,8 @@ def slo_dashboard(service_slos: ServiceSLOs) -> dict[str, Any]:
     for slo in service_slos.slos:
         dashboard.add_link(f"runbook: {slo.name}", service_slos.runbook_url(slo))
     firing = series_selector("ALERTS", of_service, 'alertstate="firing"')
-    dashboard.add_annotation("alerts", firing, "{{alertname}} {{severity}}")
+    dashboard.add_annotation("alerts", firing, "{{alertname}} {{severity}}", RED)
+    add_deployment_annotations(dashboard, [service_slos])
     return dashboard.to_dict()
 
 

@@ -14,6 +14,7 @@ from connectsoft_obs.ops.slo.targets.grafana.dashboard import (
     service_dashboard,
     timeseries_panel,
 )
+from connectsoft_obs.ops.slo.targets.grafana.deployment_annotations import add_deployment_annotations
 from connectsoft_obs.slo.model import ServiceSLOs
 from connectsoft_obs.vocabulary import (
     CONSUMED_MESSAGES,
@@ -43,6 +44,7 @@ def worker_dashboard(service_slos: ServiceSLOs) -> dict[str, Any]:
     dashboard = service_dashboard(service_slos, "workers", "background work")
     _add_jobs(dashboard, selector)
     _add_messages(dashboard, selector)
+    add_deployment_annotations(dashboard, [service_slos])
     return dashboard.to_dict()
 
 
