@@ -1,4 +1,4 @@
 """Importers for OpenSLO, Sloth and Pyrra."""
 
 from connectsoft_obs.ops.slo.importers.detect import import_documents as import_documents
-from connectsoft_obs.ops.slo.importers.imported_alerts import Omissions as Omissions
+from connectsoft_obs.ops.slo.importers.omissions import Omissions as Omissions

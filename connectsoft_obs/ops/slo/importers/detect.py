@@ -7,8 +7,8 @@ from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.slo.importers import openslo, openslo_v1alpha, pyrra, sloth
-from connectsoft_obs.ops.slo.importers.imported import ImportedSlo
-from connectsoft_obs.ops.slo.importers.imported_alerts import Omissions
+from connectsoft_obs.ops.slo.importers.imported_slo import ImportedSlo
+from connectsoft_obs.ops.slo.importers.omissions import Omissions
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
 from connectsoft_obs.slo.serialization import from_dict, slo_to_dict
 

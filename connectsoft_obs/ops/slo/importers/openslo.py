@@ -12,8 +12,8 @@ from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.slo.explain import describe
-from connectsoft_obs.ops.slo.importers.imported import ImportedSlo, range_query, rate_query, sanitize_name
-from connectsoft_obs.ops.slo.importers.imported_alerts import Omissions
+from connectsoft_obs.ops.slo.importers.imported_slo import ImportedSlo, range_query, rate_query, sanitize_name
+from connectsoft_obs.ops.slo.importers.omissions import Omissions
 from connectsoft_obs.ops.slo.sli_queries import RateWindow, sli_queries
 from connectsoft_obs.slo.alerting import Alerting
 from connectsoft_obs.slo.durations import DAY, format_prometheus, parse_duration

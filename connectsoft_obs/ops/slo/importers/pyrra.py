@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.ops.slo.importers.imported import ImportedSlo, sanitize_name
-from connectsoft_obs.ops.slo.importers.imported_alerts import Omissions
+from connectsoft_obs.ops.slo.importers.imported_slo import ImportedSlo, sanitize_name
+from connectsoft_obs.ops.slo.importers.omissions import Omissions
 from connectsoft_obs.ops.slo.promql import format_number
 from connectsoft_obs.slo.alerting import AlertGroup, Alerting
 from connectsoft_obs.slo.durations import parse_duration

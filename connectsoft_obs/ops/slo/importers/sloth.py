@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.ops.slo.importers.imported import ImportedSlo, range_query, sanitize_name
-from connectsoft_obs.ops.slo.importers.imported_alerts import Omissions
+from connectsoft_obs.ops.slo.importers.imported_slo import ImportedSlo, range_query, sanitize_name
+from connectsoft_obs.ops.slo.importers.omissions import Omissions
 from connectsoft_obs.slo.alerting import AlertGroup, Alerting
 from connectsoft_obs.slo.indicators import Ratio
 from connectsoft_obs.slo.model import SLO
