@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from connectsoft_obs.settings import FIELDS, Settings, variable
-from connectsoft_obs.settings.parser_descriptions import expected, unit
+from connectsoft_obs.settings.parser_descriptions import unit, value_description
 
 _INTRO = """# Settings
 
@@ -53,10 +53,10 @@ def _row(name: str) -> str:
 
 def _accepted(field: dataclasses.Field[Any]) -> str:
     reader = field.metadata["reader"]
-    text = expected(reader).replace("a string", "any text")
+    text = value_description(reader).replace("a string", "any text")
     return (
         f'{text}; as an argument also `""`, which disables the endpoint'
-        if "disables" in expected(reader, True)
+        if "disables" in value_description(reader, True)
         else text
     )
 

@@ -71,13 +71,13 @@ def propagate_to_thread_pools(is_enabled: Callable[[], bool]) -> None:
     def submit_in_context(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         context = otel_context.get_current()
         if context and is_enabled():
-            return submit(self, _call_in, context, fn, *args, **kwargs)
+            return submit(self, _call_with_context, context, fn, *args, **kwargs)
         return submit(self, fn, *args, **kwargs)
 
     ThreadPoolExecutor.submit = submit_in_context  # type: ignore[method-assign]
 
 
-def _call_in(context: Context, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+def _call_with_context(context: Context, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     token = otel_context.attach(context)
     try:
         return function(*args, **kwargs)

@@ -88,16 +88,16 @@ class ManagementListener:
         except OSError as error:  # another worker or another program has bound the port
             if not self._has_warned:
                 self._has_warned = True
+                message = "cannot listen on the management port, retrying"
+                if self._telemetry.metrics.share_with_peers():
+                    message = (
+                        "another worker has the management port; its metrics include this worker, its probes do not"
+                    )
                 fields = {"host": host, "port": port, "reason": str(error), "setting": "OTEL_EXPORTER_PROMETHEUS_PORT"}
-                self._telemetry.log(WARNING, self._reason(), fields)
+                self._telemetry.log(WARNING, message, fields)
             return False
         self._telemetry.log(INFO, "listening on the management port", {"host": host, "port": server.port})
         return True
-
-    def _reason(self) -> str:
-        if self._telemetry.metrics.share_with_peers():
-            return "another worker has the management port; its metrics include this worker, its probes do not"
-        return "cannot listen on the management port, retrying"
 
     def _retry(self) -> None:
         while not self._closed.wait(_RETRY_INTERVAL) and not self._try_listen():

@@ -151,8 +151,8 @@ class _ExpectedTimes:
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
         self._names: dict[str, str] = {}
-        self._submitted: dict[str, datetime] = {}
-        self._missed: dict[str, datetime] = {}
+        self._submitted_run_times: dict[str, datetime] = {}
+        self._missed_run_times: dict[str, datetime] = {}
 
     def on_start(self, _: Any) -> None:
         """Expect the next run of each job, also of a persistent job store."""
@@ -162,8 +162,8 @@ class _ExpectedTimes:
     def on_change(self, event: Any) -> None:
         """Expect the next run of a job that was added, changed or submitted, unless the submitted run was too late."""
         if event.code == EVENT_JOB_SUBMITTED:
-            submitted = self._submitted[event.job_id] = event.scheduled_run_times[-1]
-            if self._missed.get(event.job_id) == submitted:  # its executor was faster than this event
+            submitted = self._submitted_run_times[event.job_id] = event.scheduled_run_times[-1]
+            if self._missed_run_times.get(event.job_id) == submitted:  # its executor was faster than this event
                 return
         job = self._scheduler.get_job(event.job_id)
         if job is not None:
@@ -175,7 +175,7 @@ class _ExpectedTimes:
         """Expect no run of a removed job, or of all jobs."""
         removed = [event.job_id] if event.code == EVENT_JOB_REMOVED else list(self._names)
         for identifier in removed:
-            for times in (self._submitted, self._missed):
+            for times in (self._submitted_run_times, self._missed_run_times):
                 times.pop(identifier, None)
             if (name := self._names.pop(identifier, None)) is not None:
                 _set_expected(name, math.inf)
@@ -187,8 +187,8 @@ class _ExpectedTimes:
         if telemetry is not None:
             fields = {"connectsoft.job.name": name, "scheduled": event.scheduled_run_time.isoformat()}
             telemetry.log(WARNING, "a scheduled run was missed", fields)
-        scheduled = self._missed[event.job_id] = event.scheduled_run_time
-        if job is not None and self._submitted.get(event.job_id, scheduled) <= scheduled:
+        scheduled = self._missed_run_times[event.job_id] = event.scheduled_run_time
+        if job is not None and self._submitted_run_times.get(event.job_id, scheduled) <= scheduled:
             _set_expected(name, scheduled.timestamp() + _grace(job))
 
     def _expect(self, job: Any) -> None:

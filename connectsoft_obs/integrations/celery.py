@@ -33,7 +33,9 @@ SYSTEMS = {"amqp": "rabbitmq", "pyamqp": "rabbitmq", "amqps": "rabbitmq", "": "r
 """`messaging.system` of kombu's transports; other transports keep their kombu name."""
 
 _MARK = "_connectsoft_obs"
-_sending: ContextVar[tuple[Any, list[Producer]] | None] = ContextVar("connectsoft-obs-celery-sending", default=None)
+_pending_producers: ContextVar[tuple[Any, list[Producer]] | None] = ContextVar(
+    "connectsoft-obs-celery-producers", default=None
+)
 """The app that sends, and the producer spans of the messages that it has published."""
 
 
@@ -51,7 +53,7 @@ def install(app: Any, **settings: Any) -> None:
 class CeleryInstrumentation:
     """Signal receivers of one app. Celery sends each signal to the receivers of all apps in the process."""
 
-    _running: CeleryInstrumentation | None = None
+    _running_instrumentation: CeleryInstrumentation | None = None
     """The instrumentation of the app whose worker or beat runs in this process."""
 
     def __init__(self, app: Any, settings: dict[str, Any]) -> None:
@@ -84,7 +86,7 @@ class CeleryInstrumentation:
     def _send(self, *args: Any, **kwargs: Any) -> Any:
         """Call `app.send_task` and end the producer spans of the messages that it published."""
         producers: list[Producer] = []
-        token = _sending.set((self._app, producers))
+        token = _pending_producers.set((self._app, producers))
         error: BaseException | None = None
         try:
             return self._send_task(*args, **kwargs)
@@ -92,14 +94,14 @@ class CeleryInstrumentation:
             error = failure
             raise
         finally:
-            _sending.reset(token)
+            _pending_producers.reset(token)
             for producer in producers:
                 producer.end(error)
 
     def _before_task_publish(
         self, headers: Any = None, exchange: Any = None, routing_key: Any = None, **_: Any
     ) -> None:
-        app, producers = _sending.get() or (None, [])
+        app, producers = _pending_producers.get() or (None, [])
         if not isinstance(headers, dict) or app is None or app is not self._app:
             return
         request = getattr(app.current_task, "request", None)
@@ -166,7 +168,7 @@ class CeleryInstrumentation:
     def _on_worker_init(self, instance: Any = None, options: Any = None, **_: Any) -> None:
         if instance.app != self._app:
             return
-        CeleryInstrumentation._running = self
+        CeleryInstrumentation._running_instrumentation = self
         self._pid = os.getpid()
         telemetry = self._telemetry()
         if telemetry is not None:
@@ -198,7 +200,7 @@ class CeleryInstrumentation:
     def _on_worker_shutdown(self, **_: Any) -> None:
         worker_process, self._worker_process = self._worker_process, None
         if worker_process is not None:
-            CeleryInstrumentation._running = self._worker_probes = None
+            CeleryInstrumentation._running_instrumentation = self._worker_probes = None
             worker_process.stop()
 
     def _on_child_init(self, **_: Any) -> None:
@@ -220,7 +222,7 @@ class CeleryInstrumentation:
             logging.getLogger().setLevel(loglevel)
 
     def _is_other_app_running(self) -> bool:
-        return CeleryInstrumentation._running not in (None, self)
+        return CeleryInstrumentation._running_instrumentation not in (None, self)
 
     def _telemetry(self) -> Telemetry | None:
         try:

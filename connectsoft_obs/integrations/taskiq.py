@@ -33,7 +33,7 @@ RETRIES = "_retries"
 """Label in which the retry middlewares of taskiq store the number of retries."""
 
 _MARK = "_connectsoft_obs"
-_sending: ContextVar[_Sending | None] = ContextVar("connectsoft-obs-taskiq-sending", default=None)
+_pending_producer: ContextVar[_PendingProducer | None] = ContextVar("connectsoft-obs-taskiq-producer", default=None)
 
 
 def install(broker: Any, **settings: Any) -> None:
@@ -65,12 +65,12 @@ def install(broker: Any, **settings: Any) -> None:
     broker.kick = kick_with_span
 
 
-class _Sending(NamedTuple):
+class _PendingProducer(NamedTuple):
     """The producer span of a task between `pre_send` and `kick`; middlewares can kick tasks of other brokers meanwhile."""
 
     middleware: ObservabilityMiddleware
     producer: Producer
-    outer: _Sending | None
+    outer: _PendingProducer | None
 
 
 @dataclass
@@ -83,12 +83,12 @@ class _Attempt:
     error: BaseException | None = None
 
 
-_running: ContextVar[_Attempt | None] = ContextVar("connectsoft-obs-taskiq-running", default=None)
-"""What the current asyncio task executes."""
+_innermost_attempt: ContextVar[_Attempt | None] = ContextVar("connectsoft-obs-taskiq-attempt", default=None)
+"""The innermost attempt that the current asyncio task executes."""
 
 
 def _current_attempt(message: TaskiqMessage) -> _Attempt | None:
-    attempt = _running.get()
+    attempt = _innermost_attempt.get()
     return attempt if attempt is not None and attempt.task_id == message.task_id else None
 
 
@@ -106,10 +106,8 @@ class ObservabilityMiddleware(TaskiqMiddleware):
             self._worker_process = WorkerProcess(resolve(**self._settings))
             self._worker_process.start()
             for name, task in self.broker.get_all_tasks().items():
-                if (
-                    task.broker is self.broker
-                    and (schedule := _schedule(name, task.labels.get("schedule"))) is not None
-                ):
+                schedule = _schedule(name, task.labels.get("schedule")) if task.broker is self.broker else None
+                if schedule is not None:
                     declare_schedule(schedule)
 
     def shutdown(self) -> None:
@@ -124,19 +122,19 @@ class ObservabilityMiddleware(TaskiqMiddleware):
         headers = {} if attempt is None else mark_retried(attempt.run, message.task_id)
         producer = Producer(resolve_or_none(), self._queue(), self._system())
         message.labels.update({**headers, **producer.begin()})
-        outer = _sending.get()
-        if outer is not None and outer.middleware is self:  # a task that was not kicked
+        outer = _pending_producer.get()
+        if outer is not None and outer.middleware is self:  # the previous task was not kicked
             outer = outer.outer
-        _sending.set(_Sending(self, producer, outer))
+        _pending_producer.set(_PendingProducer(self, producer, outer))
         return message
 
     def take_producer(self) -> Producer | None:
         """Return the producer span of the task that is kicked."""
-        sending = _sending.get()
-        if sending is None or sending.middleware is not self:
+        pending = _pending_producer.get()
+        if pending is None or pending.middleware is not self:
             return None
-        _sending.set(sending.outer)
-        return sending.producer
+        _pending_producer.set(pending.outer)
+        return pending.producer
 
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
         """Start the run of a task, in the asyncio task that executes it."""
@@ -150,14 +148,14 @@ class ObservabilityMiddleware(TaskiqMiddleware):
             trigger=Trigger.TIMER if labels.get("schedule_id") else Trigger.QUEUE,
             timeout=_seconds(labels.get("timeout")),
         )
-        _running.set(_Attempt(message.task_id, run.__enter__(), _running.get()))
+        _innermost_attempt.set(_Attempt(message.task_id, run.__enter__(), _innermost_attempt.get()))
         return message
 
     def post_execute(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
         """End the run of a task."""
         attempt = _current_attempt(message)
         if attempt is not None:
-            _running.set(attempt.outer)
+            _innermost_attempt.set(attempt.outer)
             run, error = attempt.run, result.error if attempt.error is None else attempt.error
             run.timed_out = isinstance(error, TimeoutError) and run.deadline_passed
             run.__exit__(None if error is None else type(error), error, None)
@@ -184,9 +182,8 @@ def _schedule(task: str, entries: Any) -> JobSchedule | None:
         if cron and (offset is None or isinstance(offset, str)):
             return JobSchedule(task, cron, offset or "UTC")
         if interval:
-            return JobSchedule(
-                task, interval if isinstance(interval, timedelta) else timedelta(seconds=float(interval))
-            )
+            period = interval if isinstance(interval, timedelta) else timedelta(seconds=float(interval))
+            return JobSchedule(task, period)
     except ConfigurationError:  # a cron expression that only the scheduler understands
         return None
     return None

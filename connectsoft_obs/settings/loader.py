@@ -11,7 +11,7 @@ from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.redaction import DEFAULT_POLICY, safe_str
 from connectsoft_obs.settings import parsers
 from connectsoft_obs.settings.fields import PREFIX, Settings, quote_value, variable
-from connectsoft_obs.settings.parser_descriptions import expected, is_list
+from connectsoft_obs.settings.parser_descriptions import is_list, value_description
 from connectsoft_obs.vocabulary import ENVIRONMENT, SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_VERSION, Signal
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings) if field.metadata}
@@ -63,7 +63,7 @@ def _read(name: str, value: Any, source: str) -> Any:
         raise ConfigurationError(
             quote_setting(name, value, source),
             DEFAULT_POLICY.redact_text(reason),
-            f"Set {source} to {expected(metadata['reader'], is_argument=source == name)}.",
+            f"Set {source} to {value_description(metadata['reader'], is_argument=source == name)}.",
         ) from None
 
 

@@ -11,7 +11,7 @@ Reader: TypeAlias = Callable[[Any], Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def expecting(description: str, *, argument: str = "", is_list: bool = False, unit: str = "") -> Callable[[F], F]:
+def describe_values(description: str, *, argument: str = "", is_list: bool = False, unit: str = "") -> Callable[[F], F]:
     """Decorator that describes which values a parser accepts, for "Set NAME to ..." in error texts.
 
     Args:
@@ -22,15 +22,17 @@ def expecting(description: str, *, argument: str = "", is_list: bool = False, un
     """
 
     def describe(parser: F) -> F:
-        vars(parser).update(expected=description, expected_argument=argument or description, is_list=is_list, unit=unit)
+        vars(parser).update(
+            variable_description=description, argument_description=argument or description, is_list=is_list, unit=unit
+        )
         return parser
 
     return describe
 
 
-def expected(parser: Reader, is_argument: bool = False) -> str:
-    """Which values a parser accepts in a variable or as an argument, as a noun phrase."""
-    return str(getattr(parser, "expected_argument" if is_argument else "expected", "a valid value"))
+def value_description(parser: Reader, is_argument: bool = False) -> str:
+    """Return a noun phrase for the values that a parser accepts in a variable, or as an argument."""
+    return str(getattr(parser, "argument_description" if is_argument else "variable_description", "a valid value"))
 
 
 def is_list(parser: Reader) -> bool:

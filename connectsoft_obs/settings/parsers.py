@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from connectsoft_obs.settings.parser_descriptions import Reader, expecting
+from connectsoft_obs.settings.parser_descriptions import Reader, describe_values
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -19,7 +19,7 @@ _MAX_QUOTED_LENGTH = 60
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+=[\t\x20-\x7e\x80-\xff]*")
 
 
-@expecting("a string")
+@describe_values("a string")
 def text(value: Any) -> str:
     """Text without surrounding white space."""
     if not isinstance(value, str):
@@ -27,7 +27,7 @@ def text(value: Any) -> str:
     return value.strip()
 
 
-@expecting("true or false")
+@describe_values("true or false")
 def boolean(value: Any) -> bool:
     """`true` or `false` (also 1/0, yes/no, on/off), in any case."""
     if isinstance(value, bool):
@@ -38,7 +38,7 @@ def boolean(value: Any) -> bool:
     return word in _TRUE
 
 
-@expecting("true or false")
+@describe_values("true or false")
 def otel_boolean(value: Any) -> bool:
     """Only `true` in a variable, in any case, enables the setting, as OpenTelemetry specifies."""
     if isinstance(value, bool):
@@ -53,7 +53,7 @@ def number(*, low: float = 0.0, high: float = math.inf, unit: str = "") -> Reade
     """A finite number within bounds."""
     bounds = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
 
-    @expecting(f"a number of {unit}, at least {low:g}" if unit else f"a number {bounds}", unit=unit)
+    @describe_values(f"a number of {unit}, at least {low:g}" if unit else f"a number {bounds}", unit=unit)
     def read(value: Any) -> float:
         result = _float(value)
         if not math.isfinite(result) or not low <= result <= high:
@@ -77,7 +77,7 @@ def seconds(low: float = 0.0) -> Reader:
     return number(low=low, unit="seconds")
 
 
-@expecting("a number of milliseconds above 0", argument="a number of seconds above 0", unit="milliseconds")
+@describe_values("a number of milliseconds above 0", argument="a number of seconds above 0", unit="milliseconds")
 def milliseconds(value: Any) -> float:
     """Milliseconds in a variable, as in OpenTelemetry; seconds in an argument. The value is in seconds."""
     result = _float(value)
@@ -89,7 +89,7 @@ def milliseconds(value: Any) -> float:
 def integer(*, low: int = 0, high: int = 2**31) -> Reader:
     """A whole number within bounds."""
 
-    @expecting(f"a whole number from {low} to {high}")
+    @describe_values(f"a whole number from {low} to {high}")
     def read(value: Any) -> int:
         result = _float(value)
         if not result.is_integer() or not low <= result <= high:
@@ -102,7 +102,7 @@ def integer(*, low: int = 0, high: int = 2**31) -> Reader:
 def one_of(*words: str) -> Reader:
     """One of the given values, in any case."""
 
-    @expecting(f"one of {', '.join(words)}")
+    @describe_values(f"one of {', '.join(words)}")
     def read(value: Any) -> str:
         word = text(value).lower()
         if word not in words:
@@ -112,7 +112,7 @@ def one_of(*words: str) -> Reader:
     return read
 
 
-@expecting("values separated by commas", argument="values separated by commas, or a list of strings")
+@describe_values("values separated by commas", argument="values separated by commas, or a list of strings")
 def string_list(value: Any) -> tuple[str, ...]:
     """Text separated by commas, or a sequence of strings."""
     if isinstance(value, str):
@@ -130,14 +130,14 @@ def any_of(*allowed: str) -> Reader:
     """One or more of the allowed values, separated by commas."""
     parse_one = one_of(*allowed)
 
-    @expecting(f"one or more of {', '.join(allowed)}, separated by commas", is_list=True)
+    @describe_values(f"one or more of {', '.join(allowed)}, separated by commas", is_list=True)
     def read(value: Any) -> tuple[str, ...]:
         return tuple(dict.fromkeys(parse_one(word) for word in string_list(value)))
 
     return read
 
 
-@expecting("key=value pairs separated by commas", is_list=True)
+@describe_values("key=value pairs separated by commas", is_list=True)
 def key_values(value: Any) -> Mapping[str, str]:
     """`key=value` pairs separated by commas, percent-decoded as OpenTelemetry specifies, or a mapping."""
     if isinstance(value, Mapping):
@@ -153,7 +153,7 @@ def key_values(value: Any) -> Mapping[str, str]:
     return pairs
 
 
-@expecting("key=value pairs separated by commas", is_list=True)
+@describe_values("key=value pairs separated by commas", is_list=True)
 def headers(value: Any) -> Mapping[str, str]:
     """Pairs as of `key_values`; those of a variable must be valid HTTP headers, so that one typo does not fail exports."""
     pairs = key_values(value)
@@ -162,7 +162,7 @@ def headers(value: Any) -> Mapping[str, str]:
     return pairs
 
 
-@expecting("the names of installed propagators separated by commas", is_list=True)
+@describe_values("the names of installed propagators separated by commas", is_list=True)
 def propagators(value: Any) -> tuple[str, ...]:
     """Names of installed propagators, in the case in which OpenTelemetry looks them up."""
     return tuple(dict.fromkeys(_propagator(word) for word in string_list(value)))
@@ -189,14 +189,14 @@ _LEVEL_ALIASES = {
 }  # fmt: skip
 
 
-@expecting("one of debug, info, warning, error, critical")
+@describe_values("one of debug, info, warning, error, critical")
 def level(value: Any) -> str:
     """A log level, in any case; also the names of other languages (warn, fatal, trace) and the numbers of `logging`."""
     word = text(value).lower()
     return str(_LEVELS(_LEVEL_ALIASES.get(word, word)))
 
 
-@expecting("cumulative")
+@describe_values("cumulative")
 def temporality(value: Any) -> str:
     """`cumulative`; the other values of the specification are rejected with an alternative."""
     if text(value).lower() != "cumulative":
@@ -207,13 +207,13 @@ def temporality(value: Any) -> str:
     return "cumulative"
 
 
-@expecting("logger=level pairs separated by commas")
+@describe_values("logger=level pairs separated by commas")
 def levels(value: Any) -> Mapping[str, str]:
     """`logger=level` pairs separated by commas, or a mapping."""
     return {name: level(word) for name, word in key_values(value).items()}
 
 
-@expecting("a regular expression that does not match the empty string")
+@describe_values("a regular expression that does not match the empty string")
 def pattern(value: Any) -> re.Pattern[str]:
     """A regular expression that does not match the empty string."""
     try:
@@ -226,7 +226,7 @@ def pattern(value: Any) -> re.Pattern[str]:
     return compiled
 
 
-@expecting("IP networks such as 10.0.0.0/8, separated by commas")
+@describe_values("IP networks such as 10.0.0.0/8, separated by commas")
 def networks(value: Any) -> tuple[Network, ...]:
     """IP networks or addresses separated by commas; `*` is every network."""
     result: list[Network] = []
@@ -241,7 +241,9 @@ def networks(value: Any) -> tuple[Network, ...]:
     return tuple(result)
 
 
-@expecting("a path that starts with /", argument='a path that starts with /, or to "", which disables the endpoint')
+@describe_values(
+    "a path that starts with /", argument='a path that starts with /, or to "", which disables the endpoint'
+)
 def path(value: Any) -> str:
     """An absolute URL path, or "" for a disabled endpoint."""
     result = text(value)
@@ -250,7 +252,7 @@ def path(value: Any) -> str:
     return result
 
 
-@expecting("a URL such as http://collector:4318")
+@describe_values("a URL such as http://collector:4318")
 def url(value: Any) -> str:
     """An `http://`, `https://`, `grpc://` or `grpcs://` address, or a bare host:port for gRPC."""
     result = text(value)
@@ -271,7 +273,7 @@ def url(value: Any) -> str:
     return result
 
 
-@expecting("an object with a should_sample method")
+@describe_values("an object with a should_sample method")
 def sampler(value: Any) -> Any:
     """An object with the interface of an OpenTelemetry sampler."""
     if not callable(getattr(value, "should_sample", None)):
@@ -279,13 +281,13 @@ def sampler(value: Any) -> Any:
     return value
 
 
-@expecting("SLO objects of connectsoft_obs.slo")
+@describe_values("SLO objects of connectsoft_obs.slo")
 def objectives(value: Any) -> tuple[Any, ...]:
     """One or several SLO objects."""
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-@expecting("a mapping from the names of signals to mappings of settings")
+@describe_values("a mapping from the names of signals to mappings of settings")
 def signal_mappings(value: Any) -> Mapping[str, Mapping[str, Any]]:
     """A mapping of mappings."""
     if not isinstance(value, Mapping) or not all(isinstance(item, Mapping) for item in value.values()):

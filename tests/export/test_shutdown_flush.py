@@ -79,8 +79,8 @@ def test_export_that_never_returns_does_not_delay_the_shutdown(monkeypatch: pyte
     release.set()
 
 
-@pytest.mark.parametrize("cause", ["no thread", "failed shutdown"])
-def test_telemetry_is_exported_at_shutdown_in_spite_of(cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", ["no thread", "failed shutdown"])
+def test_shutdown_exports_telemetry_after_a_failure(failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail_shutdown(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -88,7 +88,7 @@ def test_telemetry_is_exported_at_shutdown_in_spite_of(cause: str, monkeypatch: 
         await send({"type": "lifespan.shutdown.failed", "message": "the pool is broken"})
 
     start_thread = threads.start_thread
-    if cause == "no thread":
+    if failure == "no thread":
         monkeypatch.setattr(
             threads,
             "start_thread",
@@ -98,7 +98,7 @@ def test_telemetry_is_exported_at_shutdown_in_spite_of(cause: str, monkeypatch: 
         settings = load_settings({}, service="a", otlp_endpoint=collector.url, span_schedule_delay=60.0)
         telemetry = Telemetry(settings, exports=True)
         telemetry.tracing.tracer.start_span("span").end()
-        app = fail_shutdown if cause == "failed shutdown" else None
+        app = fail_shutdown if failure == "failed shutdown" else None
         asyncio.run(run_lifespan(service(telemetry, app)))
         assert [span.name for span in collector.received.spans] == ["span"]
         telemetry.shutdown(1)
@@ -135,7 +135,7 @@ def test_signals_share_the_time_limit(operation: str) -> None:
 
 
 @pytest.mark.parametrize("operation", ["flush", "shutdown"])
-def test_pause_that_a_collector_asks_for_is_not_waited_for(operation: str) -> None:
+def test_retry_after_of_a_collector_does_not_delay_flush_and_shutdown(operation: str) -> None:
     with FaultyCollector("503:100") as collector:
         exporting = ExportingTelemetry(collector.url)
         exporting.create_spans(2)

@@ -83,7 +83,7 @@ def test_requests_produce_the_lines_series_and_spans_shown(service: Service) -> 
     assert page.sum("connectsoft_slo_events_total", connectsoft_slo_outcome="bad") == 1
 
 
-def test_a_terminal_shows_the_rows_of_the_page(folder: Path) -> None:
+def test_output_on_a_terminal_equals_the_tutorial(folder: Path) -> None:
     env = {"CONNECTSOFT_OBS_ENVIRONMENT": "development", "OTEL_TRACES_EXPORTER": "console"}
     with TerminalService("app:app", 100, env, folder) as service:
         service.wait_until_live()
@@ -107,7 +107,7 @@ def comparable(row: str) -> str:
     return re.sub(r" +", " ", row).strip()
 
 
-def test_the_slo_commands_print_what_is_quoted(folder: Path) -> None:
+def test_output_of_slo_commands_equals_the_tutorial(folder: Path) -> None:
     code = "import sys; from connectsoft_obs.__main__ import main; sys.exit(main())"
     explanation = run_script(code, "slo", "explain", str(folder / "slo.toml"), env={"COLUMNS": "160"})
     assert explanation.exit_code == 0, explanation.stderr

@@ -54,7 +54,7 @@ def test_service_that_only_pushes_and_declares_no_slo_has_no_alert() -> None:
 
 
 @pytest.mark.parametrize("scraped", [None, False])
-def test_service_that_stops_to_push_is_down_after_seven_minutes(scraped: bool | None) -> None:
+def test_down_alert_fires_seven_minutes_after_the_last_push(scraped: bool | None) -> None:
     """Prometheus returns the last value for five minutes, and the alert waits for two."""
     stopped = 30 * MINUTE
     series: dict[str, Value] = {TARGET_INFO: lambda time: 1.0 if time < stopped else None}
@@ -65,7 +65,7 @@ def test_service_that_stops_to_push_is_down_after_seven_minutes(scraped: bool | 
 
 
 @pytest.mark.parametrize("scraped", [None, True])
-def test_service_whose_targets_are_down_is_down_after_two_minutes(scraped: bool | None) -> None:
+def test_down_alert_fires_two_minutes_after_the_last_successful_scrape(scraped: bool | None) -> None:
     stopped = 30 * MINUTE
     series: dict[str, Value] = {UP: lambda time: float(time < stopped)}
     firing = RuleReplay(shop(scraped=scraped), series, stopped + 10 * MINUTE).firing_times(start=stopped)
