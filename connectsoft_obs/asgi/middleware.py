@@ -181,7 +181,7 @@ class ObservabilityMiddleware:
         return stack
 
     def _wrap_error_middleware(self, stack: App, scope: Scope) -> App:
-        """Return the application for the request that is in the old stack already."""
+        """Return the application for the first request, which the server has passed to the stack before the change."""
         with guard("asgi.middleware_stack"):
             return wrap_error_middleware(stack, self.app, scope)
         return self.app  # a 500 of this one request is not observed
@@ -244,7 +244,7 @@ class ObservabilityMiddleware:
 class TelemetryBinding:
     """The objects that a middleware uses with one Telemetry.
 
-    `requests_until_recheck` counts down the first requests, after which other instrumentation is looked for again.
+    After `requests_until_recheck` requests, the middleware searches for other instrumentation again.
     """
 
     __slots__ = ("disabled", "endpoints", "instrumentation", "requests_until_recheck", "telemetry")

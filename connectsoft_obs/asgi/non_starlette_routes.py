@@ -1,7 +1,7 @@
 """Route templates of frameworks other than Starlette and FastAPI.
 
 Litestar stores the template in the ASGI scope. Quart, Django, Channels, BlackSheep and Falcon store it in no place that a
-middleware can read, so their own router is asked for it when the request is complete. An application is recognised
+middleware can read, so this module calls their router when the request is complete. An application is recognised
 by the package that defines its class; no framework is imported.
 
 All templates have parameters as `{name}`. All names of these frameworks that are not public are used in this module only
@@ -55,8 +55,8 @@ class FrameworkRoutes:
             self._on_error(failure)
             return ""
 
-    def knows(self, app: Any, scope: Scope) -> bool:
-        """Return whether `find()` knows the framework of an application."""
+    def supports(self, app: Any, scope: Scope) -> bool:
+        """Return whether `find()` supports the framework of an application."""
         return self._finder(app, scope["type"]) is not None
 
     def _finder(self, app: Any, scope_type: str) -> RouteFinder | None:

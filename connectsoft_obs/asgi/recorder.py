@@ -184,7 +184,7 @@ class RequestRecorder:
         return attributes
 
     def _guard_route_function(self, route: RouteFunction) -> Callable[[Scope, str], str]:
-        """Return the application's route function with errors recorded; a request it fails for has no route."""
+        """Wrap the application's route function: an exception is recorded, and the request has no route."""
 
         def find_route(scope: Scope, _: str) -> str:
             try:

@@ -111,7 +111,7 @@ class HttpRequest(Operation):
     def create(cls, hooks: RequestHooks, scope: Scope, receive: Receive, send: Send) -> Self:
         """Create the state of a new request.
 
-        The attributes are set here, because calling a class that has a constructor in Python costs half as much again
+        The attributes are set here, because calling a class with a constructor in Python takes 50 % longer
         (tests/bench/span.py). `outcome` is None until the request is recorded.
         """
         request = _new(cls)
@@ -185,7 +185,7 @@ class HttpRequest(Operation):
             self._finish(Outcome.FAILURE, "incomplete_response" if self.first_byte_ns else "500")
 
     def _on_response_start(self, start: Message, message: Message) -> Message:
-        """Return the message to send. `start` has the status of the response; for a WebSocket it is not `message`."""
+        """Return the message to send. `start` contains the status; it is `message`, except for a WebSocket."""
         if self.first_byte_ns:
             return message  # a second start message; the server reports it
         self.first_byte_ns = perf_counter_ns()

@@ -58,7 +58,7 @@ class RouteTemplates:
         mounted = (
             None if len(chains) != 1 or hasattr(chains[0][-1], "endpoint") else getattr(chains[0][-1], "app", None)
         )
-        if mounted is not None and self._frameworks.knows(mounted, scope):
+        if mounted is not None and self._frameworks.supports(mounted, scope):
             return self._frameworks.find(mounted, scope, root_path + "".join(map(_mount_template, chains[0])))
         local = _local_template(chains[0][-1] if chains else target, target, effective)
         prefixes = {"".join(_mount_template(mount) for mount in chain[:-1]) for chain in chains} or {""}

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def unknown_slo_routes(slos: Sequence[SLO], application: Any, root_path: str | None = None) -> Iterator[UnknownName]:
-    """Yield the routes of SLOs that an application does not have; none if its routes are not known.
+    """Yield the routes of SLOs that an application does not have; none if its routes cannot be read.
 
     Args:
         slos: the SLOs.
         application: the application, also inside of middlewares.
-        root_path: the path that the server has set, which templates begin with. With None, before the first request, a
-            route is not reported if it could begin with it.
+        root_path: the path that the server has set; route templates begin with it. None before the first request, when
+            it is unknown; a route that may begin with a root path is not reported then.
     """
     from connectsoft_obs.slo.declared_slos import unknown_routes  # not imported by services without SLOs
 

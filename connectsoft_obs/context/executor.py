@@ -1,8 +1,8 @@
-"""Carries the context to the threads of executors.
+"""Propagates the context of a call to the threads of executors.
 
-`asyncio.to_thread` and the thread pools of the frameworks carry all context variables; the default executor of the loop and
-`ThreadPoolExecutor` carry none. The former gets all of them here, and the latter the OpenTelemetry context: span, operation and
-baggage.
+`asyncio.to_thread` and the thread pools of the frameworks propagate all context variables; the default executor of the
+loop and `ThreadPoolExecutor` propagate none. This module propagates all context variables to the default executor of the
+loop, and the OpenTelemetry context (span, operation and baggage) to a `ThreadPoolExecutor`.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ _is_submit_wrapped = False
 def propagate_to_thread_pools(is_enabled: Callable[[], bool]) -> None:
     """Run calls in a `ThreadPoolExecutor` in the OpenTelemetry context of their caller.
 
-    The class is changed once per process. A call without a span, operation or baggage around it is submitted unchanged.
+    The class is patched once per process. A call that has no span, operation or baggage is submitted unchanged.
 
     Args:
-        is_enabled: whether to do so for a call; called for each call with a context.
+        is_enabled: returns whether to propagate the context; called for each call that has one.
     """
     global _is_submit_wrapped
     if _is_submit_wrapped:

@@ -1,7 +1,7 @@
 """The management port: a separate port for the health, metrics and info endpoints, shared by the processes of a service.
 
-The port itself is the lock. Every process tries to bind it until it succeeds. When the process that has bound it ends,
-for any reason, the kernel releases the port for the next one.
+Every process tries to bind the port until it succeeds. When the process that has bound it ends, for any reason, the
+kernel releases the port, and another process binds it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CONTAINER_PLATFORMS = frozenset({Platform.AKS, Platform.CONTAINER_APPS})
 
 
 class ManagementListener:
-    """Listens on the management port until `close()`, and retries while the port is in use. It does not survive a fork.
+    """Listens on the management port until `close()`, and retries while the port is in use. A forked child has none.
 
     If the port cannot be bound, a warning is logged once, unless a supervisor has started several workers of the service.
 

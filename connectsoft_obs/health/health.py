@@ -133,7 +133,7 @@ class Health:
             self.stopping.set()
 
     def take_over(self, previous: Health) -> None:
-        """Continue with what the application has marked, watched and awaited before this process had its settings."""
+        """Copy the failures, watches and drain event that the application has set on an earlier Health at import."""
         self._liveness_failure, self._unready_reason = previous._liveness_failure, previous._unready_reason
         self._liveness_watches.take_over(previous._liveness_watches)
         self.stopping = previous.stopping

@@ -40,7 +40,7 @@ class LivenessWatches:
         self._tasks[name] = partial(_task_end, task)
 
     def take_over(self, previous: LivenessWatches) -> None:
-        """Watch what `previous` watches as well. A condition that exists here already stays."""
+        """Add the conditions and tasks of `previous`. Those with the same name are not replaced."""
         self._conditions = {**previous._conditions, **self._conditions}
         self._tasks = {**previous._tasks, **self._tasks}
 

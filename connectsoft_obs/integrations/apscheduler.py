@@ -81,7 +81,7 @@ def _check_host(scheduler: Any) -> None:
     if telemetry is None or telemetry.serving:
         return
     if isinstance(scheduler, BlockingScheduler) and not isinstance(scheduler, BackgroundScheduler):
-        _warn_without_host(scheduler, telemetry, 0)  # what follows `start()` runs only after the scheduler
+        _warn_without_host(scheduler, telemetry, 0)  # `start()` blocks, so no later code can start a worker
     else:
         threads.start_thread("obs-scheduler-host", _warn_without_host, scheduler, telemetry, HOST_TIMEOUT)
 
@@ -163,7 +163,9 @@ class _ExpectedTimes:
         """Expect the next run of a job that was added, changed or submitted, unless the submitted run was too late."""
         if event.code == EVENT_JOB_SUBMITTED:
             submitted = self._submitted_run_times[event.job_id] = event.scheduled_run_times[-1]
-            if self._missed_run_times.get(event.job_id) == submitted:  # its executor was faster than this event
+            if (
+                self._missed_run_times.get(event.job_id) == submitted
+            ):  # the executor has reported the missed run before this event
                 return
         job = self._scheduler.get_job(event.job_id)
         if job is not None:
@@ -181,7 +183,7 @@ class _ExpectedTimes:
                 _set_expected(name, math.inf)
 
     def on_missed_run(self, event: Any) -> None:
-        """Log a run that the scheduler has skipped because it was too late; it stays expected until the next run."""
+        """Log a run that the scheduler has skipped because it was too late. Its expected time is kept until the next run."""
         telemetry, job = resolve_or_none(), self._scheduler.get_job(event.job_id)
         name = event.job_id if job is None else _job_name(job)
         if telemetry is not None:

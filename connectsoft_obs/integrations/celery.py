@@ -234,7 +234,7 @@ class CeleryInstrumentation:
     def _on_beat_init(self, sender: Any = None, **_: Any) -> None:
         """Mark tasks of this process as scheduled, and monitor the loop of beat.
 
-        Beat declares no schedules: the runs are in the workers, so that its expected times would never change.
+        Beat declares no schedules: tasks run in the workers, so the expected times of beat would never be updated.
         """
         if sender.app != self._app:
             return

@@ -15,7 +15,7 @@ from connectsoft_obs.work.schedule_metrics import declare_schedule
 def declare_beat_schedules(app: Any, queues: Any = None) -> None:
     """Declare the schedules of the tasks that a worker runs.
 
-    Left out are tasks with more than one entry, which have no single schedule, and tasks of other queues.
+    Tasks of other queues are omitted, and tasks with several entries, because they have no single schedule.
 
     Args:
         app: the Celery app.
@@ -33,7 +33,7 @@ def declare_beat_schedules(app: Any, queues: Any = None) -> None:
 
 
 def _queue_of_entry(app: Any, task: str, entry: Any) -> str | None:
-    """The queue to which beat sends a task; None if it is not stated by name. Celery's router would create the queue."""
+    """The queue to which beat sends a task; None if routes are functions or patterns. Celery's router creates queues."""
     routes = app.conf.task_routes or {}
     if not isinstance(routes, dict) or any(not isinstance(name, str) or "*" in name for name in routes):
         return None

@@ -1,4 +1,4 @@
-"""Which alerts an SLO has, and the labels and annotations of these."""
+"""The alerting options of an SLO: which alerts it has, and their labels and annotations."""
 
 from __future__ import annotations
 

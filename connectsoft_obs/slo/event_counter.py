@@ -100,7 +100,7 @@ class EventCounter:
     def slos_without_events(self) -> Iterator[tuple[str, Matchers]]:
         """Yield the name and the matchers of each SLO on requests without an event, if other requests were recorded.
 
-        Jobs and messages of the same service can be the task of another process.
+        SLOs on jobs and messages are omitted, because another process of the service may record these.
         """
         for name, sli in list(self._slos_without_events.values()):
             if sli.instrument == REQUEST_DURATION.name and self._has_requests:

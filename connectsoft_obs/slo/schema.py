@@ -223,7 +223,7 @@ def _validate_map(table: Mapping[str, Any], schema: Schema, location: str) -> di
     for key in table:
         if not re.search(schema["propertyNames"]["pattern"], key):
             raise ConfigurationError(
-                f"{key!r} in {location}", "it is not the name of a label", "Use letters, digits and underscores."
+                f"{key!r} in {location}", "it is not a valid label name", "Use letters, digits and underscores."
             )
     return {key: _validate(value, schema["additionalProperties"], location, key) for key, value in table.items()}
 

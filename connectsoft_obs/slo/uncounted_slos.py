@@ -20,8 +20,8 @@ WARNING_DELAY = float(HOUR)
 class UncountedSLOs:
     """Warns once about SLOs without an event, `WARNING_DELAY` seconds after its creation. Called at each metric collection.
 
-    A route or method that no request has makes an SLO count nothing, which looks like an SLO that is met. A process
-    without requests is idle, or has another task, and is not reported.
+    If no request has the route or method of an SLO, the SLO counts no events and appears to be met. A process without
+    requests is not reported, because it may be idle or serve another purpose.
     """
 
     def __init__(self, counter: EventCounter, warn_once: WarnOnce) -> None:

@@ -237,8 +237,8 @@ class Telemetry:
     def hand_over_to(self, successor: Telemetry) -> None:
         """Shut down; later calls of `flush` and `shutdown` are passed to the successor.
 
-        Before this Telemetry serves, the successor continues its series and its health, and what is queued is exported
-        with the identity of the successor: settings are often known only after modules have recorded at import.
+        If this Telemetry does not serve yet, the successor continues its series and its health, and queued telemetry is
+        exported with the identity of the successor. Modules often record at import, before the settings are available.
         """
         if not self.serving and self.metrics.worker_group is None:
             self.identity = successor.identity

@@ -56,7 +56,7 @@ RESERVED_ALERT_LABELS: Final = frozenset({
     "alertname", SLO_LABEL_ID, SLO_LABEL_NAME, SLO_LABEL_SERVICE, SLO_LABEL_WINDOW, SLO_LABEL_SCOPE, SLO_LABEL_SEVERITY,
     SLO_LABEL_TEAM, SLO_LABEL_BUDGET_LEFT,
 })  # fmt: skip
-"""Labels that the generated rules set, which a declaration cannot."""
+"""Labels that the generated rules set. A declaration must not contain them."""
 
 SLO_TOTAL: Final = "slo:sli_total:rate5m"
 SLO_BAD: Final = "slo:sli_bad:rate5m"

@@ -42,8 +42,8 @@ class ScheduleMetrics:
     def on_start(self, schedule: JobSchedule, on_killed: Callable[[float], None] | None) -> None:
         """Record the start of a run, and expect the next one.
 
-        `on_killed` is called with the start time of each earlier run that its process never ended; None if another
-        process records such runs.
+        `on_killed` is called with the start time of each earlier run whose process was killed. None if another process
+        records such runs.
         """
         now = time()
         self._telemetry.metrics.family(JOB_NEXT_EXPECTED).number_series(schedule.job).set(schedule.expected_after(now))
@@ -51,7 +51,7 @@ class ScheduleMetrics:
             self.state_file.begin_run(schedule.job, now, on_killed)
 
     def on_end(self, schedule: JobSchedule) -> None:
-        """A run has ended, with or without an outcome."""
+        """Record the end of a run, with or without an outcome."""
         if self.state_file is not None:
             self.state_file.end_run(schedule.job)
 

@@ -1,7 +1,7 @@
-"""The file that keeps the timestamps of scheduled jobs across restarts, and shows which runs a killed process began.
+"""The file that keeps the timestamps of scheduled jobs across restarts, and detects runs of killed processes.
 
-While a run is active, its process holds the lock of a file next to the state file. The kernel releases the lock however
-the process ends, so that the next start of the job recognizes a run that never ended, also one of another container.
+While a run is active, its process holds the lock of a file next to the state file. When the process ends for any reason,
+the kernel releases the lock. The next start of the job then detects the incomplete run, also that of another container.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class ScheduleStateFile:
                     self._on_killed[job](began)
 
     def _remove_killed_runs(self, stored: dict[str, Timestamps], changes: Changes) -> list[tuple[str, float]]:
-        """Remove runs of ended processes from the jobs of which a run begins; returns these jobs and start times."""
+        """For each job that begins a run, remove the active runs of ended processes. Return their jobs and start times."""
         killed_runs = []
         for job, new in changes.items():
             if not any(name.startswith(_RUNNING) and timestamp is not None for name, timestamp in new.items()):

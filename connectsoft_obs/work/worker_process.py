@@ -17,7 +17,7 @@ from connectsoft_obs.work.schedule_metrics import schedule_metrics_of
 from connectsoft_obs.work.shutdown import GracefulShutdown
 
 PEER_INTERVAL = 1.0
-"""Seconds between two searches for other workers of the same port."""
+"""Seconds between searches for other workers that use the same port."""
 
 
 class WorkerProcess:

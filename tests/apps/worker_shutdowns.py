@@ -74,7 +74,7 @@ def thread_loop(worker: Worker) -> None:
 
 
 def slow_handler(worker: Worker) -> None:
-    """Stops by the application's handler, four seconds after it was called."""
+    """Ends four seconds after the application's signal handler was called."""
     while not handler_called.is_set():
         time.sleep(0.05)
     time.sleep(4)
@@ -137,5 +137,5 @@ if __name__ == "__main__":
             globals()[mode](running_worker)
     print("block left", flush=True)
     if mode in ("batch", "early_signal"):
-        time.sleep(3)  # longer than a program without runs has within the block
+        time.sleep(3)  # longer than the block waits in a program without runs
         print("after", flush=True)

@@ -1,4 +1,4 @@
-"""What modules mark and watch at import, before the middleware or a worker makes the settings of the process known."""
+"""Health functions called at import apply to the service that the middleware or a worker starts later."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_health_reported_at_import_holds_for_the_web_service(at_import: Callable
             wait_for(lambda: [client.get(name).status_code for name in (path, *other)] == [503, 200], 10)
 
 
-def test_loop_that_began_at_import_is_not_expected_to_beat_while_the_worker_drains() -> None:
+def test_heartbeat_from_import_is_not_overdue_while_the_worker_drains() -> None:
     with capture() as captured:
         loop = obs.heartbeat("loop", every=0.01)
         with obs.worker(service="mailer", prometheus_port=0) as worker:
@@ -52,7 +52,7 @@ def test_loop_that_began_at_import_is_not_expected_to_beat_while_the_worker_drai
             assert captured.telemetry is worker.telemetry
 
 
-def test_event_of_the_drain_from_import_is_set_when_the_worker_drains() -> None:
+def test_draining_event_from_import_is_set_when_the_worker_drains() -> None:
     with capture():
         event = obs.draining()
 

@@ -85,7 +85,7 @@ def test_tcp_is_healthy_if_the_port_accepts_a_connection(port: int) -> None:
     assert main(["tcp://127.0.0.1"]) == 1
 
 
-def test_https_certificate_is_not_verified_as_by_the_kubelet(tmp_path: Path) -> None:
+def test_https_certificate_is_not_verified(tmp_path: Path) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), ProbeHandler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(self_signed_certificate(tmp_path, 30))

@@ -204,7 +204,7 @@ def test_background_scheduler_without_a_host_is_logged_after_a_delay(
     assert host_warnings(captured) == ([] if begins_to_serve else ["WARN"])
 
 
-def test_scheduler_in_a_worker_is_not_warned_about() -> None:
+def test_scheduler_in_a_worker_logs_no_warning() -> None:
     with capture() as captured, obs.worker(service="reports", prometheus_port=0):
         scheduler = BackgroundScheduler(timezone="UTC")
         apscheduler.install(scheduler)

@@ -164,7 +164,7 @@ def test_thread_pool_metrics_match_the_sent_tasks(system: str, request: pytest.F
     }
 
 
-def test_attempt_that_overlaps_the_previous_one_is_a_run_of_its_own(redis: Broker) -> None:
+def test_overlapping_attempts_of_a_task_are_separate_runs(redis: Broker) -> None:
     queue = f"overlap-{uuid.uuid4().hex[:8]}"
     with run_celery(redis.url, "worker", "-P", "threads", "-c", "2", "-Q", queue, env={"QUEUE": queue}) as service:
         module = tasks_for(redis.url, queue)

@@ -190,7 +190,7 @@ def test_job_in_a_thread_pool_continues_the_trace_by_setting(setting: bool) -> N
     assert "trace_id" not in seen.log("without an operation"), "the thread keeps no context"
 
 
-def test_context_can_be_carried_to_a_thread_by_the_application() -> None:
+def test_application_can_pass_the_context_to_a_thread() -> None:
     with (
         capture(propagate_context_to_threads=False) as seen,
         concurrent.futures.ThreadPoolExecutor(1) as pool,

@@ -166,7 +166,7 @@ def test_job_that_is_not_due_again_is_not_missed(tmp_path: Path) -> None:
     assert firing(tmp_path, [replaced], [HOUR, 2 * HOUR]) == [(2 * HOUR, "JobMissed", ["replaced"])]
 
 
-def test_removed_job_is_forgotten_after_a_week(tmp_path: Path) -> None:
+def test_series_of_a_removed_job_ends_after_a_week(tmp_path: Path) -> None:
     removed = Instance(next_expected=lambda time: HOUR if time < 1800 else None)
     alerts = alerts_at(tmp_path, [removed], [2 * HOUR, 7 * DAY, 7 * DAY + 2 * HOUR])
     assert list(alerts.values()) == [{"JobMissed"}, {"JobMissed"}, set()]

@@ -53,7 +53,7 @@ ALL_FIELDS = declare(
 )
 
 
-def test_a_toml_file_loads_as_the_slos_it_was_written_from(tmp_path: Path) -> None:
+def test_slos_are_equal_after_writing_and_loading_toml(tmp_path: Path) -> None:
     (tmp_path / "slo.toml").write_text(to_toml(ALL_FIELDS))
     assert load(tmp_path / "slo.toml") == ALL_FIELDS
 
@@ -146,7 +146,7 @@ def test_a_period_that_is_out_of_range_or_not_full_days_is_rejected(period: str)
         ("", "it declares no SLOs"),
     ],
 )  # fmt: skip
-def test_an_invalid_declaration_raises_value_reason_and_correction(tmp_path: Path, text: str, why: str) -> None:
+def test_error_of_an_invalid_declaration_has_value_reason_and_correction(tmp_path: Path, text: str, why: str) -> None:
     (tmp_path / "slo.toml").write_text(text)
     with pytest.raises(obs.ConfigurationError) as raised:
         load(tmp_path / "slo.toml")

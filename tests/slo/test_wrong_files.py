@@ -1,4 +1,4 @@
-"""Sixty files that cannot be meant: each is refused, or reported by `lint` as a warning or an error."""
+"""SLO files with mistakes: each is rejected, or reported by `lint` as a warning or an error."""
 
 from __future__ import annotations
 

@@ -245,7 +245,7 @@ def test_reconfiguration_keeps_the_set_provider_and_exports_once(sink: HttpSink)
     assert [span.name for span in sink.received.spans] == ["run recount"]
 
 
-def test_two_applications_export_the_spans_that_each_has_started(sink: HttpSink) -> None:
+def test_two_applications_each_export_their_own_spans(sink: HttpSink) -> None:
     code = """
     from starlette.applications import Starlette
     other = obs.Telemetry(obs.Settings(service="admin", otlp_endpoint=ENDPOINT, metrics_exporter=("none",)))

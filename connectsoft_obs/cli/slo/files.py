@@ -15,7 +15,7 @@ from connectsoft_obs.slo import presets
 from connectsoft_obs.slo.loader import to_toml
 
 EXIT_OMISSIONS = 3
-"""Exit code of an import that leaves something out."""
+"""Exit code of an incomplete import."""
 _DEFAULT_TARGETS = ("prometheus", "grafana", "runbook")
 
 
@@ -68,7 +68,7 @@ def runbook(source: tuple[str, ...], service: str, name: str | None, output: Pat
 def import_(file: Path, service: str, output: Path | None) -> int:
     """Convert SLOs of OpenSLO, Sloth or Pyrra to TOML: on standard output, or one file per service.
 
-    Exits 3 if the file contains something that is left out; each such thing is written to standard error.
+    Parts that cannot be imported are written to standard error, and the exit code is 3.
     """
     import yaml
 

@@ -146,7 +146,7 @@ def recording_rules(context: RuleContext, slo: SLO) -> Iterator[RecordingRule]:
     """Yield the rule that keeps the latest expected time of a job while no process exports it.
 
     Between two runs of a short process, no series exists. With several replicas, only the one that runs the job knows the
-    next time, and it may end before the others. A job whose process is gone is forgotten a week after its due time.
+    next time, and it may end before the others. The series of a job that no process exports ends a week after its due time.
     """
     if job := _job_name(slo):
         matcher = f"{prometheus_name(JOB_NAME)}={quote(job)}"

@@ -163,7 +163,7 @@ class RuleContext:
 
 
 def alert_group(severity: Severity) -> AlertGroup | None:
-    """Return whether alerts of a severity page, or are tickets; None for reviews."""
+    """Return the group of the alerts of a severity, None for reviews."""
     groups = {Severity.SEV1: AlertGroup.PAGE, Severity.SEV2: AlertGroup.PAGE, Severity.SEV3: AlertGroup.TICKET}
     return groups.get(severity)
 

@@ -1,4 +1,4 @@
-"""Recording rules with the names and labels of Sloth, so that dashboards which were made for Sloth show these SLOs."""
+"""Recording rules with the names and labels of Sloth, for dashboards that were made for Sloth."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _SPEC: Final = "prometheus/v1"
 
 
 def sloth_groups(service_slos: ServiceSLOs) -> tuple[RuleGroup, ...]:
-    """Return one group of rules for each SLO with an objective, which read the series of the other rules.
+    """Return one rule group for each SLO with an objective. The rules read the series of the other generated rules.
 
-    The series have the labels of Sloth only, so that no generated rule and no panel of this package reads them.
+    The recorded series have only labels of Sloth. Other generated rules and dashboards therefore do not select them.
     """
     groups = []
     for slo in service_slos.slos:

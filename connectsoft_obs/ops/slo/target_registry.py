@@ -86,7 +86,7 @@ def _promtool_tests(services: Sequence[ServiceSLOs]) -> Files:
             if (documents := promtool_files(service_slos, slo)) is not None:
                 rules, tests = documents
                 name = f"{service_slos.service}-{slo.name}"
-                # No name that a glob for the rules of the service (`*.rules.yaml`) matches.
+                # The glob for the rules of the service (`*.rules.yaml`) must not match this name.
                 files[f"{name}.test-rules.yaml"] = dump(rules)
                 files[f"{name}.test.yaml"] = dump({**tests, "rule_files": [f"{name}.test-rules.yaml"]})
     return files

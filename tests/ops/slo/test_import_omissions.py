@@ -1,4 +1,4 @@
-"""An import keeps labels, annotations and `disable` of alerts, and names everything else that it leaves out."""
+"""An import keeps labels, annotations and `disable` of alerts, and reports everything that it leaves out."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_openslo_v1alpha_ratio_is_imported() -> None:
         f"median({QUERY})",
     ],
 )
-def test_metricsql_is_refused_by_name(expression: str) -> None:
+def test_error_names_the_metricsql_function(expression: str) -> None:
     text = yaml.safe_dump({
         "version": "prometheus/v1",
         "service": "a",
@@ -181,7 +181,7 @@ def test_metricsql_is_refused_by_name(expression: str) -> None:
     "expression",
     ['sum(rate(x{step="median(",if="default 0"}[5m])) by (if)', "sum(rate(x[5m] @ end())) / on () count(y)"],
 )
-def test_promql_with_similar_names_is_not_refused(expression: str) -> None:
+def test_promql_with_similar_names_is_accepted(expression: str) -> None:
     text = yaml.safe_dump({
         "version": "prometheus/v1",
         "service": "a",
@@ -204,7 +204,7 @@ def test_import_exits_with_3_and_the_result_passes_promtool(tmp_path: Path, text
     assert checked.returncode == 0, checked.stderr
 
 
-def test_import_of_a_file_that_is_kept_completely_exits_with_0(tmp_path: Path) -> None:
+def test_complete_import_exits_with_0(tmp_path: Path) -> None:
     text = SLOTH.replace("      name: CheckoutErrors\n", "").replace("severity: critical, ", "")
     (tmp_path / "other.yaml").write_text("\n".join(line for line in text.splitlines() if "slo_plugins" not in line))
     completed = run_slo_command("import", "other.yaml", cwd=tmp_path)

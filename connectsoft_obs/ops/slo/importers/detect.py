@@ -21,7 +21,7 @@ def import_documents(
     Args:
         documents: the parsed documents of a YAML file.
         service: service name for SLOs that do not name a service.
-        omissions: records what the files contain and the SLOs do not.
+        omissions: records the parts of the files that are not imported.
 
     Raises:
         ConfigurationError: an unknown format, or a feature that has no equivalent in this package.

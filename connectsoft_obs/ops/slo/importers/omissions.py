@@ -1,4 +1,4 @@
-"""What an import keeps of alerts of another tool, and the record of everything that it leaves out."""
+"""The record of what an import leaves out, and the selection of labels and annotations that alerts can have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LABEL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Omissions:
-    """What an import leaves out, as texts for people."""
+    """Records what an import leaves out, as messages for the user."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []

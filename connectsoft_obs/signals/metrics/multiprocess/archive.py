@@ -98,7 +98,7 @@ def worker_pid(path: Path) -> int:
 
 
 def is_child(pid: int, parent_pids: Collection[int]) -> bool:
-    """Whether a process exists, running or not yet waited for, and is a child of one of these processes."""
+    """Whether a process exists, including zombies, and is a child of one of these processes."""
     try:
         return int(read_proc_stat(pid)[1]) in parent_pids
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""The directory that the workers of one start of a service share; each worker determines it on its own.
+"""The directory that the workers of one start of a service share, or all workers that use one management port.
 
-Its name is derived from the service and from the supervisor's pid, start time, pid namespace and boot, so that two
+Each worker computes its path. Without a port, the name is derived from the service and from the supervisor's pid, start time, pid namespace and boot, so that two
 services started from one shell, two starts of one service and two containers that share memory never mix. A directory
 in memory (/dev/shm) is preferred to one on a disk: a write to a mapped page of a file on a disk can block on I/O, and
 requests perform such writes.
@@ -31,7 +31,7 @@ _EXPIRY_SECONDS = 86400.0
 
 
 def candidate_directories(directory: str | None = None) -> list[Path]:
-    """Parent directories to try: a given one, or shared memory, then the directory for temporary files."""
+    """Parent directories to try: `directory` if it is set, else shared memory and the directory for temporary files."""
     if directory is not None:
         return [Path(directory)]
     shared_memory = Path("/dev/shm")  # noqa: S108  a private directory with mode 0700 is created in it

@@ -85,8 +85,7 @@ class WorkerGroup:
     def pids(self) -> list[int]:
         """Pids of this worker, of other running workers, and of ended workers that are not in the archive.
 
-        Workers without a common supervisor, which share a port, have process metrics of their own: only this one and its
-        children.
+        Workers that share a port have no common supervisor; for them, only the pids of this worker and of its children.
         """
         pids = [archive.worker_pid(path) for path in archive.worker_files(self.directory)]
         if self.supervisor_pid == os.getpid():
