@@ -195,6 +195,7 @@ class ObservabilityMiddleware:
     def _resolve_telemetry(self, scope: Scope) -> Telemetry | None:
         """Return the current Telemetry, or None if it cannot be configured."""
         if self._configuration_error is not None or self._has_failed:
+            self._report_configuration_error(scope)
             return None
         try:
             if self._route is not None and not callable(self._route):
@@ -211,13 +212,19 @@ class ObservabilityMiddleware:
             if title:
                 telemetry_holder().set_application_title(title)
             return resolve(**self._arguments)
-        except Exception as error:  # noqa: BLE001  anything but a ConfigurationError is an internal error
-            if isinstance(error, ConfigurationError):
-                self._configuration_error = error
+        except ConfigurationError as error:
+            self._configuration_error = error
+            self._report_configuration_error(scope)
+        except Exception as error:  # noqa: BLE001  an internal error; the application handles the request
             self._has_failed = True
-            # The lifespan reports it too, if the server has one. The log may not be configured, so this goes to stderr.
-            print(f"CRITICAL invalid configuration of connectsoft_obs: {error}", file=sys.stderr)  # noqa: T201
-            return None
+            _print_critical(f"connectsoft_obs failed internally and is off: {type(error).__name__}: {error}")
+        return None
+
+    def _report_configuration_error(self, scope: Scope) -> None:
+        """Print the error at the first request. At a failed startup, the server prints it."""
+        if scope["type"] != "lifespan" and self._configuration_error is not None and not self._has_failed:
+            self._has_failed = True
+            _print_critical(f"invalid configuration of connectsoft_obs: {self._configuration_error}")
 
     def _bind(self, scope: Scope) -> TelemetryBinding | None:
         """Create the binding for the current Telemetry, or return None if there is no Telemetry or it fails.
@@ -239,6 +246,11 @@ class ObservabilityMiddleware:
         with internal_telemetry.guard("asgi.lifespan"):
             start_without_lifespan(telemetry)
         return binding
+
+
+def _print_critical(message: str) -> None:
+    """Print to standard error, because the log may not be configured."""
+    print(f"CRITICAL {message}", file=sys.stderr)  # noqa: T201
 
 
 class TelemetryBinding:

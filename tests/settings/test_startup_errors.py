@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from support.asgi_server_commands import start_server
 from support.process import uvicorn, wait_for
 
 import connectsoft_obs as obs
@@ -14,12 +15,44 @@ from connectsoft_obs.settings import implausible_variables, load_settings, unkno
 from connectsoft_obs.testing import capture
 
 
-def test_server_with_lifespan_does_not_start_with_invalid_settings() -> None:
-    with uvicorn("orders:app", "--lifespan", "auto", env={"CONNECTSOFT_OBS_ACCESS_LOG": "loud"}) as service:
-        assert service.process.wait(15) != 0
+@pytest.mark.parametrize(
+    ("server", "count"),
+    [("uvicorn", 1), ("hypercorn-single-process", 1), ("granian", 2)],  # granian logs message and exception
+)
+def test_server_with_lifespan_does_not_start_and_reports_once(server: str, count: int) -> None:
+    with start_server(server, "orders:app", env={"CONNECTSOFT_OBS_ACCESS_LOG": "loud"}) as service:
+        assert service.process.wait(30) != 0
         wait_for(lambda: "loud" in service.output)
-    assert "CONNECTSOFT_OBS_ACCESS_LOG='loud'" in service.output
-    assert "it is not one of all, errors, off" in service.output
+    assert service.output.count("CONNECTSOFT_OBS_ACCESS_LOG='loud': it is not one of all, errors, off") == count
+    assert "CRITICAL" not in service.output
+    assert "connectsoft_obs/settings" not in service.output
+    assert "CancelledError" not in service.output
+
+
+def test_invalid_setting_is_logged_if_the_server_ignores_the_failed_startup(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def run() -> None:
+        with pytest.raises(obs.ConfigurationError):
+            await middleware({"type": "lifespan", "state": {}}, receive, send)
+        for _ in range(3):
+            await middleware({"type": "http", "path": "/", "headers": []}, receive, send)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        handled.append(scope["type"])
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None: ...
+
+    handled: list[str] = []
+    monkeypatch.setenv("CONNECTSOFT_OBS_ACCESS_LOG", "loud")
+    with capture():
+        middleware = obs.ObservabilityMiddleware(app, service="a", route="/orders")  # type: ignore[arg-type]
+        asyncio.run(run())
+    assert handled == ["http"] * 3
+    assert capsys.readouterr().err.count("CRITICAL invalid configuration of connectsoft_obs") == 1
 
 
 def test_server_without_lifespan_serves_without_instrumentation() -> None:
