@@ -13,13 +13,10 @@ import httpx
 import pytest
 from support.process import APPS, free_port, wait_for
 
-from connectsoft_obs.identity import local_terminal
-
 SERVE = """
 import sys
 from connectsoft_obs.identity import local_terminal
 local_terminal._CONTAINER_FILES = {files!r}
-local_terminal.read_proc_stat = lambda pid: ["S", "0", "1", "1", {terminal!r}]
 import uvicorn
 uvicorn.run("titled:app", port={port})
 """
@@ -29,14 +26,14 @@ INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
 class Terminal:
     """titled:app under uvicorn. `streams` are the standard streams that are a pseudo terminal."""
 
-    def __init__(self, env: Mapping[str, str], streams: tuple[str, ...], files: tuple[str, ...], terminal: str) -> None:
+    def __init__(self, env: Mapping[str, str], streams: tuple[str, ...], files: tuple[str, ...]) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._fd, child_fd = os.openpty()
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE.format(files=files, terminal=terminal, port=port)],
+            [sys.executable, "-c", SERVE.format(files=files, port=port)],
             env={**environment, "PYTHONPATH": os.pathsep.join([str(APPS), *sys.path]), **env},
             cwd=APPS,
             start_new_session=True,
@@ -82,43 +79,33 @@ BOTH, DOCKER = ("stdout", "stderr"), ("/",)
 
 
 @pytest.mark.parametrize(
-    ("streams", "env", "files", "main_terminal", "environment", "source"),
+    ("streams", "env", "files", "environment", "source"),
     [
-        (BOTH, {}, (), "0", "development", "terminal"),
-        (("stdout",), {}, (), "0", "development", "terminal"),
-        ((), {}, (), "0", "production", "default"),
-        (BOTH, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, (), "0", "production", "default"),
-        (BOTH, {"CONTAINER_APP_NAME": "books"}, (), "0", "production", "default"),
-        (BOTH, {"WEBSITE_SITE_NAME": "books"}, (), "0", "production", "default"),
-        (BOTH, {"CI": "true"}, (), "0", "production", "default"),
-        (BOTH, {"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 22"}, (), "0", "production", "default"),
-        (BOTH, {}, DOCKER, "34816", "production", "default"),
-        (BOTH, {}, DOCKER, "0", "development", "terminal"),
-        (BOTH, {"CONNECTSOFT_OBS_ENVIRONMENT": "stage"}, (), "0", "staging", "CONNECTSOFT_OBS_ENVIRONMENT"),
-        (BOTH, {"DOTNET_ENVIRONMENT": "Production"}, (), "0", "production", "DOTNET_ENVIRONMENT"),
+        (BOTH, {}, (), "development", "terminal"),
+        (("stdout",), {}, (), "development", "terminal"),
+        ((), {}, (), "production", "default"),
+        (BOTH, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, (), "production", "default"),
+        (BOTH, {"CONTAINER_APP_NAME": "books"}, (), "production", "default"),
+        (BOTH, {"WEBSITE_SITE_NAME": "books"}, (), "production", "default"),
+        (BOTH, {"CI": "true"}, (), "production", "default"),
+        (BOTH, {"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 22"}, (), "production", "default"),
+        (BOTH, {"container": "podman"}, (), "production", "default"),
+        (BOTH, {}, DOCKER, "production", "default"),
+        (BOTH, {"CONNECTSOFT_OBS_ENVIRONMENT": "development"}, DOCKER, "development", "CONNECTSOFT_OBS_ENVIRONMENT"),
+        (BOTH, {"CONNECTSOFT_OBS_ENVIRONMENT": "stage"}, (), "staging", "CONNECTSOFT_OBS_ENVIRONMENT"),
+        (BOTH, {"DOTNET_ENVIRONMENT": "Production"}, (), "production", "DOTNET_ENVIRONMENT"),
     ],
 )
 def test_default_environment_is_development_only_in_a_local_terminal(
     streams: tuple[str, ...],
     env: dict[str, str],
     files: tuple[str, ...],
-    main_terminal: str,
     environment: str,
     source: str,
 ) -> None:
-    with Terminal({"CONNECTSOFT_OBS_LOG_PROFILE": "otel", **env}, streams, files, main_terminal) as service:
+    with Terminal({"CONNECTSOFT_OBS_LOG_PROFILE": "otel", **env}, streams, files) as service:
         service.wait_until_live()
         assert httpx.get(f"{service.url}/info").json()["environment"] == environment
         wait_for(lambda: "observability configured" in service.output, 10)
         output = service.output
     assert f'"connectsoft.obs.environment":"{environment} ({source})"' in output
-
-
-def test_container_whose_main_process_is_unknown_is_not_a_local_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: int) -> list[str]:
-        raise OSError
-
-    monkeypatch.setattr(os, "isatty", lambda _: True)
-    monkeypatch.setattr(local_terminal, "_CONTAINER_FILES", ("/",))
-    monkeypatch.setattr(local_terminal, "read_proc_stat", fail)
-    assert not local_terminal.is_local_terminal({})
