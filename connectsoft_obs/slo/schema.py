@@ -241,7 +241,14 @@ def _validate_indicator(table: Mapping[str, Any], location: str) -> dict[str, An
 def _has_type(value: Any, name: str) -> bool:
     if isinstance(value, bool):
         return name == "boolean"
-    return isinstance(value, _TYPES[name][1]) and not (isinstance(value, float) and not math.isfinite(value))
+    return isinstance(value, _TYPES[name][1]) and (not isinstance(value, int | float) or _is_finite(value))
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number above the range of floating-point numbers
+        return False
 
 
 def _is_in_range(value: Any, schema: Schema) -> bool:
