@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -39,6 +44,7 @@ apiVersion: pyrra.dev/v1alpha1
 kind: ServiceLevelObjective
 metadata:
   name: errors
+  namespace: monitoring
   labels: {pyrra.dev/service: gateway, pyrra.dev/team: edge, pyrra.dev/routing: edge, prometheus: k8s}
   annotations: {pyrra.dev/link: "https://wiki.example", other: x}
 spec:
@@ -87,6 +93,7 @@ spec:
         good: {source: prometheus, queryType: promql, query: 'orders_total{state="done"}'}
         total: {source: prometheus, queryType: promql, query: orders_total}
 """
+VALUES: tuple[Any, ...] = (None, "x", -1, math.nan, True, [], ["x"], [{}], {}, {"a": 1})
 
 
 def import_text(text: str) -> tuple[slo.ServiceSLOs, list[str]]:
@@ -123,9 +130,9 @@ def test_pyrra_labels_annotations_and_absent_are_kept() -> None:
     assert by_name["GatewayErrorsBudgetBurn1h"].labels["routing"] == "edge"
     assert by_name["GatewayErrorsBudgetBurn1h"].annotations["link"] == "https://wiki.example"
     assert "GatewayErrorsNoData" not in by_name
-    assert len(omissions) == 4, omissions
+    assert len(omissions) == 5, omissions
     assert all(any(text in omission for omission in omissions) for text in (
-        "performanceOverAccuracy", "alert name GatewayErrors", "label prometheus", "annotation other",
+        "namespace monitoring", "performanceOverAccuracy", "alert name GatewayErrors", "label prometheus", "annotation other",
     ))  # fmt: skip
     disabled, _ = import_text(PYRRA.replace("absent: false", "disabled: true"))
     assert {alert.severity.value for alert in alerts(disabled).values()} == {"review"}
@@ -202,6 +209,28 @@ def test_import_exits_with_3_and_the_result_passes_promtool(tmp_path: Path, text
     [rules] = tmp_path.glob("*.rules.yaml")
     checked = subprocess.run([program_path("promtool"), "check", "rules", str(rules)], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
+
+
+def paths(value: Any, prefix: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of each value in tables and lists."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*prefix, key)
+        yield from paths(item, (*prefix, key))
+
+
+@pytest.mark.parametrize("text", [SLOTH, PYRRA, OPENSLO, OPENSLO_V1ALPHA], ids=["sloth", "pyrra", "openslo", "v1alpha"])
+def test_wrong_type_in_an_imported_file_is_a_configuration_error(text: str) -> None:
+    documents = list(yaml.safe_load_all(text))
+    for path in paths(documents):
+        for value in VALUES:
+            changed = copy.deepcopy(documents)
+            table: Any = changed
+            for key in path[:-1]:
+                table = table[key]
+            table[path[-1]] = value
+            with suppress(ConfigurationError):
+                import_documents(changed, "shop")
 
 
 def test_complete_import_exits_with_0(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from connectsoft_obs.ops.slo.importers.omissions import Omissions
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
 from connectsoft_obs.slo.serialization import from_dict, slo_to_dict
 
+_WRONG_STRUCTURE = (AttributeError, KeyError, IndexError, OverflowError, TypeError, ValueError)
+"""Errors of an importer in a document whose tables, lists or numbers are not where the format has them."""
+
 
 def import_documents(
     documents: Sequence[Any], service: str = "", omissions: Omissions | None = None
@@ -29,26 +32,51 @@ def import_documents(
     omissions = Omissions() if omissions is None else omissions
     imported: list[ImportedSlo] = []
     mappings = [document for document in documents if isinstance(document, Mapping)]
-    references = openslo.collect_references(mappings)
+    try:
+        references = openslo.collect_references(mappings)
+    except _WRONG_STRUCTURE as error:
+        raise _structure_error("an OpenSLO document", error) from error
     for document in mappings:
-        version = str(document.get("apiVersion") or document.get("version") or "")
-        if version == "openslo/v1alpha":
-            imported += openslo_v1alpha.read_document(document, omissions)
-        elif version.startswith("openslo/v1"):
-            imported += openslo.read_document(document, references, omissions)
-        elif version.startswith(("prometheus/v1", "sloth.slok.dev/")):
-            imported += sloth.read_document(document, omissions)
-        elif version.startswith("pyrra.dev/"):
-            imported += pyrra.read_document(document, omissions)
-        else:
-            raise ConfigurationError(
-                f"a document with apiVersion {version!r}",
-                "its format is not supported",
-                "Use a file in OpenSLO v1, Sloth prometheus/v1 or Pyrra v1alpha1 format.",
-            )
+        _record_namespace(document, omissions)
+        imported += _read_document(document, references, omissions)
     if not imported:
         raise ConfigurationError("the file", "it contains no SLO", "Use a file with at least one SLO document.")
     return _group_by_service(imported, service)
+
+
+def _read_document(
+    document: Mapping[str, Any], references: Mapping[str, Any], omissions: Omissions
+) -> list[ImportedSlo]:
+    version = str(document.get("apiVersion") or document.get("version") or "")
+    try:
+        if version == "openslo/v1alpha":
+            return list(openslo_v1alpha.read_document(document, omissions))
+        if version.startswith("openslo/v1"):
+            return list(openslo.read_document(document, references, omissions))
+        if version.startswith(("prometheus/v1", "sloth.slok.dev/")):
+            return list(sloth.read_document(document, omissions))
+        if version.startswith("pyrra.dev/"):
+            return list(pyrra.read_document(document, omissions))
+    except ConfigurationError:
+        raise
+    except _WRONG_STRUCTURE as error:
+        raise _structure_error(f"a document with apiVersion {version!r}", error) from error
+    raise ConfigurationError(
+        f"a document with apiVersion {version!r}",
+        "its format is not supported",
+        "Use a file in OpenSLO v1, Sloth prometheus/v1 or Pyrra v1alpha1 format.",
+    )
+
+
+def _structure_error(document: str, error: Exception) -> ConfigurationError:
+    reason = f"the key {error} is missing" if isinstance(error, KeyError) else f"a value has a wrong type: {error}"
+    return ConfigurationError(document, reason, "Correct the file; the tool that reads this format can validate it.")
+
+
+def _record_namespace(document: Mapping[str, Any], omissions: Omissions) -> None:
+    metadata = document.get("metadata")
+    if isinstance(metadata, Mapping) and (namespace := metadata.get("namespace")):
+        omissions.add(str(metadata.get("name", "")), f"the namespace {namespace} of the resource is not imported")
 
 
 def _group_by_service(imported: Sequence[ImportedSlo], default_service: str) -> list[ServiceSLOs]:
