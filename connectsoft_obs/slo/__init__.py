@@ -18,4 +18,5 @@ from connectsoft_obs.slo.objectives import message_success_rate as message_succe
 from connectsoft_obs.slo.objectives import outage as outage
 from connectsoft_obs.slo.objectives import percentile as percentile
 from connectsoft_obs.slo.objectives import ratio as ratio
+from connectsoft_obs.slo.policy import ErrorBudgetPolicy as ErrorBudgetPolicy
 from connectsoft_obs.slo.presets import preset as preset

@@ -12,6 +12,7 @@ from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.slo.alerting import Alerting
 from connectsoft_obs.slo.durations import DAY, MINUTE, format_prometheus, parse_duration
 from connectsoft_obs.slo.indicators import Events, Indicator, OutageLimit, enum_member
+from connectsoft_obs.slo.policy import ErrorBudgetPolicy
 
 DEFAULT_RUNBOOK_BASE = "https://company.connectsoft.dev/ops/runbooks"
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -130,6 +131,7 @@ class ServiceSLOs:
         runbook_base: base URL of runbooks; that of an SLO is `BASE/SERVICE-NAME.html`.
         dashboard_base: base URL of Grafana; without it alerts have no link to a dashboard.
         review_at: percentages of the remaining error budget at which a review alert fires.
+        policy: when the error budget permits a deployment, and who decides.
         always_on: whether having no instance is an outage; false for services that scale to zero.
         scraped: whether Prometheus scrapes the service, so that `up` exists; false if the service only pushes; None if
             it is not stated, and either is possible.
@@ -151,6 +153,7 @@ class ServiceSLOs:
     runbook_base: str = DEFAULT_RUNBOOK_BASE
     dashboard_base: str = ""
     review_at: tuple[float, ...] = (50, 25, 0)
+    policy: ErrorBudgetPolicy = field(default_factory=ErrorBudgetPolicy)
     always_on: bool = True
     scraped: bool | None = None
     scrape_interval: float = 30

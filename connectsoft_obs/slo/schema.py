@@ -143,7 +143,18 @@ SLO_FILE: Final[Schema] = {
             scraped=_BOOLEAN,
         ),
         prometheus=_table(scrape_interval=_DURATION, interval=_DURATION, retention=_DURATION),
-        policy=_table(review_at=_NUMBERS),
+        policy=_table(
+            review_at=_NUMBERS,
+            min_remaining={"type": "number", "minimum": 0, "exclusiveMaximum": 100, "description": "a percentage"},
+            unknown={"type": "string", "enum": ["fail", "pass"]},
+            approver=_TEXT,
+            reviewed={
+                "type": "string",
+                "pattern": r"^\d{4}-\d{2}-\d{2}$",
+                "description": "a date in quotes such as 2026-10-01",
+            },
+            review_every=_DURATION,
+        ),
         slo={"type": "array", "minItems": 1, "items": _SLO, "description": "a list of at least one SLO"},
         composite={
             "type": "array",

@@ -22,6 +22,7 @@ from connectsoft_obs.slo.indicators import (
 )
 from connectsoft_obs.slo.model import SLO, CompositeSLO, ServiceSLOs, Source
 from connectsoft_obs.slo.objectives import quantile_as_percent
+from connectsoft_obs.slo.policy import ErrorBudgetPolicy
 from connectsoft_obs.slo.schema import validate
 from connectsoft_obs.vocabulary import (
     HTTP_METHOD,
@@ -35,11 +36,13 @@ from connectsoft_obs.vocabulary import (
 Table = Mapping[str, Any]
 _DURATION_KEYS = frozenset({
     "period", "scrape_interval", "interval", "retention", "threshold", "within", "limit", "page_after",
+    "review_every",
 })  # fmt: skip
 _SERVICE_KEYS = (
     "name", "team", "source", "selector", "period", "runbook_base", "dashboard_base", "always_on", "scraped",
 )  # fmt: skip
 _PROMETHEUS_KEYS = ("scrape_interval", "interval", "retention")
+_POLICY_KEYS = tuple(field.name for field in dataclasses.fields(ErrorBudgetPolicy))
 _ALERTING_KEYS = tuple(field.name for field in dataclasses.fields(Alerting))
 _MATCHER_KEYS = ("routes", "methods", "job", "destination")
 
@@ -53,7 +56,12 @@ def from_dict(table: Table) -> ServiceSLOs:
     table = validate(table)
     service = _parse_durations(table["service"], "[service]")
     prometheus = _parse_durations(table.get("prometheus", {}), "[prometheus]")
-    fields = {**service, **prometheus, **{key: tuple(value) for key, value in table.get("policy", {}).items()}}
+    policy = _parse_durations(table.get("policy", {}), "[policy]")
+    fields = {**service, **prometheus}
+    if "review_at" in policy:
+        fields["review_at"] = tuple(policy.pop("review_at"))
+    if policy:
+        fields["policy"] = ErrorBudgetPolicy(**policy)
     fields["service"] = fields.pop("name")
     if "source" in fields:
         fields["source"] = enum_member(Source, fields["source"], "[service] source")
@@ -71,11 +79,11 @@ def to_dict(service_slos: ServiceSLOs) -> dict[str, Any]:
     """Convert the SLOs of a service to a dictionary of TOML tables. Fields with their default value are omitted."""
     defaults = ServiceSLOs(service=service_slos.service, slos=())
     service = {"name": service_slos.service} | _changed_fields(service_slos, defaults, _SERVICE_KEYS[1:])
-    review_at = service_slos.review_at
     tables = {
         "service": service,
         "prometheus": _changed_fields(service_slos, defaults, _PROMETHEUS_KEYS),
-        "policy": {} if review_at == defaults.review_at else {"review_at": list(review_at)},
+        "policy": _changed_fields(service_slos, defaults, ("review_at",))
+        | _changed_fields(service_slos.policy, defaults.policy, _POLICY_KEYS),
         "slo": [slo_to_dict(slo) for slo in service_slos.slos],
         "composite": [
             {"name": composite.name, "all_of": list(composite.all_of)}

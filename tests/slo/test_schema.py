@@ -24,7 +24,13 @@ from connectsoft_obs.slo.serialization import from_dict
 VALID: dict[str, Any] = {
     "service": {"name": "a", "team": "b", "source": "events", "period": "30d", "always_on": True},
     "prometheus": {"interval": "30s", "retention": "60d"},
-    "policy": {"review_at": [50, 0]},
+    "policy": {
+        "review_at": [50, 0],
+        "min_remaining": 10,
+        "unknown": "pass",
+        "reviewed": "2026-10-01",
+        "review_every": "90d",
+    },
     "slo": [
         {
             "name": "latency",

@@ -72,14 +72,14 @@ def report(
 @_PROMETHEUS
 @_TOKEN
 @click.option("--name", multiple=True, help="Only this SLO; repeatable.")
-@click.option("--min-remaining", type=float, default=0.0, show_default=True,
-              help="Percent of the error budget that must be left.")  # fmt: skip
-@click.option("--unknown", type=click.Choice(["fail", "pass"]), default="fail", show_default=True,
-              help="Result for an SLO without data.")  # fmt: skip
+@click.option("--min-remaining", type=float,
+              help="Percent of the error budget that must be left; by default that of [policy], or 0.")  # fmt: skip
+@click.option("--unknown", type=click.Choice(["fail", "pass"]),
+              help="Result for an SLO without data; by default that of [policy], or fail.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Write the results as JSON.")
 def gate(
-    *, source: tuple[str, ...], service: str, prometheus: str, token: str, name: tuple[str, ...], min_remaining: float,
-    unknown: str, as_json: bool,
+    *, source: tuple[str, ...], service: str, prometheus: str, token: str, name: tuple[str, ...],
+    min_remaining: float | None, unknown: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Exit 1 if an error budget is exhausted or an alert pages, to stop a deployment; 2 if the server does not answer."""
     client, now = PrometheusClient(prometheus, token), time.time()
@@ -88,7 +88,7 @@ def gate(
         selected = [service_slos.find(slo_name) for slo_name in name] if name else list(service_slos.all_slos)
         for slo in selected:
             budget = fetch_budget(service_slos, slo, client, now)
-            results.append(evaluate_gate(service_slos.slo_id(slo), budget, min_remaining, unknown))
+            results.append(evaluate_gate(service_slos, service_slos.slo_id(slo), budget, min_remaining, unknown))
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(result) for result in results], indent=2))
     else:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from connectsoft_obs.ops.slo.explain import describe, explain
 from connectsoft_obs.slo.durations import humanize
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
+from connectsoft_obs.slo.policy import ErrorBudgetPolicy
 from connectsoft_obs.slo.serialization import slo_to_dict
 
 _SERVICE_FIELDS = ("service", "source", "selector", "team", "scrape_interval", "interval")
@@ -53,6 +55,11 @@ def _service_changes(before: ServiceSLOs, after: ServiceSLOs) -> Iterator[Change
         old, new = getattr(before, field), getattr(after, field)
         if old != new:
             yield Change(after.service, field.replace("_", " "), str(old), str(new))
+    for name in (field.name for field in dataclasses.fields(ErrorBudgetPolicy)):
+        old, new = getattr(before.policy, name), getattr(after.policy, name)
+        if old != new:
+            is_weaker = (name == "unknown" and new == "pass") or (name == "min_remaining" and new < old)
+            yield Change(after.service, f"policy {name.replace('_', ' ')}", str(old), str(new), weaker=is_weaker)
 
 
 def _composite_changes(before: ServiceSLOs, after: ServiceSLOs) -> Iterator[Change]:

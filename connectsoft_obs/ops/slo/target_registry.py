@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from connectsoft_obs.ops.slo.importers.openslo import export_documents
+from connectsoft_obs.ops.slo.policy_page import render_policy
 from connectsoft_obs.ops.slo.promtool_tests import promtool_files
 from connectsoft_obs.ops.slo.runbook import runbooks
 from connectsoft_obs.ops.slo.targets import alertmanager, azure, grafana
@@ -108,6 +109,7 @@ TARGETS: Final[Mapping[str, Callable[[Sequence[ServiceSLOs]], Files]]] = {
     "alertmanager": lambda _: {"alertmanager.yaml": alertmanager.render_configuration()},
     "grafana": _grafana,
     "openslo": _one_file_per_service(".openslo.yaml", _openslo),
+    "policy": _one_file_per_service(".policy.md", render_policy, ""),
     "runbook": _runbooks,
     "test": _promtool_tests,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from connectsoft_obs.ops.slo.report.budget import BudgetState, BudgetStatus, format_remaining
+from connectsoft_obs.slo.model import ServiceSLOs
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +27,24 @@ class GateResult:
     reason: str
 
 
-def evaluate_gate(slo_id: str, budget: BudgetStatus, min_remaining: float, unknown: str) -> GateResult:
+def evaluate_gate(
+    service_slos: ServiceSLOs,
+    slo_id: str,
+    budget: BudgetStatus,
+    min_remaining: float | None = None,
+    unknown: str | None = None,
+) -> GateResult:
     """Decide from the status of an error budget.
 
     Args:
+        service_slos: the service, whose policy applies.
         slo_id: identifier of the SLO.
         budget: its error budget.
-        min_remaining: percent of the error budget that must be left.
-        unknown: `pass` if an SLO that never had data passes, else `fail`.
+        min_remaining: percent of the error budget that must be left; by default that of the policy.
+        unknown: `pass` if an SLO that never had data passes, else `fail`; by default that of the policy.
     """
+    min_remaining = service_slos.policy.min_remaining if min_remaining is None else min_remaining
+    unknown = unknown or service_slos.policy.unknown
     if budget.state is BudgetState.UNKNOWN or budget.remaining is None:
         passes, reason = unknown == "pass", "there is no data"
     elif budget.state is BudgetState.INCIDENT:
