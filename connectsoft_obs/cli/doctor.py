@@ -18,17 +18,20 @@ from connectsoft_obs.ops.findings import Level
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("target", default="")
-@click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for each collector.")
+@click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for each answer.")
+@click.option(
+    "--public-url", default="", help="Public address of the running service: report readable /metrics, /info."
+)
 @click.option("--all", "show_all", is_flag=True, help="Also show settings that have their default.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(target: str, timeout: float, show_all: bool, as_json: bool) -> int:
+def doctor(target: str, timeout: float, public_url: str, show_all: bool, as_json: bool) -> int:
     """Show settings and their sources, and check collectors, routes, health checks and SLOs.
 
     TARGET is module:attribute of an ASGI application, or the module of a worker; without it, only the environment is
     checked. The target is imported, but not started. The exit code is 1 if there is an error, and 2 for an invalid
     TARGET.
     """
-    diagnosis = diagnose(target, timeout=timeout)
+    diagnosis = diagnose(target, timeout=timeout, public_url=public_url)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(diagnosis), indent=2))
     else:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import http.client
 import importlib
 import os
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,6 +37,8 @@ from connectsoft_obs.work.job_recorder import declared_jobs
 _MAX_DEPTH = 20
 """Layers of middleware that are searched for `ObservabilityMiddleware`."""
 
+_MAX_RESPONSE_BYTES = 65536
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EffectiveSetting:
@@ -60,7 +65,9 @@ class Diagnosis:
         self.findings.append(Finding(level, code, subject, message, advice))
 
 
-def diagnose(target: str, environ: Mapping[str, str] | None = None, timeout: float = 5.0) -> Diagnosis:
+def diagnose(
+    target: str, environ: Mapping[str, str] | None = None, timeout: float = 5.0, public_url: str = ""
+) -> Diagnosis:
     """Diagnose an application, or only the environment if `target` is "".
 
     The application is imported; its startup does not run. Each OTLP destination receives one request without content.
@@ -68,7 +75,8 @@ def diagnose(target: str, environ: Mapping[str, str] | None = None, timeout: flo
     Args:
         target: `module:attribute` of an ASGI application, or `module` of a worker that calls `obs.configure()`.
         environ: the environment variables; those of the process by default.
-        timeout: seconds to wait for each collector.
+        timeout: seconds to wait for each collector and for `public_url`.
+        public_url: address at which clients outside the network reach the running service; "" checks none.
 
     Raises:
         ConfigurationError: the target cannot be imported.
@@ -80,6 +88,8 @@ def diagnose(target: str, environ: Mapping[str, str] | None = None, timeout: flo
         settings = _load(application, environ, diagnosis)
         _report_settings(settings, environ, diagnosis)
         _report_collectors(settings, timeout, diagnosis)
+        if public_url:
+            _report_public_endpoints(settings, public_url, timeout, diagnosis)
         if application is not None:
             _report_application(application, settings, environ, diagnosis)
     except ConfigurationError as error:
@@ -206,6 +216,37 @@ def _report_collectors(settings: Settings, timeout: float, diagnosis: Diagnosis)
             f"{destination.address} does not accept exports: {result.reason}",
             advice,
         )
+
+
+def _report_public_endpoints(settings: Settings, public_url: str, timeout: float, diagnosis: Diagnosis) -> None:
+    """Report `/metrics` and `/info` that a client without a token can read at the public address."""
+    if not public_url.startswith(("http://", "https://")):
+        raise ConfigurationError(
+            f"public_url={public_url!r}", "it is not a URL", "Pass a URL such as https://api.example.com."
+        )
+    for path, content in ((settings.metrics_path, b"\n# TYPE "), (settings.info_path, b'"service"')):
+        if not path:
+            continue
+        url = public_url.rstrip("/") + path
+        try:
+            with urllib.request.urlopen(url, timeout=timeout) as response:  # noqa: S310
+                is_public = content in response.read(_MAX_RESPONSE_BYTES)
+        except urllib.error.HTTPError as error:
+            error.close()
+            continue
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            diagnosis.add(
+                Level.ERROR, "public-url", url, f"it does not answer: {safe_str(error)}", "Check the address."
+            )
+            continue
+        if is_public:
+            diagnosis.add(
+                Level.ERROR,
+                "public-endpoint",
+                url,
+                "a client without a token can read it",
+                "Let the proxy set X-Forwarded-For, or set CONNECTSOFT_OBS_TRUSTED_PROXIES to its address.",
+            )
 
 
 def _report_application(application: Any, settings: Settings, environ: Mapping[str, str], diagnosis: Diagnosis) -> None:

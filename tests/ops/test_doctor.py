@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from support.otlp import HttpSink
-from support.process import APPS, free_port
+from support.process import APPS, free_port, uvicorn
 
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -85,3 +85,27 @@ def test_target_that_cannot_be_imported_exits_with_2() -> None:
     result = run("no_such_module:app")
     assert result.returncode == 2
     assert "no_such_module:app: it cannot be imported" in result.stderr
+
+
+def test_metrics_and_info_that_a_proxy_publishes_are_errors() -> None:
+    with uvicorn("orders:app") as service:
+        service.wait_until_ready()
+        result = run("--json", "--public-url", service.url)
+    findings = [finding for finding in json.loads(result.stdout)["findings"] if finding["code"] == "public-endpoint"]
+    assert [finding["subject"] for finding in findings] == [f"{service.url}/metrics", f"{service.url}/info"]
+    assert "CONNECTSOFT_OBS_TRUSTED_PROXIES" in findings[0]["advice"]
+    assert result.returncode == 1
+
+
+def test_hidden_metrics_and_info_are_not_reported() -> None:
+    with uvicorn("orders:app", env={"CONNECTSOFT_OBS_TRUSTED_PROXIES": "127.0.0.1/32"}) as service:
+        service.wait_until_ready()
+        result = run("--json", "--public-url", f"{service.url}/")
+    assert not {"public-endpoint", "public-url"} & codes(json.loads(result.stdout))
+    assert result.returncode == 0
+
+
+def test_public_address_that_does_not_answer_is_an_error() -> None:
+    result = run("--json", "--public-url", f"http://127.0.0.1:{free_port()}")
+    assert "public-url" in codes(json.loads(result.stdout))
+    assert result.returncode == 1
