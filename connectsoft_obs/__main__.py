@@ -21,7 +21,7 @@ commands:
   version         print the version of this package
 
 Run `connectsoft-obs COMMAND --help` for the options of a command.
-Completion in the shell: eval "$(_CONNECTSOFT_OBS_COMPLETE=bash_source connectsoft-obs)", or zsh_source, fish_source.
+Shell completion: eval "$(_CONNECTSOFT_OBS_COMPLETE=bash_source connectsoft-obs)"; for other shells zsh_source, fish_source.
 """
 
 

@@ -35,7 +35,7 @@ Entry = tuple[str, dict[str, str]]
 broker = Redis.from_url(
     os.environ.get("BROKER", "redis://127.0.0.1:6379/0"),
     decode_responses=True,
-    encoding_errors="surrogateescape",  # bytes that are no UTF-8 are an invalid message, not an error of each read
+    encoding_errors="surrogateescape",  # text that is not UTF-8 is an invalid message and not an error of the read
     socket_timeout=2,
     socket_connect_timeout=2,
     retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
@@ -94,7 +94,7 @@ class AuditTrail:
             self._last_id = parse_id(json.loads(complete.splitlines()[-1])["id"])
 
     def append(self, entry_id: str, event: dict[str, Any]) -> None:
-        """Append an event and flush it to disk, unless the trail contains it."""
+        """Append an event and flush it to disk, unless the file contains it."""
         with self._lock:
             if parse_id(entry_id) <= self._last_id:
                 return
@@ -126,7 +126,7 @@ async def handle(entry: Entry) -> bool:
         await ingest(entry)
     except (OSError, TimeoutError, RedisError):
         return False
-    except Exception as error:  # noqa: BLE001  repeating it would fail again, and later events would wait
+    except Exception as error:  # noqa: BLE001  a repetition would fail again and delay later events
         await move_to_dead_letters(entry, error)
     else:
         await acknowledge(entry)

@@ -34,7 +34,7 @@ Entry = tuple[str, dict[str, str]]
 broker = Redis.from_url(
     os.environ.get("BROKER", "redis://127.0.0.1:6379/0"),
     decode_responses=True,
-    encoding_errors="surrogateescape",  # bytes that are no UTF-8 are an invalid message, not an error of each read
+    encoding_errors="surrogateescape",  # text that is not UTF-8 is an invalid message and not an error of the read
     socket_timeout=2,
     socket_connect_timeout=2,
     retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
@@ -116,12 +116,12 @@ async def publish(event: dict[str, Any]) -> None:
 
 
 async def handle(entry: Entry) -> None:
-    """Process an entry and acknowledge it: failed runs are not repeated automatically, except without the broker."""
+    """Process an entry and acknowledge it. A failed run is repeated only if the broker was unavailable."""
     try:
         await consume(entry)
     except (ModelRefusedError, TimeoutError) as error:
         log.info("run failed, not retried", error=type(error).__name__)
-    except RedisError:  # its event is not published; the run is repeated when the broker is available
+    except RedisError:  # the event was not published; the run is repeated when the broker is available
         raise
     except Exception as error:  # noqa: BLE001  repeating it would fail again
         await move_to_dead_letters(entry, error)

@@ -51,7 +51,7 @@ def _check_selection(service_slos: ServiceSLOs, client: PrometheusClient) -> Ite
             yield Finding(
                 Level.WARNING, code, service_slos.service,
                 f"{service_selector(service_slos)} selects series of several {noun}: {', '.join(values)}",
-                "Set selector in [service] with a label that separates them, such as namespace or cluster; or one "
+                "Set selector in [service] with a label that matches only one, such as namespace or cluster, or use one "
                 "Prometheus for each.",
             )  # fmt: skip
 

@@ -168,7 +168,7 @@ def test_dashboard_of_an_outage_limit_has_no_panel_without_series() -> None:
     assert "$slo" not in text
 
 
-def test_lint_reports_a_selector_that_mixes_environments() -> None:
+def test_lint_reports_a_selector_of_several_environments() -> None:
     service_slos = slo.ServiceSLOs(service="shop", slos=(slo.availability("api", 99.9),))
     now = int(time.time())
     history = ["# TYPE up gauge"]
