@@ -1,4 +1,4 @@
-"""The title of a FastAPI application, which names a service that has no name."""
+"""The title of a FastAPI application, the name of a service for which no name is configured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MAX_DEPTH = 20
 
 
 def application_title(application: Any) -> str:
-    """Return the title of a FastAPI application, also inside of middlewares; "" if there is none but the default."""
+    """Return the title of a FastAPI application, also inside of middlewares; "" for the default title."""
     for _ in range(_MAX_DEPTH):
         if application is None:
             break

@@ -12,7 +12,7 @@ from types import CodeType
 
 
 def is_disconnected(connection: object) -> bool:
-    """Return whether the server knows that the client has closed the connection. `connection` is the owner of `send`."""
+    """Return whether the server has detected that the client has closed the connection. `connection` is the owner of `send`."""
     return bool(getattr(connection, "disconnected", False) or getattr(connection, "closed", False))
 
 

@@ -147,7 +147,7 @@ def list_route_paths(routes: Any, prefix: str = "", depth: int = 0) -> Iterator[
 
 
 class RouteTable(NamedTuple):
-    """The route templates of an application, as telemetry has them.
+    """The route templates of an application, in the form that telemetry contains.
 
     Args:
         templates: the templates.

@@ -74,7 +74,7 @@ class LoopWatchdog:
         self._loop = None
 
     def problem(self) -> str:
-        """Why the process should be restarted, or ""; a framework that waits for its broker or store is no reason."""
+        """Why the process should be restarted, or "". A framework that waits for its broker or store is not a reason."""
         if self._blocked_for < self._limit or not self._loop_runs or waits_for_client(self._loop_thread_id):
             return ""
         return f"the event loop has been blocked for {self._blocked_for:.0f} s"

@@ -1,4 +1,4 @@
-"""Detects a process that a developer has started in a terminal of the own machine."""
+"""Detects a process that a developer has started in a terminal of the local machine."""
 
 from __future__ import annotations
 

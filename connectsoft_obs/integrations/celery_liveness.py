@@ -22,7 +22,7 @@ _ATTRIBUTE = "_connectsoft_obs"
 class WorkerProbes:
     """Endpoints and monitored main loop of one worker.
 
-    The main loop executes a call every second, so that its liveness depends on no event that the worker publishes.
+    The main loop executes a call every second, so that liveness does not depend on events that the worker publishes.
 
     Args:
         worker: the worker, before its boot steps are created.
@@ -52,7 +52,7 @@ class WorkerProbes:
         )
 
     def on_worker_ready(self) -> None:
-        """The worker has connected to the broker and consumes."""
+        """Record that the worker has connected to the broker and consumes."""
         self._is_consuming = True
 
 

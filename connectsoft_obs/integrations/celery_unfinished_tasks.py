@@ -1,4 +1,4 @@
-"""Celery: tasks that end without the process that runs them: killed, cancelled, revoked or expired."""
+"""Celery: tasks whose own process cannot record their end: killed, cancelled, revoked or expired tasks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class UnfinishedTasks:
         _cancel_callbacks.append(self._on_task_cancelled)
 
     def on_task_start(self, task_id: str) -> None:
-        """A task starts in this process, which records it."""
+        """Forget the request of a task that starts in this process, because this process records it."""
         self._requests.pop(task_id, None)
 
     def _on_task_received(self, request: Any = None, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Starts daemon threads and tolerates a refusal: a container with a PID limit, or a process at its memory limit."""
+"""Starts daemon threads, also if the start can fail: in a container with a PID limit, or at the memory limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from connectsoft_obs.process.cpython_internals import limit_start_wait
 
 START_TIMEOUT = 2.0
-"""Seconds to wait for a new thread to run; a thread without memory for its first frame never does."""
+"""Seconds to wait for a new thread to run; a thread that has no memory for its first frame never runs."""
 
 RETRY_DELAY = 30.0
 """Seconds without further attempts after a thread did not run in time."""
@@ -48,7 +48,7 @@ def start_thread(name: str, target: Callable[..., object], *arguments: Any) -> t
 def _run_claimed(claim: list[None], target: Callable[..., object], arguments: tuple[Any, ...]) -> None:
     try:
         claim.pop()
-    except IndexError:  # the caller has given up
+    except IndexError:  # the caller no longer waits
         return
     target(*arguments)
 

@@ -43,7 +43,7 @@ class DeclaredSLOs(NamedTuple):
 
 
 class UnknownName(NamedTuple):
-    """A route or job that an SLO names, that does not exist, and existing ones with a similar name."""
+    """A route or job that an SLO names and that does not exist, with existing ones of similar names."""
 
     slo: str
     name: str
@@ -62,7 +62,7 @@ def load_declared_slos(source: Any) -> DeclaredSLOs:
         ConfigurationError: the file cannot be read, or its content is not valid.
     """
     service_slos = load_any(source, _UNNAMED_SERVICE)
-    # With a selector of its own, the name of the service selects nothing.
+    # The service name does not select series if the declaration has a selector.
     is_selected_by_name = service_slos.service != _UNNAMED_SERVICE and not service_slos.selector
     return DeclaredSLOs(service_slos.slos, service_slos.service if is_selected_by_name else None)
 

@@ -100,7 +100,7 @@ def test_development_shows_reasons_to_all_clients(run_service: Any) -> None:
         wait_for(lambda: "no route" in client.get("/health/ready").text)
 
 
-def test_red_response_without_details_names_where_the_reasons_are(run_service: Any) -> None:
+def test_503_response_without_details_names_the_log_and_the_token(run_service: Any) -> None:
     @obs.readiness_check("db")
     def db() -> None:
         raise ConnectionError(f"no route to {SECRET}")
@@ -125,7 +125,7 @@ def test_red_response_without_details_names_where_the_reasons_are(run_service: A
     assert "no route" in line["connectsoft.obs.reason"]
 
 
-def test_red_response_in_development_has_the_reasons_and_no_note(run_service: Any) -> None:
+def test_503_response_in_development_has_the_reasons_and_no_note(run_service: Any) -> None:
     @obs.readiness_check("db")
     def db() -> None:
         raise ConnectionError("no route")

@@ -118,7 +118,7 @@ def test_endpoints_are_served_with_a_trailing_slash(create: Any) -> None:
         ([Mount("/metrics", app=opaque)], {"/metrics", "/metrics/"}),
     ],
 )
-def test_trailing_slash_is_that_of_the_application_if_it_has_the_path(routes: Any, own_paths: set[str]) -> None:
+def test_path_with_a_trailing_slash_in_the_application_has_precedence(routes: Any, own_paths: set[str]) -> None:
     app = Starlette(routes=routes)
     app.add_middleware(obs.ObservabilityMiddleware, service="a")
     with capture() as seen, TestClient(app) as client:

@@ -51,7 +51,7 @@ def test_exception_of_a_task_is_readable_without_retrieving_it() -> None:
     assert isinstance(stored_exception(future), LookupError), f"{CPYTHON}: concurrent.futures.Future._exception"
 
 
-def test_start_of_a_thread_that_does_not_run_ends_after_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_of_a_thread_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "_bootstrap", lambda _: None)
     thread = threading.Thread(daemon=True)
     limit_start_wait(thread, 0.05)

@@ -77,7 +77,7 @@ def test_event_loop_handler_is_called_once_after_the_longest_delay(delays: list[
 
 
 @pytest.mark.parametrize("stopped", [0, 1])
-def test_application_that_stops_leaves_the_delay_of_another(stopped: int, server_calls: list[int]) -> None:
+def test_stop_of_one_application_keeps_the_delay_of_another(stopped: int, server_calls: list[int]) -> None:
     async def main() -> None:
         healths = [start_health(1), start_health(1)]
         healths.pop(stopped).stop()
@@ -118,7 +118,7 @@ time.sleep(60)
 @pytest.mark.parametrize(
     ("delay", "in_main_thread", "is_warned"), [(5, True, True), (0, True, False), (5, False, False)]
 )
-def test_missing_handler_is_warned_about_if_there_is_a_delay(
+def test_missing_handler_logs_a_warning_if_there_is_a_delay(
     delay: float, in_main_thread: bool, is_warned: bool, server_calls: list[int]
 ) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -223,7 +223,7 @@ def test_shutdown_of_the_telemetry_stops_the_checks(captured: Any) -> None:
     assert obs.draining()
 
 
-def test_stop_resets_what_the_application_has_marked(captured: Any) -> None:
+def test_stop_resets_the_marks_of_the_application(captured: Any) -> None:
     app = Starlette()
     app.add_middleware(obs.ObservabilityMiddleware, service="a")
     with TestClient(app) as client:

@@ -105,7 +105,7 @@ def test_rq_worker_keeps_its_job_class(redis: Broker) -> None:
     assert (CountingJob.performed[names[0]], CountingJob.performed[names[1]]) == (1, 0)
 
 
-def test_rq_worker_that_works_again_serves_its_endpoints_again(redis: Broker) -> None:
+def test_rq_worker_that_is_started_twice_serves_endpoints_twice(redis: Broker) -> None:
     connection, port = Redis.from_url(redis.url), free_port()
     queue = Queue(unique("rq"), connection=connection)
     with capture(prometheus_port=port):
@@ -209,7 +209,7 @@ def test_two_faststream_brokers_record_their_own_messages_once(installed: int, r
     assert captured.metric("messaging.client.consumed.messages").value == installed
 
 
-def test_faststream_application_that_stops_leaves_the_other_one_ready(redis: Broker) -> None:
+def test_stop_of_one_faststream_application_keeps_the_other_ready(redis: Broker) -> None:
     port = free_port()
 
     async def main() -> None:
@@ -313,7 +313,7 @@ def test_two_storage_queues_record_their_own_messages_once(installed: int) -> No
 
 
 @pytest.mark.filterwarnings("ignore:Call to deprecated close")
-def test_arq_worker_that_stops_leaves_another_one_of_the_same_settings_ready(redis: Broker) -> None:
+def test_stop_of_one_arq_worker_keeps_another_of_the_same_settings_ready(redis: Broker) -> None:
     port = free_port()
 
     async def work(ctx: dict[str, Any]) -> int:

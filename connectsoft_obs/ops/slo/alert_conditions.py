@@ -1,4 +1,4 @@
-"""Conditions of the alerts on one error budget, arranged so that all windows of an objective are one page.
+"""Conditions of the alerts on one error budget. They prevent that several windows of an objective page separately.
 
 Windows of several lengths detect the same outage. While it lasts, an inhibition rule mutes the less urgent alerts. A
 shorter window also recovers sooner, so the less urgent alerts would be sent after the repair, when the alert that muted
@@ -80,7 +80,7 @@ def _conditions(context: RuleContext, slo: SLO, severity: Severity) -> list[str]
 
 
 def _suppression(context: RuleContext, slo: SLO, window: BurnRateWindow) -> str:
-    """Return the end of an alert expression: no value because of a more urgent alert; empty for the most urgent one."""
+    """Return the end of an alert expression that suppresses it during a more urgent alert; empty for the most urgent one."""
     severities = list(Severity)
     series = [
         context.recorded_series(name)

@@ -1,4 +1,4 @@
-"""How Prometheus sees the instances of a service: by `up` if it scrapes them, else by series that the service pushes."""
+"""Series that show whether instances of a service run: `up` if Prometheus scrapes them, else series that they push."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TARGET_INFO = "target_info"
 def has_instance_series(service_slos: ServiceSLOs) -> bool:
     """Return whether the declaration identifies the series of the instances.
 
-    It does if it states how the service is seen (`selector`, `scraped`), or if an indicator reads series of the service.
+    It does if it has `selector` or `scraped`, or if an indicator reads series of the service.
     A service whose indicators are all custom PromQL, such as an imported one, can have any value of `job`.
     """
     is_stated = bool(service_slos.selector) or service_slos.scraped is not None

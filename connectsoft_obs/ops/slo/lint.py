@@ -96,7 +96,7 @@ def _check_instances(service_slos: ServiceSLOs) -> Iterator[Finding]:
     elif service_slos.scraped is None:
         yield Finding(
             Level.NOTE, "instances", service_slos.service,
-            "it is not stated whether Prometheus scrapes the service; rules accept `up` as well as pushed series",
+            "the declaration does not state whether Prometheus scrapes the service; rules accept `up` as well as pushed series",
             "Set scraped = true, or scraped = false if the service only pushes its metrics.",
         )  # fmt: skip
 

@@ -30,7 +30,7 @@ _ABSENCE = {
     False: "No instance has pushed metrics for five minutes",
     None: "No target is up, and no instance has pushed metrics for five minutes",
 }
-"""What it means that no instance is visible, by `ServiceSLOs.scraped`."""
+"""Reason in alert texts if no series shows a running instance, by `ServiceSLOs.scraped`."""
 
 
 def recording_rules(context: RuleContext, slo: SLO, sli: OutageLimit, queries: SliQueries) -> Iterator[RecordingRule]:

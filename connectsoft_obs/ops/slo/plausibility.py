@@ -1,4 +1,4 @@
-"""Values of a declaration that are valid and probably not meant: another unit, another scale, or a value that never counts."""
+"""Valid values of a declaration that are probably mistakes: a wrong unit or scale, or a value that never counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ENDPOINTS = ("/health", "/health/live", "/health/ready", "/health/startup", "/a
 
 
 def check_plausibility(service_slos: ServiceSLOs) -> Iterator[Finding]:
-    """Yield the values that are probably not meant."""
+    """Yield a finding for each value that is probably a mistake."""
     yield from _check_service(service_slos)
     for slo in service_slos.slos:
         slo_id = service_slos.slo_id(slo)

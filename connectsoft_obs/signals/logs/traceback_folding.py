@@ -85,7 +85,7 @@ def _complete(frames: list[_Frame]) -> Iterator[Row]:
 
 
 def _shorten(path: str, directory: str) -> tuple[str, str]:
-    """The path for people, and the name of the package if it is not of the application."""
+    """The path to show, and the name of the package of a library; "" for the application."""
     library_path = _PACKAGES.sub("", path, count=1)
     library_path = library_path if library_path != path else path.removeprefix(_STANDARD_LIBRARY)
     if library_path != path:

@@ -186,7 +186,7 @@ class MetricRegistry:
         return True
 
     def _group_of_children(self) -> WorkerGroup | None:
-        """The children of this process; None if none has recorded a value."""
+        """The worker group of the child processes; None if no child has recorded a value."""
         if self._children_directory is None:
             return None
         with self._collect_lock:

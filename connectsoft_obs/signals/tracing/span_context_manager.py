@@ -1,4 +1,4 @@
-"""The context manager and decorator `start_as_current_span` of a tracer, with the semantics of the SDK.
+"""The context manager and decorator `start_as_current_span` of a tracer, with the same behaviour as in the SDK.
 
 The SDK formats the exception for the status of the span; an exception that cannot be formatted would be replaced by the
 error of its formatting. Here it propagates unchanged.

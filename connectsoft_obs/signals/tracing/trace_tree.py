@@ -79,7 +79,7 @@ class TraceTreePrinter(SpanProcessor):
             record_internal_error("tracing.console", error)
 
     def _add(self, trace_id: int, span: ReadableSpan, is_root: bool) -> _OpenTrace | None:
-        """Add a span to its trace; returns a trace that is complete for now."""
+        """Add a span to its trace. Return the spans to print if the trace is complete for now, else None."""
         trace = self._traces.setdefault(trace_id, _OpenTrace())
         is_counted = trace.open_spans > 0  # False for a span of another provider, which reports only ended spans
         trace.open_spans -= is_counted
