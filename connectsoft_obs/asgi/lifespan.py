@@ -194,4 +194,4 @@ async def fail_startup(error: ConfigurationError, receive: Receive, send: Send) 
     while (await receive())["type"] != "lifespan.startup":
         pass
     await send({"type": "lifespan.startup.failed", "message": f"invalid configuration of connectsoft_obs: {error}"})
-    raise error.with_traceback(None)  # granian logs it; where the settings were read does not help to correct them
+    raise error.with_traceback(None)  # granian logs the traceback, which does not help to correct a setting

@@ -13,7 +13,7 @@ from connectsoft_obs.slo.model import SLO, ServiceSLOs
 from connectsoft_obs.slo.serialization import from_dict, slo_to_dict
 
 _WRONG_STRUCTURE = (AttributeError, KeyError, IndexError, OverflowError, TypeError, ValueError)
-"""Errors of an importer in a document whose tables, lists or numbers are not where the format has them."""
+"""Exceptions of an importer for a document with a wrong structure or a value of a wrong type."""
 
 
 def import_documents(

@@ -14,7 +14,7 @@ _VERSION, _REVISION = prometheus_name(SERVICE_VERSION), prometheus_name(REVISION
 _MARK: Final = "2m"
 """How long a new version is marked. Grafana merges the marks of one deployment, and increases the step of long ranges."""
 _GAP: Final = "5m"
-"""A version without samples for this time before the mark is new, as a version that a rollback brings back."""
+"""A version counts as new if it has no samples for this time before the mark, for example after a rollback."""
 _RESTART_RANGE: Final = "15m"
 """Longest time between the last sample before a restart and the first one after it."""
 
