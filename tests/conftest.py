@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 
 import hypothesis
 import pytest
 
 from connectsoft_obs.context import isolated_bindings
+from connectsoft_obs.telemetry import auto_instrumentation
 
 hypothesis.settings.register_profile("shared", deadline=None)  # durations depend on the load of the machine
 hypothesis.settings.load_profile("shared")
@@ -26,6 +28,19 @@ def _isolated_bindings() -> Iterator[None]:
     """Attributes that a test binds outside an operation do not appear in the next test."""
     with isolated_bindings():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _uninstrumented_clients() -> Iterator[None]:
+    """Client libraries that a test instruments do not add headers to the requests of the next test."""
+    before = set(auto_instrumentation._instrumented)
+    yield
+    if auto_instrumentation._instrumented == before:
+        return
+    for point in entry_points(group=auto_instrumentation.ENTRY_POINT_GROUP):
+        if point.name in auto_instrumentation._instrumented - before:
+            point.load()().uninstrument()
+            auto_instrumentation._instrumented.discard(point.name)
 
 
 @pytest.fixture(autouse=True)

@@ -116,7 +116,7 @@ def _module_name(function: Any) -> Any:
 
 
 def error_type_of_response(status: int) -> str | None:
-    """Return `error.type` of a response that starts now: the exception that the framework's error middleware handles.
+    """Return `error.type` of a response that is sent now: the exception that the framework's error middleware handles.
 
     An outer instrumentation ends its span with the last byte, before the exception is raised to it.
     """

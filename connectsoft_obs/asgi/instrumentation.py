@@ -212,8 +212,6 @@ class RequestInstrumentation:
         if type(span) is _AdoptedSpan:
             # Its owner ends it with the last byte, before the request is recorded, so the attributes are set here.
             span.span.set_attributes({**self._client_and_url_attributes(request), **(request.bound_attributes or {})})
-            if (error_type := coexistence.error_type_of_response(request.status)) is not None:
-                span.span.set_attribute(ERROR_TYPE, error_type)
         if self._health.draining and request.protocol.version in _HTTP_1_VERSIONS:
             message = with_connection_close(message)
             headers = message["headers"]
@@ -221,6 +219,14 @@ class RequestInstrumentation:
             return message
         value = request.correlation_id.encode("latin-1") if request.correlation_id else request.hex_ids[0]
         return {**message, "headers": [*headers, (b"x-correlation-id", value)]}
+
+    def before_last_byte(self, request: HttpRequest) -> None:
+        """Set `error.type` of an adopted span: its owner has set the status code at the start of the response."""
+        span = request.span
+        if type(span) is not _AdoptedSpan:
+            return
+        if (error_type := coexistence.error_type_of_response(request.status)) is not None:
+            span.span.set_attribute(ERROR_TYPE, error_type)
 
     def _sampling_attributes(self, request: HttpRequest) -> dict[str, Any]:
         """Return the attributes that are passed to a sampler."""

@@ -37,6 +37,9 @@ class RequestHooks(Protocol):
     def on_response_start(self, request: HttpRequest, message: Message, /) -> Message:
         """Process the start message of the response and return the message to send."""
 
+    def before_last_byte(self, request: HttpRequest, /) -> None:
+        """Complete the span of another instrumentation, which ends it with the last byte of a response above 499."""
+
     def record(self, request: HttpRequest, elapsed_ns: int, error: BaseException | None, /) -> None:
         """Record a finished request."""
 
@@ -205,6 +208,8 @@ class HttpRequest(Operation):
         try:
             connection = getattr(self._send, "__self__", None)
             self.client_aborted = self.disconnected or (connection is not None and is_disconnected(connection))
+            if self.status >= 500:
+                self._hooks.before_last_byte(self)
         except Exception as failure:  # noqa: BLE001  an internal error or the server's; the last byte is sent
             self._hooks.on_error("asgi.send", failure)
         # What the server starts after the last byte does not belong to the request. A timer for the next request of the

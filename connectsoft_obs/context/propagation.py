@@ -22,6 +22,7 @@ from connectsoft_obs.vocabulary import CORRELATION_HEADER
 
 CORRELATION_KEY: Final = create_key("connectsoft-correlation")
 _W3C_PROPAGATORS: Final = frozenset({"tracecontext", "baggage"})
+_CORRELATION_HEADER_LOWER: Final = CORRELATION_HEADER.lower()
 _CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -143,12 +144,14 @@ def parse_correlation_id(value: bytes) -> str | None:
 def inject(headers: MutableMapping[str, Any]) -> None:
     """Write traceparent, tracestate, baggage and X-Correlation-Id of the current operation into outgoing headers.
 
-    For HTTP clients and messages that are not instrumented. Does nothing outside of an operation or span. Never raises.
+    For HTTP clients and messages that are not instrumented. Replaces values that the headers already have. Does nothing
+    outside of an operation or span. Never raises.
     """
     try:
         propagate.inject(headers)
-        # Before a Telemetry exists, the global propagators do not include the correlation id.
-        CorrelationPropagator().inject(headers)
+        # The global propagators keep an id that is already there, and do not write one before a Telemetry exists.
+        if (correlation_id := _current_correlation_id(None)) is not None:
+            headers[CORRELATION_HEADER] = correlation_id
     except Exception as failure:  # noqa: BLE001  the request is sent without the headers
         record_internal_error("context.inject", failure)
 
@@ -180,8 +183,23 @@ def _to_bytes(value: Any) -> bytes | None:
     return value.encode("utf-8", "replace") if isinstance(value, str) else None
 
 
+def _current_correlation_id(context: Context | None) -> str | None:
+    """Return the correlation id of the current operation, or else the trace id of the span."""
+    operation = current_operation()
+    if operation is not None and operation.correlation_id is not None:
+        return operation.correlation_id
+    span_context = trace.get_current_span(context).get_span_context()
+    return f"{span_context.trace_id:032x}" if span_context.is_valid else None
+
+
+def _has_correlation_id(carrier: Any) -> bool:
+    if not isinstance(carrier, Mapping):
+        return False  # lists of pairs, which some message brokers use
+    return any(isinstance(name, str) and name.lower() == _CORRELATION_HEADER_LOWER for name in carrier)
+
+
 class CorrelationPropagator(TextMapPropagator):
-    """Writes X-Correlation-Id into the headers of instrumented clients."""
+    """Writes X-Correlation-Id into the headers of instrumented clients, unless the application has set it."""
 
     def extract(self, carrier: CarrierT, context: Context | None = None, getter: Any = None) -> Context:
         """Return the context unchanged. Inbound headers are read by `Propagation`."""
@@ -191,13 +209,8 @@ class CorrelationPropagator(TextMapPropagator):
         self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
     ) -> None:
         """Write the correlation id of the current operation, or else the trace id of the span."""
-        operation = current_operation()
-        if operation is not None and operation.correlation_id is not None:
-            setter.set(carrier, CORRELATION_HEADER, operation.correlation_id)
-            return
-        span_context = trace.get_current_span(context).get_span_context()
-        if span_context.is_valid:
-            setter.set(carrier, CORRELATION_HEADER, f"{span_context.trace_id:032x}")
+        if not _has_correlation_id(carrier) and (correlation_id := _current_correlation_id(context)) is not None:
+            setter.set(carrier, CORRELATION_HEADER, correlation_id)
 
     @property
     def fields(self) -> set[str]:

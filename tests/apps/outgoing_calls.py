@@ -18,18 +18,26 @@ async def echo_headers(request: Request) -> JSONResponse:
     return JSONResponse(dict(request.headers))
 
 
+def chosen_headers(request: Request) -> dict[str, str]:
+    """Headers that the application sets itself on its outgoing call."""
+    correlation_id = request.query_params.get("correlation_id")
+    return {"X-CORRELATION-ID": correlation_id} if correlation_id else {}
+
+
 async def call_with_httpx(request: Request) -> JSONResponse:
     async with httpx.AsyncClient() as client:
-        response = await client.get(str(request.url_for("headers")))
+        response = await client.get(str(request.url_for("headers")), headers=chosen_headers(request))
     return JSONResponse(response.json())
 
 
 def call_with_requests(request: Request) -> JSONResponse:
-    return JSONResponse(requests.get(str(request.url_for("headers")), timeout=5).json())
+    response = requests.get(str(request.url_for("headers")), headers=chosen_headers(request), timeout=5)
+    return JSONResponse(response.json())
 
 
 def call_with_urllib(request: Request) -> JSONResponse:
-    with urllib.request.urlopen(str(request.url_for("headers")), timeout=5) as response:
+    call = urllib.request.Request(str(request.url_for("headers")), headers=chosen_headers(request))
+    with urllib.request.urlopen(call, timeout=5) as response:
         return JSONResponse({"body": response.read().decode()})
 
 

@@ -8,6 +8,11 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, HTTPException
 from opentelemetry import baggage, context, trace
+from opentelemetry.instrumentation._semconv import (
+    _OpenTelemetrySemanticConventionStability,
+    _OpenTelemetryStabilitySignalType,
+    _StabilityMode,
+)
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as ContribMiddleware
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk._logs import LoggerProvider
@@ -278,8 +283,17 @@ FAILING_APPS: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.parametrize("mode", [_StabilityMode.DEFAULT, _StabilityMode.HTTP], ids=["old names", "stable names"])
 @pytest.mark.parametrize(("name", "path"), [(name, "/unhandled") for name in FAILING_APPS] + [("fastapi", "/handled")])
-def test_adopted_span_has_the_error_type_of_the_other_signals(name: str, path: str) -> None:
+def test_adopted_span_has_the_error_type_of_the_other_signals(
+    name: str, path: str, mode: _StabilityMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The instrumentation reads the conventions from the environment once per process.
+    conventions = {_OpenTelemetryStabilitySignalType.HTTP: mode}
+    monkeypatch.setattr(_OpenTelemetrySemanticConventionStability, "_initialized", True)
+    monkeypatch.setattr(
+        _OpenTelemetrySemanticConventionStability, "_OTEL_SEMCONV_STABILITY_SIGNAL_MAPPING", conventions
+    )
     with capture() as captured:
         client = TestClient(FAILING_APPS[name](), raise_server_exceptions=False)
         for _ in range(2):

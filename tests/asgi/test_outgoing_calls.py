@@ -10,6 +10,7 @@ import pytest
 from support.otlp import HttpSink, decode_attributes
 from support.process import uvicorn, wait_for
 
+import connectsoft_obs as obs
 from connectsoft_obs.telemetry import auto_instrumentation
 
 
@@ -44,6 +45,24 @@ def test_outgoing_call_has_one_span_with_stable_attributes(path: str) -> None:
         assert export_spans == []
         [configured] = [line for line in service.json_lines if line["message"] == "observability configured"]
         assert {"httpx", "requests", "urllib3"} <= set(configured["connectsoft.obs.instrumented"])
+
+
+@pytest.mark.parametrize("path", ["httpx", "requests"])
+def test_correlation_id_of_the_application_is_not_replaced(path: str) -> None:
+    with uvicorn("outgoing_calls:app") as service:
+        service.wait_until_ready()
+        headers = httpx.get(f"{service.url}/{path}?correlation_id=order-7").json()
+    assert headers["x-correlation-id"] == "order-7"
+    assert "traceparent" in headers
+
+
+def test_inject_replaces_the_ids_of_an_earlier_operation() -> None:
+    headers: dict[str, str] = {}
+    with obs.operation("first", parent=obs.extract({"x-correlation-id": "c-1"})):
+        obs.inject(headers)
+    with obs.operation("second", parent=obs.extract({"x-correlation-id": "c-2"})):
+        obs.inject(headers)
+    assert headers["X-Correlation-Id"] == "c-2"
 
 
 def test_instrumentations_none_disables_client_instrumentation() -> None:
