@@ -92,6 +92,26 @@ class PrometheusClient:
             chunk_start += MAX_POINTS * step
         return points
 
+    def query_range_series(
+        self, expression: str, start: float, end: float, step: float
+    ) -> list[tuple[dict[str, str], Points]]:
+        """Return labels and values of each series of an expression, in at most `MAX_POINTS` steps.
+
+        Args:
+            expression: PromQL.
+            start: Unix time.
+            end: Unix time.
+            step: seconds.
+
+        Raises:
+            PrometheusUnavailable: the server is unreachable or returned an error.
+        """
+        parameters = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
+        result = self._post("query_range", parameters)["result"]
+        return [
+            (series["metric"], [(float(time), float(value)) for time, value in series["values"]]) for series in result
+        ]
+
     def _post(self, endpoint: str, parameters: dict[str, str]) -> Any:
         body = urllib.parse.urlencode(parameters).encode()
         url = f"{self.url}/api/v1/{endpoint}"

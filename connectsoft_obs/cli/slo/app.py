@@ -10,6 +10,7 @@ import click
 from connectsoft_obs.cli.slo.files import export, generate, import_, preset, runbook
 from connectsoft_obs.cli.slo.init import init
 from connectsoft_obs.cli.slo.inspect import diff, explain, lint
+from connectsoft_obs.cli.slo.postmortem import postmortem
 from connectsoft_obs.cli.slo.promtool import test
 from connectsoft_obs.cli.slo.status import gate, report
 from connectsoft_obs.errors import ObsError
@@ -33,7 +34,7 @@ def slo() -> None:
     """
 
 
-for _command in (init, lint, explain, generate, test, diff, report, gate, import_, export, runbook, preset):
+for _command in (init, lint, explain, generate, test, diff, report, gate, postmortem, import_, export, runbook, preset):
     slo.add_command(_command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,3 +43,16 @@ def load_declarations(sources: Sequence[str], service: str = "") -> list[Service
                 f"{name!r}", "two sources declare SLOs of this service", "Declare all SLOs of a service in one file."
             )
     return services
+
+
+def parse_timestamp(text: str) -> float:
+    """Return the Unix time of a date or time, in UTC unless it has an offset.
+
+    Raises:
+        ConfigurationError: the text is neither.
+    """
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"{text!r}", "it is not a date", "Write 2026-10-31 or 2026-10-31T12:00.") from None
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()

@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 from rich.progress import Progress
 
 from connectsoft_obs.cli.slo.console import create_console, create_table
-from connectsoft_obs.cli.slo.inputs import load_declarations, source_arguments
-from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.cli.slo.inputs import load_declarations, parse_timestamp, source_arguments
 from connectsoft_obs.ops.prometheus_api import PrometheusClient, PrometheusUnavailable
 from connectsoft_obs.ops.slo.report import SloStatus, fetch_status, render_markdown, render_plots
 from connectsoft_obs.ops.slo.report.budget import fetch_budget, format_remaining, format_spent
@@ -45,7 +43,7 @@ def report(
 ) -> int:  # fmt: skip
     """Report the remaining error budgets, what consumed them, and calendar months, as Markdown with plots."""
     services, client = load_declarations(source, service), PrometheusClient(prometheus, token)
-    timestamp = time.time() if at is None else _parse_timestamp(at)
+    timestamp = time.time() if at is None else parse_timestamp(at)
     if month is not None:
         return _report_month(services, client, month, timestamp, output_format)
     files: dict[str, str] = {}
@@ -120,7 +118,7 @@ def _report_files(
 def _report_month(
     services: list[ServiceSLOs], client: PrometheusClient, month: str, now: float, output_format: str
 ) -> int:
-    start = _parse_timestamp(f"{month}-01")
+    start = parse_timestamp(f"{month}-01")
     months: dict[str, MonthlyEvents] = {}
     for service_slos in services:
         for slo in service_slos.slos:
@@ -137,11 +135,3 @@ def _report_month(
         lines.append(f"| {slo_id} | {events.good:,.0f} | {events.bad:,.0f} | {spent} |")
     click.echo("\n".join(lines))
     return 0
-
-
-def _parse_timestamp(text: str) -> float:
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError(f"{text!r}", "it is not a date", "Write 2026-10-31 or 2026-10-31T12:00.") from None
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
