@@ -11,7 +11,7 @@ from connectsoft_obs.ops.slo.importers.openslo import export_documents
 from connectsoft_obs.ops.slo.policy_page import render_policy
 from connectsoft_obs.ops.slo.promtool_tests import promtool_files
 from connectsoft_obs.ops.slo.runbook import runbooks
-from connectsoft_obs.ops.slo.targets import alertmanager, azure, grafana
+from connectsoft_obs.ops.slo.targets import alertmanager, azure, azure_action_groups, grafana
 from connectsoft_obs.ops.slo.targets.prometheus import (
     render_prometheus_rule,
     render_rules_file,
@@ -106,6 +106,7 @@ TARGETS: Final[Mapping[str, Callable[[Sequence[ServiceSLOs]], Files]]] = {
     "prometheusrule": _one_file_per_service(".prometheusrule.yaml", render_prometheus_rule),
     "azure-bicep": _one_file_per_service(".bicep", azure.render_bicep, "//"),
     "azure-arm": _one_file_per_service(".arm.json", azure.render_arm_template, ""),
+    "azure-action-groups": lambda _: {"action-groups.bicep": azure_action_groups.render_action_groups()},
     "alertmanager": lambda _: {"alertmanager.yaml": alertmanager.render_configuration()},
     "grafana": _grafana,
     "openslo": _one_file_per_service(".openslo.yaml", _openslo),

@@ -223,7 +223,7 @@ def test_recording_rules_precede_alerts_in_split_groups() -> None:
         assert sum(len(group.rules) for group in groups) == sum(len(group.rules) for group in rule_groups(service_slos))
 
 
-def test_paging_alerts_have_separate_action_groups() -> None:
+def test_alerts_of_each_severity_have_separate_action_groups() -> None:
     template = json.loads(azure.render_arm_template(slo.preset("identity")))
     actions = {
         rule["severity"]: rule["actions"]
@@ -231,15 +231,14 @@ def test_paging_alerts_have_separate_action_groups() -> None:
         for rule in group["properties"]["rules"]
         if "alert" in rule
     }
-    assert actions == {
-        1: "[variables('pagingActions')]",
-        2: "[variables('pagingActions')]",
-        3: "[variables('nonPagingActions')]",
-        4: "[variables('nonPagingActions')]",
-    }
-    assert {"azureMonitorWorkspaceId", "location", "actionGroupIds", "pagingActionGroupIds"} == template[
-        "parameters"
-    ].keys()
+    names = [severity.lower() for severity in Severity]
+    assert actions == {number: f"[variables('{name}Actions')]" for number, name in enumerate(names, 1)}
+    parameters = {f"{name}ActionGroupIds" for name in names}
+    assert template["parameters"].keys() == {"azureMonitorWorkspaceId", "location"} | parameters
+    module = generate_files("azure-action-groups", [])["action-groups.bicep"]
+    assert set(re.findall(r"^output (\w+) array", module, re.MULTILINE)) == parameters
+    assert re.findall(r"^@secure\(\)\nparam (\w+) object$", module, re.MULTILINE) == [f"{n}Receivers" for n in names]
+    assert all(len(name) <= 12 for name in re.findall(r"groupShortName: '(.*)'", module))
 
 
 @given(

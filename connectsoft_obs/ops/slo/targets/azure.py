@@ -11,13 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from connectsoft_obs.ops.slo.burn_rate_windows import PAGING_SEVERITIES
 from connectsoft_obs.ops.slo.rule_groups import rule_groups
 from connectsoft_obs.ops.slo.rules import AZURE_LIMITS, AlertingRule, Rule, RuleGroup
 from connectsoft_obs.ops.slo.targets import bicep
 from connectsoft_obs.slo.durations import format_iso8601
 from connectsoft_obs.slo.model import ServiceSLOs
-from connectsoft_obs.vocabulary import SEVERITY_POLICIES
+from connectsoft_obs.vocabulary import SEVERITY_POLICIES, Severity
 
 RESOURCE_TYPE = "Microsoft.AlertsManagement/prometheusRuleGroups"
 API_VERSION = "2023-03-01"
@@ -25,11 +24,13 @@ _SCHEMA = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemp
 _PARAMETERS = (
     ("azureMonitorWorkspaceId", "string", "Resource ID of the Azure Monitor workspace that holds the metrics."),
     ("location", "string", "Region of the rule groups; must be the region of the workspace."),
-    ("actionGroupIds", "array", "Resource IDs of the action groups for Sev3 and review alerts."),
-    ("pagingActionGroupIds", "array", "Resource IDs of the action groups for Sev1 and Sev2 alerts."),
+    *(
+        (f"{severity.lower()}ActionGroupIds", "array", f"Resource IDs of the action groups for {severity} alerts.")
+        for severity in Severity
+    ),
 )
 """Name, type and description of each template parameter."""
-_ACTION_VARIABLES = {"nonPagingActions": "actionGroupIds", "pagingActions": "pagingActionGroupIds"}
+_ACTION_VARIABLES = {f"{severity.lower()}Actions": f"{severity.lower()}ActionGroupIds" for severity in Severity}
 """Template variables with the actions of alerts, and the parameter that each is computed from."""
 
 
@@ -39,16 +40,15 @@ class _References:
 
     workspace: str
     location: str
-    non_paging_actions: str
-    paging_actions: str
+    variable: str
+    """Format of a reference to a variable."""
 
 
-_BICEP = _References("azureMonitorWorkspaceId", "location", "nonPagingActions", "pagingActions")
+_BICEP = _References("azureMonitorWorkspaceId", "location", "{}")
 _ARM = _References(
     "[parameters('azureMonitorWorkspaceId')]",
     "[parameters('location')]",
-    "[variables('nonPagingActions')]",
-    "[variables('pagingActions')]",
+    "[variables('{}')]",
 )
 
 
@@ -58,11 +58,10 @@ def render_bicep(service_slos: ServiceSLOs) -> str:
     Raises:
         ConfigurationError: a period longer than an Azure Monitor query may cover.
     """
-    names = frozenset({_BICEP.workspace, _BICEP.location, _BICEP.non_paging_actions, _BICEP.paging_actions})
+    names = frozenset({_BICEP.workspace, _BICEP.location, *_ACTION_VARIABLES})
     defaults = {
         "location": " = resourceGroup().location",
-        "actionGroupIds": " = []",
-        "pagingActionGroupIds": " = []",
+        **dict.fromkeys(_ACTION_VARIABLES.values(), " = []"),
     }
     lines = []
     for name, kind, description in _PARAMETERS:
@@ -131,7 +130,6 @@ def _rule(rule: Rule, references: _References, escape: Callable[[str], str]) -> 
     expression = escape(rule.expression)
     if not isinstance(rule, AlertingRule):
         return {"record": rule.name, "expression": expression, "enabled": True, "labels": labels}
-    is_paging = rule.severity in PAGING_SEVERITIES
     return {
         "alert": rule.name,
         "expression": expression,
@@ -141,5 +139,5 @@ def _rule(rule: Rule, references: _References, escape: Callable[[str], str]) -> 
         "labels": labels,
         "annotations": {key: escape(value) for key, value in rule.annotations.items()},
         "resolveConfiguration": {"autoResolved": True, "timeToResolve": "PT5M"},
-        "actions": references.paging_actions if is_paging else references.non_paging_actions,
+        "actions": references.variable.format(f"{rule.severity.lower()}Actions"),
     }
