@@ -26,6 +26,7 @@ from support.scrape import scrape
 
 from connectsoft_obs.testing import capture
 from integrations.test_celery import run_celery, tasks_for
+from integrations.test_dramatiq import run_worker as run_dramatiq
 
 LOOP_TIMEOUT = 3.0
 """Seconds without progress after which the workers of these tests are not alive."""
@@ -255,3 +256,12 @@ def test_apscheduler_stays_alive_while_its_job_store_hangs(own_redis: Broker) ->
             assert_alive_for(service, HANG)
         runs = finished_runs(service)
         wait_for(lambda: finished_runs(service) > runs, 30, f"a job runs after the hang; {service.output}")
+
+
+@pytest.mark.full
+def test_dramatiq_worker_stays_alive_while_the_broker_hangs(own_redis: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks, worker = run_dramatiq(own_redis, monkeypatch, LOOP_TIMEOUT=str(LOOP_TIMEOUT))
+    with worker as service:
+        service.wait_until_ready(seconds=30)
+        with capture():
+            assert_alive_while_broker_hangs(service, own_redis, lambda: tasks.sleep.send(2))
