@@ -13,7 +13,7 @@ from connectsoft_obs.testing import capture
 
 FILES = list(wrong_files())
 SAMPLE = FILES[::29]
-COMMANDS = (("lint",), ("explain",), ("generate", "-t", "prometheus", "-o", "rules"))
+COMMANDS = (("lint",), ("explain",), ("generate", "-t", "prometheus"))
 
 
 def check(wrong_file: WrongFile, directory: Path, capsys: pytest.CaptureFixture[str]) -> bool:
@@ -29,7 +29,8 @@ def check(wrong_file: WrongFile, directory: Path, capsys: pytest.CaptureFixture[
     is_refused = refusal is not None
     assert refusal is None or (refusal.why and refusal.instead), wrong_file.name
     for command in COMMANDS:
-        code = main(["slo", *command, str(file)])
+        output = ["-o", str(directory)] if command[0] == "generate" else []
+        code = main(["slo", *command, *output, str(file)])
         errors = capsys.readouterr().err
         assert code in (0, 1, 2), wrong_file.name
         assert "Traceback" not in errors, wrong_file.name
