@@ -99,7 +99,11 @@ def load_any(value: Any, service: str = "") -> ServiceSLOs:
 def to_toml(service_slos: ServiceSLOs) -> str:
     """Format SLOs as a TOML file; `load` returns equal SLOs."""
     content = to_dict(service_slos)
-    blocks = [_block(f"[{name}]", content[name]) for name in ("service", "prometheus", "policy") if name in content]
+    blocks = [
+        _block(f"[{name}]", content[name])
+        for name in ("service", "prometheus", "policy", "receivers")
+        if name in content
+    ]
     for name in ("slo", "composite"):
         blocks += [_block(f"[[{name}]]", table) for table in content.get(name, ())]
     return "\n".join(blocks)

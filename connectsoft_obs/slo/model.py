@@ -13,6 +13,7 @@ from connectsoft_obs.slo.alerting import Alerting
 from connectsoft_obs.slo.durations import DAY, MINUTE, format_prometheus, parse_duration
 from connectsoft_obs.slo.indicators import Events, Indicator, OutageLimit, enum_member
 from connectsoft_obs.slo.policy import ErrorBudgetPolicy
+from connectsoft_obs.slo.receivers import Receiver
 
 DEFAULT_RUNBOOK_BASE = "https://company.connectsoft.dev/ops/runbooks"
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -131,6 +132,7 @@ class ServiceSLOs:
         runbook_base: base URL of runbooks; that of an SLO is `BASE/SERVICE-NAME.html`.
         dashboard_base: base URL of Grafana; without it alerts have no link to a dashboard.
         review_at: percentages of the remaining error budget at which a review alert fires.
+        receivers: Alertmanager receivers of the alerts of each severity.
         policy: when the error budget permits a deployment, and who decides.
         always_on: whether having no instance is an outage; false for services that scale to zero.
         scraped: whether Prometheus scrapes the service, so that `up` exists; false if the service only pushes; None if
@@ -153,6 +155,7 @@ class ServiceSLOs:
     runbook_base: str = DEFAULT_RUNBOOK_BASE
     dashboard_base: str = ""
     review_at: tuple[float, ...] = (50, 25, 0)
+    receivers: tuple[Receiver, ...] = ()
     policy: ErrorBudgetPolicy = field(default_factory=ErrorBudgetPolicy)
     always_on: bool = True
     scraped: bool | None = None

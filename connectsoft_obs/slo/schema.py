@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.slo.receivers import RECEIVERS_TABLE
 from connectsoft_obs.vocabulary import JOB_DURATION, REQUEST_DURATION, Severity
 
 Schema = Mapping[str, Any]
@@ -149,6 +150,7 @@ SLO_FILE: Final[Schema] = {
             scraped=_BOOLEAN,
         ),
         prometheus=_table(scrape_interval=_INTERVAL, interval=_INTERVAL, retention=_DURATION),
+        receivers=RECEIVERS_TABLE,
         policy=_table(
             review_at={**_NUMBERS, "default": [50, 25, 0]},
             min_remaining={
@@ -296,7 +298,8 @@ def _error(value: Any, location: str, key: str, schema: Schema, types: list[str]
         if bound in schema
     ]
     expected = ", ".join([expected, *bounds])
-    shown = f"{key} = {value!r} in {location}" if key else repr(value)
+    text = "***" if schema.get("writeOnly") else repr(value)  # can be a secret in the place of its file
+    shown = f"{key} = {text} in {location}" if key else text
     hint = (
         f"Write [[{key}]] with two brackets." if "array" in types and isinstance(value, Mapping) else f"Use {expected}."
     )

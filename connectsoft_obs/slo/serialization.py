@@ -23,6 +23,7 @@ from connectsoft_obs.slo.indicators import (
 from connectsoft_obs.slo.model import SLO, CompositeSLO, ServiceSLOs, Source
 from connectsoft_obs.slo.objectives import quantile_as_percent
 from connectsoft_obs.slo.policy import ErrorBudgetPolicy
+from connectsoft_obs.slo.receivers import Receiver
 from connectsoft_obs.slo.schema import validate
 from connectsoft_obs.vocabulary import (
     HTTP_METHOD,
@@ -31,6 +32,7 @@ from connectsoft_obs.vocabulary import (
     JOB_NAME,
     MESSAGING_DESTINATION,
     REQUEST_DURATION,
+    Severity,
 )
 
 Table = Mapping[str, Any]
@@ -60,6 +62,11 @@ def from_dict(table: Table) -> ServiceSLOs:
     fields = {**service, **prometheus}
     if "review_at" in policy:
         fields["review_at"] = tuple(policy.pop("review_at"))
+    fields["receivers"] = tuple(
+        Receiver(severity=severity, **table["receivers"][severity.lower()])
+        for severity in Severity
+        if severity.lower() in table.get("receivers", {})
+    )
     if policy:
         fields["policy"] = ErrorBudgetPolicy(**policy)
     fields["service"] = fields.pop("name")
@@ -84,6 +91,11 @@ def to_dict(service_slos: ServiceSLOs) -> dict[str, Any]:
         "prometheus": _changed_fields(service_slos, defaults, _PROMETHEUS_KEYS),
         "policy": _changed_fields(service_slos, defaults, ("review_at",))
         | _changed_fields(service_slos.policy, defaults.policy, _POLICY_KEYS),
+        "receivers": {
+            receiver.severity.lower(): {"type": receiver.type, "secret_file": receiver.secret_file}
+            | ({"channel": receiver.channel} if receiver.channel else {})
+            for receiver in service_slos.receivers
+        },
         "slo": [slo_to_dict(slo) for slo in service_slos.slos],
         "composite": [
             {"name": composite.name, "all_of": list(composite.all_of)}

@@ -107,7 +107,7 @@ TARGETS: Final[Mapping[str, Callable[[Sequence[ServiceSLOs]], Files]]] = {
     "azure-bicep": _one_file_per_service(".bicep", azure.render_bicep, "//"),
     "azure-arm": _one_file_per_service(".arm.json", azure.render_arm_template, ""),
     "azure-action-groups": lambda _: {"action-groups.bicep": azure_action_groups.render_action_groups()},
-    "alertmanager": lambda _: {"alertmanager.yaml": alertmanager.render_configuration()},
+    "alertmanager": lambda services: {"alertmanager.yaml": alertmanager.render_configuration(services)},
     "grafana": _grafana,
     "openslo": _one_file_per_service(".openslo.yaml", _openslo),
     "policy": _one_file_per_service(".policy.md", render_policy, ""),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from connectsoft_obs.ops.slo.targets.yaml_writer import dump
+from connectsoft_obs.slo.model import ServiceSLOs
+from connectsoft_obs.slo.receivers import Receiver
 from connectsoft_obs.vocabulary import (
     SCOPE_DATA,
     SCOPE_SERVICE,
@@ -24,27 +27,43 @@ _ROUTES = (
 """Severity, receiver, `group_wait` and `repeat_interval` of each route."""
 
 
-def render_configuration() -> str:
-    """Return a complete configuration file with empty receivers.
+def render_configuration(services: Sequence[ServiceSLOs] = ()) -> str:
+    """Return a complete configuration file with the receivers of the services, and empty receivers for other alerts.
 
     Fill in the receivers, or copy `routes` and `inhibit_rules` into an existing configuration.
     """
-    routes = [
-        {
-            "matchers": [_equals(SLO_LABEL_SEVERITY, severity.value)],
-            "receiver": receiver,
+    routes, receivers = [], []
+    for severity, name, group_wait, repeat_interval in _ROUTES:
+        times = {
             "group_by": [SLO_LABEL_SERVICE, SLO_LABEL_ID],
             "group_wait": group_wait,
             "group_interval": "1m",
             "repeat_interval": repeat_interval,
         }
-        for severity, receiver, group_wait, repeat_interval in _ROUTES
-    ]
+        of_severity = _equals(SLO_LABEL_SEVERITY, severity.value)
+        for service_slos in services:
+            for receiver in service_slos.receivers:
+                if receiver.severity is severity:
+                    own_name = f"{service_slos.service}-{name}"
+                    of_service = _equals(SLO_LABEL_SERVICE, service_slos.service)
+                    routes.append({"matchers": [of_service, of_severity], "receiver": own_name, **times})
+                    receivers.append({"name": own_name, **_receiver(receiver)})
+        routes.append({"matchers": [of_severity], "receiver": name, **times})
+        receivers.append({"name": name})
     return dump({
         "route": {"receiver": "operations", "routes": routes},
         "inhibit_rules": _inhibit_rules(),
-        "receivers": [{"name": receiver} for _, receiver, _, _ in _ROUTES],
+        "receivers": receivers,
     })  # fmt: skip
+
+
+def _receiver(receiver: Receiver) -> dict[str, Any]:
+    """Return the configuration of a receiver, which reads its secret from a file."""
+    if receiver.type == "slack":
+        channel = {"channel": receiver.channel} if receiver.channel else {}
+        return {"slack_configs": [{"api_url_file": receiver.secret_file, "send_resolved": True, **channel}]}
+    key = "routing_key_file" if receiver.type == "pagerduty" else "api_key_file"
+    return {f"{receiver.type}_configs": [{key: receiver.secret_file}]}
 
 
 def _inhibit_rules() -> list[dict[str, Any]]:
