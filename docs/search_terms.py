@@ -71,6 +71,7 @@ TERMS: dict[str, tuple[str, ...]] = {
     ),
     "how-to/workers#Messages": ("rabbitmq", "kafka", "service bus", "message queue", "consumer lag", "storage queue"),
     "how-to/workers#Schedules": ("cron", "cron monitoring", "missed job", "scheduled jobs", "dead man's switch"),
+    "how-to/short-lived-processes": ("pushgateway", "cronjob", "textfile collector", "node-exporter", "batch job", "short-lived job"),
     "explanation/cardinality": ("cardinality", "high cardinality", "label explosion", "too many series"),
     "explanation/performance": ("performance", "overhead", "benchmark", "latency overhead", "cpu cost"),
     "explanation/performance#Memory": ("memory usage", "memory leak", "rss"),

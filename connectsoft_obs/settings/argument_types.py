@@ -86,6 +86,8 @@ class SettingsArguments(TypedDict, total=False):
     message_trace_max_age: float | None
     drain_timeout: float | None
     schedule_state_file: str | None
+    pushgateway_url: str | None
+    metrics_textfile_directory: str | None
     liveness_path: str | None
     liveness_path_alias: str | None
     readiness_path: str | None

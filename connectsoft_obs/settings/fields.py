@@ -332,6 +332,13 @@ class Settings:
         None, parsers.text, "file that stores the last runs of scheduled jobs across restarts"
     )
 
+    pushgateway_url: str | None = _setting(
+        None, parsers.http_url, "Pushgateway that receives the metrics of the jobs of a process when it ends"
+    )
+    metrics_textfile_directory: str | None = _setting(
+        None, parsers.text, "directory for node-exporter's textfile collector, for the same metrics"
+    )
+
     # Endpoints
     liveness_path: str = _setting("/health/live", parsers.path, "path of the liveness endpoint")
     liveness_path_alias: str = _setting(
@@ -408,7 +415,7 @@ def quote_value(setting: Field[Any], value: Any) -> str:
     if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
         value = ",".join(value)
     text = safe_str(value)
-    if setting.metadata["reader"] is parsers.url:
+    if setting.metadata["reader"] in (parsers.url, parsers.http_url):
         text = _USER_INFO.sub(rf"\g<1>{REDACTED}@", text)
     text = DEFAULT_POLICY.redact_text(text)
     return text if len(text) <= _MAX_QUOTED_LENGTH else f"{text[:_MAX_QUOTED_LENGTH]}..."

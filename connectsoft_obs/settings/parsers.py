@@ -273,6 +273,15 @@ def url(value: Any) -> str:
     return result
 
 
+@describe_values("a URL such as http://pushgateway:9091")
+def http_url(value: Any) -> str:
+    """An `http://` or `https://` address."""
+    result = url(value)
+    if result and urlsplit(result).scheme not in ("http", "https"):
+        raise ValueError("it does not start with http:// or https://")
+    return result
+
+
 @describe_values("an object with a should_sample method")
 def sampler(value: Any) -> Any:
     """An object with the interface of an OpenTelemetry sampler."""

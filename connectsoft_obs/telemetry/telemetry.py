@@ -170,7 +170,7 @@ class Telemetry:
         return None if self.slo_events is None else self.slo_events.bind(metric, labels, outcome)
 
     def _log_always(self, level: int, message: str, fields: dict[str, Any]) -> None:
-        """Like `log`, but independent of log levels: changes of levels are always logged."""
+        """Like `log`, but independent of log levels."""
         self.logs.write(Context(), level, message, fields, SCOPE, None)
 
     def serve(self) -> None:
@@ -225,9 +225,10 @@ class Telemetry:
         seconds = self.settings.shutdown_timeout if timeout is None else timeout
         self.health.stop("telemetry is shut down")
         self._gc_metrics.stop()
+        deadline = time.monotonic() + seconds
         for callback in self._shutdown_callbacks:
             callback()
-        sent = True if self.exporters is None else self.exporters.shutdown(seconds)
+        sent = True if self.exporters is None else self.exporters.shutdown(max(deadline - time.monotonic(), 0))
         if self.runtime_levels is not None:
             self.runtime_levels.stop()
         self.serving = False
@@ -292,8 +293,7 @@ class Telemetry:
 
 def _load_slos(settings: Settings) -> DeclaredSLOs | None:
     """The SLOs that the settings declare. Imports nothing if there are none."""
-    source = settings.slo_file or settings.objectives
-    if not source:
+    if not (source := settings.slo_file or settings.objectives):
         return None
     from connectsoft_obs.slo.declared_slos import load_declared_slos
 

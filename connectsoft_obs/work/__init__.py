@@ -1,5 +1,6 @@
 """Work outside requests: jobs, messages, and the processes that do them."""
 
+from connectsoft_obs.work import batch_metrics as batch_metrics
 from connectsoft_obs.work.consumers import Consumer as Consumer
 from connectsoft_obs.work.consumers import consumer as consumer
 from connectsoft_obs.work.genai import GenAiCall as GenAiCall

@@ -175,3 +175,48 @@ def test_series_of_a_removed_job_ends_after_a_week(tmp_path: Path) -> None:
 def test_services_are_separate(tmp_path: Path) -> None:
     instances = [Instance(next_expected=lambda _: 2 * DAY), Instance(next_expected=lambda _: HOUR, job="other")]
     assert firing(tmp_path, instances, [2 * HOUR]) == [(2 * HOUR, "JobMissed", ["other"])]
+
+
+SHORT_PROCESSES = PAGE.with_name("short-lived-processes.md")
+
+
+@pytest.mark.parametrize(
+    ("series", "value", "times"),
+    [
+        (
+            'connectsoft_job_last_success_timestamp_seconds{job="reports",connectsoft_job_name="report"}',
+            0,
+            {25 * HOUR: 0, 27 * HOUR: 1},
+        ),
+        ('push_failure_time_seconds{job="reports"}', 0, {HOUR: 0}),
+        ('push_failure_time_seconds{job="reports"}', 120, {HOUR: 1}),
+    ],
+)
+def test_old_success_and_failed_push_of_short_processes_alert(
+    tmp_path: Path, series: str, value: int, times: dict[int, int]
+) -> None:
+    [content] = re.findall(r"^```yaml\n(groups:.*?)^```$", SHORT_PROCESSES.read_text(), re.M | re.S)
+    (tmp_path / "rules.yml").write_text(content)
+    failed_push = [{"series": 'push_time_seconds{job="reports"}', "values": "60x1700"}]
+    document: dict[str, Any] = {
+        "rule_files": ["rules.yml"],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": series, "values": f"{value}x1700"}, *failed_push],
+                "promql_expr_test": [
+                    {
+                        "expr": 'count(ALERTS{alertstate="firing"})',
+                        "eval_time": f"{time}s",
+                        "exp_samples": [{"labels": "{}", "value": count}] if count else [],
+                    }
+                    for time, count in times.items()
+                ],
+            }
+        ],
+    }
+    (tmp_path / "tests.yml").write_bytes(orjson.dumps(document))
+    command = [program_path("promtool"), "test", "rules", "tests.yml"]
+    completed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
