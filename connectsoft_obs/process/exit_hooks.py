@@ -12,8 +12,8 @@ _LAST = -1000
 """Exit priority in multiprocessing: after the finalizers of the application."""
 
 _functions: list[Callable[[], None]] = []
-_finalizer_pid = 0
-"""Process whose finalizers have been added."""
+_is_registered = False
+"""Whether multiprocessing adds the finalizer in its children; forked processes inherit the registration."""
 
 
 def call_at_exit(function: Callable[[], None]) -> None:
@@ -24,9 +24,10 @@ def call_at_exit(function: Callable[[], None]) -> None:
     """
     atexit.register(function)
     _functions.append(function)
+    _register_finalizer()
     multiprocessing = sys.modules.get("multiprocessing.process")
-    if multiprocessing is not None and multiprocessing.parent_process() is not None:
-        _add_finalizers()
+    if len(_functions) == 1 and multiprocessing is not None and multiprocessing.parent_process() is not None:
+        _add_finalizer()
 
 
 def _call_all() -> None:
@@ -34,21 +35,23 @@ def _call_all() -> None:
         function()
 
 
-def _add_finalizers(*_: object) -> None:
-    global _finalizer_pid
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None and _finalizer_pid != os.getpid():
-        _finalizer_pid = os.getpid()
+def _add_finalizer(*_: object) -> None:
+    if (util := sys.modules.get("multiprocessing.util")) is not None:
         util.Finalize(None, _call_all, exitpriority=_LAST)
 
 
-def _after_fork_in_child() -> None:
-    """Register the exit functions with multiprocessing in the child, after it has removed those of the parent process."""
+def _register_finalizer() -> None:
+    """Let multiprocessing add the finalizer in its children, after it has removed those that exist.
+
+    A child that is not forked from its parent imports the main module, and with it this package, before that.
+    """
+    global _is_registered
     util = sys.modules.get("multiprocessing.util")
-    if util is not None:
+    if util is not None and not _is_registered:
         with suppress(Exception):
-            util.register_after_fork(_add_finalizers, _add_finalizers)
+            util.register_after_fork(_add_finalizer, _add_finalizer)
+            _is_registered = True
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(after_in_child=_register_finalizer)
