@@ -8,6 +8,7 @@ the arguments, under a key that workers without this integration ignore.
 from __future__ import annotations
 
 import functools
+import os
 import pickle
 from contextvars import ContextVar
 from dataclasses import replace
@@ -19,6 +20,7 @@ from arq.constants import default_queue_name
 from arq.cron import next_cron
 from arq.worker import Retry, RetryJob, func
 
+from connectsoft_obs.settings import load_settings
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.vocabulary import Trigger
 from connectsoft_obs.work.producers import Producer
@@ -47,7 +49,11 @@ def install(target: Any, **settings: Any) -> None:
     Args:
         target: the settings class (or dict) of a worker, or the `ArqRedis` pool that enqueues jobs.
         settings: fields of `Settings` for the worker (`service="reports"`), as `configure()` takes them.
+
+    Raises:
+        ConfigurationError: a setting is invalid.
     """
+    load_settings(os.environ, **settings)
     if isinstance(target, ArqRedis):
         _install_pool(target)
         return

@@ -19,6 +19,7 @@ from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.integrations.celery_liveness import WorkerProbes, monitor_beat
 from connectsoft_obs.integrations.celery_schedules import declare_beat_schedules
 from connectsoft_obs.integrations.celery_unfinished_tasks import TRIGGER, UnfinishedTasks, read_trigger
+from connectsoft_obs.settings import load_settings
 from connectsoft_obs.telemetry import Telemetry, resolve
 from connectsoft_obs.vocabulary import Trigger
 from connectsoft_obs.work.message import PROPAGATED_HEADERS
@@ -45,7 +46,11 @@ def install(app: Any, **settings: Any) -> None:
     Args:
         app: the Celery app.
         settings: fields of `Settings` for the workers (`service="reports"`), as `configure()` takes them.
+
+    Raises:
+        ConfigurationError: a setting is invalid.
     """
+    load_settings(os.environ, **settings)  # Celery logs exceptions of signal receivers and continues
     if getattr(app, _MARK, None) is None:
         setattr(app, _MARK, CeleryInstrumentation(app, settings))
 

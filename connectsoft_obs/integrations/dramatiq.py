@@ -7,13 +7,16 @@ are not called for a message that cannot be enqueued.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from typing import Any
 
-from dramatiq.middleware import AgeLimit, Middleware, Shutdown, TimeLimitExceeded
+from dramatiq.middleware import AgeLimit, Middleware, MiddlewareError, Shutdown, TimeLimitExceeded
 from dramatiq.worker import ConsumerThread, WorkerThread
 
+from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.settings import load_settings
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.work.loop_monitor import CHECK_INTERVAL, LoopMonitor
 from connectsoft_obs.work.producers import Producer
@@ -43,7 +46,11 @@ def install(broker: Any, **settings: Any) -> None:
     Args:
         broker: the broker.
         settings: fields of `Settings` for the workers (`service="reports"`), as `configure()` takes them.
+
+    Raises:
+        ConfigurationError: a setting is invalid.
     """
+    load_settings(os.environ, **settings)
     if getattr(broker, _MARK, False):
         return
     setattr(broker, _MARK, True)
@@ -61,6 +68,10 @@ def install(broker: Any, **settings: Any) -> None:
             return enqueue(message.copy(options={_KEY: {**previous_headers, **headers}}), delay=delay)
 
     broker.enqueue = enqueue_with_span
+
+
+class WorkerConfigurationError(ConfigurationError, MiddlewareError):
+    """The settings of a worker are invalid. Dramatiq re-raises only exceptions of its type `MiddlewareError`."""
 
 
 class ObservabilityMiddleware(Middleware):
@@ -121,7 +132,11 @@ class ObservabilityMiddleware(Middleware):
     # --- Workers -----------------------------------------------------------------------------------------------------
     def before_worker_boot(self, broker: Any, worker: Any) -> None:
         """Start the endpoints of a worker process, and monitor its threads."""
-        self._worker_process = WorkerProcess(resolve(**self._settings))
+        try:
+            telemetry = resolve(**self._settings)
+        except ConfigurationError as error:
+            raise WorkerConfigurationError(*error.args) from None
+        self._worker_process = WorkerProcess(telemetry)
         self._worker_process.start()
         self._worker_threads = _WorkerThreads(worker, self._worker_process)
 

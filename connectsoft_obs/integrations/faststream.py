@@ -6,6 +6,7 @@ application, which also gives its process the endpoints.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from faststream import BaseMiddleware
 from faststream.exceptions import AckMessage, NackMessage, RejectMessage, SkipMessage
 
+from connectsoft_obs.settings import load_settings
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.work.consumers import consumer
 from connectsoft_obs.work.producers import Producer
@@ -35,7 +37,11 @@ def install(target: Any, **settings: Any) -> None:
     Args:
         target: the broker, or the `FastStream` application.
         settings: fields of `Settings` for an application (`service="reports"`), as `configure()` takes them.
+
+    Raises:
+        ConfigurationError: a setting is invalid.
     """
+    load_settings(os.environ, **settings)
     if getattr(target, _MARK, False):
         return
     setattr(target, _MARK, True)

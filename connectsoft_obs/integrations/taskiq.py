@@ -6,6 +6,7 @@ not called for a kick that fails.
 
 from __future__ import annotations
 
+import os
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 from taskiq import TaskiqMessage, TaskiqMiddleware, TaskiqResult
 
 from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.settings import load_settings
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.vocabulary import Trigger
 from connectsoft_obs.work.message import PROPAGATED_HEADERS
@@ -42,7 +44,11 @@ def install(broker: Any, **settings: Any) -> None:
     Args:
         broker: the broker.
         settings: fields of `Settings` for the workers (`service="reports"`), as `configure()` takes them.
+
+    Raises:
+        ConfigurationError: a setting is invalid.
     """
+    load_settings(os.environ, **settings)
     if getattr(broker, _MARK, False):
         return
     setattr(broker, _MARK, True)

@@ -15,6 +15,8 @@ from connectsoft_obs.integrations import dramatiq as integration
 broker = RedisBroker(url=os.environ["BROKER"], namespace=os.environ["QUEUE"])  # type: ignore[no-untyped-call]
 dramatiq.set_broker(broker)
 integration.LOOP_TIMEOUT = float(os.environ.get("LOOP_TIMEOUT", "60"))
+if service := os.environ.get("OTHER_SERVICE"):
+    obs.configure(service=service)
 integration.install(broker, service="reports")
 
 

@@ -71,6 +71,15 @@ def run_worker(redis: Broker, monkeypatch: pytest.MonkeyPatch, *options: str, **
     return tasks, Service(command, port, env)
 
 
+def test_dramatiq_worker_with_conflicting_settings_does_not_start(
+    redis: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, worker = run_worker(redis, monkeypatch, OTHER_SERVICE="orders")
+    with worker as service:
+        assert service.process.wait(30) == 1
+        wait_for(lambda: "ConfigurationError: service='reports': this process already" in service.output, 10)
+
+
 def test_outcomes_and_traces_of_dramatiq_messages_are_complete(
     redis: Broker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
