@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from connectsoft_obs.redaction import DEFAULT_POLICY, REDACTED, RedactionPolicy, safe_str
 from connectsoft_obs.settings import parsers
-from connectsoft_obs.settings.parser_descriptions import Reader
+from connectsoft_obs.settings.parser_descriptions import Reader, shorten
 from connectsoft_obs.settings.parsers import Network
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.sampling import Sampler
 
 PREFIX = "CONNECTSOFT_OBS_"
-_MAX_QUOTED_LENGTH = 100
 _USER_INFO = re.compile(r"^(['\"]?(?:\w+://)?).*@", re.DOTALL)
 """User name and password of a URL, also if its password contains characters that a URL must not contain."""
 
@@ -417,8 +416,7 @@ def quote_value(setting: Field[Any], value: Any) -> str:
     text = safe_str(value)
     if setting.metadata["reader"] in (parsers.url, parsers.http_url):
         text = _USER_INFO.sub(rf"\g<1>{REDACTED}@", text)
-    text = DEFAULT_POLICY.redact_text(text)
-    return text if len(text) <= _MAX_QUOTED_LENGTH else f"{text[:_MAX_QUOTED_LENGTH]}..."
+    return shorten(DEFAULT_POLICY.redact_text(text), 100)
 
 
 def variable(name: str, env: str | None) -> str:

@@ -43,3 +43,8 @@ def is_list(parser: Reader) -> bool:
 def unit(parser: Reader) -> str:
     """The unit of the value in a variable: `seconds`, `milliseconds` or nothing."""
     return str(getattr(parser, "unit", ""))
+
+
+def shorten(text: str, max_length: int = 60) -> str:
+    """Cut a text that is quoted in an error."""
+    return text if len(text) <= max_length else f"{text[:max_length]}..."

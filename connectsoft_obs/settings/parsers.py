@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from connectsoft_obs.settings.parser_descriptions import Reader, describe_values
+from connectsoft_obs.settings.parser_descriptions import Reader, describe_values, shorten
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off", ""})
-_MAX_QUOTED_LENGTH = 60
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+=[\t\x20-\x7e\x80-\xff]*")
 
 
@@ -168,10 +167,6 @@ def propagators(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_propagator(word) for word in string_list(value)))
 
 
-def _shorten(word: str) -> str:
-    return word if len(word) <= _MAX_QUOTED_LENGTH else f"{word[:_MAX_QUOTED_LENGTH]}..."
-
-
 def _propagator(word: str) -> str:
     if word.lower() in ("tracecontext", "baggage", "none"):
         return word.lower()
@@ -179,7 +174,7 @@ def _propagator(word: str) -> str:
 
     if match := {word, word.lower()} & entry_points(group="opentelemetry_propagator").names:
         return match.pop()
-    raise ValueError(f"the propagator {_shorten(word)} is not installed")
+    raise ValueError(f"the propagator {shorten(word)} is not installed")
 
 
 _LEVELS = one_of("debug", "info", "warning", "error", "critical")
@@ -237,7 +232,7 @@ def networks(value: Any) -> tuple[Network, ...]:
         try:
             result.append(ipaddress.ip_network(word, strict=False))
         except ValueError:
-            raise ValueError(f"{_shorten(word)!r} is not an IP network such as 10.0.0.0/8") from None
+            raise ValueError(f"{shorten(word)!r} is not an IP network such as 10.0.0.0/8") from None
     return tuple(result)
 
 

@@ -24,7 +24,7 @@ from connectsoft_obs.slo.model import SLO, CompositeSLO, ServiceSLOs, Source
 from connectsoft_obs.slo.objectives import quantile_as_percent
 from connectsoft_obs.slo.policy import ErrorBudgetPolicy
 from connectsoft_obs.slo.receivers import Receiver
-from connectsoft_obs.slo.schema import validate
+from connectsoft_obs.slo.schema_validation import validate
 from connectsoft_obs.vocabulary import (
     HTTP_METHOD,
     HTTP_ROUTE,

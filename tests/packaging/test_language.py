@@ -158,3 +158,8 @@ def test_test_names_are_short() -> None:
         and len(node.name) > MAX_TEST_NAME
     ]
     assert long == []
+
+
+def test_modules_have_at_most_300_lines() -> None:
+    lines = {path: path.read_text(encoding="utf-8").count("\n") for path in python_files(PACKAGE)}
+    assert {path.name for path, count in lines.items() if count > 300} == {"fields.py"}
