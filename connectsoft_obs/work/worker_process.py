@@ -10,6 +10,7 @@ from typing import Any, Unpack
 
 from connectsoft_obs.endpoints import ManagementListener, management_port
 from connectsoft_obs.process.fork_safety import register_fork_handler
+from connectsoft_obs.process.process_info import supervisor_pid
 from connectsoft_obs.settings import SettingsArguments
 from connectsoft_obs.telemetry import Telemetry, resolve
 from connectsoft_obs.vocabulary import Signal
@@ -53,7 +54,13 @@ class WorkerProcess:
         group, telemetry = self._group, self.telemetry
         if telemetry.exporters is not None and telemetry.metrics.worker_group is None:
             directory, port = telemetry.settings.metrics_multiprocess_dir, management_port(telemetry.settings)
-            telemetry.metrics.accept_children(telemetry.identity.service, directory, port)
+            supervisor = supervisor_pid()
+            if (
+                supervisor is not None and port
+            ):  # `serve()` would share metrics with the workers of this supervisor only
+                telemetry.metrics.join_workers(telemetry.identity.service, supervisor, directory, port)
+            else:
+                telemetry.metrics.accept_children(telemetry.identity.service, directory, port)
         telemetry.serve()
         _started.add(telemetry)
         with group.lock:

@@ -7,6 +7,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.brokers import Broker
@@ -44,6 +45,50 @@ def run_worker(port: int, *arguments: str) -> Iterator[Service]:
     with Service([sys.executable, "-c", WORKER, *arguments], port, env) as worker:
         wait_for(lambda: any(line["message"] == "counted" for line in worker.json_lines), 30, "the jobs are done")
         yield worker
+
+
+SUPERVISOR = """
+import multiprocessing, signal, sys, time
+import connectsoft_obs as obs
+
+@obs.job("count")
+def count():
+    pass
+
+def run_worker(service, number):
+    with obs.worker(service=service) as worker:
+        for _ in range(number):
+            count()
+        while not worker.draining:
+            time.sleep(0.02)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    workers = []
+    signal.signal(signal.SIGTERM, lambda *_: [worker.terminate() for worker in workers])
+    for _ in range(2):
+        workers.append(context.Process(target=run_worker, args=(sys.argv[1], int(sys.argv[2]))))
+        workers[-1].start()
+    for worker in workers:
+        worker.join()
+"""
+"""A program that starts two worker processes, as the command lines of taskiq, Dramatiq and FastStream do."""
+
+
+def test_page_of_a_shared_port_has_the_workers_of_two_supervisors(tmp_path: Path) -> None:
+    port, script = free_port(), tmp_path / "supervisor.py"
+    script.write_text(SUPERVISOR)
+    env = {"OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}
+    command = [sys.executable, str(script), "supervised"]
+    with Service([*command, "5"], port, env) as first:
+        first.wait_until_ready(seconds=30)
+        wait_for(lambda: job_count(first) == 10, 20, "the workers of the first supervisor")
+        with Service([*command, "3"], port, env) as second:
+            wait_for(lambda: job_count(first) == 16, 20, "the workers of both supervisors")
+            first.stop()
+            wait_for(lambda: job_count(second), 20, "a worker of the second supervisor takes over the port")
+            assert job_count(second) == 16, "no total decreases"
+            second.stop()
 
 
 def job_count(worker: Service) -> float:

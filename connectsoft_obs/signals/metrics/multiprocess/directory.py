@@ -73,20 +73,24 @@ def find_or_create_directory(service: str, supervisor_pid: int, candidates: Sequ
 def shared_directory_of(service: str, supervisor_pid: int, candidates: Sequence[Path], port: int = 0) -> Path | None:
     """The directory of the workers that share a port, or of those of a supervisor if the port is 0."""
     if port:
-        return find_or_create_port_directory(service, port, candidates)
+        return find_or_create_port_directory(service, port, candidates, supervisor_pid)
     return find_or_create_directory(service, supervisor_pid, candidates)
 
 
-def find_or_create_port_directory(service: str, port: int, candidates: Sequence[Path]) -> Path | None:
+def find_or_create_port_directory(
+    service: str, port: int, candidates: Sequence[Path], supervisor_pid: int | None = None
+) -> Path | None:
     """The directory of all running workers of a service that use one management port of this machine.
 
-    Registers this process. A directory whose processes have all ended is emptied first.
+    Registers this process and its supervisor. A directory whose processes have all ended is emptied first.
 
     Args:
         service: name of the service.
         port: the management port.
         candidates: parent directories, in order of preference.
+        supervisor_pid: pid of the process that starts this worker again when it ends; this process if there is none.
     """
+    registered = {os.getpid(), supervisor_pid or os.getpid()}
     identity: dict[str, object] = {"service": service, "port": port, "boot_id": boot_id()}
     name = _directory_name(service, f"port-{port}", identity)
     for root in filter(None, map(_usable_private_dir, candidates)):
@@ -96,7 +100,7 @@ def find_or_create_port_directory(service: str, port: int, candidates: Sequence[
                 if directory.is_dir() and _has_ended(directory):
                     shutil.rmtree(directory)
                 directory.mkdir(0o700, exist_ok=True)
-                processes = {str(pid): process_start_time(pid) for pid in {*running_processes(directory), os.getpid()}}
+                processes = {str(pid): process_start_time(pid) for pid in {*running_processes(directory), *registered}}
                 _write_identity(directory, {**identity, "processes": processes})
             _remove_ended(root, name)
             return directory

@@ -83,14 +83,13 @@ class WorkerGroup:
         return self._archive_identity() is not None or len(archive.worker_files(self.directory)) > 1
 
     def pids(self) -> list[int]:
-        """Pids of this worker, of other running workers, and of ended workers that are not in the archive.
+        """Pids of the workers of this supervisor that run, or have ended and are not in the archive, and of their children.
 
-        Workers that share a port have no common supervisor; for them, only the pids of this worker and of its children.
+        Workers of other supervisors that share the port are left out.
         """
-        pids = [archive.worker_pid(path) for path in archive.worker_files(self.directory)]
-        if self.supervisor_pid == os.getpid():
-            return [pid for pid in pids if pid == self.supervisor_pid or archive.is_child(pid, {self.supervisor_pid})]
-        return pids
+        pids = {archive.worker_pid(path) for path in archive.worker_files(self.directory)}
+        workers = {pid for pid in pids if archive.is_child(pid, {self.supervisor_pid})} | {self.supervisor_pid}
+        return [pid for pid in pids if pid in workers or archive.is_child(pid, workers)]
 
     def is_file_removed(self) -> bool:
         """Whether the file of this worker was removed, as systemd does in /dev/shm when the user logs out."""
