@@ -57,7 +57,7 @@ def test_policy_page_has_objectives_decisions_and_review_dates(tmp_path: Path) -
     )
 
 
-@pytest.mark.parametrize("min_remaining", [0, 10, 60])
+@pytest.mark.parametrize("min_remaining", [0, 7, 10, 60])  # 0.07 * 100 is above 7 in floating-point numbers
 @pytest.mark.parametrize("unknown", ["fail", "pass"])
 def test_policy_page_and_gate_agree(min_remaining: float, unknown: str) -> None:
     service_slos = slo.ServiceSLOs(
@@ -78,6 +78,8 @@ def test_policy_page_and_gate_agree(min_remaining: float, unknown: str) -> None:
             passes = evaluate_gate(service_slos, "shop-api", status).passes
             assert page[condition] == (status.state, "permitted" if passes else "stopped")
     assert (f"{min_remaining} % of the error budget or less is left" in page) == (min_remaining > 0)
+    if min_remaining:
+        assert page[f"{min_remaining} % of the error budget or less is left"][1] == "stopped"
     assert page["there never was data"][1] == ("permitted" if unknown == "pass" else "stopped")
 
 

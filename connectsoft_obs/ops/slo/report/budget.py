@@ -96,7 +96,7 @@ def budget_state(
         return BudgetState.INCIDENT
     if remaining <= 0:
         return BudgetState.FREEZE
-    needs_review = bool(severities) or remaining * 100 <= max(service_slos.review_at, default=-1)
+    needs_review = bool(severities) or remaining <= max(service_slos.review_at, default=-1) / 100
     return BudgetState.REVIEW if needs_review else BudgetState.OK
 
 

@@ -51,6 +51,6 @@ def evaluate_gate(
         names = ", ".join(f"{name} ({severity})" for name, severity in budget.firing.items())
         passes, reason = False, f"firing: {names}"
     else:
-        passes = budget.remaining * 100 > min_remaining
+        passes = budget.remaining > min_remaining / 100
         reason = f"{format_remaining(budget.remaining)} is left, more than {min_remaining:g} % is required"
     return GateResult(slo_id, budget.state, budget.remaining, passes, reason)
