@@ -131,7 +131,7 @@ def _error(value: Any, location: str, key: str, schema: Schema, types: list[str]
         if bound in schema
     ]
     expected = ", ".join([expected, *bounds])
-    text = "***" if schema.get("writeOnly") else repr(value)  # can be a secret in the place of its file
+    text = "***" if schema.get("writeOnly") else repr(value)
     shown = f"{key} = {text} in {location}" if key else text
     hint = (
         f"Write [[{key}]] with two brackets." if "array" in types and isinstance(value, Mapping) else f"Use {expected}."

@@ -50,8 +50,24 @@ def test_alertmanager_routes_each_severity_to_its_receiver(tmp_path: Path) -> No
     assert receivers["shop-page-sev1"]["pagerduty_configs"] == [{"routing_key_file": "/secrets/pagerduty"}]
 
 
-def test_a_secret_in_place_of_its_file_is_rejected(tmp_path: Path) -> None:
-    (tmp_path / "slo.toml").write_text(TOML.replace("/secrets/slack", "xoxb-1"))
-    with pytest.raises(ConfigurationError, match="secret_file") as error:
+SLACK = '{ type = "slack", secret_file = "/secrets/slack", channel = "#shop" }'
+
+
+@pytest.mark.parametrize(
+    ("text", "replacement"),
+    [
+        ("/secrets/slack", "xoxb-1"),
+        (SLACK, '"https://hooks.example/xoxb-1"'),
+        (SLACK, '["https://hooks.example/xoxb-1"]'),
+        ('type = "slack"', 'type = "xoxb-1"'),
+        ("#shop", "https://hooks.example/xoxb-1"),
+        ('type = "opsgenie"', 'channel = "xoxb-1", type = "opsgenie"'),
+        ("[receivers]", '[[receivers]]\nsev4 = "xoxb-1"'),
+    ],
+)
+def test_a_secret_in_a_wrong_place_is_rejected_and_not_shown(tmp_path: Path, text: str, replacement: str) -> None:
+    assert text in TOML
+    (tmp_path / "slo.toml").write_text(TOML.replace(text, replacement))
+    with pytest.raises(ConfigurationError, match="receivers") as error:
         slo.load(tmp_path / "slo.toml")
     assert "xoxb" not in str(error.value)
