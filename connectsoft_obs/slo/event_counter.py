@@ -6,13 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
-from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.slo.indicators import BUILT_IN_HISTOGRAMS, Errors, Events, Matchers, OutageLimit
-from connectsoft_obs.slo.model import SLO
-from connectsoft_obs.vocabulary import HTTP_STATUS, JOB_DURATION, PROCESS_DURATION, REQUEST_DURATION, Metric, Outcome
-
-COUNTED_INSTRUMENTS = (REQUEST_DURATION.name, JOB_DURATION.name, PROCESS_DURATION.name)
-"""Instruments whose measurements are counted as SLO events when they are recorded."""
+from connectsoft_obs.slo.model import SLO, validate_instrument
+from connectsoft_obs.vocabulary import HTTP_STATUS, REQUEST_DURATION, Metric, Outcome
 
 GOOD, BAD = "good", "bad"
 
@@ -117,13 +113,7 @@ def resolve_event_sli(slo: SLO) -> Events | None:
         return Events(matchers=slo.sli.matchers)
     if not isinstance(slo.sli, Events):
         return None
-    if slo.sli.instrument not in COUNTED_INSTRUMENTS:
-        raise ConfigurationError(
-            f"instrument={slo.sli.instrument!r} of {slo.name!r}",
-            "this package does not count its events",
-            f"Use one of {', '.join(COUNTED_INSTRUMENTS)}; or declare the SLO in a separate file with "
-            "source = 'metrics'.",
-        )
+    validate_instrument(slo.name, slo.sli)
     return slo.sli
 
 

@@ -27,6 +27,9 @@ BUILT_IN_HISTOGRAMS: Final[Mapping[str, Metric]] = {
 }
 """Histograms whose labels and bucket boundaries are defined in this package, by OpenTelemetry name."""
 
+COUNTED_INSTRUMENTS: Final = (REQUEST_DURATION.name, JOB_DURATION.name, PROCESS_DURATION.name)
+"""Instruments whose measurements are counted as SLO events when they are recorded."""
+
 Matchers: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 """Which measurements count: attribute names, each with its allowed values."""
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.slo.alerting import Alerting
 from connectsoft_obs.slo.durations import DAY, MINUTE, format_prometheus, parse_duration
-from connectsoft_obs.slo.indicators import Events, Indicator, OutageLimit, enum_member
+from connectsoft_obs.slo.indicators import COUNTED_INSTRUMENTS, Events, Indicator, OutageLimit, enum_member
 from connectsoft_obs.slo.policy import ErrorBudgetPolicy
 from connectsoft_obs.slo.receivers import Receiver
 
@@ -183,6 +183,8 @@ class ServiceSLOs:
         self._reject_duplicate_names()
         for slo in self.slos:
             if isinstance(slo.sli, Events):
+                if self.source is Source.EVENTS:
+                    validate_instrument(slo.name, slo.sli)
                 _validate_threshold(slo.name, slo.sli, self.source)
 
     @property
@@ -233,6 +235,21 @@ class ServiceSLOs:
         for composite in self.composites:
             for name in composite.all_of:
                 self.find(name)
+
+
+def validate_instrument(name: str, sli: Events) -> None:
+    """Reject an indicator whose measurements are not counted as SLO events.
+
+    Raises:
+        ConfigurationError: the indicator uses a histogram that this package does not count.
+    """
+    if sli.instrument not in COUNTED_INSTRUMENTS:
+        raise ConfigurationError(
+            f"instrument={sli.instrument!r} of {name!r}",
+            "this package does not count its events",
+            f"Use one of {', '.join(COUNTED_INSTRUMENTS)}; or declare the SLO in a separate file with "
+            "source = 'metrics'.",
+        )
 
 
 def _validate_name(name: str, subject: str) -> None:

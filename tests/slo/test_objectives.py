@@ -139,6 +139,11 @@ def test_a_period_that_is_out_of_range_or_not_full_days_is_rejected(period: str)
             "already sets 95 %",
         ),
         ('[service]\nname="a"\n[[slo]]\nname="b"\nsli={kind="percentile", quantile=95, threshold="1s"}', "between 0 and 1"),
+        (
+            '[service]\nname="a"\n[[slo]]\nname="b"\nobjective=99\n'
+            'sli={kind="latency", threshold="1s", instrument="connectsoft.message.wait.duration"}',
+            "does not count its events",
+        ),
         ('[service]\nname="a"\n[[composite]]\nname="b"\nall_of=["c"]', "needs several SLOs"),
         ('[service]\nname="a"\n[[composite]]\nname="b"\nall_of=["c", "d"]', "no such SLO"),
         ('service="a"', "not a table"),

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from connectsoft_obs.ops.slo.promql import label_matcher, le_matcher, quote, series_selector, service_selector
 from connectsoft_obs.slo.durations import DAY, format_prometheus
-from connectsoft_obs.slo.event_counter import BAD, GOOD, resolve_event_sli
+from connectsoft_obs.slo.event_counter import BAD, GOOD
 from connectsoft_obs.slo.indicators import Errors, Events, Freshness, OutageLimit, Ratio
 from connectsoft_obs.slo.model import SLO, ServiceSLOs, Source
 from connectsoft_obs.vocabulary import (
@@ -89,7 +89,6 @@ def sli_queries(service_slos: ServiceSLOs, slo: SLO) -> SliQueries:
     if isinstance(slo.sli, Freshness):
         return _FreshnessQueries(service_selector(service_slos), slo.sli)
     if service_slos.source is Source.EVENTS:
-        resolve_event_sli(slo)  # rejects an instrument whose events the service does not count
         return _CounterQueries(service_selector(service_slos), slo.name)
     sli = Events(matchers=slo.sli.matchers) if isinstance(slo.sli, OutageLimit) else slo.sli
     return _HistogramQueries(service_selector(service_slos), sli)
