@@ -17,7 +17,7 @@ from support.servers import program_path
 
 from connectsoft_obs import slo
 from connectsoft_obs.errors import ConfigurationError
-from connectsoft_obs.ops.slo.importers import Omissions, import_documents
+from connectsoft_obs.ops.slo.importers import Omissions, import_documents, sloth
 from connectsoft_obs.ops.slo.rule_groups import rule_groups
 from connectsoft_obs.ops.slo.rules import AlertingRule
 
@@ -93,7 +93,7 @@ spec:
         good: {source: prometheus, queryType: promql, query: 'orders_total{state="done"}'}
         total: {source: prometheus, queryType: promql, query: orders_total}
 """
-VALUES: tuple[Any, ...] = (None, "x", -1, math.nan, True, [], ["x"], [{}], {}, {"a": 1})
+VALUES: tuple[Any, ...] = (None, "x", -1, 10**400, math.nan, True, [], ["x"], [{}], {}, {"a": 1}, {1: "a"})
 
 
 def import_text(text: str) -> tuple[slo.ServiceSLOs, list[str]]:
@@ -231,6 +231,28 @@ def test_wrong_type_in_an_imported_file_is_a_configuration_error(text: str) -> N
             table[path[-1]] = value
             with suppress(ConfigurationError):
                 import_documents(changed, "shop")
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "after", "message"),
+    [
+        (SLOTH, "objective: 99.9", "objective: high", "slos[0].objective = 'high' of the Sloth document 'checkout'"),
+        (PYRRA, "target: ", "goal: ", "spec.target of the Pyrra document 'errors'"),
+        (OPENSLO, "objectives:", "goals:", "spec.objectives of the OpenSLO document"),
+        (OPENSLO_V1ALPHA, "target: ", "goal: ", "spec.objectives[0].target of the OpenSLO document 'orders'"),
+    ],
+)
+def test_error_of_an_import_names_document_and_key(text: str, before: str, after: str, message: str) -> None:
+    assert before in text
+    with pytest.raises(ConfigurationError) as error:
+        import_text(text.replace(before, after, 1))
+    assert message in str(error.value)
+
+
+def test_an_internal_error_of_an_importer_is_not_an_error_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sloth, "sanitize_name", lambda name: name.missing)
+    with pytest.raises(AttributeError):
+        import_text(SLOTH)
 
 
 def test_complete_import_exits_with_0(tmp_path: Path) -> None:

@@ -7,13 +7,11 @@ from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.slo.importers import openslo, openslo_v1alpha, pyrra, sloth
+from connectsoft_obs.ops.slo.importers.document_structure import METADATA, document_name, validate_structure
 from connectsoft_obs.ops.slo.importers.imported_slo import ImportedSlo
 from connectsoft_obs.ops.slo.importers.omissions import Omissions
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
 from connectsoft_obs.slo.serialization import from_dict, slo_to_dict
-
-_WRONG_STRUCTURE = (AttributeError, KeyError, IndexError, OverflowError, TypeError, ValueError)
-"""Exceptions of an importer for a document with a wrong structure or a value of a wrong type."""
 
 
 def import_documents(
@@ -32,10 +30,9 @@ def import_documents(
     omissions = Omissions() if omissions is None else omissions
     imported: list[ImportedSlo] = []
     mappings = [document for document in documents if isinstance(document, Mapping)]
-    try:
-        references = openslo.collect_references(mappings)
-    except _WRONG_STRUCTURE as error:
-        raise _structure_error("an OpenSLO document", error) from error
+    for document in mappings:
+        validate_structure(document, METADATA, f"the document {document_name(document)}")
+    references = openslo.collect_references(mappings)
     for document in mappings:
         _record_namespace(document, omissions)
         imported += _read_document(document, references, omissions)
@@ -48,29 +45,19 @@ def _read_document(
     document: Mapping[str, Any], references: Mapping[str, Any], omissions: Omissions
 ) -> list[ImportedSlo]:
     version = str(document.get("apiVersion") or document.get("version") or "")
-    try:
-        if version == "openslo/v1alpha":
-            return list(openslo_v1alpha.read_document(document, omissions))
-        if version.startswith("openslo/v1"):
-            return list(openslo.read_document(document, references, omissions))
-        if version.startswith(("prometheus/v1", "sloth.slok.dev/")):
-            return list(sloth.read_document(document, omissions))
-        if version.startswith("pyrra.dev/"):
-            return list(pyrra.read_document(document, omissions))
-    except ConfigurationError:
-        raise
-    except _WRONG_STRUCTURE as error:
-        raise _structure_error(f"a document with apiVersion {version!r}", error) from error
+    if version == "openslo/v1alpha":
+        return list(openslo_v1alpha.read_document(document, omissions))
+    if version.startswith("openslo/v1"):
+        return list(openslo.read_document(document, references, omissions))
+    if version.startswith(("prometheus/v1", "sloth.slok.dev/")):
+        return list(sloth.read_document(document, omissions))
+    if version.startswith("pyrra.dev/"):
+        return list(pyrra.read_document(document, omissions))
     raise ConfigurationError(
         f"a document with apiVersion {version!r}",
         "its format is not supported",
         "Use a file in OpenSLO v1, Sloth prometheus/v1 or Pyrra v1alpha1 format.",
     )
-
-
-def _structure_error(document: str, error: Exception) -> ConfigurationError:
-    reason = f"the key {error} is missing" if isinstance(error, KeyError) else f"a value has a wrong type: {error}"
-    return ConfigurationError(document, reason, "Correct the file; the tool that reads this format can validate it.")
 
 
 def _record_namespace(document: Mapping[str, Any], omissions: Omissions) -> None:

@@ -12,6 +12,13 @@ from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.slo.explain import describe
+from connectsoft_obs.ops.slo.importers.document_structure import (
+    Required,
+    Scalar,
+    Structure,
+    document_name,
+    validate_structure,
+)
 from connectsoft_obs.ops.slo.importers.imported_slo import ImportedSlo, range_query, rate_query, sanitize_name
 from connectsoft_obs.ops.slo.importers.omissions import Omissions
 from connectsoft_obs.ops.slo.sli_queries import RateWindow, sli_queries
@@ -28,6 +35,17 @@ _DEFAULT_PERIOD = 30 * DAY
 _SPEC_KEYS = (
     "service", "description", "indicator", "indicatorRef", "objectives", "timeWindow", "budgetingMethod",
 )  # fmt: skip
+_STRUCTURE: Structure = {
+    "spec": Required(
+        {
+            "objectives": Required([{"target": Scalar.NUMBER, "targetPercent": Scalar.NUMBER}]),
+            "indicator": {},
+            "timeWindow": [{}],
+        }
+    )
+}
+_SOURCE: Structure = {"metricSource": {"spec": {}}}
+_INDICATOR: Structure = {"spec": {"ratioMetric": dict.fromkeys(("raw", "good", "bad", "total"), _SOURCE)}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +96,21 @@ def read_document(
         omissions: records what is not imported.
 
     Raises:
-        ConfigurationError: a threshold metric, time slices or a calendar window, which have no equivalent.
+        ConfigurationError: a threshold metric, time slices or a calendar window, which have no equivalent, or a value of a
+            wrong type.
     """
-    metadata, spec = document.get("metadata") or {}, document.get("spec") or {}
+    metadata = document.get("metadata") or {}
     if document.get("kind") != "SLO":
         if document.get("kind") not in ("SLI", "Service"):
             omissions.add(str(metadata.get("name")), f"the document of kind {document.get('kind')} is not imported")
         return
+    document_subject = f"the OpenSLO document {document_name(document)}"
+    validate_structure(document, _STRUCTURE, document_subject)
+    spec = document["spec"]
     service = str(spec.get("service") or "")
     name = sanitize_name(str(metadata.get("name", "")))
     if annotation := (metadata.get("annotations") or {}).get(_SLO_ANNOTATION):
-        yield _read_annotations(json.loads(annotation), service, references.get(f"Service/{service}"))
+        yield _read_annotations(annotation, service, references.get(f"Service/{service}"))
         return
     if spec.get("budgetingMethod", "Occurrences") != "Occurrences":
         raise ConfigurationError(
@@ -102,16 +124,16 @@ def read_document(
         annotations=omissions.annotations(name, metadata.get("annotations")),
     )
     indicator = spec.get("indicator") or {"spec": references.get(f"SLI/{spec.get('indicatorRef')}")}
+    validate_structure(indicator, _INDICATOR, document_subject, "indicator")
     sli = _read_indicator(indicator.get("spec") or {}, name)
-    objectives = spec.get("objectives") or ()
+    objectives = spec["objectives"]
     for number, objective in enumerate(objectives, 1):
         omissions.unknown_keys(f"objective {number} of {name}", objective, ("target", "targetPercent"))
-        percent = objective.get("targetPercent")
         yield ImportedSlo(
             sanitize_name(service) if service else "",
             SLO(
                 name=name if len(objectives) == 1 else f"{name}-{number}",
-                objective=float(percent) if percent is not None else round(float(objective["target"]) * 100, 9),
+                objective=_read_objective(objective, document_subject),
                 sli=sli,
                 description=" ".join(str(spec.get("description") or "").split()),
                 period=_read_period(spec.get("timeWindow") or (), name),
@@ -158,11 +180,34 @@ def _ratio_metric(service_slos: ServiceSLOs, slo: SLO) -> dict[str, Any]:
     }
 
 
-def _read_annotations(slo_table: Mapping[str, Any], service: str, service_annotation: str | None) -> ImportedSlo:
+def _read_objective(objective: Mapping[str, Any], document: str) -> float:
+    if objective.get("targetPercent") is not None:
+        return float(objective["targetPercent"])
+    validate_structure(objective, {"target": Required(Scalar.NUMBER)}, f"an objective of {document}")
+    return round(float(objective["target"]) * 100, 9)
+
+
+def _read_annotations(slo_annotation: Any, service: str, service_annotation: Any) -> ImportedSlo:
     """Return an SLO that this package exported, and the exported settings of its service."""
-    service_tables = json.loads(service_annotation) if service_annotation else {"service": {"name": service}}
-    service_slos = from_dict({"service": service_tables["service"], "slo": [slo_table]})
+    slo_table = _load_annotation(_SLO_ANNOTATION, slo_annotation)
+    service_tables = {"service": {"name": service}}
+    if service_annotation:
+        service_tables = _load_annotation(_SERVICE_ANNOTATION, service_annotation)
+    service_slos = from_dict({"service": service_tables.get("service"), "slo": [slo_table]})
     return ImportedSlo(service_slos.service, service_slos.slos[0], service_tables if service_annotation else None)
+
+
+def _load_annotation(name: str, text: Any) -> dict[str, Any]:
+    """Return the table that this package exported as JSON in an annotation."""
+    try:
+        table = json.loads(text)
+    except (TypeError, ValueError):
+        table = None
+    if not isinstance(table, dict):
+        raise ConfigurationError(
+            f"the annotation {name}", "it is not a table in JSON", "Export the SLOs again with `slo export`."
+        )
+    return table
 
 
 def _read_indicator(spec: Mapping[str, Any], name: str) -> Ratio:

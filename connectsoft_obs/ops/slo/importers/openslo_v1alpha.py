@@ -6,6 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.ops.slo.importers.document_structure import (
+    Required,
+    Scalar,
+    Structure,
+    document_name,
+    validate_structure,
+)
 from connectsoft_obs.ops.slo.importers.imported_slo import ImportedSlo, range_query, rate_query, sanitize_name
 from connectsoft_obs.ops.slo.importers.omissions import Omissions
 from connectsoft_obs.ops.slo.importers.openslo import threshold_error
@@ -15,6 +22,15 @@ from connectsoft_obs.slo.model import SLO
 
 _SPEC_KEYS = ("service", "description", "indicator", "objectives", "timeWindows", "budgetingMethod")
 _OBJECTIVE_KEYS = ("target", "ratioMetrics")
+_STRUCTURE: Structure = {
+    "spec": Required(
+        {
+            "indicator": {},
+            "objectives": Required([{"target": Required(Scalar.NUMBER), "ratioMetrics": {"good": {}, "total": {}}}]),
+            "timeWindows": [{"unit": Scalar.TEXT, "count": Scalar.NUMBER}],
+        }
+    )
+}
 _UNIT_SECONDS = {"Day": DAY, "Week": 7 * DAY}
 
 
@@ -22,13 +38,15 @@ def read_document(document: Mapping[str, Any], omissions: Omissions) -> Iterator
     """Yield the SLOs of one document, one for each of its objectives.
 
     Raises:
-        ConfigurationError: a threshold metric, time slices or a calendar window, which have no equivalent.
+        ConfigurationError: a threshold metric, time slices or a calendar window, which have no equivalent, or a value of a
+            wrong type.
     """
     metadata, spec = document.get("metadata") or {}, document.get("spec") or {}
     if document.get("kind") != "SLO":
         if document.get("kind") != "Service":
             omissions.add(str(metadata.get("name")), f"the document of kind {document.get('kind')} is not imported")
         return
+    validate_structure(document, _STRUCTURE, f"the OpenSLO document {document_name(document)}")
     name = sanitize_name(str(metadata.get("name", "")))
     omissions.unknown_keys(name, spec, _SPEC_KEYS)
     for key in metadata:
@@ -78,4 +96,5 @@ def _read_period(windows: Sequence[Mapping[str, Any]], name: str) -> float:
             "calendar windows are not supported: error budgets cover a rolling window",
             "Use a rolling 28 or 30 days; `slo report` shows calendar months.",
         )
-    return float(window.get("count", 1)) * _UNIT_SECONDS[window["unit"]]
+    count = window.get("count")
+    return (1.0 if count is None else float(count)) * _UNIT_SECONDS[window["unit"]]

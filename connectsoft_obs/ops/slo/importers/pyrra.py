@@ -7,6 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.ops.slo.importers.document_structure import (
+    Required,
+    Scalar,
+    Structure,
+    document_name,
+    validate_structure,
+)
 from connectsoft_obs.ops.slo.importers.imported_slo import ImportedSlo, sanitize_name
 from connectsoft_obs.ops.slo.importers.omissions import Omissions
 from connectsoft_obs.ops.slo.promql import format_number
@@ -16,10 +23,25 @@ from connectsoft_obs.slo.indicators import Ratio
 from connectsoft_obs.slo.model import SLO
 
 _PREFIX = "pyrra.dev/"
-
-
 _SPEC_KEYS = ("target", "window", "description", "indicator", "alerting")
 _ALERTING_KEYS = ("disabled", "burnrates", "absent", "name")
+_QUERY: Structure = Required({"metric": Required(Scalar.TEXT)})
+_GAUGE: Structure = {"metric": Required(Scalar.TEXT)}
+_STRUCTURE: Structure = {
+    "spec": Required(
+        {
+            "target": Required(Scalar.NUMBER),
+            "indicator": {
+                "ratio": {"errors": _QUERY, "total": _QUERY},
+                "latency": {"success": _QUERY, "total": _QUERY},
+                "latencyNative": {"total": _QUERY, "latency": Required(Scalar.TEXT)},
+                "bool_gauge": _GAUGE,
+                "boolGauge": _GAUGE,
+            },
+            "alerting": {},
+        }
+    )
+}
 
 
 def read_document(document: Mapping[str, Any], omissions: Omissions) -> Iterator[ImportedSlo]:
@@ -28,8 +50,9 @@ def read_document(document: Mapping[str, Any], omissions: Omissions) -> Iterator
     As in Pyrra, labels and annotations that begin with `pyrra.dev/` become those of alerts.
 
     Raises:
-        ConfigurationError: grouping, or an unknown kind of indicator.
+        ConfigurationError: grouping, an unknown kind of indicator, or a value of a wrong type.
     """
+    validate_structure(document, _STRUCTURE, f"the Pyrra document {document_name(document)}")
     metadata, spec = document.get("metadata") or {}, document.get("spec") or {}
     labels = metadata.get("labels") or {}
     name = sanitize_name(str(metadata.get("name", "")))
@@ -73,7 +96,7 @@ def _read_alerting(
 
 def _read_indicator(indicator: Mapping[str, Any], name: str) -> Ratio:
     for kind, content in indicator.items():
-        if content and content.get("grouping"):
+        if isinstance(content, Mapping) and content.get("grouping"):
             raise ConfigurationError(
                 f"grouping={content['grouping']!r} of {name!r}",
                 "it makes a separate SLO for each label value, which is not supported",

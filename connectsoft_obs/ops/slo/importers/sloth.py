@@ -6,6 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
+from connectsoft_obs.ops.slo.importers.document_structure import (
+    ANY_TABLE,
+    Required,
+    Scalar,
+    Structure,
+    document_name,
+    validate_structure,
+)
 from connectsoft_obs.ops.slo.importers.imported_slo import ImportedSlo, range_query, sanitize_name
 from connectsoft_obs.ops.slo.importers.omissions import Omissions
 from connectsoft_obs.slo.alerting import AlertGroup, Alerting
@@ -18,14 +26,33 @@ _SLO_KEYS = (
 )  # fmt: skip
 _ALERT_KEYS = ("disable", "labels", "annotations")
 _ALERTING_KEYS = ("name", "labels", "annotations", "page_alert", "pageAlert", "ticket_alert", "ticketAlert")
+_ALERT: Structure = {"labels": ANY_TABLE, "annotations": ANY_TABLE}
+_QUERIES: Structure = {
+    key: Scalar.TEXT
+    for key in ("error_query", "errorQuery", "total_query", "totalQuery", "error_ratio_query", "errorRatioQuery")
+}
+_SLO: Structure = {
+    "objective": Required(Scalar.NUMBER),
+    "labels": ANY_TABLE,
+    "sli": {"events": _QUERIES, "raw": _QUERIES},
+    "alerting": {
+        "labels": ANY_TABLE,
+        "annotations": ANY_TABLE,
+        **dict.fromkeys(("page_alert", "pageAlert", "ticket_alert", "ticketAlert"), _ALERT),
+    },
+}
+_GROUP: Structure = {"labels": ANY_TABLE, "slos": Required([_SLO])}
 
 
 def read_document(document: Mapping[str, Any], omissions: Omissions) -> Iterator[ImportedSlo]:
     """Yield the SLOs of one document, with the labels, annotations and `disable` of their alerts.
 
     Raises:
-        ConfigurationError: an SLI plugin, whose queries are not in the file, or a query that is not PromQL.
+        ConfigurationError: an SLI plugin, whose queries are not in the file, a query that is not PromQL, or a value of
+            a wrong type.
     """
+    structure = {"spec": Required(_GROUP)} if "spec" in document else _GROUP
+    validate_structure(document, structure, f"the Sloth document {document_name(document)}")
     spec = document.get("spec", document)
     service = str(spec.get("service", ""))
     omissions.unknown_keys(service, spec, _GROUP_KEYS)
@@ -54,7 +81,8 @@ def read_document(document: Mapping[str, Any], omissions: Omissions) -> Iterator
 
 def _record_plugins(subject: str, table: Mapping[str, Any], omissions: Omissions) -> None:
     plugins = table.get("slo_plugins") or table.get("sloPlugins") or table.get("plugins") or {}
-    for plugin in (plugins.get("chain") if isinstance(plugins, Mapping) else plugins) or ():
+    chain = plugins.get("chain") if isinstance(plugins, Mapping) else plugins
+    for plugin in chain if isinstance(chain, list) else [chain] if chain else ():
         identifier = plugin.get("id", plugin) if isinstance(plugin, Mapping) else plugin
         omissions.add(subject, f"the SLO plugin {identifier} is not imported; it can change rules and numbers")
 
