@@ -204,6 +204,8 @@ class CeleryInstrumentation:
 
     def _on_worker_shutdown(self, **_: Any) -> None:
         worker_process, self._worker_process = self._worker_process, None
+        if self._worker_probes is not None:
+            self._worker_probes.stop()
         if worker_process is not None:
             CeleryInstrumentation._running_instrumentation = self._worker_probes = None
             worker_process.stop()

@@ -32,6 +32,7 @@ class WorkerProbes:
     def __init__(self, worker: Any, worker_process: WorkerProcess) -> None:
         self._worker_process = worker_process
         self._is_consuming = False
+        self._monitor: LoopMonitor | None = None
         setattr(worker, _ATTRIBUTE, self)
         worker.app.steps["worker"].add(_ProbesStep)
 
@@ -41,7 +42,7 @@ class WorkerProbes:
         health.add_readiness_watch("consumer", lambda: "" if self._is_consuming else "the worker does not consume yet")
         self._worker_process.start()
         consumer = worker.consumer
-        LoopMonitor(
+        self._monitor = LoopMonitor(
             self._worker_process.telemetry,
             "celery-worker",
             limit=LOOP_TIMEOUT,
@@ -50,6 +51,11 @@ class WorkerProbes:
             is_disconnected=lambda: getattr(consumer, "connection", None) is None,
             runs_jobs="solo" in type(worker.pool).__module__,
         )
+
+    def stop(self) -> None:
+        """Stop monitoring the main loop; a worker that runs in a thread of a test ends before its process."""
+        if self._monitor is not None:
+            self._monitor.stop()
 
     def on_worker_ready(self) -> None:
         """Record that the worker has connected to the broker and consumes."""

@@ -17,7 +17,7 @@ from dramatiq.worker import ConsumerThread, WorkerThread
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.settings import load_settings
-from connectsoft_obs.telemetry import resolve
+from connectsoft_obs.telemetry import Telemetry, resolve
 from connectsoft_obs.work.loop_monitor import CHECK_INTERVAL, LoopMonitor
 from connectsoft_obs.work.producers import Producer
 from connectsoft_obs.work.registry import resolve_or_none
@@ -83,8 +83,7 @@ class ObservabilityMiddleware(Middleware):
         )
         self._settings = settings
         self._attempts: dict[int, tuple[str, Run]] = {}  # message id and run by thread
-        self._worker_process: WorkerProcess | None = None
-        self._worker_threads: _WorkerThreads | None = None
+        self._workers: dict[int, _RunningWorker] = {}  # by id of the queue, which a worker and its threads share
 
     def mark_retried(self, message: Any) -> dict[str, str]:
         """Mark the run of this thread as retried if it enqueues its own message, and return the header of the link."""
@@ -136,43 +135,56 @@ class ObservabilityMiddleware(Middleware):
             telemetry = resolve(**self._settings)
         except ConfigurationError as error:
             raise WorkerConfigurationError(*error.args) from None
-        self._worker_process = WorkerProcess(telemetry)
-        self._worker_process.start()
-        self._worker_threads = _WorkerThreads(worker, self._worker_process)
+        self._workers[id(worker.work_queue)] = _RunningWorker(worker, telemetry)
+
+    def after_worker_thread_boot(self, broker: Any, thread: Any) -> None:
+        """Monitor a worker thread while it is paused."""
+        if (running_worker := self._workers.get(id(thread.work_queue))) is not None:
+            running_worker.monitor_pauses(thread)
 
     def before_ack(self, broker: Any, message: Any) -> None:
         """Record that a worker thread waits for the broker."""
-        if self._worker_threads is not None and isinstance(threading.current_thread(), WorkerThread):
-            self._worker_threads.on_acknowledge()
+        thread = threading.current_thread()
+        if (
+            isinstance(thread, WorkerThread)
+            and (running_worker := self._workers.get(id(thread.work_queue))) is not None
+        ):
+            running_worker.on_acknowledge()
 
     before_nack = before_ack
 
     def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
         """Fail readiness; active messages are completed."""
-        if self._worker_process is not None:
-            self._worker_process.drain()
+        if (running_worker := self._workers.get(id(worker.work_queue))) is not None:
+            running_worker.drain()
 
     def after_worker_shutdown(self, broker: Any, worker: Any) -> None:
         """Stop the endpoints and export what is left."""
-        worker_process, self._worker_process, self._worker_threads = self._worker_process, None, None
-        if worker_process is not None:
-            worker_process.stop()
+        if (running_worker := self._workers.pop(id(worker.work_queue), None)) is not None:
+            running_worker.stop()
 
 
-class _WorkerThreads:
-    """Monitors the threads of a worker, which wake up every `worker_timeout`, whether or not the broker replies."""
+class _RunningWorker:
+    """A worker that runs, with the endpoints of its process, and monitors of its threads.
 
-    def __init__(self, worker: Any, worker_process: WorkerProcess) -> None:
+    A worker thread wakes up every `worker_timeout`, whether or not the broker replies, and also while it is paused.
+    """
+
+    def __init__(self, worker: Any, telemetry: Telemetry) -> None:
+        self._worker_process = WorkerProcess(telemetry)
+        self._worker_process.start()
         self._worker = worker
+        self._pid = os.getpid()
         self._waiting_since: dict[int, float] = {}  # threads that acknowledge a message
-        monitor = LoopMonitor(
-            worker_process.telemetry,
+        monitor = self._monitor = LoopMonitor(
+            telemetry,
             "dramatiq-worker",
             limit=LOOP_TIMEOUT + worker.worker_timeout / 1000,
             wait_limit=BROKER_WAIT_LIMIT,
             is_disconnected=self._is_waiting_for_broker,
             runs_jobs=True,
         )
+        telemetry.health.add_liveness_watch("dramatiq-threads", self._ended_threads)
         get = worker.work_queue.get
 
         def get_and_beat(*args: Any, **kwargs: Any) -> Any:
@@ -182,15 +194,42 @@ class _WorkerThreads:
 
         worker.work_queue.get = get_and_beat
 
+    def monitor_pauses(self, thread: Any) -> None:
+        """Count each iteration of a paused thread as progress; the thread sets its event in each of them."""
+        set_event = thread.paused_event.set
+
+        def set_and_beat() -> None:
+            self._monitor.beat()
+            set_event()
+
+        thread.paused_event.set = set_and_beat
+
     def on_acknowledge(self) -> None:
         """Record that this thread waits for the broker, until it takes the next message."""
         self._waiting_since.setdefault(threading.get_ident(), time.monotonic())
+
+    def drain(self) -> None:
+        """Fail readiness, and stop monitoring threads, which end now."""
+        self._monitor.stop()
+        self._worker_process.drain()
+
+    def stop(self) -> None:
+        """Stop the endpoints, and export what is left."""
+        self._worker_process.stop()
 
     def _is_waiting_for_broker(self) -> bool:
         """Whether all threads have waited for the broker for longer than one check."""
         since = time.monotonic() - CHECK_INTERVAL
         waiting = [start for start in list(self._waiting_since.values()) if start < since]
         return len(waiting) >= max(1, int(self._worker.worker_threads))
+
+    def _ended_threads(self) -> str:
+        """Which threads have ended without being stopped; Dramatiq does not start others."""
+        if os.getpid() != self._pid:  # threads do not exist in a forked child
+            return ""
+        threads = (*self._worker.workers, *list(self._worker.consumers.values()))
+        ended = [type(thread).__name__ for thread in threads if thread.running and not thread.is_alive()]
+        return f"threads of the worker have ended: {', '.join(ended)}" if ended else ""
 
 
 def _is_too_old(broker: Any, message: Any) -> bool:

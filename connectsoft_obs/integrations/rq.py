@@ -156,6 +156,8 @@ def _install_worker(worker: Any, settings: dict[str, Any]) -> None:
     def teardown_wrapper(*args: Any, **kwargs: Any) -> Any:
         result = teardown(*args, **kwargs)
         if os.getpid() == worker_pid:
+            for monitor in monitors:
+                monitor.stop()
             worker_process.stop()
         return result
 

@@ -22,7 +22,7 @@ CHECK_INTERVAL = 1.0
 
 
 class LoopMonitor:
-    """Watches the main loop of a framework, from its creation until the process ends. Create it in the loop's thread.
+    """Watches the main loop of a framework, from its creation until `stop()`. Create it in the loop's thread.
 
     Counts only time in which the health thread itself ran: a suspended process is not a blocked loop. Thread-safe.
 
@@ -82,6 +82,10 @@ class LoopMonitor:
         if self._waited_for <= self._wait_limit or self._is_stopped:
             return ""
         return f"{self._name} has waited for the broker for {self._waited_for:.0f} s"
+
+    def stop(self) -> None:
+        """Stop watching: the loop ends, and the process can continue without it."""
+        self._is_stopped = True
 
     def after_fork_in_child(self) -> None:
         """In a forked child: the loop belongs to the parent."""

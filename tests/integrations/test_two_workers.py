@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import time
 import uuid
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+import dramatiq
 import httpx
 import pytest
 import rq_jobs
@@ -18,6 +20,8 @@ from arq.connections import RedisSettings, create_pool
 from arq.worker import create_worker, func
 from azure.servicebus import ServiceBusClient, ServiceBusMessage
 from azure.storage.queue import QueueClient
+from dramatiq.brokers.redis import RedisBroker as RedisTaskBroker
+from dramatiq.worker import Worker as TaskWorker
 from faststream import FastStream
 from faststream.redis import RedisBroker
 from redis import Redis
@@ -29,7 +33,9 @@ from support.process import free_port, wait_for
 from support.servicebus import servicebus
 from taskiq import InMemoryBroker, TaskiqMessage, TaskiqMiddleware
 
+import connectsoft_obs as obs
 from connectsoft_obs.integrations import apscheduler, arq, faststream, rq, storagequeue, taskiq
+from connectsoft_obs.integrations import dramatiq as dramatiq_integration
 from connectsoft_obs.integrations import servicebus as servicebus_integration
 from connectsoft_obs.testing import capture
 from connectsoft_obs.testing.captured_telemetry import Captured
@@ -116,6 +122,19 @@ def test_rq_worker_that_is_started_twice_serves_endpoints_twice(redis: Broker) -
             job = queue.enqueue(status, port)
             worker.work(burst=True, logging_level="WARNING")
             assert (job.return_value(), status(port)) == (200, None)
+
+
+def test_process_stays_alive_after_its_rq_worker_has_stopped(redis: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection, port, limit = Redis.from_url(redis.url), free_port(), 1.0
+    worker = SimpleWorker([Queue(unique("rq"), connection=connection)], connection=connection)
+    monkeypatch.setattr(rq, "HEARTBEAT_TIMEOUT", limit - worker.worker_ttl)
+    with capture(prometheus_port=port), obs.worker():
+        rq.install(worker)
+        worker.work(burst=True, logging_level="WARNING")
+        deadline = time.monotonic() + limit + 3
+        while time.monotonic() < deadline:
+            assert httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=5).status_code == 200
+            time.sleep(0.1)
 
 
 @number_installed
@@ -225,6 +244,52 @@ def test_stop_of_one_faststream_application_keeps_the_other_ready(redis: Broker)
 
     with capture(prometheus_port=port):
         asyncio.run(main())
+
+
+def dramatiq_actor(broker: RedisTaskBroker, name: str, received: list[str]) -> dramatiq.Actor[Any, None]:
+    @dramatiq.actor(broker=broker, actor_name=name, queue_name=name)
+    def receive() -> None:
+        received.append(name)
+
+    return receive
+
+
+def task_broker(redis: Broker) -> RedisTaskBroker:
+    return RedisTaskBroker(url=redis.url, namespace=unique("dramatiq"))  # type: ignore[no-untyped-call]
+
+
+@number_installed
+def test_two_dramatiq_brokers_record_their_own_messages_once(installed: int, redis: Broker) -> None:
+    names, received = ["first", "second"], list[str]()
+    task_brokers = [task_broker(redis), task_broker(redis)]
+    with capture(prometheus_port=0) as captured:
+        for broker in task_brokers[:installed]:
+            dramatiq_integration.install(broker)
+            dramatiq_integration.install(broker)
+        actors = [dramatiq_actor(broker, name, received) for broker, name in zip(task_brokers, names, strict=True)]
+        workers = [TaskWorker(broker, worker_timeout=100, worker_threads=1) for broker in task_brokers]
+        for actor, worker in zip(actors, workers, strict=True):
+            actor.send()
+            worker.start()
+        wait_for(lambda: sorted(received) == names, 20)
+        for worker in workers:
+            worker.stop()
+    assert span_names(captured) == Counter(f"{kind} {name}" for name in names[:installed] for kind in ("send", "run"))
+    assert captured.metric("connectsoft.job.duration").count == installed
+
+
+def test_stop_of_one_dramatiq_worker_keeps_the_other_ready(redis: Broker) -> None:
+    port = free_port()
+    broker = task_broker(redis)
+    dramatiq_integration.install(broker)
+    with capture(prometheus_port=port):
+        workers = [TaskWorker(broker, worker_timeout=100, worker_threads=1) for _ in range(2)]
+        for worker in workers:
+            worker.start()
+        for worker, expected in zip(workers, (200, None), strict=True):
+            assert status(port) == 200
+            worker.stop()
+            assert status(port) == expected
 
 
 def status(port: int) -> int | None:
