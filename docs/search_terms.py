@@ -66,7 +66,7 @@ TERMS: dict[str, tuple[str, ...]] = {
     "how-to/slos#Generate and load": ("grafana", "dashboard", "grafana dashboard", "alertmanager", "recording rules"),
     "how-to/tests": ("pytest", "unit test", "fixture", "assert logs", "test telemetry"),
     "how-to/workers": (
-        "celery", "celery metrics", "celery monitoring", "arq", "rq", "taskiq", "faststream", "apscheduler", "dramatiq",
+        "celery", "celery metrics", "celery monitoring", "arq", "rq", "taskiq", "faststream", "apscheduler", "dramatiq", "huey",
         "background worker", "background jobs", "task queue",
     ),
     "how-to/workers#Messages": ("rabbitmq", "kafka", "service bus", "message queue", "consumer lag", "storage queue"),

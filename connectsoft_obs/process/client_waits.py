@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from types import FrameType
 
-FRAMEWORKS = frozenset({"apscheduler", "celery", "rq"})
+FRAMEWORKS = frozenset({"apscheduler", "celery", "huey", "rq"})
 """Top-level packages of frameworks whose main loop calls network clients that block."""
 
 CLIENT_PACKAGES = frozenset(

@@ -27,6 +27,7 @@ from support.scrape import scrape
 from connectsoft_obs.testing import capture
 from integrations.test_celery import run_celery, tasks_for
 from integrations.test_dramatiq import run_worker as run_dramatiq
+from integrations.test_huey import run_consumer as run_huey
 
 LOOP_TIMEOUT = 3.0
 """Seconds without progress after which the workers of these tests are not alive."""
@@ -265,3 +266,31 @@ def test_dramatiq_worker_stays_alive_while_the_broker_hangs(own_redis: Broker, m
         service.wait_until_ready(seconds=30)
         with capture():
             assert_alive_while_broker_hangs(service, own_redis, lambda: tasks.sleep.send(2))
+
+
+@pytest.mark.full
+def test_huey_consumer_stays_alive_while_the_storage_hangs(own_redis: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks, consumer = run_huey(
+        own_redis, monkeypatch, "thread", LOOP_TIMEOUT=str(LOOP_TIMEOUT), BROKER_WAIT_LIMIT=str(LOOP_TIMEOUT)
+    )
+    with consumer as service:
+        service.wait_until_ready(seconds=30)
+        with own_redis.suspended():
+            wait_for(lambda: status(service, "ready") == 503, 20, "readiness fails")
+            assert_alive_for(service, HANG)
+        wait_for(lambda: status(service, "ready") == 200, 20, "readiness passes again")
+        with capture():
+            tasks.add(1, 2)
+        wait_for(lambda: "run huey_tasks.add success" in service.output, 30, f"a task runs; {service.output}")
+        own_redis.process.kill()
+        wait_for(lambda: status(service, "ready") == 503, 20, "readiness fails")
+        assert status(service, "live") == 200
+
+
+@pytest.mark.full
+def test_huey_consumer_with_a_blocked_scheduler_is_not_alive(
+    own_redis: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, consumer = run_huey(own_redis, monkeypatch, "thread", LOOP_TIMEOUT=str(LOOP_TIMEOUT), BLOCK_SCHEDULER="1")
+    with consumer as service:
+        wait_for(lambda: status(service, "live") == 503, 30, "liveness fails")
