@@ -71,10 +71,11 @@ SCOPES = st.fixed_dictionaries(
 )
 
 
-def test_response_to_any_scope_is_the_same_without_the_middleware() -> None:
+@pytest.mark.parametrize("examples", [1000, pytest.param(6000, marks=pytest.mark.full)])
+def test_response_to_any_scope_is_the_same_without_the_middleware(examples: int) -> None:
     with capture() as captured, asyncio.Runner() as runner:
 
-        @settings(max_examples=6000, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
         @given(SCOPES)
         def check_response(values: dict[str, Any]) -> None:
             def scope() -> dict[str, Any]:

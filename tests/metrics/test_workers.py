@@ -209,7 +209,7 @@ def test_child_that_outlives_its_parent_does_not_hold_its_lock(metrics: MetricRe
         os.kill(grandchild, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("generations", [100, pytest.param(1000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("generations", [75, pytest.param(1000, marks=pytest.mark.full)])
 def test_many_generations_of_workers_leave_one_archive_and_all_counts(
     metrics: MetricRegistry, generations: int
 ) -> None:

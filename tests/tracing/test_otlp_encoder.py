@@ -89,7 +89,7 @@ def is_same(actual: Any, expected: Any) -> bool:
     return bool(actual == expected or str(actual) == str(expected))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     name=text,
     context=contexts,
@@ -120,7 +120,7 @@ def test_readable_span_equals_the_official_encoding(
     assert is_same(decode(otlp_encoder.encode_readable(span, UNCHANGED)), official_encoding(span))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     own=attributes,
     common=attributes,
@@ -172,7 +172,7 @@ def test_span_of_the_tracer_equals_the_official_encoding(
     assert len(exported[0].links) == len(links) + is_linked
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=90, deadline=None)
 @given(
     limits=limits,
     initial=attributes,
