@@ -12,9 +12,15 @@ from dramatiq.middleware import SkipMessage
 import connectsoft_obs as obs
 from connectsoft_obs.integrations import dramatiq as integration
 
-broker = RedisBroker(url=os.environ["BROKER"], namespace=os.environ["QUEUE"])  # type: ignore[no-untyped-call]
+broker = RedisBroker(  # type: ignore[no-untyped-call]
+    url=os.environ["BROKER"],
+    namespace=os.environ["QUEUE"],
+    heartbeat_timeout=int(os.environ.get("HEARTBEAT_TIMEOUT", "60000")),
+    maintenance_chance=1_000_000,  # messages of workers that have ended are delivered again at the next command
+)
 dramatiq.set_broker(broker)
 integration.LOOP_TIMEOUT = float(os.environ.get("LOOP_TIMEOUT", "60"))
+integration.BROKER_WAIT_LIMIT = float(os.environ.get("BROKER_WAIT_LIMIT", "10"))
 if service := os.environ.get("OTHER_SERVICE"):
     obs.configure(service=service)
 integration.install(broker, service="reports")
@@ -76,6 +82,15 @@ def skipped() -> None:
 @dramatiq.actor
 def sleep(seconds: float) -> None:
     time.sleep(seconds)
+
+
+@dramatiq.actor
+def sleep_once(path: str, seconds: float) -> None:
+    """Sleep in the first delivery, and store the process id in a file."""
+    if not os.path.exists(path):
+        with open(path, "w") as file:
+            file.write(str(os.getpid()))
+        time.sleep(seconds)
 
 
 @dramatiq.actor

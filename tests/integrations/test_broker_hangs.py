@@ -259,6 +259,24 @@ def test_apscheduler_stays_alive_while_its_job_store_hangs(own_redis: Broker) ->
         wait_for(lambda: finished_runs(service) > runs, 30, f"a job runs after the hang; {service.output}")
 
 
+def test_dramatiq_readiness_fails_while_threads_wait_to_acknowledge(
+    own_redis: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--processes", "1", "--threads", "1")
+    tasks, worker = run_dramatiq(own_redis, monkeypatch, *options, BROKER_WAIT_LIMIT="1")
+    with worker as service:
+        service.wait_until_ready(seconds=30)
+        with capture():
+            tasks.sleep.send(1)
+        wait_for(lambda: scrape(service.url).sum("connectsoft_job_active") == 1, 20, "a message is processed")
+        with own_redis.suspended():
+            wait_for(lambda: status(service, "ready") == 503, 20, "readiness fails")
+            assert httpx.get(f"{service.url}/health/ready").json()["entries"]["broker"]["status"] == "Unhealthy"
+            assert status(service, "live") == 200
+        wait_for(lambda: status(service, "ready") == 200, 20, "readiness passes again")
+        assert finished_runs(service) == 1
+
+
 @pytest.mark.full
 def test_dramatiq_worker_stays_alive_while_the_broker_hangs(own_redis: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     tasks, worker = run_dramatiq(own_redis, monkeypatch, LOOP_TIMEOUT=str(LOOP_TIMEOUT))

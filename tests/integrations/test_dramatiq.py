@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import uuid
 from collections import Counter
@@ -67,8 +68,11 @@ def run_worker(redis: Broker, monkeypatch: pytest.MonkeyPatch, *options: str, **
 
     port = free_port()
     env |= {"BROKER": redis.url, "QUEUE": os.environ["QUEUE"], "OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}
-    command = [sys.executable, "-m", "dramatiq", "dramatiq_tasks", "--processes", "2", "--threads", "2", *options]
-    return tasks, Service(command, port, env)
+    return tasks, Service(worker_command(*options), port, env)
+
+
+def worker_command(*options: str) -> list[str]:
+    return [sys.executable, "-m", "dramatiq", "dramatiq_tasks", "--processes", "2", "--threads", "2", *options]
 
 
 def test_dramatiq_worker_with_conflicting_settings_does_not_start(
@@ -133,6 +137,35 @@ def test_sigterm_lets_an_active_dramatiq_message_end(redis: Broker, monkeypatch:
         wait_for(lambda: httpx.get(f"{service.url}/health/ready").status_code == 503, 10, "readiness fails")
         assert service.process.wait(30) == 0
         wait_for(lambda: "run sleep success" in service.output, 10)
+
+
+def test_message_of_a_killed_dramatiq_process_is_counted_when_delivered_again(
+    redis: Broker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "pid"
+    one_message = {"HEARTBEAT_TIMEOUT": "1000", "dramatiq_queue_prefetch": "1"}
+    tasks, worker = run_worker(redis, monkeypatch, "--threads", "1", **one_message)
+    with worker as service:
+        service.wait_until_ready(seconds=30)
+        with capture():
+            tasks.sleep.send(6)
+            tasks.sleep_once.send(str(path), 60)
+        wait_for(lambda: scrape(service.url).sum("connectsoft_job_active") == 2, 20, "both processes are busy")
+        wait_for(lambda: path.exists() and path.read_text(), 20)
+        os.kill(int(path.read_text()), signal.SIGKILL)
+        wait_for(lambda: scrape(service.url).sum("connectsoft_job_active") == 1, 20, "the run of the other is active")
+        assert scrape(service.url).job_runs() == {}
+        assert service.process.wait(30) != 0, "the main process stops the other, and ends"
+        wait_for(lambda: "run sleep success" in service.output, 10)
+    port = free_port()
+    env = {"BROKER": redis.url, "QUEUE": os.environ["QUEUE"], "OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}
+    with Service(worker_command(), port, {**env, "HEARTBEAT_TIMEOUT": "1000"}) as service:
+        service.wait_until_ready(seconds=30)
+        expected = {("sleep_once", "success", ""): 1}
+        wait_for(lambda: scrape(service.url).job_runs() == expected, 30, "the message is delivered again")
+        page = scrape(service.url)
+        assert page.sum("connectsoft_job_active") == 0
+        assert page.sum("messaging_client_consumed_messages_total") == 1
 
 
 def test_dramatiq_records_the_installed_broker_and_failed_enqueues() -> None:
