@@ -37,9 +37,14 @@ def restarts(service_slos: ServiceSLOs) -> str:
     return any_of(f"1000 * {start} and changes({start}[{_RESTART_RANGE}]) > 0" for start in _start_times(service_slos))
 
 
-def process_starts(service_slos: ServiceSLOs) -> str:
-    """Return an expression with the time in milliseconds at which each process started, from the start of the dashboard on."""
-    return any_of(f"1000 * {start} >= $__from" for start in _start_times(service_slos))
+def process_starts(service_slos: ServiceSLOs, since: str = "$__from") -> str:
+    """Return an expression with the time in milliseconds at which each process started.
+
+    Args:
+        service_slos: the service.
+        since: earliest time in milliseconds; by default the start of the dashboard.
+    """
+    return any_of(f"1000 * {start} >= {since}" for start in _start_times(service_slos))
 
 
 def _start_times(service_slos: ServiceSLOs) -> list[str]:

@@ -13,7 +13,7 @@ from support.prometheus_backfill import prometheus_with_history, tile_samples
 from support.servers import Prometheus
 
 from connectsoft_obs import slo
-from connectsoft_obs.ops.slo.postmortem.impact import budget_severity
+from connectsoft_obs.ops.slo.postmortem.impact import budget_severity, counted_time
 from connectsoft_obs.slo.loader import to_toml
 from connectsoft_obs.vocabulary import Severity
 
@@ -21,7 +21,12 @@ DAY, MINUTE, RATE = 86400, 60, 10.0
 SHOP = slo.ServiceSLOs(
     service="shop",
     team="sales",
-    slos=(slo.availability("api", 99.9), slo.latency("quick", 99, under="300ms"), slo.availability("unseen", 99)),
+    slos=(
+        slo.availability("api", 99.9),
+        slo.latency("quick", 99, under="300ms"),
+        slo.availability("unseen", 99),
+        slo.outage("outage", limit="5m"),
+    ),
 )
 START = (int(time.time()) - 6 * 3600) // 300 * 300
 END = START + 30 * MINUTE
@@ -32,6 +37,10 @@ def history() -> Iterator[str]:
         return RATE, RATE / 2 if START < at <= END else 0.0
 
     yield from tile_samples(SHOP, {"api": api, "quick": lambda _: (RATE, 0.0)}, START - 31 * DAY, END + 3600)
+    yield "# TYPE slo:outage:bool gauge"
+    for at in range(START, END, 30):  # two outages of four minutes
+        is_down = START + 300 <= at < START + 540 or START + 900 <= at < START + 1140
+        yield f'slo:outage:bool{{slo_id="shop-outage"}} {int(is_down)} {at}'
     yield "# TYPE ALERTS gauge"
     labels = 'alertname="ShopApiBudgetBurn1h",alertstate="firing",service="shop",slo_id="shop-api",severity="Sev1"'
     yield from (f"ALERTS{{{labels}}} 1 {at}" for at in range(START + 5 * MINUTE, END - 10 * MINUTE, 30))
@@ -67,11 +76,10 @@ def project(tmp_path: Path) -> Path:
 
 
 def write_postmortem(server: Prometheus, project: Path, start: float, end: float) -> str:
-    completed = run_slo_command(
-        "postmortem", "--from", utc(start), "--to", utc(end), "--prometheus", server.url, "-o", "page.md", cwd=project
-    )
+    times = ("--from", utc(start), "--to", utc(end))
+    completed = run_slo_command("postmortem", *times, "--prometheus", server.url, "-o", "pages/page.md", cwd=project)
     assert completed.returncode == 0, completed.stderr
-    return (project / "page.md").read_text()
+    return (project / "pages/page.md").read_text()
 
 
 def test_postmortem_has_severity_impact_and_timeline(server: Prometheus, project: Path) -> None:
@@ -82,6 +90,9 @@ def test_postmortem_has_severity_impact_and_timeline(server: Prometheus, project
     assert "| shop-api: 99.9 % of requests succeed | 9,000 events | 18,000 | 34.7 % | Sev1 |" in page
     assert "| 0 events | 18,000 | 0 % | - |" in page
     assert "| shop-unseen: 99 % of requests succeed | 0 events | 0 | no data | - |" in page
+    assert "| shop-outage: no outage longer than 5 min | 480 seconds | 1,800 | 80 % | Sev1 |" in page
+    assert f"Events are counted in whole steps of five minutes, from {utc(START)} to {utc(END)}." in page
+    assert "Prometheus has no series" not in page
     rows = [line for line in page.splitlines() if line.startswith("| 20")]
     texts = [row.split(" | ")[1].removesuffix(" |") for row in rows]
     assert texts == [
@@ -109,9 +120,14 @@ def test_postmortem_does_not_overwrite_a_file_and_rejects_a_wrong_time(project: 
     (project / "page.md").write_text("text of the team")
     completed = run_slo_command(*arguments, "--to", utc(END), "-o", "page.md", cwd=project)
     assert (completed.returncode, "the file exists" in completed.stderr) == (2, True)
-    for end in (START - 1, START + 11 * DAY, time.time() + 3600):
-        completed = run_slo_command(*arguments, "--to", utc(end), cwd=project)
-        assert (completed.returncode, "in the past of at most 10 d" in completed.stderr) == (2, True)
+    for start, end, reason in (
+        (START, START - 1, "the end is not after the start"),
+        (START, time.time() + 3600, "the end is in the future: it is "),
+        (START - 11 * DAY, START, "it is longer than 10 d"),
+    ):
+        times = ("--from", utc(start), "--to", utc(end))
+        completed = run_slo_command("postmortem", "--prometheus", "http://127.0.0.1:9", *times, cwd=project)
+        assert (completed.returncode, reason in completed.stderr) == (2, True), completed.stderr
 
 
 @pytest.mark.parametrize(
@@ -128,3 +144,39 @@ def test_postmortem_does_not_overwrite_a_file_and_rejects_a_wrong_time(project: 
 )
 def test_severity_follows_the_used_error_budget(spent: float, hours: float, severity: Severity | None) -> None:
     assert budget_severity(SHOP, SHOP.slos[0], spent, hours * 3600) is severity
+
+
+def test_events_are_counted_until_the_last_five_minutes_that_have_ended() -> None:
+    assert counted_time(START + 10, START + 700, START + 3600) == (START, START + 900)
+    assert counted_time(START + 10, START + 700, START + 720) == (START, START + 600)
+    assert counted_time(START + 10, START + 20, START + 30) == (START, START)
+
+
+@pytest.mark.parametrize("spent", [0.5, 2.0])
+def test_severity_is_not_above_that_of_the_alerts_of_the_slo(spent: float) -> None:
+    service_slos = SHOP.replace(
+        slos=tuple(
+            slo.availability(f"api-{severity.value}", 99.9, alerting=slo.Alerting(severity=severity))
+            for severity in (Severity.SEV2, Severity.SEV3, Severity.REVIEW)
+        )
+    )
+    severities = [budget_severity(service_slos, item, spent, 3600) for item in service_slos.slos]
+    assert severities == [Severity.SEV2, Severity.SEV3, None]
+
+
+def test_timeline_of_a_pushing_service_has_the_start_of_each_process(server: Prometheus, project: Path) -> None:
+    (project / "slo.toml").write_text(to_toml(SHOP.replace(scraped=False)))
+    page = write_postmortem(server, project, START, END)
+    assert f"| {utc(START + 890)} | instance b:1 starts |" in page
+    assert "restarts" not in page
+
+
+def test_postmortem_names_series_that_prometheus_does_not_have(server: Prometheus, project: Path) -> None:
+    (project / "slo.toml").write_text(to_toml(slo.ServiceSLOs(service="other", slos=SHOP.slos)))
+    page = write_postmortem(server, project, START, END)
+    for series, events in (
+        ("connectsoft_build_info", "deployments"),
+        ("process_start_time_seconds", "restarts"),
+        ("connectsoft_health_status", "changes of readiness"),
+    ):
+        assert f"no series {series} of this service in this time, so the timeline has no {events}." in page

@@ -27,8 +27,10 @@ def render_postmortem(
     service_slos: ServiceSLOs,
     impacts: Sequence[SloImpact],
     timeline: Sequence[TimelineEvent],
+    missing: Sequence[tuple[str, str]],
     start: float,
     end: float,
+    counted: tuple[float, float],
 ) -> str:
     """Return the first version of a postmortem.
 
@@ -36,10 +38,12 @@ def render_postmortem(
         service_slos: the service.
         impacts: the impact on each of its SLOs.
         timeline: the events in order of time.
+        missing: series that Prometheus does not have, and the events that the timeline lacks without them.
         start: Unix time of the start of the incident.
         end: Unix time of its end.
+        counted: start and end of the time in which events are counted.
     """
-    return "\n".join(_page(service_slos, impacts, timeline, start, end)).rstrip() + "\n"
+    return "\n".join(_page(service_slos, impacts, timeline, missing, start, end, counted)).rstrip() + "\n"
 
 
 def incident_severity(impacts: Sequence[SloImpact], timeline: Sequence[TimelineEvent]) -> Severity | None:
@@ -52,8 +56,10 @@ def _page(
     service_slos: ServiceSLOs,
     impacts: Sequence[SloImpact],
     timeline: Sequence[TimelineEvent],
+    missing: Sequence[tuple[str, str]],
     start: float,
     end: float,
+    counted: tuple[float, float],
 ) -> Iterator[str]:
     team = service_slos.team or "_team_"
     severity = incident_severity(impacts, timeline)
@@ -72,8 +78,14 @@ def _page(
     yield from ("", "## Impact", "", "| SLO | bad | of all | error budget used | severity of that |")
     yield "| --- | --- | --- | --- | --- |"
     yield from (_impact_row(service_slos, impact) for impact in impacts)
+    yield from (
+        "",
+        f"Events are counted in whole steps of five minutes, from {_time(counted[0])} to {_time(counted[1])}.",
+    )
     yield from ("", "Number and kind of the users affected: _..._", "", "## Timeline", "")
     yield f"Times in UTC, from Prometheus, with the deployments of the {humanize(LEAD)} before. Add what people did."
+    for series, events in missing:
+        yield f"Prometheus has no series {series} of this service in this time, so the timeline has no {events}."
     yield from ("", "| time | event |", "| --- | --- |")
     yield from (f"| {_time(event.timestamp)} | {event.text} |" for event in timeline)
     yield from (f"| {_time(start)} | _first action_ |", "")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from connectsoft_obs.ops.prometheus_api import Points, PrometheusClient
-from connectsoft_obs.ops.slo.deployments import REVISION_LABEL, VERSION_LABEL, deployments, restarts
+from connectsoft_obs.ops.slo.deployments import REVISION_LABEL, VERSION_LABEL, deployments, process_starts, restarts
 from connectsoft_obs.ops.slo.promql import label_matcher, quote, series_selector, service_selector
-from connectsoft_obs.slo.durations import HOUR, MINUTE
+from connectsoft_obs.slo.durations import HOUR, MINUTE, format_prometheus
 from connectsoft_obs.slo.model import ServiceSLOs
 from connectsoft_obs.vocabulary import (
+    BUILD_INFO,
     HEALTH_KIND,
     HEALTH_STATE,
     HEALTH_STATUS,
+    PROCESS_START_TIME,
     SLO_LABEL_SERVICE,
     SLO_LABEL_SEVERITY,
     HealthState,
@@ -27,6 +29,12 @@ MAX_DURATION = 10 * 24 * HOUR
 LEAD = HOUR
 """Seconds before the incident whose deployments and restarts belong to the timeline."""
 _STEPS = 9000
+_SOURCES: Final = (
+    ((BUILD_INFO.family,), "deployments"),
+    ((PROCESS_START_TIME.family, PROCESS_START_TIME.otlp_family), "restarts"),
+    ((HEALTH_STATUS.family,), "changes of readiness"),
+)
+"""Series of the service that events of the timeline come from."""
 
 
 class TimelineEvent(NamedTuple):
@@ -52,6 +60,25 @@ def fetch_timeline(
         *_readiness(service_slos, client, start, end, step),
     ]
     return sorted(events, key=lambda event: event.timestamp)
+
+
+def fetch_missing_series(
+    service_slos: ServiceSLOs, client: PrometheusClient, start: float, end: float
+) -> list[tuple[str, str]]:
+    """Return each series that Prometheus does not have of the service, and what the timeline lacks without it.
+
+    Raises:
+        PrometheusUnavailable: the server is unreachable or returned an error.
+    """
+    selector, window = service_selector(service_slos), format_prometheus(end - start + LEAD)
+    return [
+        (families[0], events)
+        for families, events in _SOURCES
+        if not any(
+            client.query_value(f"count(count_over_time({series_selector(family, selector)}[{window}]))", end)
+            for family in families
+        )
+    ]
 
 
 def _alerts(
@@ -81,10 +108,13 @@ def _deployments(
         revision = f", revision {labels[REVISION_LABEL]}" if labels.get(REVISION_LABEL) else ""
         for first, _ in _intervals(points, step):
             yield TimelineEvent(first, f"version {version}{revision} is deployed")
-    for labels, points in client.query_range_series(restarts(service_slos), start, end, step):
+    is_pushing = service_slos.scraped is False  # its processes have a new instance label after each start
+    starts = process_starts(service_slos, f"{start * 1000:.0f}") if is_pushing else restarts(service_slos)
+    for labels, points in client.query_range_series(starts, start, end, step):
         for timestamp in dict.fromkeys(value / 1000 for _, value in points):
             if timestamp >= start:
-                yield TimelineEvent(timestamp, f"instance {labels.get('instance', '')} restarts")
+                verb = "starts" if is_pushing else "restarts"
+                yield TimelineEvent(timestamp, f"instance {labels.get('instance', '')} {verb}")
 
 
 def _readiness(
