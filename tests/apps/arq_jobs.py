@@ -33,6 +33,10 @@ async def slow(ctx: dict[str, Any]) -> None:
     await asyncio.sleep(30)
 
 
+async def sleep(ctx: dict[str, Any], seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
 async def parent(ctx: dict[str, Any]) -> None:
     await ctx["redis"].enqueue_job("add", 3, 4)
 
@@ -46,7 +50,7 @@ async def nightly(ctx: dict[str, Any]) -> None:
 
 
 class WorkerSettings:
-    functions = [add, fail, flaky, func(slow, timeout=0.3), parent]
+    functions = [add, fail, flaky, func(slow, timeout=0.3), parent, sleep]
     cron_jobs = [cron(tick, second=set(range(60)), run_at_startup=True), cron(nightly, hour=2, minute=0)]
     redis_settings = RedisSettings.from_dsn(os.environ.get("BROKER", "redis://127.0.0.1:6379"))
     queue_name = os.environ.get("QUEUE", "arq:queue")

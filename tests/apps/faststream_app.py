@@ -32,6 +32,8 @@ async def handle(body: dict[str, str]) -> None:
     if kind == "slow":
         async with asyncio.timeout(0.1):
             await asyncio.sleep(30)
+    if kind == "sleep":
+        await asyncio.sleep(float(body["seconds"]))
     if kind == "relay":
         await broker.publish({"kind": "fine"}, queue=f"{queue}-next")
 

@@ -55,6 +55,11 @@ async def slow() -> None:
     await asyncio.sleep(30)
 
 
+@broker.task("sleep")
+async def sleep(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
 @broker.task("parent")
 async def parent() -> None:
     await add.kiq(3, 4)
