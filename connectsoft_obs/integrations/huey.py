@@ -19,6 +19,7 @@ from huey.exceptions import TaskTimeout
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.integrations.huey_consumer import ConsumerInstrumentation
+from connectsoft_obs.integrations.huey_worker_processes import CurrentTasks
 from connectsoft_obs.settings import load_settings
 from connectsoft_obs.vocabulary import SENT_HEADER, Trigger
 from connectsoft_obs.work.message import to_unix_seconds
@@ -62,15 +63,17 @@ def install(huey: Any, **settings: Any) -> None:
         )
     if getattr(huey, _MARK, None) is None:
         load_settings({}, **settings)
-        setattr(huey, _MARK, HueyInstrumentation(huey))
-        ConsumerInstrumentation(huey, settings)
+        current_tasks = CurrentTasks()
+        setattr(huey, _MARK, HueyInstrumentation(huey, current_tasks))
+        ConsumerInstrumentation(huey, settings, current_tasks)
 
 
 class HueyInstrumentation:
     """Wrappers and signal receivers of one Huey instance. Thread-safe."""
 
-    def __init__(self, huey: Any) -> None:
+    def __init__(self, huey: Any, current_tasks: CurrentTasks) -> None:
         self._huey = huey
+        self._current_tasks = current_tasks
         self._attempts: dict[int, _Attempt] = {}  # by the identity of the task
         self._enqueue, self._execute_task = huey.enqueue, huey.execute
         self._serialize_task, self._deserialize_task = huey.serialize_task, huey.deserialize_task
@@ -147,6 +150,7 @@ class HueyInstrumentation:
             attempt = self._attempts.pop(id(task), None)
             if attempt is not None:
                 attempt.end(error)
+                self._current_tasks.clear()
 
     def _on_start(self, signal: str, task: Any) -> None:
         """Start the run of a task, also of one that is not executed, in the thread that executes it."""
@@ -155,14 +159,16 @@ class HueyInstrumentation:
         is_periodic = isinstance(task, PeriodicTask) and (not headers or TRIGGER in headers)
         queue, system = self._destination()
         immediate = bool(self._huey.immediate)
+        job = f"{type(task).__module__}.{task.name}"
+        trigger = Trigger.TIMER if is_periodic and not immediate else Trigger.QUEUE
         run = task_run(
-            f"{type(task).__module__}.{task.name}",
+            job,
             source=None if immediate else (system, queue),
             identifier=str(task.id),
             headers=headers,
             sent_at=self._sent_at(task, headers),
             attempt=number,
-            trigger=Trigger.TIMER if is_periodic and not immediate else Trigger.QUEUE,
+            trigger=trigger,
             inline=immediate,
         )
         attempt = self._attempts[id(task)] = _Attempt(run, number)
@@ -170,6 +176,7 @@ class HueyInstrumentation:
             attempt.error = asyncio.CancelledError()
         elif signal == "expired":
             attempt.set_timeout(TimeoutError("the task expired before it started"))
+        self._current_tasks.store(job, str(task.id), headers, number, trigger)
         run.__enter__()
 
     def _sent_at(self, task: Any, headers: dict[str, str]) -> float | None:
@@ -208,6 +215,7 @@ class HueyInstrumentation:
         attempt = self._attempts.pop(id(task), None)
         if attempt is not None:
             attempt.run.end(asyncio.CancelledError())
+            self._current_tasks.clear()
 
 
 class _Attempt:

@@ -7,6 +7,7 @@ from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.integrations.huey_schedules import declare_periodic_tasks
+from connectsoft_obs.integrations.huey_worker_processes import CurrentTasks
 from connectsoft_obs.telemetry import resolve
 from connectsoft_obs.work.loop_monitor import LoopMonitor
 from connectsoft_obs.work.worker_process import WorkerProcess
@@ -26,10 +27,13 @@ class ConsumerInstrumentation:
     Args:
         huey: the Huey instance.
         settings: arguments of `install()`.
+        current_tasks: the tasks that worker processes execute.
     """
 
-    def __init__(self, huey: Any, settings: dict[str, Any]) -> None:
+    def __init__(self, huey: Any, settings: dict[str, Any], current_tasks: CurrentTasks) -> None:
         self._huey = huey
+        self._current_tasks = current_tasks
+        self._consumer: Any = None
         self._settings = settings
         self._worker_process: WorkerProcess | None = None
         self._pid = os.getpid()
@@ -51,10 +55,11 @@ class ConsumerInstrumentation:
         worker_process = WorkerProcess(resolve(**self._settings))
         if consumer.worker_type == "process":
             worker_process.join_children()
+            self._current_tasks.allocate(consumer.workers)
         start, stop = consumer.start, consumer.stop
 
         def start_wrapper(*args: Any, **kwargs: Any) -> Any:
-            self._pid, self._worker_process = os.getpid(), worker_process
+            self._pid, self._worker_process, self._consumer = os.getpid(), worker_process, consumer
             declare_periodic_tasks(self._huey)
             if consumer.worker_type == "thread":
                 worker_process.start()
@@ -78,6 +83,8 @@ class ConsumerInstrumentation:
         self._notify_interrupted_tasks()
         worker_process, self._worker_process = self._worker_process, None
         if worker_process is not None and os.getpid() == self._pid:
+            with worker_process.telemetry.internal_telemetry.guard("integrations.huey"):
+                self._current_tasks.record_of_ended([process for _, process in self._consumer.worker_threads])
             worker_process.stop()
 
     # --- Liveness ----------------------------------------------------------------------------------------------------
@@ -122,9 +129,12 @@ class ConsumerInstrumentation:
 
     # --- Worker processes --------------------------------------------------------------------------------------------
     def _on_worker_startup(self) -> None:
-        """Start the exporters of a forked worker process."""
+        """Start the exporters of a forked worker process, and record the task of the process that it replaces."""
         if os.getpid() != self._pid:
-            resolve(**self._settings).serve()
+            telemetry = resolve(**self._settings)
+            telemetry.serve()
+            with telemetry.internal_telemetry.guard("integrations.huey"):
+                self._current_tasks.record_of_predecessor()
 
     def _on_worker_shutdown(self) -> None:
         """Export what is left in a forked worker process."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import Any
 
@@ -75,6 +76,13 @@ def slow(task: Any = None) -> None:
 def sleep(seconds: float) -> None:
     for _ in range(int(seconds * 100)):
         time.sleep(0.01)
+
+
+@huey.task()
+def kill_process(seconds: float) -> None:
+    print("will be killed", flush=True)
+    time.sleep(seconds)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @huey.task()

@@ -28,7 +28,9 @@ from connectsoft_obs.integrations import huey as integration
 from connectsoft_obs.testing import capture
 
 
-def run_consumer(redis: Broker, monkeypatch: pytest.MonkeyPatch, worker_type: str, **env: str) -> tuple[Any, Service]:
+def run_consumer(
+    redis: Broker, monkeypatch: pytest.MonkeyPatch, worker_type: str, *options: str, **env: str
+) -> tuple[Any, Service]:
     """Import the tasks for sending, and start a consumer of the same queue."""
     monkeypatch.setenv("BROKER", redis.url)
     monkeypatch.setenv("QUEUE", f"huey-{uuid.uuid4().hex[:8]}")
@@ -37,7 +39,17 @@ def run_consumer(redis: Broker, monkeypatch: pytest.MonkeyPatch, worker_type: st
 
     port = free_port()
     env |= {"BROKER": redis.url, "QUEUE": os.environ["QUEUE"], "OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}
-    command = [sys.executable, "-m", "huey.bin.huey_consumer", "huey_tasks.huey", "-w", "2", "-k", worker_type]
+    command = [
+        sys.executable,
+        "-m",
+        "huey.bin.huey_consumer",
+        "huey_tasks.huey",
+        "-w",
+        "2",
+        "-k",
+        worker_type,
+        *options,
+    ]
     return tasks, Service(command, port, env)
 
 
@@ -54,6 +66,7 @@ EXPECTED_RUNS = {
     ("slow", "timeout", "timeout"): 1,
     ("parent", "success", ""): 1,
 }
+KILLED = ("kill_process", "failure", "connectsoft_obs.integrations.huey_worker_processes.WorkerProcessKilled")
 
 
 def send_tasks(tasks: Any, directory: Path) -> None:
@@ -86,13 +99,23 @@ def active_runs(service: Service) -> float:
     return scrape(service.url).sum("connectsoft_job_active")
 
 
+RUN_SPANS = 18
+"""One for each run of `EXPECTED_RUNS`, and for three attempts that are retried."""
+
+
+def runs_of_trace(sink: HttpSink, captured: Any) -> list[Any]:
+    """The exported spans of runs in the trace of the sender."""
+    trace_id = captured.span("run web").context.trace_id.to_bytes(16, "big")
+    return [span for span in sink.received.spans if span.trace_id == trace_id and span.name.startswith("run ")]
+
+
 @pytest.mark.parametrize("worker_type", ["process", pytest.param("thread", marks=pytest.mark.full)])
 def test_outcomes_and_traces_of_huey_tasks_are_complete(
     redis: Broker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, worker_type: str
 ) -> None:
     with HttpSink() as sink:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_BSP_SCHEDULE_DELAY": "50"}
-        tasks, consumer = run_consumer(redis, monkeypatch, worker_type, **env)
+        tasks, consumer = run_consumer(redis, monkeypatch, worker_type, "-c", "0.2", **env)
         with consumer as service:
             service.wait_until_ready(seconds=30)
             with capture() as captured, obs.operation("web"):
@@ -104,15 +127,16 @@ def test_outcomes_and_traces_of_huey_tasks_are_complete(
                 ("huey_tasks.retry_once",): 1,
             }
             assert httpx.get(f"{service.url}/health/live").status_code == 200
+            if worker_type == "process":
+                wait_for(lambda: len(runs_of_trace(sink, captured)) == RUN_SPANS, 20, "all spans are exported")
+                tasks.kill_process(0)
+                wait_for(lambda: job_runs(service) == EXPECTED_RUNS | {KILLED: 1}, 30, "the killed task is recorded")
             tasks.sleep(30)
             wait_for(lambda: active_runs(service) == 1, 20, "a task is executed")
             assert service.stop(signal.SIGTERM, 30) == 0, service.output[-2000:]
             assert "run huey_tasks.sleep aborted" in service.output
-        spans = sink.received.spans
-    web = captured.span("run web").context.trace_id.to_bytes(16, "big")
-    others = ("run huey_tasks.sleep", "run huey_tasks.every_minute")
-    runs = [span for span in spans if span.name.startswith("run ") and span.name not in others]
-    assert {span.trace_id for span in runs} == {web}
+        runs = runs_of_trace(sink, captured)
+    assert len(runs) == RUN_SPANS
     assert Counter(span.name for span in runs)["run huey_tasks.add"] == 8
     attempts = sorted(
         (span for span in runs if span.name == "run huey_tasks.flaky"), key=lambda span: span.start_time_unix_nano
@@ -139,6 +163,18 @@ def test_sigint_lets_an_active_huey_task_end(redis: Broker, monkeypatch: pytest.
     due = datetime.fromtimestamp(expected["huey_tasks.nightly",], UTC) - timedelta(minutes=5)
     assert (due.hour, due.minute, due.second) == (2, 0, 0)
     assert timedelta(0) < due - datetime.now(UTC) + timedelta(minutes=1) <= timedelta(days=1, minutes=1)
+
+
+@pytest.mark.full
+def test_huey_task_of_a_process_killed_at_shutdown_is_a_failure(redis: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks, consumer = run_consumer(redis, monkeypatch, "process")
+    with consumer as service:
+        service.wait_until_ready(seconds=30)
+        tasks.kill_process(1)
+        wait_for(lambda: "will be killed" in service.output, 20)
+        assert service.stop(signal.SIGINT, 30) == 0
+    [line] = [line for line in service.json_lines if line["message"] == "run huey_tasks.kill_process failure"]
+    assert line["connectsoft.job.duration"] >= 1
 
 
 def create_huey(**options: Any) -> tuple[Any, Any]:
