@@ -128,6 +128,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def worker_soak(session: nox.Session) -> None:
+    """Kill the workers of each framework at random for 600 s, and compare their metrics with what the jobs recorded."""
+    session.install("-q", ".[demo]", *group("tests"))
+    session.run("python", "tests/bench/worker_soak.py", *(session.posargs or ["--parallel", "2"]))
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Measure each exporter fault and print the table of docs/explanation/exporter-faults.md."""
     session.install("-q", ".[demo]", *group("tests"))
