@@ -45,6 +45,14 @@ class ErrorBudgetPolicy:
                 raise ConfigurationError(
                     f"reviewed={self.reviewed!r}", "it is not a date", 'Write for example "2026-10-01".'
                 ) from None
+            try:
+                _ = self.next_review
+            except OverflowError:
+                raise ConfigurationError(
+                    f"review_every={self.review_every:g} s",
+                    "the next review is after the year 9999",
+                    "Write for example 90d.",
+                ) from None
 
     @property
     def next_review(self) -> date | None:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from connectsoft_obs.ops.slo.burn_rate_windows import cap_severity
 from connectsoft_obs.ops.slo.explain import describe, explain
+from connectsoft_obs.ops.slo.promql import format_number
 from connectsoft_obs.ops.slo.report.budget import BudgetStatus, budget_state
 from connectsoft_obs.ops.slo.report.gate import evaluate_gate
+from connectsoft_obs.ops.slo.rules import is_enabled
 from connectsoft_obs.slo.durations import humanize
-from connectsoft_obs.slo.indicators import OutageLimit
+from connectsoft_obs.slo.indicators import Freshness, OutageLimit
 from connectsoft_obs.slo.model import SLO, ServiceSLOs
 from connectsoft_obs.vocabulary import SEVERITY_POLICIES, Severity
 
@@ -38,6 +40,10 @@ def _page(service_slos: ServiceSLOs) -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- | --- |"
     for slo in service_slos.slos:
         yield from _alert_rows(service_slos, slo)
+    yield from (
+        "",
+        "Alerts about missing data and missed runs have these severities too, and stop deployments in the same way.",
+    )
     yield from ("", "| severity | response |", "| --- | --- |")
     yield from (f"| {severity} | {response.text} |" for severity, response in SEVERITY_POLICIES.items())
     yield from ("", "## Deployments", "", "`connectsoft-obs slo gate` applies this rule to each SLO:", "")
@@ -76,12 +82,15 @@ def _page(service_slos: ServiceSLOs) -> Iterator[str]:
 def _budget(slo: SLO, period: int) -> str:
     if isinstance(slo.sli, OutageLimit):
         return f"{slo.sli.allowed} outages longer than {humanize(slo.sli.limit)}"
-    return f"{float(slo.error_budget):.4g} of events, {humanize(period * float(slo.error_budget))} of a total outage"
+    unit = "the time" if isinstance(slo.sli, Freshness) else "events"
+    return f"{format_number(slo.error_budget * 100)} % of {unit}, {humanize(period * float(slo.error_budget))} of a total outage"
 
 
 def _alert_rows(service_slos: ServiceSLOs, slo: SLO) -> Iterator[str]:
     if isinstance(slo.sli, OutageLimit):
-        yield f"| {slo.name} | {cap_severity(Severity.SEV1, slo)} | outage of {humanize(slo.sli.page_after)} | | | |"
+        severity = cap_severity(Severity.SEV1, slo)
+        if is_enabled(slo, severity):
+            yield f"| {slo.name} | {severity} | outage of {humanize(slo.sli.page_after)} | | | |"
         return
     for row in explain(service_slos, slo).rows:
         cells = (slo.name, row.severity, row.windows, row.burn_rate, row.error_ratio, row.budget_consumed)

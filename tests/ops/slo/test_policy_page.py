@@ -9,6 +9,7 @@ import pytest
 from support.cli import run_slo_command
 
 from connectsoft_obs import slo
+from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.ops.slo.diff import find_changes
 from connectsoft_obs.ops.slo.report import budget as budgets
 from connectsoft_obs.ops.slo.report.budget import BudgetStatus, budget_state
@@ -55,6 +56,26 @@ def test_policy_page_has_objectives_decisions_and_review_dates(tmp_path: Path) -
     assert slo.load(tmp_path / "slo.toml").policy == slo.ErrorBudgetPolicy(
         min_remaining=10, unknown="pass", approver="head of operations", reviewed="2026-10-01", review_every=30 * 86400
     )
+
+
+def test_policy_page_has_the_budget_of_each_kind_and_no_disabled_alert() -> None:
+    service_slos = slo.ServiceSLOs(
+        service="shop",
+        slos=(
+            slo.availability("api", 99.9),
+            slo.freshness("prices", 99, job="sync", within="2h"),
+            slo.outage("outage", limit="5m", alerting=slo.Alerting(disable=("page",))),  # type: ignore[arg-type]
+        ),
+    )
+    [page] = generate_files("policy", [service_slos]).values()
+    assert "| 0.1 % of events, 43 min 12 s of a total outage |" in page
+    assert "| 1 % of the time, 7 h 12 min of a total outage |" in page
+    assert "| outage of 2 min |" not in page
+
+
+def test_a_review_after_the_year_9999_is_rejected() -> None:
+    with pytest.raises(ConfigurationError, match="review_every"):
+        slo.ErrorBudgetPolicy(reviewed="2026-10-01", review_every=1e12)
 
 
 @pytest.mark.parametrize("min_remaining", [0, 7, 10, 60])  # 0.07 * 100 is above 7 in floating-point numbers
