@@ -82,7 +82,9 @@ class BatchMetrics:
         for thread in threads:
             thread.join(max(deadline - monotonic(), 0))
             if thread.is_alive():
-                self._report("metrics of this process were not written in time", TimeoutError(f"{timeout:g} s"), {})
+                self._report(
+                    "batch", "metrics of this process were not written in time", TimeoutError(f"{timeout:g} s"), {}
+                )
 
     def _collect_groups(self) -> list[tuple[dict[str, str], list[ClientMetric]]]:
         """Labels and metrics of each group."""
@@ -118,7 +120,7 @@ class BatchMetrics:
                     handler=_handler(parts.username, parts.password),
                 )
             except Exception as error:  # noqa: BLE001  any error of the network or of the gateway
-                self._report("metrics were not pushed to the Pushgateway", error, {"endpoint": address})
+                self._report("pushgateway", "metrics were not pushed to the Pushgateway", error, {"endpoint": address})
                 return
 
     def _write_textfiles(self, directory: Path, groups: list[tuple[dict[str, str], list[ClientMetric]]]) -> None:
@@ -131,12 +133,14 @@ class BatchMetrics:
                 kept = _read_textfile(file, {family.name for family in families})
                 write_to_textfile(str(file), _Families([*_with_labels(families, labels), *kept]))
             except Exception as error:  # noqa: BLE001  any error of the file system
-                self._report("metrics were not written to the textfile directory", error, {"file": str(file)})
+                self._report(
+                    "textfile", "metrics were not written to the textfile directory", error, {"file": str(file)}
+                )
 
-    def _report(self, message: str, error: Exception, fields: dict[str, str]) -> None:
+    def _report(self, output: str, message: str, error: Exception, fields: dict[str, str]) -> None:
         telemetry = self._telemetry
         with telemetry.internal_telemetry.guard("metrics.batch"):
-            telemetry.metrics.add(ERRORS, ("metrics.batch",))
+            telemetry.metrics.add(ERRORS, (f"metrics.{output}",))
             text = f"{type(error).__name__}: {safe_str(error, str)}"
             telemetry.internal_telemetry.warn_once(("metrics.batch", message), message, {**fields, "error": text})
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
+from support.otlp import HttpSink, decode_attributes
 from support.process import free_port
 from support.scripts import ScriptResult, run_script
 from support.servers import program_path, running_server
@@ -158,14 +162,43 @@ def test_unusable_outputs_do_not_change_the_job(tmp_path: Path) -> None:
         "CONNECTSOFT_OBS_PUSHGATEWAY_URL": f"http://127.0.0.1:{free_port()}",
         "CONNECTSOFT_OBS_METRICS_TEXTFILE_DIRECTORY": str(tmp_path / "missing"),
     }
-    result = run_job("invoices", "fail", **env)
+    with HttpSink() as sink:
+        result = run_job("invoices", "fail", OTEL_EXPORTER_OTLP_ENDPOINT=sink.url, **env)
+        errors = {
+            decode_attributes(point.attributes)["connectsoft.obs.where"]: point.as_int or point.as_double
+            for point in sink.received.metric("connectsoft.obs.errors").sum.data_points
+        }
     assert result.exit_code == 1
     assert result.stderr == ""
+    assert errors == {"metrics.pushgateway": 1, "metrics.textfile": 2}
     warnings = sorted(message for message in result.messages() if message.startswith("metrics were"))
     assert warnings == [
         "metrics were not pushed to the Pushgateway",
         "metrics were not written to the textfile directory",
     ]
+
+
+def test_gateway_url_contains_encoded_credentials() -> None:
+    requests: list[tuple[str | None, str]] = []
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            requests.append((self.headers["authorization"], self.path))
+            self.send_response(200)
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://user%40shop:p%3Ass%2Fword@127.0.0.1:{server.server_port}/gateway"
+        result = run_job("invoices", CONNECTSOFT_OBS_PUSHGATEWAY_URL=url)
+        server.shutdown()
+    credentials = "Basic " + base64.b64encode(b"user@shop:p:ss/word").decode()
+    assert requests == [
+        (credentials, "/gateway/metrics/job/reports/connectsoft_job_name/invoices"),
+        (credentials, "/gateway/metrics/job/reports"),
+    ]
+    assert "metrics were" not in result.stdout
 
 
 def test_invalid_gateway_url_is_a_configuration_error() -> None:
