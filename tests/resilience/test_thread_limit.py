@@ -118,3 +118,45 @@ def test_start_of_a_thread_without_memory_does_not_hang() -> None:
     assert result.exit_code == 0, result.stderr[-3000:]
     assert result.stdout.count("run import-file success") == 4, result.stdout
     assert result.stdout.splitlines()[-1] == "ended"
+
+
+WORKER_MEMORY_LIMIT = """
+import resource, signal, threading, time
+import connectsoft_obs as obs
+from connectsoft_obs.process import threads
+
+@obs.job("import-file")
+def import_file():
+    pass
+
+def mapped_bytes():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmSize:")) * 1024
+
+obs.configure(service="memory-limit")
+import_file()
+threads.START_TIMEOUT = 0.2
+blocks = [bytes(200) for _ in range(20_000)]
+blocks = blocks[::1000]  # memory for small objects stays mapped and free
+signal.alarm(60)
+unlimited = resource.RLIM_INFINITY
+resource.setrlimit(resource.RLIMIT_AS, (mapped_bytes(), unlimited))
+with obs.worker() as worker:
+    for _ in range(3):
+        import_file()
+    assert threads.start_thread("obs-test", print) is None
+    resource.setrlimit(resource.RLIMIT_AS, (unlimited, unlimited))
+    threads._retry_at = 0
+    import_file()
+print("ended", flush=True)
+"""
+
+
+def test_worker_continues_without_memory_for_threads() -> None:
+    with HttpSink() as sink:
+        env = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_EXPORTER_PROMETHEUS_PORT": "0"}
+        result = run_script(WORKER_MEMORY_LIMIT, env=env)
+        assert result.exit_code == 0, result.stderr[-3000:]
+        assert result.stdout.count("run import-file success") == 5, result.stdout
+        assert result.stdout.splitlines()[-1] == "ended"
+        assert [span.name for span in sink.received.spans] == ["run import-file"] * 5
