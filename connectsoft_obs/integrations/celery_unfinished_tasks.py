@@ -109,6 +109,7 @@ class UnfinishedTasks:
             headers={name: message.get(name) for name in PROPAGATED_HEADERS},
             attempt=int(message.get("retries") or 0) + 1,
             trigger=read_trigger(message.get(TRIGGER)),
+            is_start_counted=source is None,
         )
 
 

@@ -126,7 +126,7 @@ class WorkHorses:
     def _record(self, job: Any, error: BaseException, retried: bool = False, timed_out: bool = False) -> None:
         headers = dict(job.meta.get(KEY) or {})
         attempt = int(headers.pop(ATTEMPT, 1))
-        run = task_run(str(job.func_name), identifier=job.id, headers=headers, attempt=attempt)
+        run = task_run(str(job.func_name), identifier=job.id, headers=headers, attempt=attempt, is_start_counted=True)
         run.retried, run.timed_out = retried, timed_out
         if run.begin():
             started = job.started_at

@@ -39,7 +39,7 @@ class InboundContext:
         span_attributes: attributes for the span only.
         attempt: number of the attempt, from 1; 0 if unknown.
         max_attempts: maximum number of attempts; a failure before the last is a retry.
-        count: number of messages.
+        count: number of messages; 0 if another process has counted the start of the run.
         wait_times: seconds since each message was sent, if known.
     """
 

@@ -88,7 +88,7 @@ class JobRecorder(RunRecorder):
     def on_start(self, inbound: InboundContext) -> None:
         """Increment the number of active runs."""
         self._active.cells[0] += 1.0  # same as `add`, without the call
-        if inbound.attempt > 1:
+        if inbound.attempt > 1 and inbound.count:
             self._retries.add(1)
         if self._received_message is not None:
             self._received_message.count(inbound)

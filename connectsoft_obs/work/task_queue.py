@@ -28,6 +28,7 @@ def task_run(  # noqa: PLR0913  keyword arguments only
     trigger: Trigger = Trigger.QUEUE,
     timeout: float | None = None,
     inline: bool = False,
+    is_start_counted: bool = False,
     telemetry: Telemetry | None = None,
 ) -> Run:
     """Create the run of a task; the caller starts it. Never raises.
@@ -43,6 +44,7 @@ def task_run(  # noqa: PLR0913  keyword arguments only
         trigger: what started it.
         timeout: seconds after which the queue ends it.
         inline: whether the task runs in the process of the caller, without a queue.
+        is_start_counted: whether another process, which was killed, has counted the start of this attempt.
         telemetry: a Telemetry other than that of the process.
     """
     telemetry = telemetry or resolve_or_none()
@@ -64,6 +66,7 @@ def task_run(  # noqa: PLR0913  keyword arguments only
             inbound_context,
             links=links,
             attempt=attempt,
+            count=0 if is_start_counted else inbound_context.count,
             span_attributes={JOB_RUN_ID: identifier, **(inbound_context.span_attributes or {})},
         )
         if inline:

@@ -39,6 +39,11 @@ def lost(seconds: float = 0) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def flaky_and_lost(path: str) -> None:
+    flaky(path, 1)
+    lost()
+
+
 def exits() -> None:
     os._exit(0)
 

@@ -137,6 +137,16 @@ def test_killed_work_horse_is_recorded_by_the_worker(worker_type: str, redis: Br
         assert duration >= 0.5, "the time that the job ran"
 
 
+def test_retry_whose_work_horse_is_killed_is_counted_as_one_retry(redis: Broker, tmp_path: Path) -> None:
+    queue = instrumented_queue(redis)
+    with running_worker(queue, redis) as service:
+        with capture():
+            queue.enqueue(rq_jobs.flaky_and_lost, str(tmp_path / "attempts"), retry=Retry(max=1))
+        runs = {("rq_jobs.flaky_and_lost", "failure", KILLED): 1}
+        wait_for(lambda: scrape(service.url).job_runs() == runs, 30)
+        assert scrape(service.url).sum("connectsoft_job_retries_total") == 1
+
+
 def test_work_horse_that_is_killed_after_its_job_is_counted_once(redis: Broker) -> None:
     queue = instrumented_queue(redis)
     with running_worker(queue, redis) as service:
