@@ -84,7 +84,9 @@ def send_tasks(tasks: Any, directory: Path) -> None:
     revoked = tasks.add.s(1, 2)
     huey.revoke(revoked)
     huey.enqueue(revoked)
-    huey.enqueue(tasks.add.s(1, 2, id="skip"))
+    skipped = tasks.add.s(1, 2)
+    skipped.id = "skip"
+    huey.enqueue(skipped)
     huey.enqueue(tasks.add.s(1, 2).then(tasks.add, 5))
 
 

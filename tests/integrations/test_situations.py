@@ -113,6 +113,7 @@ CELLS: dict[str, dict[str, tuple[str, str, str]]] = {
         "taskiq": ("not recorded", HERE, "test_task_of_a_killed_worker_is_lost_with_a_list_of_redis"),
         "FastStream": ("not recorded", *_REDELIVERY),
         "Dramatiq": ("not recorded", *_KILLED_DRAMATIQ),
+        "Huey": ("failure", *_HUEY),
     },
     "it is delivered again after that": {
         "Celery": ("success", CELERY, "test_killed_task_is_recorded_once_after_its_redelivery"),
@@ -168,6 +169,7 @@ CELLS: dict[str, dict[str, tuple[str, str, str]]] = {
         "taskiq": ("ends", HERE, "test_worker_ends_while_its_broker_is_away"),
         "FastStream": ("alive", *_AWAY),
         "Dramatiq": ("alive", *_AWAY),
+        "Huey": ("alive", HANG, "test_huey_consumer_stays_alive_while_the_storage_hangs"),
     },
     "heartbeats are switched off": {
         "Celery": ("alive", HANG, "test_celery_worker_stays_alive_while_the_broker_hangs"),
