@@ -86,6 +86,8 @@ class ConsumerInstrumentation:
             with worker_process.telemetry.internal_telemetry.guard("integrations.huey"):
                 self._current_tasks.record_of_ended([process for _, process in self._consumer.worker_threads])
             worker_process.stop()
+            if getattr(self._consumer, "_restart", False):  # SIGHUP: the consumer calls `exec`, without exit functions
+                worker_process.telemetry.stop_serving()
 
     # --- Liveness ----------------------------------------------------------------------------------------------------
     @staticmethod

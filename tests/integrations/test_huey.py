@@ -179,6 +179,25 @@ def test_huey_task_of_a_process_killed_at_shutdown_is_a_failure(redis: Broker, m
     assert line["connectsoft.job.duration"] >= 1
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("worker_type", ["process", "thread"])
+def test_sighup_restarts_a_huey_consumer_without_loss_of_log_lines(
+    redis: Broker, monkeypatch: pytest.MonkeyPatch, worker_type: str
+) -> None:
+    tasks, consumer = run_consumer(redis, monkeypatch, worker_type)
+    with consumer as service:
+        service.wait_until_ready(seconds=30)
+        tasks.sleep(1)
+        wait_for(lambda: active_runs(service) == 1, 20, "a task is executed")
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "Consumer will restart" in service.output, 20, "the last line is written")
+        assert "run huey_tasks.sleep success" in service.output
+        service.wait_until_ready(seconds=30)
+        tasks.add(1, 2)
+        wait_for(lambda: "run huey_tasks.add success" in service.output, 20, "the next task is executed")
+        assert service.stop(signal.SIGINT, 30) == 0
+
+
 def create_huey(**options: Any) -> tuple[Any, Any]:
     """An instance in memory, and its task, which returns its keyword arguments and their type."""
     huey = MemoryHuey(f"huey-{uuid.uuid4().hex[:8]}", **options)
