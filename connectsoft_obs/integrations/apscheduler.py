@@ -29,6 +29,7 @@ from apscheduler.events import (
     EVENT_SCHEDULER_STARTED,
 )
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.schedulers.base import STATE_RUNNING
 from apscheduler.schedulers.blocking import BlockingScheduler
 
 from connectsoft_obs.process import threads
@@ -38,7 +39,7 @@ from connectsoft_obs.vocabulary import JOB_NEXT_EXPECTED, Trigger
 from connectsoft_obs.work.job_recorder import job_recorder
 from connectsoft_obs.work.registry import resolve_or_none
 from connectsoft_obs.work.run import Run
-from connectsoft_obs.work.worker_process import use_running_loop
+from connectsoft_obs.work.worker_process import is_worker_draining, use_running_loop
 
 MISFIRE_GRACE = 300.0
 """Minimum seconds after its scheduled time until a run counts as missed, because values reach a monitoring system late."""
@@ -110,9 +111,21 @@ def _wrap_executor(scheduler: Any, alias: str) -> None:
     def submit_job(job: Any, run_times: Any) -> Any:
         if job._scheduler not in schedulers:  # noqa: SLF001  there is no public accessor
             return submit(job, run_times)
-        return submit(_instrument_job(job), run_times)
+        result = submit(_instrument_job(job), run_times)
+        _pause_while_draining(job._scheduler)  # noqa: SLF001
+        return result
 
     executor.submit_job = submit_job
+
+
+def _pause_while_draining(scheduler: Any) -> None:
+    """Start no more runs after SIGTERM: with overlapping runs, one is always active, and the drain would not end.
+
+    A paused scheduler keeps what is due in its job store, for the next process.
+    """
+    telemetry = resolve_or_none()
+    if telemetry is not None and scheduler.state == STATE_RUNNING and is_worker_draining(telemetry):
+        scheduler.pause()
 
 
 def _instrument_job(job: Any) -> Any:
@@ -163,9 +176,7 @@ class _ExpectedTimes:
         """Expect the next run of a job that was added, changed or submitted, unless the submitted run was too late."""
         if event.code == EVENT_JOB_SUBMITTED:
             submitted = self._submitted_run_times[event.job_id] = event.scheduled_run_times[-1]
-            if (
-                self._missed_run_times.get(event.job_id) == submitted
-            ):  # the executor has reported the missed run before this event
+            if self._missed_run_times.get(event.job_id) == submitted:  # the executor reports it before this event
                 return
         job = self._scheduler.get_job(event.job_id)
         if job is not None:

@@ -55,9 +55,8 @@ class WorkerProcess:
         if telemetry.exporters is not None and telemetry.metrics.worker_group is None:
             directory, port = telemetry.settings.metrics_multiprocess_dir, management_port(telemetry.settings)
             supervisor = supervisor_pid()
-            if (
-                supervisor is not None and port
-            ):  # `serve()` would share metrics with the workers of this supervisor only
+            # `serve()` would share metrics with the workers of this supervisor only.
+            if supervisor is not None and port:
                 telemetry.metrics.join_workers(telemetry.identity.service, supervisor, directory, port)
             else:
                 telemetry.metrics.accept_children(telemetry.identity.service, directory, port)
@@ -140,6 +139,12 @@ def flush_child(telemetry: Telemetry) -> None:
 
 
 _started: weakref.WeakSet[Telemetry] = weakref.WeakSet()
+
+
+def is_worker_draining(telemetry: Telemetry) -> bool:
+    """Whether the workers of this process drain, so that no new run should start."""
+    group = _groups.get(telemetry)
+    return group is not None and bool(group.running) and group.owns_health and telemetry.health.draining
 
 
 def use_running_loop(telemetry: Telemetry) -> None:

@@ -16,7 +16,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.schedulers.blocking import BlockingScheduler
-from support.process import APPS, wait_for
+from support.process import APPS, Service, free_port, wait_for
 
 import connectsoft_obs as obs
 from connectsoft_obs.integrations import apscheduler
@@ -213,3 +213,14 @@ def test_scheduler_in_a_worker_logs_no_warning() -> None:
         assert not host_threads() - other_threads
         scheduler.shutdown()
     assert host_warnings(captured) == []
+
+
+def test_no_run_starts_after_sigterm_and_active_runs_finish() -> None:
+    port = free_port()
+    env = {"CONNECTSOFT_OBS_DRAIN_TIMEOUT": "60", "OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}
+    with Service([sys.executable, str(APPS / "apscheduler_overlapping.py")], port, env) as service:
+        wait_for(lambda: service.stdout_lines.count("end\n") >= 8, 20)
+        assert service.stop(seconds=30) == 0
+    runs = [line for line in service.json_lines if line["logger"] == "connectsoft_obs.job"]
+    assert service.stdout_lines.count("begin\n") == service.stdout_lines.count("end\n") == len(runs)
+    assert {line["connectsoft.outcome"] for line in runs} == {"success"}
