@@ -100,6 +100,11 @@ def nightly() -> None:
     return
 
 
+@huey.periodic_task(crontab(minute="0", hour="2", day="1", month="1"))
+def yearly() -> None:
+    return
+
+
 def is_due(_: Any) -> bool:
     """Evaluated by the scheduler."""
     if "BLOCK_SCHEDULER" in os.environ:
