@@ -56,26 +56,34 @@ class ConsumerInstrumentation:
         if consumer.worker_type == "process":
             worker_process.join_children()
             self._current_tasks.allocate(consumer.workers)
-        start, stop = consumer.start, consumer.stop
+        run, start, stop = consumer.run, consumer.start, consumer.stop
+        has_main_loop = False
+
+        def run_wrapper(*args: Any, **kwargs: Any) -> Any:
+            nonlocal has_main_loop
+            has_main_loop = True  # an application can also call `start()` without a main loop
+            return run(*args, **kwargs)
 
         def start_wrapper(*args: Any, **kwargs: Any) -> Any:
             self._pid, self._worker_process, self._consumer = os.getpid(), worker_process, consumer
             declare_periodic_tasks(self._huey)
             if consumer.worker_type == "thread":
                 worker_process.start()
-                self._monitor_main_loop(consumer, worker_process)
+                if has_main_loop:
+                    self._monitor_main_loop(consumer, worker_process)
                 self._monitor_scheduler(consumer, worker_process)
                 return start(*args, **kwargs)
             result = start(*args, **kwargs)  # first: without threads, this process can fork
             worker_process.start()
-            self._monitor_main_loop(consumer, worker_process)
+            if has_main_loop:
+                self._monitor_main_loop(consumer, worker_process)
             return result
 
         def stop_wrapper(*args: Any, **kwargs: Any) -> Any:
             worker_process.drain()
             return stop(*args, **kwargs)
 
-        consumer.start, consumer.stop = start_wrapper, stop_wrapper
+        consumer.run, consumer.start, consumer.stop = run_wrapper, start_wrapper, stop_wrapper
         return consumer
 
     def _notify_and_stop(self) -> None:

@@ -312,3 +312,13 @@ def test_huey_consumer_with_a_blocked_scheduler_is_not_alive(
     _, consumer = run_huey(own_redis, monkeypatch, "thread", LOOP_TIMEOUT=str(LOOP_TIMEOUT), BLOCK_SCHEDULER="1")
     with consumer as service:
         wait_for(lambda: status(service, "live") == 503, 30, "liveness fails")
+
+
+@pytest.mark.full
+def test_huey_consumer_that_is_started_without_run_stays_alive(own_redis: Broker) -> None:
+    port = free_port()
+    env = {**worker_env(own_redis, port), "LOOP_TIMEOUT": str(LOOP_TIMEOUT)}
+    program = "import huey_tasks, time; huey_tasks.huey.create_consumer().start(); time.sleep(60)"
+    with Service([sys.executable, "-c", program], port, env) as service:
+        service.wait_until_ready(seconds=30)
+        assert_alive_for(service, LOOP_TIMEOUT + 3)
