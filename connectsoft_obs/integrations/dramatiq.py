@@ -78,7 +78,7 @@ class ObservabilityMiddleware(Middleware):
     """Middleware that records messages. Thread-safe."""
 
     def __init__(self, broker: Any, settings: dict[str, Any]) -> None:
-        self.system = next(
+        self.system: str = next(
             (SYSTEMS[cls.__name__] for cls in type(broker).__mro__ if cls.__name__ in SYSTEMS), "dramatiq"
         )
         self._settings = settings

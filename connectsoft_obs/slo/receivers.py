@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.vocabulary import Severity
 
 _TYPES: Final = ("pagerduty", "opsgenie", "slack")
 
-_RECEIVER_TABLE: Final = {
+_RECEIVER_TABLE: Final[Mapping[str, Any]] = {
     "type": "object",
     "properties": {
         "type": {"type": "string", "enum": [*_TYPES], "writeOnly": True},
@@ -27,7 +28,7 @@ _RECEIVER_TABLE: Final = {
     "description": "a table with type and secret_file",
     "writeOnly": True,
 }
-RECEIVERS_TABLE: Final = {
+RECEIVERS_TABLE: Final[Mapping[str, Any]] = {
     "type": "object",
     "properties": {severity.lower(): _RECEIVER_TABLE for severity in Severity},
     "required": [],
