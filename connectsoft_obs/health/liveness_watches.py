@@ -8,6 +8,7 @@ from typing import Any
 
 from connectsoft_obs.errors import ConfigurationError
 from connectsoft_obs.health.executor import describe_exception
+from connectsoft_obs.internal_telemetry import record_internal_error
 from connectsoft_obs.process.cpython_internals import stored_exception
 
 Problem = Callable[[], str]
@@ -54,12 +55,13 @@ class LivenessWatches:
 
 
 def problem_texts(problems: Mapping[str, Problem]) -> list[tuple[str, str]]:
-    """Names and reasons of the current problems; a function that raises reports no problem."""
+    """Names and reasons of the current problems; a function that raises reports no problem, and its error is counted."""
     texts = []
     for name, problem in list(problems.items()):
         try:
             reason = problem()
-        except Exception:  # noqa: BLE001, S112  an error in the condition itself must not cause a restart
+        except Exception as error:  # noqa: BLE001  an error in the condition itself must not cause a restart
+            record_internal_error("health.watch", error)
             continue
         if reason:
             texts.append((name, reason))
